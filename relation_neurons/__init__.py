@@ -1,0 +1,38 @@
+"""Find, silence and explore relation-specific neurons in language models.
+
+The public names, in the order of the data flow.
+"""
+
+from relation_neurons.errors import RelationNeuronsError  # noqa: I001 (pipeline order)
+from relation_neurons.relations import Fact, Relation, load_relations
+from relation_neurons.prompts import Prompt, PromptConfig, Prompts, contrast, make_prompts
+from relation_neurons.models import load_model
+from relation_neurons.activations import Activations, collect_activations
+from relation_neurons.scores import average_precision
+from relation_neurons.sites import Neuron
+from relation_neurons.neurons import NeuronSet, random_controls, top_k
+from relation_neurons.interventions import ablate
+from relation_neurons.recall import recall
+
+__all__ = [
+    "Activations",
+    "Fact",
+    "Neuron",
+    "NeuronSet",
+    "Prompt",
+    "PromptConfig",
+    "Prompts",
+    "Relation",
+    "RelationNeuronsError",
+    "ablate",
+    "average_precision",
+    "collect_activations",
+    "contrast",
+    "load_model",
+    "load_relations",
+    "make_prompts",
+    "random_controls",
+    "recall",
+    "top_k",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,93 @@
+"""The command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from relation_neurons import models, relations, report
+from relation_neurons.errors import RelationNeuronsError
+from relation_neurons.pipeline import RunConfig
+from relation_neurons.pipeline import run as run_pipeline
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command(name="run")
+def run_command(config: Annotated[RunConfig, tyro.conf.arg(name="")], out: Path = Path("runs/latest")) -> None:
+    """Find the neurons of each relation, silence them, and compare recall with matched random controls.
+
+    Writes a folder with the tables and report.html, one page that works offline. A run that was stopped goes on where
+    it was when it is called again with the same options.
+
+    Args:
+        config: What to do.
+        out: The run folder.
+    """
+    console, started = Console(), time.monotonic()
+    results = run_pipeline(config, out)
+    for measure, title in (("logprob", "Log-probability of the object (nats)"), ("correct_string", "Accuracy")):
+        console.print(_summary_table(results.summary, measure, title))
+    console.print(report.verdict_sentence(results.summary), soft_wrap=True)
+    console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
+
+
+@app.command(name="relations")
+def relations_command(*sources: str) -> None:
+    """List relations with their facts, distinct objects and the share of the most frequent one.
+
+    Args:
+        sources: Names, files or folders; all shipped relations by default.
+    """
+    table = Table("relation", "facts", "objects", "majority", "first template")
+    for relation in relations.load_relations(*sources):
+        counts = str(len(relation.facts)), str(len(relation.objects)), f"{relation.majority_share:.0%}"
+        table.add_row(relation.name, *counts, relation.templates[0])
+    Console().print(table)
+
+
+@app.command(name="parity")
+def parity_command(model: str = "smollm2-135m") -> None:
+    """Compare the loaded model's logits with Hugging Face's, in float32.
+
+    Args:
+        model: A Llama-architecture model, named as for `run`.
+    """
+    found = models.parity(model)
+    Console().print(
+        f"{model}: largest logit difference {found.max_logit_difference:.1e} over {found.n_tokens} tokens, "
+        f"same next token at {found.argmax_agreement:.1%}",
+        soft_wrap=True,
+    )
+
+
+def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:
+    table = Table("relation", "n", "clean", "own", "other", "random", "own - random", title=title)
+    for row in report.summary_rows(summary, measure):
+        style = {"below": "bold blue", "above": "bold red"}.get(row["side"], "")
+        cells = (row[part] for part in ("relation", "n", "clean", "own", "other", "random", "own_minus_random"))
+        table.add_row(*cells, style=style)
+    return table
+
+
+def main() -> None:
+    """Entry point: errors of input are one line on standard error and exit status 2."""
+    try:
+        app.cli(
+            prog="relation-neurons",
+            description="Find, silence and explore relation-specific neurons.",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except RelationNeuronsError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {error}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. The same command goes on from here.")
+        sys.exit(130)

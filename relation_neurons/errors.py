@@ -1,0 +1,33 @@
+"""The one error type of the package."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RelationNeuronsError(Exception):
+    """Input or state that the package refuses; the message says what was found and what to do next."""
+
+
+def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsError:
+    """Build an error whose message reads: what was found; what was expected; what to do.
+
+    Args:
+        found: What is wrong and where, as a clause without a full stop.
+        expected: What would have been accepted.
+        do: The next step for the reader.
+
+    Returns:
+        The error, ready to raise.
+    """
+    parts = [found, f"Expected: {expected}" if expected else "", f"Do this: {do}" if do else ""]
+    return RelationNeuronsError(". ".join(part.rstrip(".") for part in parts if part) + ".")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Name the valid options, the one most like `name` first if there is such a one."""
+    options = sorted(valid)
+    close = difflib.get_close_matches(name, options, n=1)
+    listing = ", ".join(options)
+    return f"did you mean '{close[0]}'? One of: {listing}" if close else f"one of: {listing}"

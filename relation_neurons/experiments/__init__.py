@@ -1,0 +1,1 @@
+"""Experiments: each module is a frozen config, composed calls and a table."""

@@ -1,0 +1,246 @@
+"""Find each relation's neurons, silence them, and compare recall with matched random controls.
+
+The paper's intra- and inter-relation experiments (sections 5.1 and 5.2, Figures 3 and 4) with intervals and controls
+matched by site and layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from relation_neurons.activations import Activations
+from relation_neurons.errors import refuse
+from relation_neurons.interventions import ablate
+from relation_neurons.neurons import NeuronSet, random_controls, top_k
+from relation_neurons.prompts import Prompt, contrast, relation_names
+from relation_neurons.recall import recall
+from relation_neurons.scores import average_precision
+from relation_neurons.statistics import Interval, mean_interval, proportion_interval
+
+CLEAN = "clean"
+MEASURES = ("logprob", "correct_prefix", "correct_string")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """RelSpec neurons and their controls.
+
+    Attributes:
+        targets: For each relation its top-k neurons by average precision.
+        controls: For each relation random sets matched to the target by site and layer.
+        counts: A row per relation: positives, negatives, and the lowest AP that made the cut.
+    """
+
+    targets: Mapping[str, NeuronSet]
+    controls: Mapping[str, Sequence[NeuronSet]]
+    counts: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A state of the model and the prompts to ask in it.
+
+    Attributes:
+        name: `clean`, the relation whose neurons are silenced, or `<relation> random <number>`.
+        neurons: What is silenced; none for the clean model.
+        prompts: What is asked.
+    """
+
+    name: str
+    neurons: NeuronSet | None
+    prompts: tuple[Prompt, ...]
+
+
+def select_neurons(activations: Activations, *, k: int, n_controls: int, seed: int) -> Selection:
+    """Score every neuron for every relation and take the best (paper, section 3).
+
+    Args:
+        activations: Of the detection prompts of at least two relations.
+        k: Neurons per relation.
+        n_controls: Random sets per relation.
+        seed: Chooses negatives and controls.
+    """
+    names = relation_names(activations.prompts)
+    labels, weights = contrast(activations.prompts, seed=seed)
+    scores = average_precision(activations.values, torch.from_numpy(labels), torch.from_numpy(weights)).cpu().numpy()
+    targets = top_k(scores, k, activations.space, names)
+    controls = {
+        name: random_controls(target, activations.space, n=n_controls, seed=seed) for name, target in targets.items()
+    }
+    positives = labels.sum(axis=0)
+    counts = pd.DataFrame(
+        {
+            "relation": names,
+            "n_positive": positives,
+            "n_negative": weights.sum(axis=0) - positives,
+            "lowest_ap": [targets[name].scores[-1] for name in names],
+            "share_perfect": (scores == 1).mean(axis=1),
+        }
+    )
+    return Selection(targets, controls, counts)
+
+
+def conditions(
+    prompts: Sequence[Prompt], targets: Mapping[str, NeuronSet], controls: Mapping[str, Sequence[NeuronSet]]
+) -> list[Condition]:
+    """Clean and each relation's neurons on all prompts; each relation's controls on its own prompts."""
+    everything = tuple(prompts)
+    found = [Condition(CLEAN, None, everything)]
+    found += [Condition(name, target, everything) for name, target in targets.items()]
+    for name, own_controls in controls.items():
+        own = tuple(prompt for prompt in prompts if prompt.relation == name)
+        found += [Condition(control.name, control, own) for control in own_controls]
+    return found
+
+
+def measure(
+    model: Any,
+    asked: Iterable[Condition],
+    *,
+    keep: Callable[[Condition, Callable[[], pd.DataFrame]], pd.DataFrame] = lambda condition, make: make(),
+    **options: Any,
+) -> pd.DataFrame:
+    """Recall under every condition.
+
+    Args:
+        model: A model from `load_model`.
+        asked: From `conditions`.
+        keep: Called with each condition and a function that measures it; may return a stored table instead.
+        options: Passed on to `recall`.
+
+    Returns:
+        Recall tables below each other; `kind` is `clean`, `own`, `other` or `random`, `silenced` the relation whose
+        neurons (or whose controls) were silenced.
+    """
+    tables = []
+    for condition in asked:
+
+        def one(condition: Condition = condition) -> pd.DataFrame:
+            if condition.neurons is None:
+                return recall(model, condition.prompts, condition=condition.name, **options)
+            with ablate(model, condition.neurons):
+                return recall(model, condition.prompts, condition=condition.name, **options)
+
+        tables.append(_labelled(keep(condition, one)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def effects(table: pd.DataFrame) -> pd.DataFrame:
+    """Change of each prompt against the clean model.
+
+    Returns:
+        The rows of `table` that are not clean, with `d_<measure>` for each measure: the value minus the clean value
+        of the same prompt (nats for `d_logprob`, shares for the others).
+    """
+    keys = ["relation", "subject", "object", "template"]
+    clean = table[table["kind"] == CLEAN].set_index(keys)[list(MEASURES)].astype(float)
+    changed = table[table["kind"] != CLEAN].copy()
+    before = clean.loc[pd.MultiIndex.from_frame(changed[keys])].to_numpy()
+    changed[[f"d_{measure}" for measure in MEASURES]] = changed[list(MEASURES)].to_numpy(dtype=float) - before
+    return changed.reset_index(drop=True)
+
+
+def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """One row per relation and measure: clean value and changes, each with n and a 95 % interval over facts.
+
+    Args:
+        table: From `measure`.
+        seed: Of the resampling.
+
+    Returns:
+        Columns `relation`, `measure`, and `<part>_mean`, `_low`, `_high`, `_n` for the parts `clean`; `own`, the
+        relation's neurons on its facts; `other`, its neurons on the other relations' facts; `random`, its controls on
+        its facts, averaged over control sets for each fact; and `own_minus_random`, paired by fact.
+    """
+    changed = effects(table)
+    clean = table[table["kind"] == CLEAN]
+    rows = []
+    for relation in clean["relation"].unique():
+        kinds = dict(list(changed[changed["silenced"] == relation].groupby("kind")))
+        for name in MEASURES:
+            parts = {"clean": _clean_interval(clean[clean["relation"] == relation], name, seed)}
+            parts |= _change_intervals(kinds, f"d_{name}", seed)
+            row: dict[str, object] = {"relation": relation, "measure": name}
+            for part, interval in parts.items():
+                row |= {f"{part}_{field}": value for field, value in interval._asdict().items()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def verdict(summary: pd.DataFrame, measure: str = "logprob") -> dict[str, list[str]]:
+    """Relations by where the interval of own minus random lies: `below` zero, `above` it or `across`."""
+    chosen = summary[summary["measure"] == measure]
+    sides: dict[str, list[str]] = {"below": [], "across": [], "above": []}
+    for row in chosen.to_dict("records"):
+        interval = Interval(*(row[f"own_minus_random_{field}"] for field in Interval._fields))
+        sides[interval.side].append(str(row["relation"]))
+    return sides
+
+
+def effect_matrix(table: pd.DataFrame, measure: str = "logprob") -> pd.DataFrame:
+    """Mean change for every pair: row, whose neurons are silenced; column, whose facts are asked (Figure 4)."""
+    changed = effects(table)
+    changed = changed[changed["kind"].isin(["own", "other"])]
+    order = list(table["relation"].unique())
+    return changed.pivot_table(index="silenced", columns="relation", values=f"d_{measure}").loc[order, order]
+
+
+def keep_right(prompts: Sequence[Prompt], answers: pd.DataFrame, rule: str, *, at_least: int) -> tuple[Prompt, ...]:
+    """The detection prompts that the model answers rightly (the paper's validation, section 3).
+
+    Args:
+        prompts: Detection prompts.
+        answers: Their clean recall table, in the same order.
+        rule: `prefix` or `string`.
+        at_least: Fewest prompts a relation needs.
+
+    Raises:
+        RelationNeuronsError: A relation keeps too few.
+    """
+    kept = tuple(prompt for prompt, right in zip(prompts, answers[f"correct_{rule}"], strict=True) if right)
+    short = {}
+    for name in relation_names(prompts):
+        n_kept = sum(prompt.relation == name for prompt in kept)
+        if n_kept < at_least:
+            short[name] = n_kept
+    if short:
+        raise refuse(
+            "The model answers too few detection prompts: " + ", ".join(f"{name} {n}" for name, n in short.items()),
+            expected=f"at least {at_least} right by the rule '{rule}' for each relation",
+            do="leave these relations out, or run with validation 'none'",
+        )
+    return kept
+
+
+def _labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """Say of each row what was silenced and how that relates to what was asked."""
+    table = table.copy()
+    silenced = table["condition"].str.replace(r" random \d+$", "", regex=True)
+    kind = np.where(silenced == table["relation"], "own", "other")
+    kind = np.where(table["condition"].str.contains(r" random \d+$", regex=True), "random", kind)
+    table.insert(1, "kind", np.where(table["condition"] == CLEAN, CLEAN, kind))
+    table.insert(2, "silenced", silenced.where(table["condition"] != CLEAN, ""))
+    return table
+
+
+def _clean_interval(rows: pd.DataFrame, name: str, seed: int) -> Interval:
+    if name == "logprob":
+        return mean_interval(rows[name].to_numpy(), list(rows["subject"]), seed=seed)
+    return proportion_interval(rows[name].to_numpy())
+
+
+def _change_intervals(kinds: Mapping[str, pd.DataFrame], column: str, seed: int) -> dict[str, Interval]:
+    """Intervals of one column for own, other, random, and own minus random."""
+    found = {
+        kind: mean_interval(rows[column].to_numpy(), list(rows["relation"] + "\x1f" + rows["subject"]), seed=seed)
+        for kind, rows in kinds.items()
+    }
+    own, random = (kinds[kind].groupby("subject")[column].mean() for kind in ("own", "random"))
+    found["own_minus_random"] = mean_interval((own - random).to_numpy(), seed=seed)
+    return found

@@ -1,0 +1,175 @@
+"""The whole way: find relation neurons, silence them, write down what changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+
+from relation_neurons.activations import collect_activations
+from relation_neurons.encoding import DEFAULT_BATCH_SIZE
+from relation_neurons.errors import nearest, refuse
+from relation_neurons.experiments.ablation import (
+    Condition,
+    Selection,
+    conditions,
+    keep_right,
+    measure,
+    select_neurons,
+    summarise,
+)
+from relation_neurons.models import load_model, neuron_space
+from relation_neurons.progress import bar
+from relation_neurons.prompts import PromptConfig, Prompts, make_prompts
+from relation_neurons.recall import recall
+from relation_neurons.relations import Relation, load_relations
+from relation_neurons.report import Results, write_report
+from relation_neurons.runs import RunFolder, digest, versions
+
+DEMO_RELATIONS = (
+    "country_capital",
+    "country_continent",
+    "country_currency",
+    "country_language",
+    "landmark_continent",
+    "landmark_country",
+    "person_occupation",
+    "person_pro_sport",
+)
+"""Relations of which the embedded model knows enough to lose something; see docs/decisions."""
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Find the neurons of each relation, silence them, and compare recall with matched random controls."""
+
+    model: str = "smollm2-135m"
+    """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
+    relations: tuple[str, ...] = DEMO_RELATIONS
+    """Names of shipped relations, `shipped` for all of them, JSON files or folders in the LRE schema."""
+    k: int = 200
+    """Neurons per relation (the paper: 3,000 of Llama-2-7B's 835,584 at site ffn)."""
+    site: Literal["post", "gate", "up", "down", "ffn"] = "post"
+    """Where neurons are: post is act(gate) * up; ffn is gate, up and down together, as in the paper."""
+    n_controls: int = 5
+    """Random control sets per relation, matched by layer and site."""
+    prompts: PromptConfig = dataclasses.field(default_factory=PromptConfig)
+    """How facts become prompts."""
+    validation: Literal["none", "prefix", "string"] = "none"
+    """Detect only with prompts that the model answers rightly by this rule; the paper uses prefix."""
+    include_bos: bool = False
+    """Pool the BOS token too, where the tokenizer sets one."""
+    seed: int = 0
+    """Chooses negatives, controls and the resampling of intervals; split_seed chooses facts."""
+    batch_size: int = DEFAULT_BATCH_SIZE
+    """Prompts at a time; lower it if memory runs out."""
+    device: str | None = None
+    """cpu, cuda, ...; by default the GPU if there is one."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
+
+    def __post_init__(self) -> None:
+        for name, least in {"k": 1, "n_controls": 1, "batch_size": 1}.items():
+            if getattr(self, name) < least:
+                raise refuse(f"{name} is {getattr(self, name)}", expected=f"at least {least}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise refuse(f"dtype is '{self.dtype}'", expected=nearest(self.dtype, DTYPES))
+
+
+def run(config: RunConfig, out: Path) -> Results:
+    """Carry out a run, or go on with one that was interrupted, and write its folder.
+
+    Args:
+        config: What to do.
+        out: The run folder: `run.json` (configuration, versions), `neurons.parquet`, `controls.parquet`,
+            `counts.parquet`, `recall.parquet`, `summary.parquet` and `report.html`.
+
+    Raises:
+        RelationNeuronsError: Whatever of the input cannot be used, or a folder that holds another run.
+    """
+    relations = load_relations(*config.relations)
+    if len(relations) < 2:
+        raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are the negatives")
+    prompts = make_prompts(relations, config.prompts)
+    model = load_model(config.model, device=config.device, dtype=DTYPES.get(config.dtype or ""))
+    folder = RunFolder(out, _key(config, relations, model))
+
+    selection = select(config, model, prompts, folder)
+    table = _ask_all(config, model, prompts, selection, folder)
+    summary = folder.table("summary", lambda: summarise(table, seed=config.seed))
+    space = neuron_space(model, config.site)
+    results = Results(
+        table, folder.table("neurons", pd.DataFrame), selection.counts, summary, space.n_layers, len(space)
+    )
+    folder.write_text("report.html", write_report(results, folder.key))
+    folder.drop_parts()
+    return results
+
+
+def select(config: RunConfig, model: Any, prompts: Prompts, folder: RunFolder) -> Selection:
+    """Read the detection prompts once and choose neurons and controls; written to the folder."""
+    detection = prompts.detection
+    if config.validation != "none":
+        with bar("Validating prompts", len(detection)) as progress:
+            answers = folder.table(
+                "detection",
+                lambda: recall(model, detection, batch_size=config.batch_size, progress=progress),
+            )
+        detection = keep_right(detection, answers, config.validation, at_least=10)
+    with bar("Reading activations", len(detection)) as progress:
+        activations = collect_activations(
+            model,
+            detection,
+            site=config.site,
+            include_bos=config.include_bos,
+            batch_size=config.batch_size,
+            progress=progress,
+        )
+    selection = select_neurons(activations, k=config.k, n_controls=config.n_controls, seed=config.seed)
+    folder.table("counts", lambda: selection.counts)
+    folder.table("neurons", lambda: pd.concat([s.to_frame() for s in selection.targets.values()], ignore_index=True))
+    folder.table(
+        "controls",
+        lambda: pd.concat([c.to_frame() for cs in selection.controls.values() for c in cs], ignore_index=True),
+    )
+    return selection
+
+
+def _ask_all(config: RunConfig, model: Any, prompts: Prompts, selection: Selection, folder: RunFolder) -> pd.DataFrame:
+    """Recall in every condition; each is written when it ends, so that a stopped run goes on from there."""
+    asked = conditions(prompts.evaluation, selection.targets, selection.controls)
+    total = sum(len(condition.prompts) for condition in asked)
+    with bar("Asking for facts", total) as progress:
+
+        def keep(condition: Condition, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+            name = f"parts/{condition.name.replace(' ', '-')}"
+            if folder.has(name):
+                progress(len(condition.prompts))
+            return folder.table(name, make)
+
+        return folder.table(
+            "recall",
+            lambda: measure(model, asked, keep=keep, batch_size=config.batch_size, progress=progress),
+        )
+
+
+def _key(config: RunConfig, relations: tuple[Relation, ...], model: Any) -> dict[str, Any]:
+    """All that the tables depend on."""
+    return {
+        "config": dataclasses.asdict(config),
+        "relations": {relation.name: digest(relation)[:16] for relation in relations},
+        "model": {
+            "name": model.cfg.model_name,
+            "weights": model.weights_digest,
+            "dtype": str(model.cfg.dtype).removeprefix("torch."),
+            "device": str(model.cfg.device),
+        },
+        "versions": versions(),
+    }

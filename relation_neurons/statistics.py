@@ -1,0 +1,81 @@
+"""Intervals for effects: a mean never stands without n and its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Num
+from numpy import ndarray
+from scipy import stats
+
+from relation_neurons.errors import refuse
+
+CONFIDENCE = 0.95
+N_RESAMPLES = 5000
+
+
+class Interval(NamedTuple):
+    """A mean, its 95 % confidence interval and the number of independent units behind it."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def side(self) -> str:
+        """Where the interval lies: `below` zero, `above` it, or `across`."""
+        return "below" if self.high < 0 else "above" if self.low > 0 else "across"
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def mean_interval(
+    values: Num[ndarray, " value"], clusters: Sequence[object] | None = None, *, seed: int = 0
+) -> Interval:
+    """Mean with a percentile bootstrap interval over clusters.
+
+    Args:
+        values: One number per prompt, such as a change in log-probability.
+        clusters: What each belongs to, such as its fact; values of one cluster are averaged first, so that asking a
+            fact in two templates does not count as two facts. None means every value on its own.
+        seed: Of the resampling.
+
+    Raises:
+        RelationNeuronsError: No values, or values that are not finite.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise refuse(f"An interval was asked for {len(values)} values, some perhaps not finite", expected="numbers")
+    if clusters is not None:
+        values = pd.Series(values).groupby(pd.Index(list(clusters)), sort=True).mean().to_numpy()
+    mean = float(values.mean())
+    if len(values) == 1 or np.ptp(values) == 0:
+        spread = 0.0 if len(values) > 1 else np.inf
+        return Interval(mean, mean - spread, mean + spread, len(values))
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=N_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high), len(values))
+
+
+def proportion_interval(right: Bool[ndarray, " value"]) -> Interval:
+    """Share of true values with its Wilson interval.
+
+    Raises:
+        RelationNeuronsError: No values.
+    """
+    if len(right) == 0:
+        raise refuse("A share was asked for of no values", expected="at least one")
+    test = stats.binomtest(int(np.sum(right)), len(right))
+    found = test.proportion_ci(confidence_level=CONFIDENCE, method="wilson")
+    return Interval(float(test.statistic), float(found.low), float(found.high), len(right))
