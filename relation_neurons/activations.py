@@ -101,7 +101,7 @@ class _Pool:
 
     def _hook(self, place: slice) -> Any:
         def hook(activation: Tensor) -> None:
-            if self.weights is not None:
+            if self.weights is not None and self.pooled is not None:
                 self.pooled[:, place] = einops.einsum(
                     activation.float(), self.weights, "row pos neuron, row pos -> row neuron"
                 )

@@ -16,12 +16,13 @@ from relation_neurons import models, relations, report
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.pipeline import RunConfig
 from relation_neurons.pipeline import run as run_pipeline
+from relation_neurons.runs import digest
 
 app = tyro.extras.SubcommandApp()
 
 
 @app.command(name="run")
-def run_command(config: Annotated[RunConfig, tyro.conf.arg(name="")], out: Path = Path("runs/latest")) -> None:
+def run_command(config: Annotated[RunConfig, tyro.conf.arg(name="")], out: Path | None = None) -> None:
     """Find the neurons of each relation, silence them, and compare recall with matched random controls.
 
     Writes a folder with the tables and report.html, one page that works offline. A run that was stopped goes on where
@@ -29,9 +30,10 @@ def run_command(config: Annotated[RunConfig, tyro.conf.arg(name="")], out: Path 
 
     Args:
         config: What to do.
-        out: The run folder.
+        out: The run folder; by default one under `runs/` named after model and options.
     """
     console, started = Console(), time.monotonic()
+    out = out or Path("runs") / f"{Path(config.model).stem}-{digest(config)[:8]}"
     results = run_pipeline(config, out)
     for measure, title in (("logprob", "Log-probability of the object (nats)"), ("correct_string", "Accuracy")):
         console.print(_summary_table(results.summary, measure, title))

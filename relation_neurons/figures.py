@@ -34,11 +34,8 @@ def effects_figure(summary: pd.DataFrame, changes: pd.DataFrame, measure: str = 
     relations = list(rows["relation"])
     place = {relation: number for number, relation in enumerate(relations)}
     figure = go.Figure()
-    controls = (
-        changes[changes["kind"] == "random"].groupby(["silenced", "condition"], sort=False)[f"d_{measure}"].mean()
-    )
-    controls = controls.reset_index()
-    controls = controls[controls["silenced"].isin(relations)]
+    random = changes[changes["kind"] == "random"]
+    controls = random.groupby(["silenced", "condition"], sort=False)[f"d_{measure}"].mean().reset_index()
     figure.add_scatter(
         x=controls[f"d_{measure}"],
         y=[place[relation] - 0.25 for relation in controls["silenced"]],

@@ -120,7 +120,7 @@ def write_report(results: Results, run: Mapping[str, Any]) -> str:
 
 
 def _top_neurons(neurons: pd.DataFrame) -> list[dict[str, object]]:
-    shown = []
+    shown: list[dict[str, object]] = []
     for relation, rows in neurons.groupby("name", sort=False):
         best = rows.head(TOP_SHOWN)[["site", "layer", "index", "score"]].to_numpy().tolist()
         named = [(str(Neuron(site, layer, index)), score) for site, layer, index, score in best]

@@ -79,7 +79,7 @@ def select_neurons(activations: Activations, *, k: int, n_controls: int, seed: i
             "relation": names,
             "n_positive": positives,
             "n_negative": weights.sum(axis=0) - positives,
-            "lowest_ap": [targets[name].scores[-1] for name in names],
+            "lowest_ap": [min(targets[name].scores or ()) for name in names],
             "share_perfect": (scores == 1).mean(axis=1),
         }
     )
