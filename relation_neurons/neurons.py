@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,9 @@ class NeuronSet:
             raise refuse(f"Neuron set '{self.name}' holds {twice[0]} twice", expected="each neuron once")
 
     @classmethod
-    def from_pairs(cls, pairs: Iterable[tuple[int, int]], site: str = "post", name: str = "neurons") -> NeuronSet:
+    def from_pairs(
+        cls, pairs: Iterable[tuple[SupportsIndex, SupportsIndex]], site: str = "post", name: str = "neurons"
+    ) -> NeuronSet:
         """Make a set from (layer, index) pairs at one simple site.
 
         Raises:

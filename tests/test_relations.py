@@ -1,0 +1,141 @@
+import json
+import unicodedata
+
+import pytest
+
+import relation_neurons as rn
+from relation_neurons.relations import shipped_names, split_relations
+
+PAPER = {
+    "company_ceo",
+    "company_hq",
+    "landmark_continent",
+    "landmark_country",
+    "person_father",
+    "person_mother",
+    "person_occupation",
+    "person_plays_instrument",
+    "person_pro_sport",
+    "person_sport_position",
+    "product_company",
+    "star_constellation",
+}
+COUNTRIES = {"country_capital", "country_language", "country_currency", "country_continent"}
+
+
+def test_the_sixteen_relations_are_shipped():
+    assert set(shipped_names()) == PAPER | COUNTRIES
+
+
+@pytest.mark.parametrize("name", sorted(PAPER | COUNTRIES))
+def test_a_shipped_relation_is_clean(name):
+    (relation,) = rn.load_relations(name)
+    assert relation.name == name
+    assert len(relation.facts) >= 110
+    assert relation.source
+    assert relation.templates
+    assert relation.templates_zs
+    subjects = [fact.subject.casefold() for fact in relation.facts]
+    assert len(set(subjects)) == len(subjects)
+    for fact in relation.facts:
+        assert fact.object.casefold() not in fact.subject.casefold(), fact
+        for text in (fact.subject, fact.object):
+            assert unicodedata.normalize("NFC", text) == text
+            assert not set(text) & set("\\\n\t_{}<>|"), text
+            assert "  " not in text
+            assert "&amp" not in text
+    spellings = {}
+    for relation_object in relation.objects:
+        assert spellings.setdefault(relation_object.casefold(), relation_object) == relation_object
+
+
+def test_data_readme_states_the_counts():
+    text = (rn.relations._shipped_folder().parent / "README.md").read_text(encoding="utf-8")
+    relations = rn.load_relations()
+    for relation in relations:
+        assert f"| {relation.name} | {len(relation.facts)} | {len(relation.objects)} |" in text
+    assert f"{sum(len(relation.facts) for relation in relations):,} facts" in text
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_no_subject_is_both_detected_and_evaluated_anywhere(seed):
+    relations = rn.load_relations()
+    splits = split_relations(relations, n_evaluation=30, n_shots=3, seed=seed)
+    evaluated = {fact.subject for split in splits.values() for fact in split.evaluation}
+    for name, split in splits.items():
+        detected, shown = ({fact.subject for fact in facts} for facts in (split.detection, split.shots))
+        assert not evaluated & (detected | shown)
+        assert not detected & shown
+        assert len(split.evaluation) == 30
+        assert len({fact.object for fact in split.shots}) == 3, name
+
+
+def test_a_split_depends_on_the_seed_alone_and_not_on_the_machine():
+    (capital,) = rn.load_relations("country_capital")
+    alone = split_relations([capital], seed=0)["country_capital"].evaluation
+    together = split_relations(rn.load_relations(), seed=0)["country_capital"].evaluation
+    assert alone == together
+    assert alone != split_relations([capital], seed=1)["country_capital"].evaluation
+    assert rn.relations.stable_rank(0, "france").hex()[:16] == "e9a6f6397046badd"
+
+
+def test_facts_of_a_repeated_subject_stay_together():
+    facts = [rn.Fact(f"s{i // 2}", f"o{i}") for i in range(40)]
+    split = split_relations([rn.Relation("r", ("{} is",), (), tuple(facts))], n_evaluation=5, n_shots=1)["r"]
+    assert len(split.evaluation) == 10
+    assert {f.subject for f in split.evaluation}.isdisjoint(f.subject for f in split.detection)
+
+
+def sample(**changes):
+    return {"name": "r", "prompt_templates": ["{} is"], "samples": [{"subject": "a", "object": "b"}], **changes}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "not JSON"),
+        ("[]", "holds a list"),
+        (json.dumps(sample(name="")), "'name'"),
+        (json.dumps(sample(prompt_templates=[])), "prompt_templates"),
+        (json.dumps(sample(prompt_templates=["no slot"])), "exactly one {}"),
+        (json.dumps(sample(prompt_templates=["{} and {}"])), "exactly one {}"),
+        (json.dumps(sample(samples=[])), "samples"),
+        (json.dumps(sample(samples=[{"subject": "a"}])), "sample 1: 'object'"),
+        (json.dumps(sample(samples=[{"subject": "a", "object": "b"}, {"subject": " x", "object": "b"}])), "sample 2"),
+        (json.dumps(sample(samples=["a"])), "sample 1"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_place(tmp_path, content, says):
+    path = tmp_path / "bad.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(rn.RelationNeuronsError, match="bad.json") as error:
+        rn.load_relations(path)
+    assert says in str(error.value)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "latin.json"
+    path.write_bytes(json.dumps(sample(name="é"), ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(rn.RelationNeuronsError, match="UTF-8"):
+        rn.load_relations(path)
+
+
+def test_names_files_and_folders_can_be_mixed(tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(sample(name="mine")), encoding="utf-8")
+    found = rn.load_relations("person_father", tmp_path)
+    assert [relation.name for relation in found] == ["person_father", "mine"]
+
+
+def test_unknown_and_doubled_names_are_refused(tmp_path):
+    with pytest.raises(rn.RelationNeuronsError, match="did you mean 'country_capital'"):
+        rn.load_relations("country_capitol")
+    with pytest.raises(rn.RelationNeuronsError, match="twice"):
+        rn.load_relations("country_capital", "country_capital")
+    with pytest.raises(rn.RelationNeuronsError, match=r"no \.json"):
+        rn.load_relations(tmp_path)
+
+
+def test_too_few_facts_for_a_split_are_refused():
+    relation = rn.Relation("r", ("{} is",), (), tuple(rn.Fact(f"s{i}", f"o{i}") for i in range(10)))
+    with pytest.raises(rn.RelationNeuronsError, match="'r' has 10 subjects"):
+        split_relations([relation], n_evaluation=10)

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+import relation_neurons as rn
+from relation_neurons import scores as module
+
+
+def sklearn_ap(values, labels, weights):
+    """One call per neuron and relation, as the known pipelines do it; infinities become the largest ranks."""
+    ranks = np.unique(values, return_inverse=True)[1].reshape(values.shape)  # same order and ties, no infinities
+    return np.array(
+        [
+            [average_precision_score(y[w], ranks[w, n]) for n in range(values.shape[1])]
+            for y, w in zip(labels.T, weights.T, strict=True)
+        ]
+    )
+
+
+@st.composite
+def problems(draw):
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_examples, n_neurons = draw(st.integers(1, 40)), draw(st.integers(1, 5))
+    n_relations = draw(st.integers(1, 3))
+    values = generator.normal(size=(n_examples, n_neurons)).astype(np.float32)
+    kind = draw(st.sampled_from(["plain", "ties", "constant", "relu", "half", "signed zeros", "infinities"]))
+    if kind == "ties":
+        values = np.round(values)
+    elif kind == "constant":
+        values[:] = 1.5
+    elif kind == "relu":
+        values = np.maximum(values, 0)
+    elif kind == "half":
+        values = values.astype(np.float16).astype(np.float32)
+    elif kind == "signed zeros":
+        values = np.where(values > 0, np.float32(0.0), np.float32(-0.0))
+    elif kind == "infinities":
+        values[generator.random(values.shape) < 0.3] = np.inf
+        values[generator.random(values.shape) < 0.3] = -np.inf
+    weights = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.3, 0.8, 1.0]))
+    labels = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.05, 0.5, 1.0]))
+    for column in range(n_relations):  # at least one positive takes part
+        row = generator.integers(n_examples)
+        weights[row, column] = labels[row, column] = True
+    return values, labels, weights
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems())
+def test_equal_to_scikit_learn(problem):
+    values, labels, weights = problem
+    ours = rn.average_precision(torch.from_numpy(values), torch.from_numpy(labels), torch.from_numpy(weights))
+    np.testing.assert_allclose(ours.numpy(), sklearn_ap(values, labels, weights), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_float_type_is_ranked_as_it_is(dtype):
+    torch.manual_seed(0)
+    values = torch.randn(60, 7).to(dtype)
+    labels = torch.rand(60, 2) < 0.3
+    expected = sklearn_ap(values.double().numpy(), labels.numpy(), np.ones_like(labels.numpy()))
+    np.testing.assert_allclose(rn.average_precision(values, labels).numpy(), expected, atol=1e-6, rtol=0)
+
+
+def test_a_worked_example():
+    # Thresholds 0.9: precision 1, recall 1/2; 0.8 (two tied): precision 2/3, recall 1. AP = 1/2 * 1 + 1/2 * 2/3 = 5/6.
+    values = torch.tensor([[0.9], [0.8], [0.8], [0.1]])
+    assert rn.average_precision(values, torch.tensor([True, True, False, False])).item() == pytest.approx(5 / 6)
+
+
+def test_a_constant_neuron_scores_the_base_rate():
+    labels = torch.tensor([True, False, False, False])
+    assert rn.average_precision(torch.ones(4, 1), labels).item() == pytest.approx(0.25)
+
+
+def test_chunks_change_nothing(monkeypatch):
+    torch.manual_seed(1)
+    values, labels = torch.randn(50, 33).round(decimals=1), torch.rand(50, 3) < 0.4
+    whole = rn.average_precision(values, labels)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 50 * 48 * 4)  # four neurons at a time
+    assert torch.equal(rn.average_precision(values, labels), whole)
+
+
+def test_input_is_not_changed():
+    values, labels = torch.randn(20, 3), torch.rand(20, 2) < 0.5
+    labels[0] = True
+    before = values.clone()
+    rn.average_precision(values, labels)
+    assert torch.equal(values, before)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "says"),
+    [
+        (torch.tensor([[float("nan")], [1.0]]), torch.tensor([True, False]), "NaN"),
+        (torch.ones(2, 1), torch.tensor([False, False]), "no positive"),
+        (torch.ones(3, 1), torch.tensor([True, False]), "shape"),
+        (torch.ones(2, 1), torch.tensor([1, 0]), "booleans"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(values, labels, says):
+    with pytest.raises(rn.RelationNeuronsError, match=says):
+        rn.average_precision(values, labels)
+
+
+def test_a_positive_that_takes_no_part_does_not_count():
+    labels, weights = torch.tensor([[True], [False]]), torch.tensor([[False], [True]])
+    with pytest.raises(rn.RelationNeuronsError, match="no positive"):
+        rn.average_precision(torch.ones(2, 1), labels, weights)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_cuda_equals_cpu():
+    torch.manual_seed(2)
+    values, labels = torch.randn(300, 500).round(decimals=2), torch.rand(300, 4) < 0.2
+    on_gpu = rn.average_precision(values.cuda(), labels.cuda())
+    assert torch.allclose(on_gpu.cpu(), rn.average_precision(values, labels), atol=1e-6, rtol=0)
