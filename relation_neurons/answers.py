@@ -44,7 +44,13 @@ RULES: Mapping[str, Callable[[str, str], bool]] = {"prefix": prefix_rule, "strin
 
 def answer_is_over(generated: str) -> bool:
     """Whether a generated answer has come to its end: something was said, then the line ended."""
-    return "\n" in generated.lstrip("\n ") or bool(re.fullmatch(r"\s*\n\s*\n\s*", generated))
+    return "\n" in generated.lstrip()
+
+
+def to_line_end(generated: str) -> str:
+    """A generated text up to the end of its first line that says something."""
+    body = generated.lstrip()
+    return generated[: len(generated) - len(body)] + body.split("\n")[0]
 
 
 def _first_line(text: str) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.activations import read_prefix
-from relation_neurons.answers import answer_is_over, prefix_rule, string_rule
+from relation_neurons.answers import answer_is_over, prefix_rule, string_rule, to_line_end
 from relation_neurons.encoding import DEFAULT_BATCH_SIZE, Batch, Encoded, encode, make_batches, pad
 from relation_neurons.errors import refuse
 from relation_neurons.models import forward
@@ -19,7 +19,7 @@ from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
 
 MAX_NEW_TOKENS = 12
-"""Longest answer that is generated; the longest object of a batch and one token more set the actual length."""
+"""Longest answer that is generated; the tokens of the right object and one more set the actual length."""
 
 
 def recall(
@@ -42,7 +42,7 @@ def recall(
     Returns:
         A row per prompt, in order, with columns
         `condition`, `relation`, `subject`, `object`, `template`;
-        `generated`: the greedy answer, to the end of its line at most;
+        `generated`: the greedy answer, as many tokens as the object has and one more, to the end of its line at most;
         `correct_prefix`, `correct_string`: right by the rules of `relation_neurons.answers`;
         `logprob`: of the whole object as the continuation, in nats;
         `object_rank`: 1 + how many other objects of the relation have a first token more probable than the right one's
@@ -79,8 +79,8 @@ def _ask(
     objects = [encoded[row].object_ids for row in batch.rows]
     first_logprobs = first.log_softmax(dim=-1)
     logprobs = _object_logprobs(model, first_logprobs, objects, cache)
-    length = min(MAX_NEW_TOKENS, max(2, max(map(len, objects)) + 1))
-    answers = _generate(model, first, cache, length)
+    lengths = [min(MAX_NEW_TOKENS, max(2, len(ids) + 1)) for ids in objects]
+    answers = _generate(model, first, cache, lengths)
     results = []
     for i, row in enumerate(batch.rows):
         prompt = prompts[row]
@@ -119,34 +119,38 @@ def _object_logprobs(
     return total + (rest * real).sum(dim=1)
 
 
-def _generate(model: Any, first: Float[Tensor, "row vocab"], cache: Any, length: int) -> list[tuple[str, str]]:
-    """Greedy answers from the logits after the prompt: the text of two tokens, and of all up to the line's end."""
+def _generate(
+    model: Any, first: Float[Tensor, "row vocab"], cache: Any, lengths: Sequence[int]
+) -> list[tuple[str, str]]:
+    """Greedy answers from the logits after the prompt.
+
+    Each row has its own length in tokens, so that what it says does not depend on its batch.
+
+    Returns:
+        For each row the text of two tokens, and of all up to the line's end.
+    """
     tokenizer = model.tokenizer
     step = first.argmax(dim=-1)
     said = step[:, None]
-    for number in range(1, length):
-        if number >= 2 and all(map(answer_is_over, _decode(tokenizer, said))):
+    for number in range(1, max(lengths)):
+        if number >= 2 and all(map(answer_is_over, _decode(tokenizer, said.tolist()))):
             break
         logits = forward(model, step[:, None], torch.ones_like(step[:, None]), cache, keep=1)
         step = logits[:, 0].argmax(dim=-1)
         said = torch.cat([said, step[:, None]], dim=1)
-    return list(zip(_decode(tokenizer, said[:, :2]), map(_to_line_end, _decode(tokenizer, said)), strict=True))
+    ids = said.tolist()
+    answers = _decode(tokenizer, [row[:length] for row, length in zip(ids, lengths, strict=True)])
+    return list(zip(_decode(tokenizer, [row[:2] for row in ids]), map(to_line_end, answers), strict=True))
 
 
-def _decode(tokenizer: Any, said: Int[Tensor, "row pos"]) -> list[str]:
+def _decode(tokenizer: Any, said: Sequence[list[int]]) -> list[str]:
     """Texts up to the end-of-text token."""
     texts = []
-    for ids in said.tolist():
+    for ids in said:
         if tokenizer.eos_token_id in ids:
             ids = ids[: ids.index(tokenizer.eos_token_id)]
         texts.append(tokenizer.decode(ids, skip_special_tokens=True))
     return texts
-
-
-def _to_line_end(text: str) -> str:
-    """Drop what a batch generated for its longer answers after this one had ended, so that a row stands alone."""
-    body = text.lstrip("\n ")
-    return text[: len(text) - len(body)] + body.split("\n")[0]
 
 
 def _first_tokens(model: Any, prompts: Sequence[Prompt]) -> dict[tuple[str, ...], Int[Tensor, " candidate"]]:

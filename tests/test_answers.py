@@ -1,6 +1,6 @@
 import pytest
 
-from relation_neurons.answers import answer_is_over, prefix_rule, string_rule
+from relation_neurons.answers import answer_is_over, prefix_rule, string_rule, to_line_end
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,13 @@ def test_prefix_rule(said, object, right):
 )
 def test_string_rule(said, object, right):
     assert string_rule(said, object) is right
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(" Paris", " Paris"), (" Paris\nThe", " Paris"), ("\n Paris\nThe", "\n Paris"), ("\n\n", "\n\n")]
+)
+def test_an_answer_is_kept_to_the_end_of_its_line(said, kept):
+    assert to_line_end(said) == kept
 
 
 @pytest.mark.parametrize(("said", "over"), [(" Paris", False), (" Paris\n", True), ("\nParis", False), ("", False)])

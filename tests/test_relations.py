@@ -108,7 +108,7 @@ def sample(**changes):
 def test_a_malformed_file_is_refused_by_place(tmp_path, content, says):
     path = tmp_path / "bad.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(rn.RelationNeuronsError, match="bad.json") as error:
+    with pytest.raises(rn.RelationNeuronsError, match=r"bad\.json") as error:
         rn.load_relations(path)
     assert says in str(error.value)
 
