@@ -1,0 +1,57 @@
+"""The shipped facts against the LRE data set, where a copy is at hand (LRE_FOLDER names its folder `data/factual`)."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import relation_neurons as rn
+from relation_neurons.answers import string_rule
+from relation_neurons.relations import _key, _shipped_folder
+
+SAME_RELATION = {
+    "company_ceo": "company_ceo",
+    "company_hq": "company_hq",
+    "country_capital": "country_capital_city",
+    "country_currency": "country_currency",
+    "country_language": "country_language",
+    "landmark_continent": "landmark_on_continent",
+    "landmark_country": "landmark_in_country",
+    "person_father": "person_father",
+    "person_mother": "person_mother",
+    "person_occupation": "person_occupation",
+    "person_plays_instrument": "person_plays_instrument",
+    "person_pro_sport": "person_plays_pro_sport",
+    "person_sport_position": "person_plays_position_in_sport",
+    "product_company": "product_by_company",
+    "star_constellation": "star_constellation",
+}
+FOLDER = Path(os.environ.get("LRE_FOLDER", ""))
+
+
+def compare(name: str) -> tuple[int, list[tuple[str, str, str]]]:
+    """Shared subjects, and those where neither object begins with the other."""
+    (relation,) = rn.load_relations(name)
+    theirs: dict[str, set[str]] = {}
+    for sample in json.loads((FOLDER / f"{SAME_RELATION[name]}.json").read_text(encoding="utf-8"))["samples"]:
+        theirs.setdefault(_key(sample["subject"]), set()).add(sample["object"].encode().decode("unicode_escape")
+                                                              if "\\u" in sample["object"] else sample["object"])
+    shared = [fact for fact in relation.facts if _key(fact.subject) in theirs]
+    differing = []
+    for fact in shared:
+        others = theirs[_key(fact.subject)]
+        if not any(string_rule(fact.object, other) or string_rule(other, fact.object) for other in others):
+            differing.append((fact.subject, fact.object, ", ".join(sorted(others))))
+    return len(shared), differing
+
+
+@pytest.mark.skipif(not os.environ.get("LRE_FOLDER"), reason="LRE_FOLDER does not name a copy of the LRE data")
+@pytest.mark.parametrize("name", sorted(SAME_RELATION))
+def test_disagreements_with_lre_are_all_listed(name):
+    n_shared, differing = compare(name)
+    text = (_shipped_folder().parent / "README.md").read_text(encoding="utf-8")
+    section = text.split(f"### {name}\n")[1].split("\n### ")[0]
+    assert f"LRE: {n_shared - len(differing)} of {n_shared} shared subjects agree" in section
+    for subject, _, _ in differing:
+        assert f"- {subject}:" in section
