@@ -42,7 +42,7 @@ def run_command(config: Annotated[RunConfig, tyro.conf.arg(name="")], out: Path 
 
 
 @app.command(name="relations")
-def relations_command(*sources: str) -> None:
+def relations_command(sources: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     """List relations with their facts, distinct objects and the share of the most frequent one.
 
     Args:

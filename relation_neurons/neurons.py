@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
+from torch import Tensor
 
 from relation_neurons.errors import refuse
 from relation_neurons.sites import Neuron, NeuronSpace, expand_site
@@ -85,7 +86,10 @@ class NeuronSet:
 
 
 def top_k(
-    scores: Float[ndarray, "relation neuron"], k: int, space: NeuronSpace, names: Sequence[str]
+    scores: Float[ndarray, "relation neuron"] | Float[Tensor, "relation neuron"],
+    k: int,
+    space: NeuronSpace,
+    names: Sequence[str],
 ) -> dict[str, NeuronSet]:
     """The k best neurons of each relation (paper, section 3).
 
@@ -100,7 +104,7 @@ def top_k(
     Raises:
         RelationNeuronsError: k outside 1 to the number of neurons, or shapes that do not fit.
     """
-    scores = np.asarray(scores)
+    scores = scores.numpy(force=True) if isinstance(scores, Tensor) else scores
     if not 1 <= k <= len(space):
         raise refuse(f"k is {k}", expected=f"1 to {len(space)}, the number of neurons of '{space.model}'")
     if scores.shape != (len(names), len(space)):

@@ -29,7 +29,7 @@ from relation_neurons.prompts import PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
 from relation_neurons.relations import Relation, load_relations
 from relation_neurons.report import Results, write_report
-from relation_neurons.runs import RunFolder, digest, versions
+from relation_neurons.runs import RunFolder, code_digest, digest, versions
 
 DEMO_RELATIONS = (
     "country_capital",
@@ -171,5 +171,6 @@ def _key(config: RunConfig, relations: tuple[Relation, ...], model: Any) -> dict
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
             "device": str(model.cfg.device),
         },
+        "code": code_digest()[:16],
         "versions": versions(),
     }

@@ -98,6 +98,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def code_digest() -> str:
+    """SHA-256 of this package's source, so that tables of other code are never continued."""
+    folder = Path(__file__).parent
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".html"))
+    return digest(*((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files))
+
+
 def digest(*parts: object) -> str:
     """SHA-256 of the parts' representations, to tell contents apart."""
     return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from relation_neurons.errors import refuse
@@ -50,6 +52,35 @@ def average_precision(
         part = slice(start, start + width)
         out[:, part] = _average_precision(scores[:, part], labels, weights)
     return out
+
+
+def difference_from_scikit_learn(
+    found: Float[Tensor, "relation neuron"],
+    scores: Float[Tensor, "example neuron"],
+    labels: Bool[ndarray, "example relation"],
+    weights: Bool[ndarray, "example relation"],
+    *,
+    n: int = 200,
+    seed: int = 0,
+) -> float:
+    """Largest difference between `average_precision` and scikit-learn's over randomly drawn neurons and relations.
+
+    Args:
+        found: What `average_precision` gave for the other arguments.
+        scores: Activations.
+        labels: True on the positives.
+        weights: True on the examples that take part.
+        n: How many pairs of a neuron and a relation to draw.
+        seed: Chooses them.
+    """
+    generator = np.random.default_rng(seed)
+    worst = 0.0
+    for relation, neuron in generator.integers(found.shape, size=(n, 2)):
+        part = weights[:, relation]
+        values = scores[:, neuron].float().numpy(force=True)
+        expected = average_precision_score(labels[part, relation], values[part])
+        worst = max(worst, abs(expected - float(found[relation, neuron])))
+    return worst
 
 
 def _average_precision(

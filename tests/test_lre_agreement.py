@@ -35,8 +35,9 @@ def compare(name: str) -> tuple[int, list[tuple[str, str, str]]]:
     (relation,) = rn.load_relations(name)
     theirs: dict[str, set[str]] = {}
     for sample in json.loads((FOLDER / f"{SAME_RELATION[name]}.json").read_text(encoding="utf-8"))["samples"]:
-        theirs.setdefault(_key(sample["subject"]), set()).add(sample["object"].encode().decode("unicode_escape")
-                                                              if "\\u" in sample["object"] else sample["object"])
+        theirs.setdefault(_key(sample["subject"]), set()).add(
+            sample["object"].encode().decode("unicode_escape") if "\\u" in sample["object"] else sample["object"]
+        )
     shared = [fact for fact in relation.facts if _key(fact.subject) in theirs]
     differing = []
     for fact in shared:

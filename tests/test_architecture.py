@@ -1,0 +1,89 @@
+"""Imports run one way, and nothing happens on import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "relation_neurons"
+ORDER = [
+    "errors",
+    "relations",
+    "prompts",
+    "sites",
+    "sources",
+    "models",
+    "encoding",
+    "progress",
+    "activations",
+    "scores",
+    "neurons",
+    "interventions",
+    "answers",
+    "recall",
+    "statistics",
+    "experiments",
+    "figures",
+    "report",
+    "runs",
+    "pipeline",
+    "cli",
+]
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_every_module_has_its_place():
+    assert {place(path) for path in FILES} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_imports_run_one_way(path):
+    own = ORDER.index(place(path))
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "relation_neurons" and len(parts) > 1 and parts[1] in ORDER:
+            assert ORDER.index(parts[1]) <= own, f"{path.name} imports {name}, which comes after it"
+    roots = {name.split(".")[0] for name in imported(path)}
+    if path.stem != "models":
+        assert "transformer_lens" not in roots
+    if path.stem in ("errors", "relations", "prompts", "sites", "answers", "statistics", "figures", "report", "runs"):
+        assert "torch" not in roots
+
+
+def test_nothing_happens_on_import(tmp_path):
+    code = """
+import os, logging, torch
+threads, level = torch.get_num_threads(), logging.getLogger().level
+import plotly.io
+theme = plotly.io.templates.default
+import relation_neurons
+assert torch.is_grad_enabled() and torch.get_num_threads() == threads
+assert plotly.io.templates.default == theme and logging.getLogger().level == level
+assert not os.listdir(".")
+print("clean")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "clean\n", done.stderr
+
+
+def test_public_names_stand_in_the_package():
+    import relation_neurons
+
+    for name in relation_neurons.__all__:
+        assert getattr(relation_neurons, name).__doc__
