@@ -1,5 +1,8 @@
 """Shared models; the import hook checks every shape in the package's signatures while tests run."""
 
+import dataclasses
+import json
+
 import pytest
 from jaxtyping import install_import_hook
 
@@ -18,6 +21,19 @@ from tests.planted import plant, word_tokenizer
 def planted():
     """A tiny model whose relation neurons are known."""
     return plant()
+
+
+@pytest.fixture(scope="session")
+def planted_folder(planted, tmp_path_factory):
+    """The planted model and its relations as files, as a user would bring their own."""
+    folder = tmp_path_factory.mktemp("planted")
+    planted.llama.save_pretrained(folder / "model")
+    planted.tokenizer.save_pretrained(folder / "model")
+    for relation in planted.relations:
+        samples = [dataclasses.asdict(fact) for fact in relation.facts]
+        content = {"name": relation.name, "prompt_templates": relation.templates, "samples": samples}
+        (folder / f"{relation.name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -16,26 +16,10 @@ TABLES = ("neurons", "controls", "counts", "recall", "summary")
 
 
 @pytest.fixture(scope="module")
-def place(planted, tmp_path_factory):
-    """A folder with the planted model and its relation files."""
-    folder = tmp_path_factory.mktemp("planted")
-    planted.llama.save_pretrained(folder / "model")
-    planted.tokenizer.save_pretrained(folder / "model")
-    for relation in planted.relations:
-        content = {
-            "name": relation.name,
-            "prompt_templates": relation.templates,
-            "samples": [dataclasses.asdict(fact) for fact in relation.facts],
-        }
-        (folder / f"{relation.name}.json").write_text(json.dumps(content), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def config(place):
+def config(planted_folder):
     return RunConfig(
-        model=str(place / "model"),
-        relations=(str(place),),
+        model=str(planted_folder / "model"),
+        relations=(str(planted_folder),),
         k=6,
         n_controls=3,
         device="cpu",
@@ -148,8 +132,8 @@ def test_a_table_that_fails_leaves_nothing(tmp_path):
     assert [path.name for path in folder.path.iterdir()] == ["run.json"]
 
 
-def test_the_command_line_runs_and_reports(config, place, tmp_path, capsys, monkeypatch):
-    arguments = ["run", "--model", config.model, "--relations", str(place), "--k", "6", "--n-controls", "2"]
+def test_the_command_line_runs_and_reports(config, planted_folder, tmp_path, capsys, monkeypatch):
+    arguments = ["run", "--model", config.model, "--relations", str(planted_folder), "--k", "6", "--n-controls", "2"]
     arguments += ["--shots", "0", "--n-evaluation", "8", "--device", "cpu", "--out", str(tmp_path / "cli")]
     monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
     cli.main()
@@ -158,9 +142,9 @@ def test_the_command_line_runs_and_reports(config, place, tmp_path, capsys, monk
     assert (tmp_path / "cli" / "report.html").is_file()
 
 
-def test_the_default_folder_tells_runs_apart(config, place, tmp_path, monkeypatch, capsys):
+def test_the_default_folder_tells_runs_apart(config, planted_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    base = ["relation-neurons", "run", "--model", config.model, "--relations", str(place), "--shots", "0"]
+    base = ["relation-neurons", "run", "--model", config.model, "--relations", str(planted_folder), "--shots", "0"]
     for k in ("3", "4"):
         monkeypatch.setattr("sys.argv", [*base, "--k", k, "--n-controls", "1", "--n-evaluation", "5"])
         cli.main()

@@ -34,8 +34,8 @@ class Selection:
     Attributes:
         targets: For each relation its top-k neurons by average precision.
         controls: For each relation random sets matched to the target by site and layer.
-        counts: A row per relation: positives, negatives, the lowest AP that made the cut, the share of all neurons with AP 1,
-            and the largest difference from scikit-learn's AP in a random sample.
+        counts: A row per relation: positives, negatives, the lowest AP that made the cut, the share of all neurons with
+            AP 1, and the largest difference from scikit-learn's AP in a random sample.
     """
 
     targets: Mapping[str, NeuronSet]
