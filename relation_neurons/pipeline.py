@@ -167,7 +167,7 @@ def _key(config: RunConfig, relations: tuple[Relation, ...], model: Any) -> dict
         "relations": {relation.name: digest(relation)[:16] for relation in relations},
         "model": {
             "name": model.cfg.model_name,
-            "weights": model.weights_digest,
+            "weights": model.cfg.weights_digest,
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
             "device": str(model.cfg.device),
         },

@@ -1,5 +1,6 @@
 """Shared models; the import hook checks every shape in the package's signatures while tests run."""
 
+import copy
 import dataclasses
 import json
 
@@ -12,7 +13,8 @@ with install_import_hook("relation_neurons", "beartype.beartype"):
 import torch
 import transformers
 
-from relation_neurons.models import hook_llama
+from relation_neurons.models import bridge, hook_llama
+from relation_neurons.models.wrap import HookedTransformer
 from relation_neurons.sources import EMBEDDED, resolve
 from tests.planted import plant, word_tokenizer
 
@@ -55,10 +57,19 @@ def tiny_llama():
     return transformers.LlamaForCausalLM(config).eval(), tokenizer
 
 
+WRAPPERS = {"bridge": bridge} if HookedTransformer is None else {"hooked": hook_llama, "bridge": bridge}
+
+
+@pytest.fixture(params=sorted(WRAPPERS))
+def wrap(request):
+    """Makes a hooked model of a Transformers one, by each way that the installed TransformerLens has."""
+    return lambda llama, tokenizer, name="tiny": WRAPPERS[request.param](copy.deepcopy(llama), tokenizer, name=name)
+
+
 @pytest.fixture
-def tiny(tiny_llama):
+def tiny(wrap, tiny_llama):
     """The tiny random Llama as a hooked model of its own."""
-    return hook_llama(*tiny_llama, name="tiny")
+    return wrap(tiny_llama[0], copy.deepcopy(tiny_llama[1]))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ objects of the relation; the right object is the only one that both raise. Fille
 write next to nothing.
 """
 
+import copy
 from dataclasses import dataclass
 
 import tokenizers
@@ -13,7 +14,8 @@ import torch
 import transformers
 
 from relation_neurons import Fact, NeuronSet, Relation
-from relation_neurons.models import hook_llama
+from relation_neurons.models import bridge, hook_llama
+from relation_neurons.models.wrap import HookedTransformer
 
 N_SUBJECTS = 40
 N_OBJECTS = 4
@@ -74,7 +76,9 @@ def plant(seed: int = 0) -> Planted:
         for word in (word for group in objects.values() for word in group):
             llama.lm_head.weight[direction[word], direction[word]] = 2.0
     named = {relation: NeuronSet.from_pairs(pairs, name=relation) for relation, pairs in neurons.items()}
-    return Planted(hook_llama(llama, tokenizer, name="planted"), llama, tokenizer, relations, named)
+    wrap = bridge if HookedTransformer is None else hook_llama
+    model = wrap(copy.deepcopy(llama), tokenizer, name="planted")
+    return Planted(model, llama, tokenizer, relations, named)
 
 
 def _blank_llama(n_words: int) -> transformers.LlamaForCausalLM:

@@ -60,7 +60,7 @@ def test_imports_run_one_way(path):
         if parts[0] == "relation_neurons" and len(parts) > 1 and parts[1] in ORDER:
             assert ORDER.index(parts[1]) <= own, f"{path.name} imports {name}, which comes after it"
     roots = {name.split(".")[0] for name in imported(path)}
-    if path.stem != "models":
+    if place(path) != "models":
         assert "transformer_lens" not in roots
     if path.stem in ("errors", "relations", "prompts", "sites", "answers", "statistics", "figures", "report", "runs"):
         assert "torch" not in roots

@@ -10,8 +10,10 @@ import transformers
 
 import relation_neurons as rn
 from relation_neurons import models, sources
-from relation_neurons.models import add_hook, forward, hook_llama, new_cache, repeat_cache
+from relation_neurons.models import add_hook, forward, hook_llama, load, new_cache, repeat_cache, wrap
+from relation_neurons.models.wrap import HookedTransformer
 
+hooked_only = pytest.mark.skipif(HookedTransformer is None, reason="TransformerLens 4 has no HookedTransformer")
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 5e5,
@@ -22,6 +24,7 @@ LLAMA3 = {
 }
 
 
+@hooked_only
 @pytest.mark.parametrize(
     "changes",
     [
@@ -47,6 +50,7 @@ def test_logits_equal_hugging_faces(tiny_llama, changes):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+@hooked_only
 def test_weights_are_shared_not_copied(tiny_llama):
     llama, tokenizer = tiny_llama
     model = hook_llama(llama, tokenizer)
@@ -60,7 +64,10 @@ def test_weights_are_shared_not_copied(tiny_llama):
         assert ours.data_ptr() == weight.data_ptr()
 
 
-def test_a_saved_folder_is_loaded(tiny_llama, tmp_path):
+@pytest.mark.parametrize("line", ["installed", "bridge"])
+def test_a_saved_folder_is_loaded(tiny_llama, tmp_path, line, monkeypatch):
+    if line == "bridge":
+        monkeypatch.setattr(load, "HookedTransformer", None)
     llama, tokenizer = tiny_llama
     llama.save_pretrained(tmp_path / "mine")
     tokenizer.save_pretrained(tmp_path / "mine")
@@ -70,10 +77,12 @@ def test_a_saved_folder_is_loaded(tiny_llama, tmp_path):
         torch.testing.assert_close(model(tokens), llama(tokens).logits, atol=1e-4, rtol=1e-4)
     assert model.cfg.model_name == "mine"
     assert model.cfg.dtype == torch.float32
-    assert rn.load_model(tmp_path / "mine", device="cpu", dtype=torch.bfloat16).W_E.dtype == torch.bfloat16
+    halved = rn.load_model(tmp_path / "mine", device="cpu", dtype=torch.bfloat16)
+    assert next(halved.parameters()).dtype == torch.bfloat16
     assert models.parity(tmp_path / "mine", device="cpu").max_logit_difference < 1e-4
 
 
+@hooked_only
 def test_another_architecture_goes_through_transformer_lens(tmp_path, tiny_llama, monkeypatch):
     called = {}
 
@@ -81,7 +90,7 @@ def test_another_architecture_goes_through_transformer_lens(tmp_path, tiny_llama
         called.update(arguments, name=name)
         return hook_llama(*tiny_llama)
 
-    monkeypatch.setattr(models.HookedTransformer, "from_pretrained_no_processing", stand_in)
+    monkeypatch.setattr(wrap.HookedTransformer, "from_pretrained_no_processing", stand_in)
     config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=len(tiny_llama[1]))
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     tiny_llama[1].save_pretrained(tmp_path)

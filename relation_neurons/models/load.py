@@ -1,0 +1,91 @@
+"""Load a model by name, file or folder, and say how close it is to Hugging Face's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relation_neurons.errors import refuse
+from relation_neurons.models.wrap import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
+from relation_neurons.sources import clear_errors, load_pretrained, resolve
+
+PARITY_TEXTS = (
+    "The capital city of France is? Answer: Paris\nThe capital city of Japan is? Answer:",
+    "In the beginning the Universe was created. This has made a lot of people very angry.",
+)
+
+
+def load_model(
+    source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> Any:
+    """Load a language model with TransformerLens, its weights unprocessed.
+
+    With TransformerLens 3.9 the result is a `HookedTransformer`: Llama-architecture models are built from their own
+    configuration around the loaded weights, without a copy; others go through TransformerLens's own loader. With
+    TransformerLens 4 it is a `TransformerBridge`.
+
+    Args:
+        source: `smollm2-135m`, a Hugging Face id (`meta-llama/Llama-2-7b-hf`), a folder, or a `.gguf` file.
+        device: Where to; by default the GPU if there is one.
+        dtype: Type of the weights; by default float32 on the CPU and the checkpoint's own type on a GPU.
+
+    Returns:
+        The model in evaluation mode, without gradients. `model.cfg.default_prepend_bos` is what its tokenizer does
+        by default: true for Llama-2, false for SmolLM2.
+
+    Raises:
+        RelationNeuronsError: Gated weights, an unknown name, no network, a folder without a configuration.
+    """
+    place = _device(device)
+    dtype = dtype or (torch.float32 if place.type == "cpu" else None)
+    found = resolve(source)
+    pretrained, tokenizer = load_pretrained(found, device=place, dtype=dtype)
+    if HookedTransformer is None:
+        return bridge(pretrained, tokenizer, name=found.name, digest=found.digest)
+    if is_plain_llama(pretrained.config):
+        return hook_llama(pretrained, tokenizer, name=found.name, digest=found.digest)
+    with clear_errors(found):
+        return by_transformer_lens(found.location, pretrained, tokenizer)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a loaded model's logits are from Hugging Face's own, in float32."""
+
+    max_logit_difference: float
+    argmax_agreement: float
+    n_tokens: int
+
+
+def parity(source: str | Path, *, device: str | torch.device | None = None) -> Parity:
+    """Compare logits with Hugging Face's implementation on short texts, in float32.
+
+    Args:
+        source: As for `load_model`.
+        device: Where to compute; by default the GPU if there is one.
+
+    Raises:
+        RelationNeuronsError: As `load_model`.
+    """
+    place = _device(device)
+    original, tokenizer = load_pretrained(resolve(source), device=place, dtype=torch.float32)
+    texts = [tokenizer(text, return_tensors="pt").input_ids.to(place) for text in PARITY_TEXTS]
+    with torch.inference_mode():
+        theirs = [original(tokens).logits.float() for tokens in texts]
+        del original
+        model = load_model(source, device=place, dtype=torch.float32)
+        ours = [model(tokens).float() for tokens in texts]
+    pairs = list(zip(theirs, ours, strict=True))
+    n_tokens = sum(tokens.numel() for tokens in texts)
+    agree = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
+    return Parity(max(float((a - b).abs().max()) for a, b in pairs), agree / n_tokens, n_tokens)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise refuse(f"Device '{place}' was asked for, but no GPU is visible", do="use device='cpu'")
+    return place

@@ -1,0 +1,180 @@
+"""What the rest of the package does to a model: name its neurons, hook it, run it with a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+from transformer_lens.hook_points import HookPoint
+
+from relation_neurons.errors import refuse
+from relation_neurons.sites import SITES, NeuronSpace, expand_site
+
+Hook = Callable[[Tensor], Tensor | None]
+
+
+def neuron_space(model: Any, site: str = "post") -> NeuronSpace:
+    """All neurons of a model at a site.
+
+    Raises:
+        RelationNeuronsError: Not a site, or a gated site of a model without a gated MLP.
+    """
+    sites = expand_site(site)
+    for one in sites:
+        if one in ("gate", "up") and not model.cfg.gated_mlp:
+            raise refuse(
+                f"Model '{model.cfg.model_name}' has no gated MLP, so no site '{one}'", do="use the site 'post'"
+            )
+    widths = tuple((one, int(getattr(model.cfg, SITES[one].width))) for one in sites)
+    return NeuronSpace(str(model.cfg.model_name), int(model.cfg.n_layers), widths)
+
+
+def hook_name(site: str, layer: int) -> str:
+    """TransformerLens's name for a simple site in a layer."""
+    return SITES[site].hook.format(layer=layer)
+
+
+def pass_hook_name() -> str:
+    """A hook that fires exactly once in every forward pass, generation included."""
+    return "blocks.0.hook_resid_pre"
+
+
+def add_hook(model: Any, name: str, function: Hook) -> Callable[[], None]:
+    """Hook one place of a model, so that nothing but the returned function takes the hook away.
+
+    TransformerLens's own context managers clear every hook on the points they touched unless it is permanent.
+
+    Args:
+        model: Any hooked model.
+        name: Such as `blocks.0.mlp.hook_post`.
+        function: Takes the activation; what it returns replaces it, unless it returns none.
+
+    Returns:
+        A function that removes this hook and no other.
+
+    Raises:
+        RelationNeuronsError: The model has no such place.
+    """
+    point: HookPoint | None = model.hook_dict.get(name)
+    if point is None:
+        raise refuse(f"Model '{model.cfg.model_name}' has no hook '{name}'", do="check the site and the layer")
+
+    def call(activation: Tensor, hook: Any) -> Tensor | None:
+        return function(activation)
+
+    point.add_hook(call, is_permanent=True)
+    handle = point.fwd_hooks[-1]
+
+    def remove() -> None:
+        handle.hook.remove()
+        point.fwd_hooks[:] = [other for other in point.fwd_hooks if other is not handle]
+
+    return remove
+
+
+@dataclass
+class Cache:
+    """Keys and values of what a model has read, for some rows.
+
+    Attributes:
+        stored: TransformerLens's cache for a `HookedTransformer`, Transformers' for a `TransformerBridge`.
+        mask: 1 on the real tokens read so far; positions are counted by it.
+    """
+
+    stored: Any
+    mask: Int[Tensor, "row pos"]
+
+
+def new_cache(model: Any, n_rows: int) -> Cache:
+    """An empty key-value cache for `n_rows` rows."""
+    mask = torch.zeros((n_rows, 0), dtype=torch.long, device=model.cfg.device)
+    if _is_bridge(model):
+        return Cache(transformers.DynamicCache(config=model.original_model.config), mask)
+    return Cache(TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, n_rows), mask)
+
+
+def repeat_cache(cache: Cache, n_rows: int) -> Cache:
+    """The cache of one row, seen by `n_rows` rows; the given one is not to be used any more."""
+    if isinstance(cache.stored, TransformerLensKeyValueCache):
+        for entry in cache.stored.entries:
+            entry.past_keys = entry.past_keys.expand(n_rows, -1, -1, -1)
+            entry.past_values = entry.past_values.expand(n_rows, -1, -1, -1)
+    elif cache.mask.shape[1]:
+        cache.stored.batch_repeat_interleave(n_rows)
+    return Cache(cache.stored, cache.mask.expand(n_rows, -1))
+
+
+def forward(
+    model: Any,
+    tokens: Int[Tensor, "row pos"],
+    mask: Int[Tensor, "row pos"],
+    cache: Cache | None = None,
+    *,
+    keep: int,
+    grow: bool = True,
+) -> Float[Tensor, "row keep vocab"]:
+    """Run a model and unembed only the last `keep` positions.
+
+    Args:
+        model: Any hooked model.
+        tokens: New tokens, padded on either side.
+        mask: 1 on real tokens.
+        cache: What came before, if anything.
+        keep: How many positions at the end to give logits for; 0 computes none.
+        grow: Whether the cache takes up the new tokens.
+
+    Returns:
+        Logits in float32.
+    """
+    cache = cache or new_cache(model, len(tokens))
+    whole = torch.cat([cache.mask, mask], dim=1)
+    run = _run_bridge if _is_bridge(model) else _run_hooked
+    logits = run(model, tokens, mask, whole, cache, keep, grow)
+    if grow:
+        cache.mask = whole
+    return logits.float()
+
+
+def _is_bridge(model: Any) -> bool:
+    return hasattr(model, "original_model")
+
+
+def _run_hooked(
+    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int, grow: bool
+) -> Float[Tensor, "row keep vocab"]:
+    stored = cache.stored
+    stored.previous_attention_mask = cache.mask
+    if not grow:
+        stored.freeze()
+    try:
+        residual = model(
+            tokens, attention_mask=mask, past_kv_cache=stored, stop_at_layer=model.cfg.n_layers, return_type=None
+        )
+    finally:
+        stored.unfreeze()
+    if keep == 0:
+        return residual.new_empty((len(tokens), 0, model.cfg.d_vocab_out))
+    return model.unembed(model.ln_final(residual[:, -keep:]))
+
+
+def _run_bridge(
+    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int, grow: bool
+) -> Float[Tensor, "row keep vocab"]:
+    positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, cache.mask.shape[1] :]
+    logits = model.original_model(
+        input_ids=tokens,
+        attention_mask=whole,
+        position_ids=positions,
+        past_key_values=cache.stored,
+        use_cache=True,
+        logits_to_keep=max(keep, 1),
+    ).logits
+    if not grow:
+        cache.stored.crop(-tokens.shape[1])
+    return logits[:, :keep]

@@ -1,0 +1,172 @@
+"""A Transformers model as a `HookedTransformer` or a `TransformerBridge` that shares its weights."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import transformers
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from transformer_lens.model_bridge import TransformerBridge
+
+    try:
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+        from transformer_lens.pretrained.weight_conversions import convert_llama_weights
+    except ImportError:  # TransformerLens 4 has only the bridge
+        HookedTransformer = None
+
+from relation_neurons.errors import refuse
+
+MAX_CONTEXT = 2048
+"""Longest input in tokens; questions about facts are far shorter, and tables of positions stay small."""
+
+
+def hook_llama(
+    llama: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase | None,
+    *,
+    name: str = "llama",
+    digest: str | None = None,
+) -> Any:
+    """Wrap a Transformers Llama as a `HookedTransformer` (TransformerLens 3.9) around its own weights.
+
+    Args:
+        llama: A `LlamaForCausalLM`; its parameters are used in place, not copied.
+        tokenizer: Its tokenizer, or none for a model that is only given token ids.
+        name: What to call it in results.
+        digest: What pins its weights, if known.
+
+    Raises:
+        RelationNeuronsError: Weights that the conversion does not cover.
+    """
+    cfg = _llama_config(llama, name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        model = HookedTransformer(cfg, move_to_device=False)
+    missing, unexpected = model.load_state_dict(convert_llama_weights(llama, cfg), strict=False, assign=True)
+    constants = ("IGNORE", "mask", "rotary_sin", "rotary_cos")
+    missing = [key for key in missing if not key.endswith(constants)]
+    if missing or unexpected:
+        raise refuse(f"Model '{name}': weights do not fit (missing {missing[:3]}, unexpected {unexpected[:3]})")
+    model.to(llama.device, print_details=False)
+    return _finished(model, llama, tokenizer, name, digest)
+
+
+def bridge(
+    pretrained: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    *,
+    name: str = "bridge",
+    digest: str | None = None,
+) -> Any:
+    """Wrap any Transformers model that TransformerLens knows as a `TransformerBridge`, in place.
+
+    Args:
+        pretrained: The model; the bridge hooks this very object.
+        tokenizer: Its tokenizer.
+        name: What to call it in results.
+        digest: What pins its weights, if known.
+    """
+    # Without these TransformerLens loads the tokenizer again from its name to make it prepend BOS.
+    arguments = tokenizer.init_kwargs
+    tokenizer.init_kwargs = {**arguments, "name_or_path": "", "add_bos_token": True}
+    try:
+        model = TransformerBridge.boot_transformers(
+            name, hf_model=pretrained, tokenizer=tokenizer, device=str(pretrained.device), dtype=pretrained.dtype
+        )
+    finally:
+        tokenizer.init_kwargs = arguments
+    return _finished(model, pretrained, tokenizer, name, digest)
+
+
+def by_transformer_lens(
+    location: str, pretrained: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase
+) -> Any:
+    """Other architectures as a `HookedTransformer`, through TransformerLens's own loader, which knows them by name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        model = HookedTransformer.from_pretrained_no_processing(
+            location,
+            hf_model=pretrained,
+            tokenizer=tokenizer,
+            device=str(pretrained.device),
+            dtype=pretrained.dtype,
+        )
+    return _finished(model, pretrained, tokenizer, location, None)
+
+
+def is_plain_llama(config: transformers.PretrainedConfig) -> bool:
+    """Whether `hook_llama` covers this configuration."""
+    rope_type = _rope(config).get("rope_type", "default")
+    biased = getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
+    return config.model_type == "llama" and rope_type in ("default", "linear", "llama3") and not biased
+
+
+def _finished(
+    model: Any,
+    pretrained: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase | None,
+    name: str,
+    digest: str | None,
+) -> Any:
+    """Attach what every loaded model has: its name, the tokenizer as it is, and what pins the weights."""
+    model.cfg.model_name = name
+    model.cfg.weights_digest = digest or getattr(pretrained.config, "_commit_hash", None)
+    if tokenizer is not None:
+        if model.tokenizer is not tokenizer:  # a bridge has it, and would set it up once more
+            model.tokenizer = tokenizer
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        empty = tokenizer.encode("")
+        prepends = bool(empty) and empty[0] == tokenizer.bos_token_id
+        model.cfg.tokenizer_prepends_bos = model.cfg.default_prepend_bos = prepends
+    return model.eval().requires_grad_(False)
+
+
+def _rope(config: transformers.PretrainedConfig) -> dict[str, Any]:
+    return dict(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {})
+
+
+def _llama_config(llama: transformers.PreTrainedModel, name: str) -> HookedTransformerConfig:
+    config, rope = llama.config, _rope(llama.config)
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    grouped = config.num_key_value_heads != config.num_attention_heads
+    return HookedTransformerConfig(
+        model_name=name,
+        original_architecture="LlamaForCausalLM",
+        d_model=config.hidden_size,
+        d_head=d_head,
+        n_heads=config.num_attention_heads,
+        n_key_value_heads=config.num_key_value_heads if grouped else None,
+        d_mlp=config.intermediate_size,
+        n_layers=config.num_hidden_layers,
+        n_ctx=min(config.max_position_embeddings, MAX_CONTEXT),
+        d_vocab=config.vocab_size,
+        eps=config.rms_norm_eps,
+        act_fn=config.hidden_act,
+        normalization_type="RMS",
+        final_rms=True,
+        gated_mlp=True,
+        positional_embedding_type="rotary",
+        rotary_dim=d_head,
+        rotary_base=rope.get("rope_theta") or getattr(config, "rope_theta", 10000.0),
+        dtype=llama.dtype,
+        device=str(llama.device),
+        init_weights=False,
+        **_rope_options(rope),
+    )
+
+
+def _rope_options(rope: dict[str, Any]) -> dict[str, Any]:
+    """TransformerLens's names for Hugging Face's ways to stretch rotary positions."""
+    if rope.get("rope_type") == "llama3":
+        return {
+            "use_NTK_by_parts_rope": True,
+            "NTK_original_ctx_len": rope["original_max_position_embeddings"],
+            "NTK_by_parts_low_freq_factor": rope["low_freq_factor"],
+            "NTK_by_parts_high_freq_factor": rope["high_freq_factor"],
+            "NTK_by_parts_factor": rope["factor"],
+        }
+    return {"rotary_scaling_factor": rope["factor"]} if rope.get("rope_type") == "linear" else {}
