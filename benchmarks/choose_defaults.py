@@ -69,11 +69,11 @@ def measure_settings(model: Any, prompts: rn.Prompts, options: argparse.Namespac
     for site in options.sites:
         everything = rn.collect_activations(model, prompts.detection, site=site)
         for validation in options.validation:
-            activations = everything
-            if validation != "none":
-                kept = keep_right(prompts.detection, answers, validation, at_least=5)
-                rows = [row for row, prompt in enumerate(prompts.detection) if prompt in set(kept)]
-                activations = dataclasses.replace(everything, values=everything.values[rows], prompts=kept)
+            try:
+                activations = validated(everything, answers, validation)
+            except rn.RelationNeuronsError as error:
+                print(f"site {site} validation {validation}: {error}", flush=True)
+                continue
             for k in options.k:
                 start = time.monotonic()
                 selection = select_neurons(activations, k=k, n_controls=N_CONTROLS, seed=0)
@@ -81,6 +81,15 @@ def measure_settings(model: Any, prompts: rn.Prompts, options: argparse.Namespac
                 summary = summarise(table).assign(site=site, validation=validation, k=k)
                 report(summary, time.monotonic() - start)
                 yield summary
+
+
+def validated(everything: rn.Activations, answers: pd.DataFrame | None, rule: str) -> rn.Activations:
+    """The activations of the prompts that the model answers rightly by a rule."""
+    if rule == "none":
+        return everything
+    kept = keep_right(everything.prompts, answers, rule, at_least=5)
+    rows = [row for row, prompt in enumerate(everything.prompts) if prompt in set(kept)]
+    return dataclasses.replace(everything, values=everything.values[rows], prompts=kept)
 
 
 def inner_conditions(prompts: tuple[rn.Prompt, ...], selection: Selection) -> list[Condition]:
