@@ -54,10 +54,11 @@ class RunConfig:
     """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
     relations: tuple[str, ...] = DEMO_RELATIONS
     """Names of shipped relations, `shipped` for all of them, JSON files or folders in the LRE schema."""
-    k: int = 200
+    k: int = 400
     """Neurons per relation (the paper: 3,000 of Llama-2-7B's 835,584 at site ffn)."""
-    site: Literal["post", "gate", "up", "down", "ffn"] = "post"
-    """Where neurons are: post is act(gate) * up; ffn is gate, up and down together, as in the paper."""
+    site: Literal["post", "gate", "up", "down", "ffn"] = "gate"
+    """Where neurons are: gate is before the activation function, post is act(gate) * up, ffn is gate, up and down
+    together, as in the paper. The default was chosen on detection data, see docs/decisions."""
     n_controls: int = 5
     """Random control sets per relation, matched by layer and site."""
     prompts: PromptConfig = dataclasses.field(default_factory=PromptConfig)

@@ -112,6 +112,8 @@ def test_bad_places_are_refused(tmp_path):
     refused(tmp_path / "gone.gguf", ["no file or folder"])
     (tmp_path / "x.gguf").write_bytes(b"not a gguf")
     refused(tmp_path / "x.gguf", ["is not a GGUF file"])
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\x01" * 30)
+    refused(tmp_path / "cut.gguf", ["cannot be loaded"])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{", encoding="utf-8")
     refused(tmp_path / "broken", ["cannot be loaded"])
