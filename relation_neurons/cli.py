@@ -9,6 +9,7 @@ from typing import Annotated
 
 import pandas as pd
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -71,11 +72,15 @@ def parity_command(model: str = "smollm2-135m") -> None:
 
 
 def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:
-    table = Table("relation", "n", "clean", "own", "other", "random", "own - random", title=title)
+    table = Table(title=f"{title}: mean, 95 % interval over n facts", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("relation", no_wrap=True)
+    columns = ("n", "clean", "own", "other", "random", "own_minus_random")
+    for name in columns:
+        table.add_column(name.replace("_minus_", " - "))
     for row in report.summary_rows(summary, measure):
         style = {"below": "bold blue", "above": "bold red"}.get(row["side"], "")
-        cells = (row[part] for part in ("relation", "n", "clean", "own", "other", "random", "own_minus_random"))
-        table.add_row(*cells, style=style)
+        cells = (row[name].replace(" [", "\n[") for name in columns)
+        table.add_row(row["relation"], *cells, style=style)
     return table
 
 

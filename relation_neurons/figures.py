@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 OWN, OTHER, RANDOM = "#0072B2", "#E69F00", "#7F7F7F"
 """Colour-blind safe (Okabe and Ito): a relation's own facts, other relations' facts, random controls."""
+GRID = "rgba(128,128,128,0.2)"
 
 MEASURE_TITLES = {
     "logprob": "change in log-probability of the object (nats)",
@@ -69,10 +70,11 @@ def effects_figure(summary: pd.DataFrame, changes: pd.DataFrame, measure: str = 
             hovertemplate="%{customdata[0]}<br>%{x:+.3f} [%{customdata[1]:+.3f}, %{customdata[2]:+.3f}], "
             "n = %{customdata[3]}<extra>" + label + "</extra>",
         )
-    figure.add_vline(x=0, line_width=1, line_color="#444")
+    figure.add_vline(x=0, line_width=1, line_color="#777")
     figure.update_yaxes(tickvals=list(range(len(relations))), ticktext=relations, range=[-0.6, len(relations) - 0.4])
     figure.update_xaxes(title=MEASURE_TITLES[measure])
-    return _styled(figure, "Silencing a relation's neurons", height=140 + 48 * len(relations), legend_rows=2)
+    title = "Silencing a relation's neurons: " + MEASURE_TITLES[measure].removeprefix("change in ")
+    return _styled(figure, title, height=140 + 48 * len(relations), legend_rows=2)
 
 
 def effect_matrix_figure(matrix: pd.DataFrame, measure: str = "logprob") -> go.Figure:
@@ -135,9 +137,8 @@ def _heatmap(
     diverging: bool = False,
 ) -> go.Figure:
     largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
-    scale = (
-        {"colorscale": "RdBu", "zmin": -largest, "zmax": largest} if diverging else {"colorscale": "Blues", "zmin": 0}
-    )
+    signed = {"colorscale": "RdBu", "zmin": -largest, "zmax": largest}
+    scale = signed if diverging else {"colorscale": "Blues", "zmin": 0, "zmax": max(largest, 1.0)}
     figure = go.Figure(
         go.Heatmap(
             z=values,
@@ -163,7 +164,8 @@ def _styled(figure: go.Figure, title: str, *, height: int, legend_rows: int = 1)
     figure.update_layout(
         title={"text": title, "x": 0, "xref": "paper", "yref": "container", "y": 1, "yanchor": "top", "pad": {"t": 12}},
         template="plotly_white",
-        font={"size": 12, "color": "#555"},
+        font={"size": 12, "color": "#808080"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#999", "activecolor": OWN},
         title_font_size=15,
         height=height + 26 * legend_rows,
         margin={"l": 10, "r": 10, "t": 40 + 26 * legend_rows, "b": 10},
@@ -171,6 +173,6 @@ def _styled(figure: go.Figure, title: str, *, height: int, legend_rows: int = 1)
         plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "xref": "paper"},
     )
-    figure.update_xaxes(automargin=True)
-    figure.update_yaxes(automargin=True)
+    figure.update_xaxes(automargin=True, gridcolor=GRID, zeroline=False)
+    figure.update_yaxes(automargin=True, gridcolor=GRID, zeroline=False)
     return figure
