@@ -55,6 +55,13 @@ class NeuronSet:
             raise refuse(f"Site '{site}' stands for {', '.join(expand_site(site))}", expected="one simple site")
         return cls(tuple(Neuron(site, int(layer), int(index)) for layer, index in pairs), name)
 
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:
+        """Read back what `to_frame` wrote for one set."""
+        neurons = zip(frame["site"], frame["layer"].tolist(), frame["index"].tolist(), strict=True)
+        scores = None if frame["score"].isna().all() else tuple(frame["score"].tolist())
+        return cls(tuple(Neuron(*neuron) for neuron in neurons), str(frame["name"].iloc[0]), scores)
+
     def __len__(self) -> int:
         return len(self.neurons)
 

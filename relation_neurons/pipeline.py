@@ -18,14 +18,16 @@ from relation_neurons.experiments.ablation import (
     Condition,
     Selection,
     conditions,
+    control_of,
     keep_right,
     measure,
     select_neurons,
     summarise,
 )
 from relation_neurons.models import load_model, neuron_space
+from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import bar
-from relation_neurons.prompts import PromptConfig, Prompts, make_prompts
+from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
 from relation_neurons.relations import Relation, load_relations
 from relation_neurons.report import Results, write_report
@@ -106,17 +108,30 @@ def run(config: RunConfig, out: Path) -> Results:
     table = _ask_all(config, model, prompts, selection, folder)
     summary = folder.table("summary", lambda: summarise(table, seed=config.seed))
     space = neuron_space(model, config.site)
-    results = Results(
-        table, folder.table("neurons", pd.DataFrame), selection.counts, summary, space.n_layers, len(space)
-    )
+    neurons = folder.table("neurons", pd.DataFrame)
+    results = Results(table, neurons, selection.counts, summary, space.n_layers, len(space))
     folder.write_text("report.html", write_report(results, folder.key))
     folder.drop_parts()
     return results
 
 
 def select(config: RunConfig, model: Any, prompts: Prompts, folder: RunFolder) -> Selection:
-    """Read the detection prompts once and choose neurons and controls; written to the folder."""
-    detection = prompts.detection
+    """Read the detection prompts once and choose neurons and controls, or take those that the folder holds."""
+    names = ("neurons", "controls", "counts")
+    if not folder.has(*names):
+        selection = _select_anew(config, model, prompts.detection, folder)
+        controls = [one for ones in selection.controls.values() for one in ones]
+        folder.table("neurons", lambda: pd.concat([one.to_frame() for one in selection.targets.values()]))
+        folder.table("controls", lambda: pd.concat([one.to_frame() for one in controls]))
+        folder.table("counts", lambda: selection.counts)
+    neurons, controls, counts = (folder.table(name, pd.DataFrame) for name in names)
+    targets = {str(name): NeuronSet.from_frame(rows) for name, rows in neurons.groupby("name", sort=False)}
+    sets = [NeuronSet.from_frame(rows) for _, rows in controls.groupby("name", sort=False)]
+    matched = {name: [one for one in sets if control_of(one.name) == name] for name in targets}
+    return Selection(targets, matched, counts)
+
+
+def _select_anew(config: RunConfig, model: Any, detection: tuple[Prompt, ...], folder: RunFolder) -> Selection:
     if config.validation != "none":
         with bar("Validating prompts", len(detection)) as progress:
             answers = folder.table(
@@ -133,14 +148,7 @@ def select(config: RunConfig, model: Any, prompts: Prompts, folder: RunFolder) -
             batch_size=config.batch_size,
             progress=progress,
         )
-    selection = select_neurons(activations, k=config.k, n_controls=config.n_controls, seed=config.seed)
-    folder.table("counts", lambda: selection.counts)
-    folder.table("neurons", lambda: pd.concat([s.to_frame() for s in selection.targets.values()], ignore_index=True))
-    folder.table(
-        "controls",
-        lambda: pd.concat([c.to_frame() for cs in selection.controls.values() for c in cs], ignore_index=True),
-    )
-    return selection
+    return select_neurons(activations, k=config.k, n_controls=config.n_controls, seed=config.seed)
 
 
 def _ask_all(config: RunConfig, model: Any, prompts: Prompts, selection: Selection, folder: RunFolder) -> pd.DataFrame:

@@ -85,6 +85,13 @@ def test_sets_are_made_from_pairs_and_refuse_nonsense():
             rn.NeuronSet.from_pairs(pairs, site=site)
 
 
+def test_a_set_survives_its_frame():
+    ranked = rn.NeuronSet((rn.Neuron("up", 3, 4), rn.Neuron("down", 0, 1)), "some", (0.9, 0.5))
+    assert rn.NeuronSet.from_frame(ranked.to_frame()) == ranked
+    plain = rn.NeuronSet.from_pairs([(0, 1), (0, 2)], name="plain")
+    assert rn.NeuronSet.from_frame(plain.to_frame()) == plain
+
+
 def test_overlap_counts_shared_neurons():
     a, b = rn.NeuronSet.from_pairs([(0, 1), (0, 2), (1, 1)]), rn.NeuronSet.from_pairs([(1, 1), (0, 2), (2, 2)])
     assert a.overlap(b) == b.overlap(a) == 2

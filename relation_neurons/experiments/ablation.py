@@ -6,6 +6,7 @@ matched by site and layer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -223,14 +224,21 @@ def keep_right(prompts: Sequence[Prompt], answers: pd.DataFrame, rule: str, *, a
     return kept
 
 
+def control_of(condition: str) -> str | None:
+    """The relation whose control a condition silences, none for other conditions."""
+    match = re.fullmatch(r"(.+) random \d+", condition)
+    return match[1] if match else None
+
+
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
     """Say of each row what was silenced and how that relates to what was asked."""
+    (condition,) = table["condition"].unique()
+    control = control_of(condition)
+    silenced = "" if condition == CLEAN else control or condition
+    kind = {CLEAN: CLEAN}.get(condition, "random" if control else "")
     table = table.copy()
-    silenced = table["condition"].str.replace(r" random \d+$", "", regex=True)
-    kind = np.where(silenced == table["relation"], "own", "other")
-    kind = np.where(table["condition"].str.contains(r" random \d+$", regex=True), "random", kind)
-    table.insert(1, "kind", np.where(table["condition"] == CLEAN, CLEAN, kind))
-    table.insert(2, "silenced", silenced.where(table["condition"] != CLEAN, ""))
+    table.insert(1, "kind", kind or np.where(table["relation"] == silenced, "own", "other"))
+    table.insert(2, "silenced", silenced)
     return table
 
 
