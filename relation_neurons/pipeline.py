@@ -120,9 +120,9 @@ def select(config: RunConfig, model: Any, prompts: Prompts, folder: RunFolder) -
     names = ("neurons", "controls", "counts")
     if not folder.has(*names):
         selection = _select_anew(config, model, prompts.detection, folder)
-        controls = [one for ones in selection.controls.values() for one in ones]
+        drawn = [one for ones in selection.controls.values() for one in ones]
         folder.table("neurons", lambda: pd.concat([one.to_frame() for one in selection.targets.values()]))
-        folder.table("controls", lambda: pd.concat([one.to_frame() for one in controls]))
+        folder.table("controls", lambda: pd.concat([one.to_frame() for one in drawn]))
         folder.table("counts", lambda: selection.counts)
     neurons, controls, counts = (folder.table(name, pd.DataFrame) for name in names)
     targets = {str(name): NeuronSet.from_frame(rows) for name, rows in neurons.groupby("name", sort=False)}
