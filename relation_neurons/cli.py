@@ -15,6 +15,7 @@ from rich.table import Table
 
 from relation_neurons import models, relations, report
 from relation_neurons.errors import RelationNeuronsError
+from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.pipeline import RunConfig
 from relation_neurons.pipeline import run as run_pipeline
 from relation_neurons.runs import digest
@@ -69,6 +70,23 @@ def parity_command(model: str = "smollm2-135m") -> None:
         f"same next token at {found.argmax_agreement:.1%}",
         soft_wrap=True,
     )
+
+
+@app.command(name="compare-scores")
+def compare_scores_command(config: Annotated[CompareConfig, tyro.conf.arg(name="")]) -> None:
+    """Rank neurons by average precision and by scorers of other methods, and say how many of the best are common.
+
+    Args:
+        config: What to compare.
+    """
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.title = f"Share of common neurons among the {config.k} best: mean over relations [least, largest]"
+    for column in ("scorer", "and", "common", "by chance"):
+        table.add_column(column)
+    for row in compare(config).to_dict("records"):
+        common = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        table.add_row(row["first"], row["second"], common, f"{row['chance']:.2f}")
+    Console().print(table)
 
 
 def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:

@@ -10,20 +10,22 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from relation_neurons.errors import refuse
+from relation_neurons.ranking import can_rank, rank_average_precision
 
 CHUNK_BYTES = 256 * 2**20
-"""Working memory of `average_precision`, whatever the size of its input."""
+"""Working memory of the PyTorch path, whatever the size of its input."""
 
 
 def average_precision(
     scores: Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"],
-    labels: Shaped[Tensor, example * relation] | Shaped[ndarray, example * relation],
-    weights: Bool[Tensor, example * relation] | Bool[ndarray, example * relation] | None = None,
+    labels: Shaped[Tensor, "example ..."] | Shaped[ndarray, "example ..."],
+    weights: Bool[Tensor, "example ..."] | Bool[ndarray, "example ..."] | None = None,
 ) -> Float[Tensor, "relation neuron"]:
     """Average precision of every neuron for every relation, as scikit-learn defines it (paper, section 3).
 
     AP = sum over thresholds t of (recall_t - recall_before) * precision_t. Equal scores share one threshold. One sort
-    of each neuron serves all relations; counts are integers and sums float64, so the result is exact to rounding.
+    of each neuron serves all relations; counts are integers and sums float64, so the result is exact to rounding. On a
+    CPU the compiled path of `relation_neurons.ranking` is taken where it can be, else plain PyTorch.
 
     Args:
         scores: Activations; any float type, infinities allowed.
@@ -43,13 +45,28 @@ def average_precision(
         tensor([[0.8333]])
     """
     scores = torch.as_tensor(scores)
-    labels, weights = _checked(scores, labels, weights)
+    labels, weights = checked(scores, labels, weights, nan=False)
+    if can_rank(scores):
+        ranked = rank_average_precision(scores, (labels & weights).numpy(), weights.numpy())
+        found = torch.from_numpy(ranked)
+        refuse_nan(found)
+        return found.float()
+    return average_precision_torch(scores, labels, weights)
+
+
+def average_precision_torch(
+    scores: Float[Tensor, "example neuron"],
+    labels: Bool[Tensor, "example relation"],
+    weights: Bool[Tensor, "example relation"],
+) -> Float[Tensor, "relation neuron"]:
+    """`average_precision` in plain PyTorch, on any device; needs `CHUNK_BYTES` beside its input."""
     n_examples, n_neurons = scores.shape
     out = torch.empty((labels.shape[1], n_neurons), dtype=torch.float32, device=scores.device)
     # Per element: the key, its rank (int64), booleans, two counts and two float64 temporaries.
     width = max(1, CHUNK_BYTES // (n_examples * 48))
     for start in range(0, n_neurons, width):
         part = slice(start, start + width)
+        refuse_nan(scores[:, part])
         out[:, part] = _average_precision(scores[:, part], labels, weights)
     return out
 
@@ -102,9 +119,20 @@ def _average_precision(
     return torch.stack(rows).float()
 
 
-def _checked(
-    scores: Tensor, labels: Tensor | ndarray, weights: Tensor | ndarray | None
+def refuse_nan(scores: Tensor) -> None:
+    """Raise if there is a NaN, which nothing can be ranked by."""
+    if torch.isnan(scores).any():
+        raise refuse("Some scores are NaN", do="check the model and its activations; nothing can be ranked by NaN")
+
+
+def checked(
+    scores: Tensor, labels: Tensor | ndarray, weights: Tensor | ndarray | None, *, nan: bool = True
 ) -> tuple[Bool[Tensor, "example relation"], Bool[Tensor, "example relation"]]:
+    """Labels and weights as [example, relation] on the scores' device, after a look at everything.
+
+    Raises:
+        RelationNeuronsError: As `average_precision`; NaN only if `nan`.
+    """
     labels = torch.as_tensor(labels, device=scores.device)
     weights = torch.ones_like(labels) if weights is None else torch.as_tensor(weights, device=scores.device)
     if labels.dtype != torch.bool or weights.dtype != torch.bool:
@@ -114,8 +142,8 @@ def _checked(
             f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}, weights {tuple(weights.shape)}",
             expected="[example, neuron], [example, relation] and the shape of the labels",
         )
-    if torch.isnan(scores).any():
-        raise refuse("Some scores are NaN", do="check the model and its activations; nothing can be ranked by NaN")
+    if nan:
+        refuse_nan(scores)
     labels, weights = labels.reshape(len(labels), -1), weights.reshape(len(weights), -1)
     empty = (~(labels & weights).any(dim=0)).nonzero().flatten().tolist()
     if empty:

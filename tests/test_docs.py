@@ -36,7 +36,7 @@ def test_the_commands_of_the_readme_exist():
     assert {"demo", "test"} <= set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["relations"], ["parity"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["relations"], ["parity"], ["compare-scores"]])
 def test_help_pages(command):
     done = subprocess.run(
         [sys.executable, "-c", "from relation_neurons.cli import main; main()", *command, "--help"],

@@ -1,3 +1,5 @@
+from inspect import unwrap
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 import relation_neurons as rn
+from relation_neurons import ranking
 from relation_neurons import scores as module
+from relation_neurons.ranking import can_rank, rank_average_precision
+from relation_neurons.scores import average_precision_torch
 
 
 def sklearn_ap(values, labels, weights):
@@ -52,8 +57,50 @@ def problems(draw):
 @given(problems())
 def test_equal_to_scikit_learn(problem):
     values, labels, weights = problem
+    expected = sklearn_ap(values, labels, weights)
     ours = rn.average_precision(torch.from_numpy(values), torch.from_numpy(labels), torch.from_numpy(weights))
-    np.testing.assert_allclose(ours.numpy(), sklearn_ap(values, labels, weights), atol=1e-6, rtol=0)
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6, rtol=0)
+    plain = average_precision_torch(*map(torch.from_numpy, problem))
+    np.testing.assert_allclose(plain.numpy(), expected, atol=1e-6, rtol=0)
+    ranked = rank_average_precision(torch.from_numpy(values), labels & weights, weights)
+    np.testing.assert_allclose(ranked, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("n_relations", [1, 16, 17, 40])
+def test_more_relations_than_a_block_and_several_labels_an_example(dtype, n_relations):
+    torch.manual_seed(3)
+    values = torch.randn(203, 130).to(dtype)
+    labels, weights = torch.rand(203, n_relations) < 0.3, torch.rand(203, n_relations) < 0.6
+    labels[0] = weights[0] = True
+    ranked = rank_average_precision(values, (labels & weights).numpy(), weights.numpy())
+    plain = average_precision_torch(values, labels, weights)
+    np.testing.assert_allclose(ranked, plain.numpy(), atol=1e-6, rtol=0)
+    part = values[:, 3:50]  # not contiguous
+    np.testing.assert_allclose(rn.average_precision(part, labels, weights), plain[:, 3:50], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_single_nan_of_either_sign_is_found(dtype, sign):
+    values = torch.randn(50, 70).to(dtype)
+    values[17, 33] = sign * torch.tensor(float("nan"))
+    values[3, 33] = float("inf")
+    values[4, 33] = float("-inf")
+    labels = torch.arange(50) < 10
+    with pytest.raises(rn.RelationNeuronsError, match="NaN"):
+        rn.average_precision(values, labels)
+
+
+def test_without_numba_and_beyond_its_limits_pytorch_serves(monkeypatch):
+    values, labels = torch.randn(60, 4), torch.arange(60) < 20
+    expected = rn.average_precision(values, labels)
+    assert can_rank(values)
+    assert not can_rank(values.double())
+    assert not can_rank(torch.empty(2**16, 1))
+    monkeypatch.setattr(ranking, "_compiled", lambda: None)
+    assert not can_rank(values)
+    torch.testing.assert_close(rn.average_precision(values, labels), expected, atol=1e-7, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -79,9 +126,10 @@ def test_a_constant_neuron_scores_the_base_rate():
 def test_chunks_change_nothing(monkeypatch):
     torch.manual_seed(1)
     values, labels = torch.randn(50, 33).round(decimals=1), torch.rand(50, 3) < 0.4
-    whole = rn.average_precision(values, labels)
+    everything = torch.ones_like(labels)
+    whole = average_precision_torch(values, labels, everything)
     monkeypatch.setattr(module, "CHUNK_BYTES", 50 * 48 * 4)  # four neurons at a time
-    assert torch.equal(rn.average_precision(values, labels), whole)
+    assert torch.equal(average_precision_torch(values, labels, everything), whole)
 
 
 def test_input_is_not_changed():
@@ -103,7 +151,7 @@ def test_input_is_not_changed():
 )
 def test_what_cannot_be_ranked_is_refused(values, labels, says):
     with pytest.raises(rn.RelationNeuronsError, match=says):
-        rn.average_precision(values, labels)
+        unwrap(rn.average_precision)(values, labels)  # as users have it, without the tests' check of shapes
 
 
 def test_a_positive_that_takes_no_part_does_not_count():
