@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -25,7 +27,8 @@ def average_precision(
 
     AP = sum over thresholds t of (recall_t - recall_before) * precision_t. Equal scores share one threshold. One sort
     of each neuron serves all relations; counts are integers and sums float64, so the result is exact to rounding. On a
-    CPU the compiled path of `relation_neurons.ranking` is taken where it can be, else plain PyTorch.
+    CPU the compiled path of `relation_neurons.ranking` is taken where it can be, on a GPU with 16-bit scores the fused
+    kernel of `relation_neurons.ranking_triton`, else plain PyTorch.
 
     Args:
         scores: Activations; any float type, infinities allowed.
@@ -51,7 +54,26 @@ def average_precision(
         found = torch.from_numpy(ranked)
         refuse_nan(found)
         return found.float()
+    fused = _fused(scores, labels, weights) if scores.is_cuda else None
+    if fused is not None:
+        refuse_nan(fused)
+        return fused
     return average_precision_torch(scores, labels, weights)
+
+
+def _fused(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
+    """The result of the fused kernel, or none where it does not apply; a warning where it should and does not run."""
+    try:
+        from relation_neurons import ranking_triton
+    except ImportError:
+        return None
+    if scores.dtype not in (torch.float16, torch.bfloat16) or len(scores) > ranking_triton.MAX_EXAMPLES:
+        return None
+    try:
+        return ranking_triton.average_precision_triton(scores, labels, weights)
+    except Exception as error:  # Triton raises many kinds of errors when it cannot compile for a device
+        warnings.warn(f"The fused kernel failed ({error}); plain PyTorch takes over, more slowly", stacklevel=3)
+        return None
 
 
 def average_precision_torch(

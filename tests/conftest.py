@@ -3,14 +3,18 @@
 import copy
 import dataclasses
 import json
+import os
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
+
+if not torch.cuda.is_available():  # before anything imports Triton
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 with install_import_hook("relation_neurons", "beartype.beartype"):
     import relation_neurons
 
-import torch
 import transformers
 
 from relation_neurons.models import bridge, hook_llama

@@ -19,6 +19,7 @@ ORDER = [
     "progress",
     "activations",
     "ranking",
+    "ranking_triton",
     "scores",
     "scorers",
     "neurons",

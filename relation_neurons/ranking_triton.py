@@ -1,0 +1,197 @@
+"""Average precision of every neuron for every relation in one fused Triton kernel: exact counts, ties included."""
+
+from __future__ import annotations
+
+import os
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+MAX_EXAMPLES = 2**14
+"""An element's 16-bit key and its example's number share one positive int32 while it is sorted."""
+
+RELATIONS_PER_LAUNCH = 32
+"""An example's labels and weights share one int32 (up to 16 relations) or int64 (up to 32)."""
+
+BUFFER_BYTES = 64 * 2**20
+"""Memory for transposed scores, whatever their number: most of a piece then stays in a Hopper GPU's 60 MB of cache."""
+
+_INFINITY_BITS = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
+_INDEX_BITS = tl.constexpr(14)
+_INDEX_MASK = tl.constexpr(2**14 - 1)
+_COUNT_BITS = tl.constexpr(15)  # a count may be 16384 itself; two of them fit an int32
+_COUNT_MASK = tl.constexpr(2**15 - 1)
+
+
+def average_precision_triton(
+    scores: Float[Tensor, "example neuron"],
+    labels: Bool[Tensor, "example relation"],
+    weights: Bool[Tensor, "example relation"],
+) -> Float[Tensor, "relation neuron"]:
+    """Average precision of every neuron for every relation, as scikit-learn defines it; equal scores share a threshold.
+
+    Each program sorts one neuron on chip and serves all relations from that sort. Device memory beyond the result is
+    `BUFFER_BYTES` and, while masks are packed, at most 20 MB.
+
+    Columns of row-major scores would cost one 32-byte sector for each 2-byte score, and several neurons per program
+    do not fit the registers; so neurons are transposed in pieces: 6 bytes moved per score (read, written, read).
+
+    Args:
+        scores: float16 or bfloat16; infinities allowed. A neuron with a NaN gets NaN.
+        labels: True on the positives.
+        weights: True on the examples that take part in a relation.
+
+    Returns:
+        float32, in the device of `scores`. Counts are exact; the sum and quotients are float32.
+
+    Raises:
+        ValueError: Shapes, types or devices other than these, more than `MAX_EXAMPLES` examples, or a relation
+            without positives.
+    """
+    _check(scores, labels, weights)
+    n_examples, n_neurons = scores.shape
+    n_relations = labels.shape[1]
+    out = torch.empty((n_relations, n_neurons), dtype=torch.float32, device=scores.device)
+    groups = [slice(i, i + RELATIONS_PER_LAUNCH) for i in range(0, n_relations, RELATIONS_PER_LAUNCH)]
+    packed = [(*_packed(labels[:, group], weights[:, group]), out[group]) for group in groups]
+    # Rows start at multiples of 16, or Triton gives each thread scattered elements and its scans cost three times more.
+    stride = triton.cdiv(max(1, n_examples), 16) * 16
+    width = max(1, min(n_neurons, BUFFER_BYTES // (2 * stride)))
+    buffer = torch.empty((width, stride), dtype=scores.dtype, device=scores.device)
+    for start in range(0, n_neurons, width):
+        part = scores[:, start : start + width]
+        by_neuron = buffer[: part.shape[1], :n_examples].copy_(part.T)
+        for words, totals, rows in packed:
+            with torch.cuda.device_of(scores):  # Triton launches on the current device
+                _launch(by_neuron, words, totals, rows[:, start : start + width])
+    return out
+
+
+def _launch(
+    by_neuron: Float[Tensor, "neuron example"],
+    words: Int[Tensor, " example"],
+    totals: Int[Tensor, " relation"],
+    out: Float[Tensor, "relation neuron"],
+) -> None:
+    n_neurons, n_examples = by_neuron.shape
+    block = max(64, triton.next_power_of_2(n_examples))
+    _kernel[(n_neurons,)](
+        by_neuron.view(torch.int16),
+        words,
+        totals,
+        out,
+        n_examples,
+        len(totals),
+        by_neuron.stride(0),
+        out.stride(0),
+        BLOCK=block,
+        HALF=words.element_size() * 4,
+        INFINITY_BITS=_INFINITY_BITS[by_neuron.dtype],
+        # 16 elements and 64 registers for each thread: two programs of 8192 elements, or one of 16384, fill half the
+        # threads of a Hopper multiprocessor; without the limit only one of 8192 fits, and waits at its own barriers.
+        num_warps=max(1, block // 512),
+        maxnreg=64,
+    )
+
+
+def _packed(
+    labels: Bool[Tensor, "example relation"], weights: Bool[Tensor, "example relation"]
+) -> tuple[Int[Tensor, " example"], Int[Tensor, " relation"]]:
+    """One word per example (low half: its positives, high half: its weights), and each relation's packed totals."""
+    n_relations = labels.shape[1]
+    half, dtype = (16, torch.int32) if n_relations <= 16 else (32, torch.int64)
+    hits = labels & weights
+    shifts = torch.arange(n_relations, device=labels.device)
+    # The bits are distinct, so their sum is their union; the highest may be the sign, which the kernel masks away.
+    words = ((hits.long() << shifts) + (weights.long() << (shifts + half))).sum(dim=1)
+    totals = (weights.sum(dim=0) << _COUNT_BITS.value) + hits.sum(dim=0)
+    return words.to(dtype), totals.int()
+
+
+def _check(scores: Tensor, labels: Tensor, weights: Tensor) -> None:
+    if scores.dtype not in _INFINITY_BITS:
+        raise ValueError(f"scores are {scores.dtype}; expected float16 or bfloat16")
+    if labels.dtype != torch.bool or weights.dtype != torch.bool:
+        raise ValueError(f"labels are {labels.dtype} and weights {weights.dtype}; expected booleans")
+    if scores.ndim != 2 or labels.ndim != 2 or len(labels) != len(scores) or weights.shape != labels.shape:
+        raise ValueError(f"shapes do not match: {tuple(scores.shape)}, {tuple(labels.shape)}, {tuple(weights.shape)}")
+    if len(scores) > MAX_EXAMPLES:
+        raise ValueError(f"{len(scores)} examples; the fused kernel sorts at most {MAX_EXAMPLES}")
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if not (scores.is_cuda or interpreted) or {labels.device, weights.device} != {scores.device}:
+        raise ValueError(f"{scores.device}, {labels.device}, {weights.device}; expected one CUDA device")
+    empty = (~(labels & weights).any(dim=0)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"relation(s) number {empty} have no positive example")
+
+
+@triton.jit(do_not_specialize=["n_relations"])
+@no_type_check
+def _kernel(  # not type-checked, like all below: a checker's wrapper hides a function's source from Triton
+    scores, words, totals, out, n_examples, n_relations, scores_stride, out_stride,
+    BLOCK: tl.constexpr, HALF: tl.constexpr, INFINITY_BITS: tl.constexpr,
+):  # fmt: skip
+    neuron = tl.program_id(0).to(tl.int64)
+    positions = tl.arange(0, BLOCK)
+    bits = tl.load(scores + neuron * scores_stride + positions, mask=positions < n_examples, other=0).to(tl.int32)
+    has_nan = tl.max(bits & 0x7FFF) > INFINITY_BITS
+    # Ascending, so that a group's end in descending order is its start here, and all scans run forwards.
+    ordered = tl.sort((_ascending(bits) << _INDEX_BITS) | positions)
+    index = ordered & _INDEX_MASK
+    # Padding has no weight in any relation, so where it was sorted does not matter.
+    word = tl.load(words + index, mask=index < n_examples, other=0)
+    starts = _starts(ordered >> _INDEX_BITS, positions)
+    for relation in range(n_relations):
+        total = tl.load(totals + relation)
+        value = _average_precision(word, starts, total, relation, HALF)
+        tl.store(out + relation * out_stride + neuron, tl.where(has_nan, float("nan"), value))
+
+
+@triton.jit
+@no_type_check
+def _ascending(bits):
+    """Keys of 16 bits in the order of the floating-point numbers; -0 and +0 share one."""
+    bits = bits & 0xFFFF
+    bits = tl.where(bits == 0x8000, 0, bits)
+    return tl.where(bits >= 0x8000, 0xFFFF - bits, bits + 0x8000)
+
+
+@triton.jit
+@no_type_check
+def _starts(keys, positions):
+    """Where a group of equal keys starts. A scan finds it, for a block cannot look at its neighbours."""
+    first = tl.associative_scan((keys << _INDEX_BITS) | positions, 0, _first_of_group)
+    return (first & _INDEX_MASK) == positions
+
+
+@triton.jit
+@no_type_check
+def _average_precision(word, starts, total, relation, HALF: tl.constexpr):
+    """Sum over positives of hits / seen at the end of their group; both counts in one int32, seen above hits."""
+    hit = ((word >> relation) & 1).to(tl.int32)
+    seen = ((word >> (relation + HALF)) & 1).to(tl.int32)
+    taken = (seen << _COUNT_BITS) | hit
+    lower = tl.cumsum(taken, 0) - taken
+    # `lower` never falls, so its latest value at a start is the largest so far.
+    lower = tl.associative_scan(tl.where(starts, lower, 0), 0, _larger)
+    upper = total - lower  # what scores at least as high
+    hits, counted = upper & _COUNT_MASK, upper >> _COUNT_BITS
+    precision = hits.to(tl.float32) / tl.maximum(counted, 1).to(tl.float32)
+    n_positives = total & _COUNT_MASK
+    return tl.sum(tl.where(hit == 1, precision, 0.0)) / n_positives.to(tl.float32)
+
+
+@triton.jit
+@no_type_check
+def _first_of_group(left, right):
+    return tl.where((left >> _INDEX_BITS) == (right >> _INDEX_BITS), left, right)
+
+
+@triton.jit
+@no_type_check
+def _larger(left, right):
+    return tl.maximum(left, right)
