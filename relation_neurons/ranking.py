@@ -24,6 +24,8 @@ BLOCK = 64
 MAX_EXAMPLES = 2**16 - 1
 """Counts are kept in 16 bits."""
 RELATIONS_AT_ONCE = 16
+NO_LABEL, SEVERAL_LABELS = 254, 255
+"""In place of the number of an example's one relation."""
 INFINITY = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80, torch.float32: 0x7F800000}
 """Bits of +infinity; what lies beyond is NaN."""
 
@@ -57,29 +59,46 @@ def rank_average_precision(
 
 
 def _rank_block(
-    bits: ndarray, infinity: int, labels: Bool[ndarray, "example relation"], weights: ndarray, out: ndarray
+    bits: ndarray,
+    infinity: int,
+    labels: Bool[ndarray, "example relation"],
+    weights: Bool[ndarray, "example relation"],
+    out: ndarray,
 ) -> None:
-    """Fill `out` for up to 16 relations, a block of neurons at a time in every thread."""
+    """Fill `out` for up to 16 relations; each thread takes a share of the neurons, a block at a time."""
     compiled = _compiled()
     assert compiled is not None, "can_rank says whether numba is there"
     pack, walk = compiled
-    lanes = np.concatenate([_lanes(weights), _lanes(labels)], axis=1)
-    starts = np.concatenate([[0], labels.sum(axis=1).cumsum()]).astype(np.int64)
-    relations = np.nonzero(labels)[1].astype(np.uint64)
     half = 8 * bits.itemsize
     key_type = np.uint32 if half == 16 else np.uint64
     constants = [key_type(value) for value in (half, 2**half - 1, 2 ** (half - 1), infinity)]
+    examples = _examples(labels, weights)
 
-    def work(first: int) -> None:
-        last = min(first + BLOCK, bits.shape[1])
-        keys = np.empty((last - first, len(bits)), dtype=key_type)
-        pack(bits, first, keys, *constants[:3])
-        keys.sort(axis=1)
-        walk(keys, lanes, lanes.sum(axis=0), starts, relations, out, first, *constants)
+    def work(neurons: range) -> None:
+        buffer = np.empty((BLOCK, len(bits)), dtype=key_type)
+        for first in neurons[::BLOCK]:
+            keys = buffer[: min(BLOCK, neurons.stop - first)]
+            pack(bits, first, keys, *constants[:3])
+            keys.sort(axis=1)
+            walk(keys, *examples, out, first, *constants)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(work, range(0, bits.shape[1], BLOCK)))
+    n_threads = torch.get_num_threads()
+    share = -(-bits.shape[1] // (n_threads * BLOCK)) * BLOCK
+    shares = [range(bits.shape[1])[start : start + share] for start in range(0, bits.shape[1], share)]
+    with ThreadPoolExecutor(n_threads) as threads:
+        list(threads.map(work, shares))
     out /= labels.sum(axis=0)[:, None]
+
+
+def _examples(
+    labels: Bool[ndarray, "example relation"], weights: Bool[ndarray, "example relation"]
+) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
+    """What the pass needs to know of each example: lanes, their totals, the one label, and where several stand."""
+    lanes = np.concatenate([_lanes(weights), _lanes(labels)], axis=1)
+    n_labels = labels.sum(axis=1)
+    only = np.select([n_labels == 0, n_labels == 1], [NO_LABEL, labels.argmax(axis=1)], SEVERAL_LABELS)
+    starts = np.concatenate([[0], n_labels.cumsum()])
+    return lanes, lanes.sum(axis=0), only.astype(np.uint8), starts, np.nonzero(labels)[1].astype(np.uint64)
 
 
 def _bits(scores: Tensor) -> ndarray:
@@ -135,8 +154,9 @@ def _walk(
     keys: ndarray,
     lanes: ndarray,
     totals: ndarray,
+    only: ndarray,
     starts: ndarray,
-    relations: ndarray,
+    several: ndarray,
     out: ndarray,
     first: int,
     half: Any,
@@ -146,7 +166,9 @@ def _walk(
 ) -> None:
     """Pass from the lowest score to the highest; what is left at a positive is all that scores at least as high."""
     highest = infinity | sign
-    at_tie = np.zeros(8, dtype=np.uint64)  # what was left when the run of equal scores began
+    # What was left when the run of equal scores began; the second half takes what is written within a run, for to
+    # write always and not be read is faster than a branch that cannot be foretold.
+    at_tie = np.zeros(16, dtype=np.uint64)
     sums = np.zeros(16)
     for j in range(keys.shape[0]):
         row = keys[j]
@@ -157,16 +179,25 @@ def _walk(
         h0, h1, h2, h3 = totals[4], totals[5], totals[6], totals[7]
         for i in range(keys.shape[1]):
             key, example = row[i] >> half, row[i] & low
-            if key != previous:
-                previous = key
-                at_tie[0], at_tie[1], at_tie[2], at_tie[3] = s0, s1, s2, s3
-                at_tie[4], at_tie[5], at_tie[6], at_tie[7] = h0, h1, h2, h3
-            for place in range(starts[example], starts[example + 1]):
-                relation = relations[place]
+            to = np.uint64(0) if key != previous else np.uint64(8)
+            previous = key
+            at_tie[to], at_tie[to + np.uint64(1)] = s0, s1
+            at_tie[to + np.uint64(2)], at_tie[to + np.uint64(3)] = s2, s3
+            at_tie[to + np.uint64(4)], at_tie[to + np.uint64(5)] = h0, h1
+            at_tie[to + np.uint64(6)], at_tie[to + np.uint64(7)] = h2, h3
+            relation = np.uint64(only[example])
+            if relation < np.uint64(16):
                 word, shift = relation >> np.uint64(2), (relation & np.uint64(3)) << np.uint64(4)
                 seen = (at_tie[word] >> shift) & np.uint64(0xFFFF)
                 hits = (at_tie[word + np.uint64(4)] >> shift) & np.uint64(0xFFFF)
                 sums[relation] += float(hits) / float(seen)
+            elif relation == np.uint64(255):
+                for place in range(starts[example], starts[example + 1]):
+                    relation = several[place]
+                    word, shift = relation >> np.uint64(2), (relation & np.uint64(3)) << np.uint64(4)
+                    seen = (at_tie[word] >> shift) & np.uint64(0xFFFF)
+                    hits = (at_tie[word + np.uint64(4)] >> shift) & np.uint64(0xFFFF)
+                    sums[relation] += float(hits) / float(seen)
             s0 -= lanes[example, 0]
             s1 -= lanes[example, 1]
             s2 -= lanes[example, 2]
@@ -175,5 +206,5 @@ def _walk(
             h1 -= lanes[example, 5]
             h2 -= lanes[example, 6]
             h3 -= lanes[example, 7]
-        for relation in range(out.shape[0]):
-            out[relation, first + j] = sums[relation]
+        for number in range(out.shape[0]):
+            out[number, first + j] = sums[number]
