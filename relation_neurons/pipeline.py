@@ -155,13 +155,13 @@ def _ask_all(config: RunConfig, model: Any, prompts: Prompts, selection: Selecti
     """Recall in every condition; each is written when it ends, so that a stopped run goes on from there."""
     asked = conditions(prompts.evaluation, selection.targets, selection.controls)
     total = sum(len(condition.prompts) for condition in asked)
+    part = {condition.name: f"parts/{number:04}" for number, condition in enumerate(asked)}
     with bar("Asking for facts", total) as progress:
 
         def keep(condition: Condition, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-            name = f"parts/{condition.name.replace(' ', '-')}"
-            if folder.has(name):
+            if folder.has(part[condition.name]):
                 progress(len(condition.prompts))
-            return folder.table(name, make)
+            return folder.table(part[condition.name], make)
 
         return folder.table(
             "recall",

@@ -95,6 +95,12 @@ def test_validation_keeps_right_prompts_and_refuses_too_few(world):
         keep_right(prompts.detection, answers, "string", at_least=5)
 
 
+@pytest.mark.parametrize("name", ["clean", "eats random 0"])
+def test_a_relation_cannot_have_a_conditions_name(world, name):
+    with pytest.raises(rn.RelationNeuronsError, match="condition's name"):
+        conditions(world[1].evaluation, {name: world[2].targets["eats"]}, {})
+
+
 def test_the_scikit_learn_check_can_fail(world, monkeypatch):
     planted, prompts, _, _ = world
     from relation_neurons.experiments import ablation

@@ -80,8 +80,9 @@ def test_a_stopped_run_goes_on_where_it_was(finished, config, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         run(config, out)
     assert not (out / "recall.parquet").exists()
-    done = {path.stem for path in (out / "parts").glob("*.parquet")}
+    done = {pd.read_parquet(path)["condition"].iloc[0] for path in (out / "parts").glob("*.parquet")}
     assert {"clean", "lives", "eats", "plays"} <= done
+    assert "eats random 1" not in done
     assert not list(out.rglob(".*"))  # nothing half-written
     asked_before = list(asked)
     run(config, out)

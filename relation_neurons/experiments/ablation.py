@@ -95,7 +95,14 @@ def select_neurons(activations: Activations, *, k: int, n_controls: int, seed: i
 def conditions(
     prompts: Sequence[Prompt], targets: Mapping[str, NeuronSet], controls: Mapping[str, Sequence[NeuronSet]]
 ) -> list[Condition]:
-    """Clean and each relation's neurons on all prompts; each relation's controls on its own prompts."""
+    """Clean and each relation's neurons on all prompts; each relation's controls on its own prompts.
+
+    Raises:
+        RelationNeuronsError: A relation whose name is that of another condition.
+    """
+    for name in targets:
+        if name == CLEAN or control_of(name):
+            raise refuse(f"A relation is named '{name}', which is a condition's name", do="give it another name")
     everything = tuple(prompts)
     found = [Condition(CLEAN, None, everything)]
     found += [Condition(name, target, everything) for name, target in targets.items()]
