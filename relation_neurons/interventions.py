@@ -73,8 +73,8 @@ def ablate(model: Any, neurons: NeuronSet, *, value: float = 0.0) -> Iterator[Ab
         with ablate(model, NeuronSet.from_pairs([(12, 345)])):
             model.generate("The capital of France is", max_new_tokens=3)
     """
-    for place in neurons.by_place():
-        neuron_space(model, place[0]).flatten([n for n in neurons if (n.site, n.layer) == place])
+    for site in {neuron.site for neuron in neurons}:
+        neuron_space(model, site).flatten([neuron for neuron in neurons if neuron.site == site])
     ablation = Ablation(neurons, value)
     removals = [add_hook(model, pass_hook_name(), _count_pass(ablation))]
     try:

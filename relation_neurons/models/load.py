@@ -14,7 +14,7 @@ from relation_neurons.sources import clear_errors, load_pretrained, resolve
 
 PARITY_TEXTS = (
     "The capital city of France is? Answer: Paris\nThe capital city of Japan is? Answer:",
-    "In the beginning the Universe was created. This has made a lot of people very angry.",
+    "Rivers carry rain from the mountains to the sea, and on the way they water the fields.",
 )
 
 
