@@ -95,11 +95,12 @@ def validated(everything: rn.Activations, answers: pd.DataFrame | None, rule: st
 def inner_conditions(prompts: tuple[rn.Prompt, ...], selection: Selection) -> list[Condition]:
     """As in a run, but each relation's neurons meet only a few facts of every other relation."""
     own = {name: tuple(p for p in prompts if p.relation == name) for name in selection.targets}
-    found = [Condition(CLEAN, None, prompts)]
+    found = [Condition(CLEAN, prompts)]
     for name, target in selection.targets.items():
         others = tuple(p for other, asked in own.items() if other != name for p in asked[:N_OTHER])
-        found.append(Condition(name, target, own[name] + others))
-        found += [Condition(control.name, control, own[name]) for control in selection.controls[name]]
+        found.append(Condition(name, own[name] + others, (rn.Intervention(target),)))
+        controls = selection.controls[name]
+        found += [Condition(control.name, own[name], (rn.Intervention(control),)) for control in controls]
     return found
 
 

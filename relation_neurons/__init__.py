@@ -11,28 +11,42 @@ from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.scores import average_precision
 from relation_neurons.sites import Neuron
 from relation_neurons.neurons import NeuronSet, random_controls, top_k
-from relation_neurons.interventions import ablate
-from relation_neurons.recall import recall
+from relation_neurons.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
+from relation_neurons.interventions import Intervention, ablate, intervene
+from relation_neurons.recall import Condition, recall, recall_under
+from relation_neurons.perplexity import perplexity
 
 __all__ = [
     "Activations",
+    "Condition",
+    "Constant",
     "Fact",
+    "Intervention",
+    "Mean",
     "Neuron",
     "NeuronSet",
     "Prompt",
     "PromptConfig",
     "Prompts",
+    "Quantile",
     "Relation",
     "RelationNeuronsError",
+    "Resample",
+    "Scale",
+    "Value",
+    "Zero",
     "ablate",
     "average_precision",
     "collect_activations",
     "contrast",
+    "intervene",
     "load_model",
     "load_relations",
     "make_prompts",
+    "perplexity",
     "random_controls",
     "recall",
+    "recall_under",
     "top_k",
 ]
 __version__ = "0.1.0"

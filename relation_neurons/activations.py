@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from relation_neurons.encoding import DEFAULT_BATCH_SIZE, Batch, Encoded, encode, make_batches, pad
+from relation_neurons.batches import Batch, Task, stream
+from relation_neurons.encoding import encode
 from relation_neurons.errors import refuse
-from relation_neurons.models import add_hook, forward, hook_name, neuron_space, new_cache, repeat_cache
+from relation_neurons.models import PAD, Cache, add_hook, forward, hook_name, neuron_space
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
 from relation_neurons.sites import NeuronSpace
@@ -42,7 +44,7 @@ def collect_activations(
     *,
     site: str = "post",
     include_bos: bool = False,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int | None = None,
     dtype: torch.dtype = torch.float32,
     progress: Progress = silent,
 ) -> Activations:
@@ -54,10 +56,10 @@ def collect_activations(
     Args:
         model: A model from `load_model`.
         prompts: Detection prompts, each read once for all relations.
-        site: `post` (default), `gate`, `up`, `down`, or `ffn` for the last three, which are the paper's neurons.
+        site: `post` (default) or any other of `relation_neurons.sites`; `ffn` are the paper's neurons.
         include_bos: Also pool the BOS token. Off by default: it is an attention sink whose activations are thousands
             of times the others'. Only matters for models that take a BOS token.
-        batch_size: Prompts at a time.
+        batch_size: Prompts at a time; by default what memory holds.
         dtype: Type to store; pooling itself is done in float32.
         progress: Called with the number of prompts finished.
 
@@ -67,13 +69,15 @@ def collect_activations(
     if not prompts:
         raise refuse("There are no prompts", expected="at least one")
     space = neuron_space(model, site)
-    encoded = encode(model, prompts)
     include_bos = include_bos and bool(model.cfg.default_prepend_bos)
     values = torch.empty((len(prompts), len(space)), dtype=dtype)
-    with _Pool(model, space) as pool, torch.inference_mode():
-        for batch in make_batches(encoded, batch_size=batch_size, share=not include_bos):
-            values[list(batch.rows)] = _pool_batch(model, batch, encoded, pool, include_bos).to("cpu", dtype)
-            progress(len(batch.rows))
+    tasks = [Task(one) for one in encode(model, prompts)]
+    with _Pool(model, space) as pool:
+
+        def work(batch: Batch, cache: Cache) -> None:
+            values[list(batch.rows)] = _pool_batch(model, batch, cache, pool, include_bos).to("cpu", dtype)
+
+        stream(model, tasks, work, share=not include_bos, batch_size=batch_size, progress=progress)
     if not torch.isfinite(values).all():
         raise refuse(
             f"Some activations are not finite as {dtype}", do="store float32, and check the model's weights for NaN"
@@ -82,12 +86,11 @@ def collect_activations(
 
 
 class _Pool:
-    """Hooks at every site and layer of a space that add up one batch; they do nothing while `weights` is none."""
+    """Hooks at every site and layer of a space that add up one batch; they do nothing outside `into`."""
 
     def __init__(self, model: Any, space: NeuronSpace) -> None:
         self.model, self.space = model, space
-        self.weights: Float[Tensor, "row pos"] | None = None
-        self.pooled: Float[Tensor, "row neuron"] | None = None
+        self._now: tuple[Float[Tensor, "row neuron"], Float[Tensor, "row pos"]] | None = None
 
     def __enter__(self) -> _Pool:
         self._removals = []
@@ -99,40 +102,35 @@ class _Pool:
         for remove in self._removals:
             remove()
 
+    @contextlib.contextmanager
+    def into(self, pooled: Float[Tensor, "row neuron"], weights: Float[Tensor, "row pos"]) -> Iterator[None]:
+        """Pool the forward pass in this block."""
+        self._now = pooled, weights
+        try:
+            yield
+        finally:
+            self._now = None
+
     def _hook(self, place: slice) -> Any:
         def hook(activation: Tensor) -> None:
-            if self.weights is not None and self.pooled is not None:
-                self.pooled[:, place] = einops.einsum(
-                    activation.float(), self.weights, "row pos neuron, row pos -> row neuron"
+            if self._now is not None:
+                pooled, weights = self._now
+                pooled[:, place] = einops.einsum(
+                    activation.flatten(2).float(), weights, "row pos neuron, row pos -> row neuron"
                 )
 
         return hook
 
 
-def _pool_batch(
-    model: Any, batch: Batch, encoded: Sequence[Encoded], pool: _Pool, include_bos: bool
-) -> Float[Tensor, "row neuron"]:
-    device = model.cfg.device
-    cache = read_prefix(model, batch)
-    tokens, mask = pad(batch.suffixes, side="left", device=device)
-    counted = mask.clone().float()
-    for i, row in enumerate(batch.rows):
-        first = tokens.shape[1] - len(batch.suffixes[i])
-        query = first + max(encoded[row].query_start - len(batch.prefix), 0)
-        counted[i, :query] = 0
+def _pool_batch(model: Any, batch: Batch, cache: Cache, pool: _Pool, include_bos: bool) -> Float[Tensor, "row neuron"]:
+    tokens, kinds = batch.read()
+    counted = (kinds != PAD).float()
+    for row, (task, start) in enumerate(zip(batch.tasks, batch.starts, strict=True)):
+        first = tokens.shape[1] - len(task.encoded.ids) + start
+        counted[row, : first + max(task.encoded.query_start - start, 0)] = 0
         if include_bos:
-            counted[i, first] = 1
-    pool.weights = counted / counted.sum(dim=1, keepdim=True)
-    pool.pooled = torch.full((len(batch.rows), len(pool.space)), float("nan"), device=device)
-    forward(model, tokens, mask, cache, keep=0)
-    pool.weights = None
-    return pool.pooled
-
-
-def read_prefix(model: Any, batch: Batch) -> Any:
-    """Read a batch's shared beginning once; the cache, empty where nothing is shared, serves all its rows."""
-    cache = new_cache(model, 1)
-    if batch.prefix:
-        tokens, mask = pad([batch.prefix], side="left", device=model.cfg.device)
-        forward(model, tokens, mask, cache, keep=0)
-    return repeat_cache(cache, len(batch.rows))
+            counted[row, first] = 1
+    pooled = torch.full((len(batch.rows), len(pool.space)), float("nan"), device=tokens.device)
+    with pool.into(pooled, counted / counted.sum(dim=1, keepdim=True)):
+        forward(model, tokens, kinds, cache, keep=0)
+    return pooled

@@ -1,4 +1,4 @@
-"""Prompts as token ids, in batches that share the computation of a common beginning."""
+"""Prompts as token ids."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
 from relation_neurons.errors import refuse
 from relation_neurons.prompts import Prompt
-
-DEFAULT_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -24,26 +18,13 @@ class Encoded:
         ids: The whole prompt, with a BOS token where the model's tokenizer sets one by default.
         query_start: Number of the first token of the query; before it stand BOS and the solved examples.
         object_ids: The tokens of the right answer when it continues the prompt.
+        bos: Whether the first token is BOS.
     """
 
     ids: tuple[int, ...]
     query_start: int
     object_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts that begin with the same tokens.
-
-    Attributes:
-        rows: Numbers of the prompts.
-        prefix: The shared tokens, possibly none.
-        suffixes: What follows in each prompt; never empty.
-    """
-
-    rows: tuple[int, ...]
-    prefix: tuple[int, ...]
-    suffixes: tuple[tuple[int, ...], ...]
+    bos: bool = False
 
 
 def encode(model: Any, prompts: Sequence[Prompt]) -> list[Encoded]:
@@ -57,13 +38,7 @@ def encode(model: Any, prompts: Sequence[Prompt]) -> list[Encoded]:
         RelationNeuronsError: No tokenizer or a slow one, a prompt longer than the model's context, or an answer whose
             tokens change those of the prompt.
     """
-    tokenizer = model.tokenizer
-    if tokenizer is None or not tokenizer.is_fast:
-        raise refuse(
-            f"Model '{model.cfg.model_name}' has {'no' if tokenizer is None else 'a slow'} tokenizer",
-            expected="a fast tokenizer, which tells where in the text each token stands",
-        )
-    bos = (tokenizer.bos_token_id,) if model.cfg.default_prepend_bos else ()
+    tokenizer, bos = _tokenizer(model)
     alone = _tokenise(tokenizer, [prompt.text for prompt in prompts])
     answered = _tokenise(tokenizer, [f"{prompt.text} {prompt.object}" for prompt in prompts])
     encoded = []
@@ -76,45 +51,34 @@ def encode(model: Any, prompts: Sequence[Prompt]) -> list[Encoded]:
             )
         if len(bos) + len(whole) > model.cfg.n_ctx:
             raise refuse(f"A prompt has {len(whole)} tokens; the model takes {model.cfg.n_ctx}", do="use fewer shots")
-        encoded.append(Encoded(bos + tuple(ids), len(bos) + start, tuple(whole[len(ids) :])))
+        encoded.append(Encoded(bos + tuple(ids), len(bos) + start, tuple(whole[len(ids) :]), bool(bos)))
     return encoded
 
 
-def make_batches(encoded: Sequence[Encoded], *, batch_size: int, share: bool = True) -> list[Batch]:
-    """Group prompts by what stands before their query, sort each group by length, and cut it into batches.
+def encode_texts(model: Any, texts: Sequence[str]) -> list[Encoded]:
+    """Turn texts without any question into token ids; there is no answer, and all of it is query.
 
-    Args:
-        encoded: The prompts.
-        batch_size: Rows in a batch at most.
-        share: Whether to split off the shared beginning; without, every row holds its whole prompt.
+    Raises:
+        RelationNeuronsError: No tokenizer or a slow one, or a text longer than the model's context.
     """
-    if batch_size < 1:
-        raise refuse(f"batch_size is {batch_size}", expected="at least 1")
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row, one in enumerate(encoded):
-        prefix = one.ids[: min(one.query_start, len(one.ids) - 1)] if share else ()
-        groups.setdefault(prefix, []).append(row)
-    batches = []
-    for prefix, rows in groups.items():
-        rows.sort(key=lambda row: len(encoded[row].ids))
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            batches.append(Batch(tuple(part), prefix, tuple(encoded[row].ids[len(prefix) :] for row in part)))
-    return batches
+    tokenizer, bos = _tokenizer(model)
+    encoded = [Encoded(bos + tuple(ids), len(bos), (), bool(bos)) for ids, _ in _tokenise(tokenizer, texts)]
+    for number, one in enumerate(encoded):
+        if len(one.ids) > model.cfg.n_ctx:
+            found = f"Text {number} has {len(one.ids)} tokens; the model takes {model.cfg.n_ctx}"
+            raise refuse(found, do="cut it into shorter ones")
+    return encoded
 
 
-def pad(
-    rows: Sequence[Sequence[int]], *, side: str, device: torch.device | str
-) -> tuple[Int[Tensor, "row pos"], Int[Tensor, "row pos"]]:
-    """Tokens padded to one length with token 0, and the mask that is 1 on real ones."""
-    length = max(map(len, rows))
-    tokens = torch.zeros((len(rows), length), dtype=torch.long)
-    mask = torch.zeros_like(tokens)
-    for i, row in enumerate(rows):
-        place = slice(length - len(row), length) if side == "left" else slice(0, len(row))
-        tokens[i, place] = torch.tensor(row, dtype=torch.long)
-        mask[i, place] = 1
-    return tokens.to(device), mask.to(device)
+def _tokenizer(model: Any) -> tuple[Any, tuple[int, ...]]:
+    """A model's tokenizer, and the BOS token that it sets in front, if it does."""
+    tokenizer = model.tokenizer
+    if tokenizer is None or not tokenizer.is_fast:
+        raise refuse(
+            f"Model '{model.cfg.model_name}' has {'no' if tokenizer is None else 'a slow'} tokenizer",
+            expected="a fast tokenizer, which tells where in the text each token stands",
+        )
+    return tokenizer, (tokenizer.bos_token_id,) if model.cfg.default_prepend_bos else ()
 
 
 def _tokenise(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:

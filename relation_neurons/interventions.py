@@ -1,108 +1,172 @@
-"""Silence neurons while a model runs, and prove that it happened."""
+"""Interventions: which neurons become what, at which positions; stated as data, and carried out while a model runs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from relation_neurons.errors import refuse
-from relation_neurons.models import add_hook, hook_name, neuron_space, pass_hook_name
+from relation_neurons.errors import nearest, refuse
+from relation_neurons.models import BOS, DECODE, LAST, PROMPT, hook_name, neuron_space
 from relation_neurons.neurons import NeuronSet
+from relation_neurons.sites import SITES, Neuron
+from relation_neurons.values import Value, Zero, value_from_dict
+from relation_neurons.writing import Write, Writer
+
+Positions = Literal["all", "prompt", "decode", "last"]
+KINDS: dict[Positions, frozenset[int]] = {
+    "all": frozenset({BOS, PROMPT, LAST, DECODE}),
+    "prompt": frozenset({BOS, PROMPT, LAST}),
+    "decode": frozenset({DECODE}),
+    "last": frozenset({LAST}),
+}
+"""Positions by name: `last` is the prompt's last token, `decode` all that follows the prompt. Padding is in none."""
 
 
-@dataclass
-class Ablation:
-    """A running ablation, and what it has done so far.
+@dataclass(frozen=True)
+class Intervention:
+    """Neurons, what they become, and where.
 
     Attributes:
-        neurons: What is overwritten.
-        value: What with.
-        passes: Forward passes seen.
-        fired: How often each hook overwrote its neurons.
+        neurons: Which neurons; their sites say where in the model.
+        value: What each becomes; the paper writes zero.
+        positions: `all`, `prompt`, `decode` (what follows the prompt, when generated or given) or `last`, the prompt's
+            last token. Padding is never written.
+        bos: Whether a BOS token counts as a position of the prompt.
     """
 
     neurons: NeuronSet
-    value: float
-    passes: int = 0
-    fired: dict[str, int] = field(default_factory=dict)
+    value: Value = Zero()
+    positions: Positions = "all"
+    bos: bool = True
 
-    def check(self) -> None:
-        """Make sure that every hook fired once in every pass.
+    def __post_init__(self) -> None:
+        if not isinstance(self.neurons, NeuronSet):
+            raise refuse(
+                f"neurons is a {type(self.neurons).__name__}", expected="a NeuronSet", do="use NeuronSet.from_pairs"
+            )
+        if not isinstance(self.value, Value):
+            raise refuse(f"value is {self.value!r}", expected="a value such as Zero() or Constant(2.5)")
+        if self.positions not in KINDS:
+            raise refuse(f"positions is '{self.positions}'", expected=nearest(str(self.positions), get_args(Positions)))
+
+    def to_json(self) -> str:
+        """All of it as JSON, reference numbers included."""
+        neurons = [list(neuron) for neuron in self.neurons]
+        content = {
+            "neurons": {"name": self.neurons.name, "neurons": neurons},
+            "value": self.value.to_dict(self.neurons),
+            "positions": self.positions,
+            "bos": self.bos,
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Intervention:
+        """Read back what `to_json` wrote.
 
         Raises:
-            RelationNeuronsError: No pass at all, or a hook that was skipped or fired more than once in a pass.
+            RelationNeuronsError: Text that `to_json` would not write.
+
+        Example:
+            >>> silenced = Intervention(NeuronSet.from_pairs([(12, 345)]), positions="last")
+            >>> Intervention.from_json(silenced.to_json()) == silenced
+            True
         """
-        if self.passes == 0:
-            raise refuse(
-                f"The ablation of '{self.neurons.name}' ended without a forward pass",
-                expected="the model that was named to run inside the block",
-            )
-        for name, count in self.fired.items():
-            if count != self.passes:
-                raise refuse(
-                    f"The ablation of '{self.neurons.name}' fired {count} times at {name} in {self.passes} passes",
-                    expected="once in every pass",
-                    do="run whole forward passes inside the block, and do not reset the model's hooks there",
-                )
+        try:
+            content = json.loads(text)
+            given, value, positions, bos = (content[key] for key in ("neurons", "value", "positions", "bos"))
+            name, places = given["name"], [(site, layer, index) for site, layer, index in given["neurons"]]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found = f"This is no intervention in JSON ({error})"
+            raise refuse(found, expected="what Intervention.to_json writes") from error
+        typed = [("name", name, str), ("value", value, dict), ("bos", bos, bool), ("positions", positions, str)]
+        for what, one, kind in typed:
+            if type(one) is not kind:
+                raise refuse(f"The {what} of an intervention in JSON is {one!r}", expected=f"a {kind.__name__}")
+        for place in places:
+            if tuple(map(type, place)) != (str, int, int) or place[0] not in SITES:
+                raise refuse(f"{list(place)!r} is no neuron", expected='such as ["gate", 12, 345]')
+        neurons = NeuronSet(tuple(Neuron(*place) for place in places), name)
+        return cls(neurons, value_from_dict(value, neurons), positions, bos)
 
 
 @contextlib.contextmanager
-def ablate(model: Any, neurons: NeuronSet, *, value: float = 0.0) -> Iterator[Ablation]:
-    """Overwrite neurons at every position and generation step for as long as the block runs (paper, section 4).
+def ablate(
+    model: Any, neurons: NeuronSet, *, value: Value = Zero(), positions: Positions = "all", bos: bool = True
+) -> Iterator[Writer]:
+    """Overwrite neurons for as long as the block runs (paper, section 4).
 
-    Holds for `model(...)`, `model.generate(...)` and everything in this package, nests, and survives
-    TransformerLens's own hook contexts inside the block. Padding is overwritten too where the model is called with
-    padded tokens, which no real token can see. On leaving, the hooks are removed, also after an exception, and those
-    of others stay.
+    Holds for `model(...)`, `model.generate(...)` and everything in this package, at every generation step; nests, so
+    that inner blocks act on what outer ones wrote; and survives TransformerLens's own hook contexts inside the block.
+    On leaving, the hooks are removed, also after an exception, and those of others stay.
 
     Args:
         model: A model from `load_model`.
-        neurons: Which neurons; the sites say where.
-        value: What each becomes; the paper writes 0.
+        neurons: Which neurons; their sites say where in the model.
+        value: What each becomes; the paper writes zero.
+        positions: `all`, `prompt`, `decode` or `last`, see `Intervention`. Padding is never written.
+        bos: Whether a BOS token counts as a position of the prompt.
 
     Raises:
-        RelationNeuronsError: On entering, a neuron or site that the model does not have. On leaving, hooks that did
-            not fire exactly once in every forward pass.
+        RelationNeuronsError: On entering, a neuron, site, value or position that there is not. On leaving, hooks that
+            did not fire exactly once in every forward pass or wrote other than they should.
 
     Example:
-        with ablate(model, NeuronSet.from_pairs([(12, 345)])):
-            model.generate("The capital of France is", max_new_tokens=3)
+        >>> with ablate(model, neurons):                      # doctest: +SKIP
+        ...     answers = recall(model, prompts)
+        >>> with ablate(model, neurons, value=Scale(2)):      # doctest: +SKIP
+        ...     model.generate("The capital of France is", max_new_tokens=5)
     """
-    for site in {neuron.site for neuron in neurons}:
-        neuron_space(model, site).flatten([neuron for neuron in neurons if neuron.site == site])
-    ablation = Ablation(neurons, value)
-    removals = [add_hook(model, pass_hook_name(), _count_pass(ablation))]
+    with intervene(model, Intervention(neurons, value, positions, bos)) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def intervene(model: Any, *interventions: Intervention) -> Iterator[Writer]:
+    """Carry out interventions, one after the other at each place, for as long as the block runs; see `ablate`.
+
+    Raises:
+        RelationNeuronsError: As `ablate` does, or if there is nothing to carry out.
+    """
+    if not interventions:
+        raise refuse("There is no intervention", expected="at least one")
+    with rows_under(model, [interventions]) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def rows_under(model: Any, conditions: Sequence[Sequence[Intervention]]) -> Iterator[Writer]:
+    """Let each row of a batch be under a condition of its own; `Writer.use` says which.
+
+    Args:
+        model: A model from `load_model`.
+        conditions: The interventions of each; a condition without any leaves its rows as they are.
+    """
+    writer = Writer(model, [[_write(model, one) for one in condition] for condition in conditions]).start()
     try:
-        for (site, layer), indices in neurons.by_place().items():
-            removals.append(add_hook(model, hook_name(site, layer), _overwrite(ablation, site, layer, indices)))
-        yield ablation
+        yield writer
     finally:
-        for remove in removals:
-            remove()
-    ablation.check()
+        writer.stop()
+    writer.check()
 
 
-def _count_pass(ablation: Ablation) -> Callable[[Tensor], None]:
-    def hook(activation: Tensor) -> None:
-        ablation.passes += 1
-
-    return hook
-
-
-def _overwrite(ablation: Ablation, site: str, layer: int, indices: list[int]) -> Callable[[Tensor], Tensor]:
-    name = hook_name(site, layer)
-    ablation.fired[name] = 0
-    columns = torch.tensor(sorted(indices))
-
-    def hook(activation: Tensor) -> Tensor:
-        nonlocal columns
-        columns = columns.to(activation.device)
-        ablation.fired[name] += 1
-        return activation.index_fill(-1, columns, ablation.value)
-
-    return hook
+def _write(model: Any, intervention: Intervention) -> Write:
+    """Resolve an intervention on a model, refusing neurons that the model does not have."""
+    neurons = intervention.neurons
+    numbers = np.asarray(intervention.value.numbers(neurons), dtype=np.float64)
+    members: dict[tuple[str, int], list[int]] = {}
+    for member, neuron in enumerate(neurons):
+        members.setdefault((neuron.site, neuron.layer), []).append(member)
+    for site in dict.fromkeys(site for site, _ in members):
+        neuron_space(model, site).flatten([neuron for neuron in neurons if neuron.site == site])
+    places = {}
+    for (site, layer), which in members.items():
+        columns = np.array([neurons.neurons[member].index for member in which], dtype=np.int64)
+        places[hook_name(site, layer)] = (columns, numbers[which])
+    kinds = KINDS[intervention.positions] - (frozenset() if intervention.bos else {BOS})
+    return Write(neurons.name, places, intervention.value.scale, kinds)

@@ -12,15 +12,14 @@ import pandas as pd
 import torch
 
 from relation_neurons.activations import collect_activations
-from relation_neurons.encoding import DEFAULT_BATCH_SIZE
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.ablation import (
-    Condition,
     Selection,
     conditions,
     control_of,
     keep_right,
     measure,
+    parts,
     select_neurons,
     summarise,
 )
@@ -32,6 +31,7 @@ from relation_neurons.recall import recall
 from relation_neurons.relations import Relation, load_relations
 from relation_neurons.report import Results, write_report
 from relation_neurons.runs import RunFolder, code_digest, digest, versions
+from relation_neurons.sites import SiteName
 
 DEMO_RELATIONS = (
     "country_capital",
@@ -58,9 +58,10 @@ class RunConfig:
     """Names of shipped relations, `shipped` for all of them, JSON files or folders in the LRE schema."""
     k: int = 400
     """Neurons per relation (the paper: 3,000 of Llama-2-7B's 835,584 at site ffn)."""
-    site: Literal["post", "gate", "up", "down", "ffn"] = "gate"
+    site: SiteName = "gate"
     """Where neurons are: gate is before the activation function, post is act(gate) * up, ffn is gate, up and down
-    together, as in the paper. The default was chosen on detection data, see docs/decisions."""
+    together, as in the paper; attn is q, k, v and o of attention, all is ffn and attn. The default was chosen on
+    detection data, see docs/decisions."""
     n_controls: int = 5
     """Random control sets per relation, matched by layer and site."""
     prompts: PromptConfig = dataclasses.field(default_factory=PromptConfig)
@@ -71,8 +72,8 @@ class RunConfig:
     """Pool the BOS token too, where the tokenizer sets one."""
     seed: int = 0
     """Chooses negatives, controls and the resampling of intervals; split_seed chooses facts."""
-    batch_size: int = DEFAULT_BATCH_SIZE
-    """Prompts at a time; lower it if memory runs out."""
+    batch_size: int | None = None
+    """Prompts at a time; by default what memory holds."""
     device: str | None = None
     """cpu, cuda, ...; by default the GPU if there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
@@ -80,8 +81,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name, least in {"k": 1, "n_controls": 1, "batch_size": 1}.items():
-            if getattr(self, name) < least:
-                raise refuse(f"{name} is {getattr(self, name)}", expected=f"at least {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise refuse(f"{name} is {value}", expected=f"at least {least}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise refuse(f"dtype is '{self.dtype}'", expected=nearest(self.dtype, DTYPES))
 
@@ -152,16 +154,17 @@ def _select_anew(config: RunConfig, model: Any, detection: tuple[Prompt, ...], f
 
 
 def _ask_all(config: RunConfig, model: Any, prompts: Prompts, selection: Selection, folder: RunFolder) -> pd.DataFrame:
-    """Recall in every condition; each is written when it ends, so that a stopped run goes on from there."""
+    """Recall in every condition; each part is written when it ends, so that a stopped run goes on from there."""
     asked = conditions(prompts.evaluation, selection.targets, selection.controls)
     total = sum(len(condition.prompts) for condition in asked)
-    part = {condition.name: f"parts/{number:04}" for number, condition in enumerate(asked)}
+    sizes = [sum(len(condition.prompts) for condition in part) for part in parts(asked)]
     with bar("Asking for facts", total) as progress:
 
-        def keep(condition: Condition, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-            if folder.has(part[condition.name]):
-                progress(len(condition.prompts))
-            return folder.table(part[condition.name], make)
+        def keep(number: int, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+            name = f"parts/{number:04}"
+            if folder.has(name):
+                progress(sizes[number])
+            return folder.table(name, make)
 
         return folder.table(
             "recall",

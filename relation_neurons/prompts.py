@@ -56,6 +56,7 @@ class Prompt:
         query_start: Where in `text` (in characters) the query begins.
         template: Number of the template in its set.
         candidates: The relation's distinct objects, for ranking the right one among them.
+        aliases: Other accepted names of the object.
     """
 
     relation: str
@@ -65,6 +66,7 @@ class Prompt:
     query_start: int = 0
     template: int = 0
     candidates: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def examples(self) -> str:
@@ -182,6 +184,7 @@ def _ask(relation: Relation, facts: Sequence[Fact], shots: Sequence[Fact], confi
                     query_start=len(examples),
                     template=index,
                     candidates=relation.objects,
+                    aliases=fact.aliases,
                 )
             )
     return prompts

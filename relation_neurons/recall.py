@@ -1,25 +1,46 @@
-"""Factual recall: what a model answers, and how probable it finds the right answer."""
+"""Factual recall: what a model answers, and how probable it finds the right answer, under any number of conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from relation_neurons.activations import read_prefix
-from relation_neurons.answers import answer_is_over, prefix_rule, string_rule, to_line_end
-from relation_neurons.encoding import DEFAULT_BATCH_SIZE, Batch, Encoded, encode, make_batches, pad
+from relation_neurons.answers import RULES, answer_is_over, error_kind, may_become_right, to_line_end
+from relation_neurons.batches import Batch, Task, stream
+from relation_neurons.encoding import encode
 from relation_neurons.errors import refuse
-from relation_neurons.models import forward
+from relation_neurons.generation import answer_logprobs, decode, follow, greedy, second_tokens
+from relation_neurons.interventions import Intervention, rows_under
+from relation_neurons.models import Cache
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
 
 MAX_NEW_TOKENS = 12
-"""Longest answer that is generated; the tokens of the right object and one more set the actual length."""
+"""Longest answer that is generated unless more is asked for."""
+
+WHOLE_ANSWER_RULES = tuple(name for name, rule in RULES.items() if rule.tokens is None)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A state of the model and what to ask in it.
+
+    Attributes:
+        name: What to call it in the table.
+        prompts: What is asked.
+        interventions: What is written while it is asked; nothing leaves the model as it is.
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    interventions: tuple[Intervention, ...] = ()
 
 
 def recall(
@@ -27,7 +48,9 @@ def recall(
     prompts: Sequence[Prompt],
     *,
     condition: str = "clean",
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    generate: bool = True,
+    max_new_tokens: int | None = None,
+    batch_size: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Ask a model for facts; inside `with ablate(...)`, ask the ablated model.
@@ -36,129 +59,189 @@ def recall(
         model: A model from `load_model`.
         prompts: Evaluation prompts.
         condition: What to call the state of the model in the table.
-        batch_size: Prompts at a time; results do not depend on it.
+        generate: Whether to let the model answer; see `recall_under`.
+        max_new_tokens: Tokens of each answer; by default as many as the object has and one more, to the line's end.
+        batch_size: Prompts at a time; by default what memory holds. Results do not depend on it.
         progress: Called with the number of prompts finished.
 
     Returns:
-        A row per prompt, in order, with columns
-        `condition`, `relation`, `subject`, `object`, `template`;
-        `generated`: the greedy answer, as many tokens as the object has and one more, to the end of its line at most;
-        `correct_prefix`, `correct_string`: right by the rules of `relation_neurons.answers`;
-        `logprob`: of the whole object as the continuation, in nats;
-        `object_rank`: 1 + how many other objects of the relation have a first token more probable than the right one's
-        (objects that begin alike share a rank), of `n_candidates`.
+        The table of `recall_under`, a row per prompt, in order.
 
     Raises:
         RelationNeuronsError: No prompts, or tokens that do not fit (see `encode`).
     """
-    if not prompts:
-        raise refuse("There are no prompts", expected="at least one")
-    encoded = encode(model, prompts)
-    candidates = _first_tokens(model, prompts)
-    rows: list[dict[str, object]] = [{}] * len(prompts)
-    with torch.inference_mode():
-        for batch in make_batches(encoded, batch_size=batch_size):
-            for row, result in zip(batch.rows, _ask(model, batch, encoded, prompts, candidates), strict=True):
-                rows[row] = result
-            progress(len(batch.rows))
-    table = pd.DataFrame(rows)
-    table.insert(0, "condition", condition)
-    return table
+    return recall_under(
+        model,
+        [Condition(condition, tuple(prompts))],
+        generate=generate,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def recall_under(
+    model: Any,
+    conditions: Sequence[Condition],
+    *,
+    generate: bool = True,
+    max_new_tokens: int | None = None,
+    batch_size: int | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Ask a model for facts under many conditions, as one stream of batches in which each row has its own.
+
+    Results equal those of one condition after the other and one prompt at a time.
+
+    Args:
+        model: A model from `load_model`.
+        conditions: What to ask, in which states of the model.
+        generate: Whether to let the model answer. Without, each prompt takes one forward pass, which still gives the
+            verdict of the rule `prefix`, the log-probability and the ranks.
+        max_new_tokens: Tokens of each answer; by default as many as the object has and one more, at least 2 and at most
+            12, up to the end of the line.
+        batch_size: Prompts at a time; by default what memory holds. Results do not depend on it.
+        progress: Called with the number of prompts finished.
+
+    Returns:
+        A row per condition and prompt, in order, with columns
+        `condition`, `relation`, `subject`, `object`, `template`;
+        `generated`: the greedy answer;
+        `correct_<rule>`: right by each of `relation_neurons.answers.RULES`;
+        `error`: the kind of answer, one of `relation_neurons.answers.ERROR_KINDS`;
+        `logprob`: of the whole object as the continuation, in nats;
+        `first_token_rank`: 1 + how many tokens are more probable than the object's first one;
+        `object_rank`: 1 + how many other objects of the relation have a first token more probable than the right one's
+        (objects that begin alike share a rank), of `n_candidates`.
+        Without `generate` only `correct_prefix` of the answers.
+
+    Raises:
+        RelationNeuronsError: No prompts, neurons that the model does not have, an intervention that did not fire as it
+            should, or tokens that do not fit (see `encode`).
+    """
+    names = [condition.name for condition in conditions]
+    if len(set(names)) < len(names):
+        raise refuse("Two conditions have the same name", expected=f"different ones, not {names[:5]}")
+    if not conditions or not all(condition.prompts for condition in conditions):
+        raise refuse("There are no prompts", expected="at least one for each condition")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise refuse(f"max_new_tokens is {max_new_tokens}", expected="at least 1")
+    asked = [(number, prompt) for number, condition in enumerate(conditions) for prompt in condition.prompts]
+    unique = list(dict.fromkeys(prompt for _, prompt in asked))
+    encoded = dict(zip(unique, encode(model, unique), strict=True))
+    tasks = [Task(encoded[prompt], number) for number, prompt in asked]
+    candidates = _first_tokens(model, unique)
+    rows: list[dict[str, object]] = [{}] * len(tasks)
+
+    def work(batch: Batch, cache: Cache) -> None:
+        prompts = [asked[row][1] for row in batch.rows]
+        results = _ask(model, batch, cache, prompts, candidates, _Answers(generate, max_new_tokens))
+        for row, result in zip(batch.rows, results, strict=True):
+            rows[row] = {"condition": conditions[asked[row][0]].name} | result
+
+    interventions = [condition.interventions for condition in conditions]
+    with rows_under(model, interventions) if any(interventions) else contextlib.nullcontext() as writer:
+        stream(model, tasks, work, writer=writer, batch_size=batch_size, progress=progress)
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Whether and for how many tokens the model is to answer."""
+
+    generate: bool
+    max_new_tokens: int | None
+
+    def length(self, object_ids: Sequence[int]) -> int:
+        return self.max_new_tokens or min(MAX_NEW_TOKENS, max(2, len(object_ids) + 1))
+
+    def judge(self, said: str, prompt: Prompt) -> dict[str, object]:
+        """An answer, what the rules that read the whole of it say, and of what kind it is."""
+        line = to_line_end(said)
+        verdicts = {f"correct_{name}": RULES[name](line, prompt.object, prompt.aliases) for name in WHOLE_ANSWER_RULES}
+        query = prompt.text[prompt.query_start :]
+        error = error_kind(line, query, prompt.object, prompt.candidates, prompt.aliases)
+        return {"generated": said if self.max_new_tokens else line, **verdicts, "error": error}
 
 
 def _ask(
     model: Any,
     batch: Batch,
-    encoded: Sequence[Encoded],
+    cache: Cache,
     prompts: Sequence[Prompt],
-    candidates: dict[tuple[str, ...], Int[Tensor, " candidate"]],
+    candidates: Mapping[tuple[str, ...], Sequence[int]],
+    answers: _Answers,
 ) -> list[dict[str, object]]:
-    tokens, mask = pad(batch.suffixes, side="left", device=model.cfg.device)
-    cache = read_prefix(model, batch)
-    first = forward(model, tokens, mask, cache, keep=1)[:, 0]
-    objects = [encoded[row].object_ids for row in batch.rows]
-    first_logprobs = first.log_softmax(dim=-1)
-    logprobs = _object_logprobs(model, first_logprobs, objects, cache)
-    lengths = [min(MAX_NEW_TOKENS, max(2, len(ids) + 1)) for ids in objects]
-    answers = _generate(model, first, cache, lengths)
-    results = []
-    for i, row in enumerate(batch.rows):
-        prompt = prompts[row]
-        two_tokens, generated = answers[i]
-        rivals = first_logprobs[i, candidates[prompt.candidates]] if prompt.candidates else first_logprobs[i, :0]
-        results.append(
-            {
-                "relation": prompt.relation,
-                "subject": prompt.subject,
-                "object": prompt.object,
-                "template": prompt.template,
-                "generated": generated,
-                "correct_prefix": prefix_rule(two_tokens, prompt.object),
-                "correct_string": string_rule(generated, prompt.object),
-                "logprob": float(logprobs[i]),
-                "object_rank": 1 + int((rivals > first_logprobs[i, objects[i][0]]).sum()),
-                "n_candidates": len(prompt.candidates),
-            }
-        )
-    return results
+    """One batch: a pass over the prompts with their objects behind them, then the answers if they are wanted."""
+    objects = [task.encoded.object_ids for task in batch.tasks]
+    given = [ids[: max(1, len(ids) - 1)] for ids in objects]
+    logits = follow(model, batch, cache, given)
+    said = _said(model, batch, logits, cache, given, prompts, [answers.length(ids) for ids in objects], answers)
+    logprobs = answer_logprobs(logits, objects).tolist()
+    token_ranks = _ranks(logits[:, 0], objects, None)
+    object_ranks = _ranks(logits[:, 0], objects, [candidates.get(prompt.candidates, ()) for prompt in prompts])
+    two = decode(model, [ids[:2] for ids in said])
+    whole = decode(model, [ids[: answers.length(right)] for ids, right in zip(said, objects, strict=True)])
+    return [
+        {
+            "relation": prompt.relation,
+            "subject": prompt.subject,
+            "object": prompt.object,
+            "template": prompt.template,
+            "correct_prefix": RULES["prefix"](two[i], prompt.object),
+            **(answers.judge(whole[i], prompt) if answers.generate else {}),
+            "logprob": logprobs[i],
+            "first_token_rank": token_ranks[i],
+            "object_rank": object_ranks[i],
+            "n_candidates": len(prompt.candidates),
+        }
+        for i, prompt in enumerate(prompts)
+    ]
 
 
-def _object_logprobs(
-    model: Any, first_logprobs: Float[Tensor, "row vocab"], objects: Sequence[tuple[int, ...]], cache: Any
-) -> Float[Tensor, " row"]:
-    """Log-probability of each whole object; reads its tokens after the prompt, which the cache holds."""
-    device = first_logprobs.device
-    total = first_logprobs.gather(1, torch.tensor([[ids[0]] for ids in objects], device=device))[:, 0]
-    if max(map(len, objects)) == 1:
-        return total
-    given, _ = pad([ids[:-1] for ids in objects], side="right", device=device)
-    wanted, real = pad([ids[1:] for ids in objects], side="right", device=device)
-    # Padding stands on the right, where causal attention keeps it from every real token.
-    logits = forward(model, given, torch.ones_like(given), cache, keep=given.shape[1], grow=False)
-    rest = logits.log_softmax(dim=-1).gather(2, wanted[:, :, None])[:, :, 0]
-    return total + (rest * real).sum(dim=1)
+def _said(
+    model: Any,
+    batch: Batch,
+    logits: Float[Tensor, "row pos vocab"],
+    cache: Cache,
+    given: Sequence[Sequence[int]],
+    prompts: Sequence[Prompt],
+    lengths: Sequence[int],
+    answers: _Answers,
+) -> list[list[int]]:
+    """At least two greedy tokens of each row; of two, the second is right only where the verdict depends on it."""
+    if answers.generate:
+        done = answer_is_over if answers.max_new_tokens is None else None
+        return greedy(model, logits[:, 0].argmax(dim=1), cache, [max(2, length) for length in lengths], done=done)
+
+    def matters(row: int, token: int) -> bool:
+        return may_become_right(decode(model, [[token]])[0], prompts[row].object)
+
+    return second_tokens(model, batch, logits, cache, given, matters).tolist()
 
 
-def _generate(
-    model: Any, first: Float[Tensor, "row vocab"], cache: Any, lengths: Sequence[int]
-) -> list[tuple[str, str]]:
-    """Greedy answers from the logits after the prompt.
-
-    Each row has its own length in tokens, so that what it says does not depend on its batch.
-
-    Returns:
-        For each row the text of two tokens, and of all up to the line's end.
-    """
-    tokenizer = model.tokenizer
-    step = first.argmax(dim=-1)
-    said = step[:, None]
-    for number in range(1, max(lengths)):
-        if number >= 2 and all(map(answer_is_over, _decode(tokenizer, said.tolist()))):
-            break
-        logits = forward(model, step[:, None], torch.ones_like(step[:, None]), cache, keep=1)
-        step = logits[:, 0].argmax(dim=-1)
-        said = torch.cat([said, step[:, None]], dim=1)
-    ids = said.tolist()
-    answers = _decode(tokenizer, [row[:length] for row, length in zip(ids, lengths, strict=True)])
-    return list(zip(_decode(tokenizer, [row[:2] for row in ids]), map(to_line_end, answers), strict=True))
+def _ranks(
+    first: Float[Tensor, "row vocab"],
+    objects: Sequence[Sequence[int]],
+    rivals: Sequence[Sequence[int]] | None,
+) -> list[int]:
+    """Rank of each object's first token among its rivals, or among all tokens."""
+    right = torch.tensor([[ids[0]] for ids in objects], device=first.device)
+    score = first.gather(1, right)
+    if rivals is not None:
+        longest = max(1, *map(len, rivals))
+        filled = [
+            [*ids, *[ids_right[0]] * (longest - len(ids))] for ids, ids_right in zip(rivals, objects, strict=True)
+        ]
+        first = first.gather(1, torch.tensor(filled, device=first.device))
+    return (1 + (first > score).sum(dim=1)).tolist()
 
 
-def _decode(tokenizer: Any, said: Sequence[list[int]]) -> list[str]:
-    """Texts up to the end-of-text token."""
-    texts = []
-    for ids in said:
-        if tokenizer.eos_token_id in ids:
-            ids = ids[: ids.index(tokenizer.eos_token_id)]
-        texts.append(tokenizer.decode(ids, skip_special_tokens=True))
-    return texts
-
-
-def _first_tokens(model: Any, prompts: Sequence[Prompt]) -> dict[tuple[str, ...], Int[Tensor, " candidate"]]:
+def _first_tokens(model: Any, prompts: Sequence[Prompt]) -> dict[tuple[str, ...], list[int]]:
     """First token of every candidate answer, when it continues a prompt."""
-    found: dict[tuple[str, ...], Int[Tensor, " candidate"]] = {}
+    found: dict[tuple[str, ...], list[int]] = {}
     for prompt in prompts:
         if prompt.candidates and prompt.candidates not in found:
             asked = [Prompt(prompt.relation, "", candidate, prompt.text) for candidate in prompt.candidates]
-            ids = [one.object_ids[0] for one in encode(model, asked)]
-            found[prompt.candidates] = torch.tensor(ids, device=model.cfg.device)
+            found[prompt.candidates] = [one.object_ids[0] for one in encode(model, asked)]
     return found

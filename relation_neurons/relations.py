@@ -1,6 +1,7 @@
 """Relations and their facts: load, validate, split.
 
-A relation file follows the JSON schema of the LRE data set (Hernandez et al. 2024), with a `source` field added.
+A relation file follows the JSON schema of the LRE data set (Hernandez et al. 2024), with two optional fields added:
+`source`, and `aliases`, which maps objects to lists of other names that are as right.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from relation_neurons.errors import RelationNeuronsError, nearest, refuse
 
 @dataclass(frozen=True)
 class Fact:
-    """One triple without its relation: `subject` stands to `object` as the relation says."""
+    """One triple without its relation: `subject` stands to `object`, which may have aliases, as the relation says."""
 
     subject: str
     object: str
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ class Split:
 
 def shipped_names() -> tuple[str, ...]:
     """Names of the relations that come with the package, sorted."""
-    folder = _shipped_folder()
-    return tuple(sorted(path.stem for path in folder.glob("*.json")))
+    return tuple(sorted(path.stem for path in _shipped_folder().glob("*.json")))
 
 
 def load_relations(*sources: str | Path) -> tuple[Relation, ...]:
@@ -111,8 +112,8 @@ def read_relation(path: Path) -> Relation:
     if not isinstance(raw, dict):
         raise refuse(f"{path}: holds a {type(raw).__name__}", expected="one JSON object")
     try:
-        relation = Relation(
-            name=_text(raw, "name"),
+        return Relation(
+            name=_term(raw.get("name"), "field 'name'"),
             templates=_templates(raw, "prompt_templates"),
             templates_zs=_templates(raw, "prompt_templates_zs", required=False),
             facts=_facts(raw),
@@ -121,7 +122,6 @@ def read_relation(path: Path) -> Relation:
         )
     except RelationNeuronsError as error:
         raise RelationNeuronsError(f"{path}: {error}") from None
-    return relation
 
 
 def split_relations(
@@ -198,13 +198,6 @@ def _paths(source: str | Path) -> list[Path]:
     )
 
 
-def _text(raw: Mapping[str, object], key: str) -> str:
-    value = raw.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise refuse(f"field '{key}' is {value!r}", expected="a text that is not empty")
-    return value
-
-
 def _templates(raw: Mapping[str, object], key: str, required: bool = True) -> tuple[str, ...]:
     value = raw.get(key, [])
     if not isinstance(value, list) or (required and not value):
@@ -219,22 +212,42 @@ def _facts(raw: Mapping[str, object]) -> tuple[Fact, ...]:
     samples = raw.get("samples")
     if not isinstance(samples, list) or not samples:
         raise refuse("field 'samples' is missing or empty", expected="a list of {subject, object}")
-    facts = []
+    pairs = []
     for number, sample in enumerate(samples, start=1):
-        where = f"sample {number}"
         if not isinstance(sample, dict):
-            raise refuse(f"{where} is {sample!r}", expected="an object with 'subject' and 'object'")
-        for key in ("subject", "object"):
-            text = sample.get(key)
-            if not isinstance(text, str) or not text.strip() or text != text.strip():
-                raise refuse(f"{where}: '{key}' is {text!r}", expected="a text without outer spaces, not empty")
-        facts.append(Fact(sample["subject"], sample["object"]))
-    return tuple(facts)
+            raise refuse(f"sample {number} is {sample!r}", expected="an object with 'subject' and 'object'")
+        pairs.append([_term(sample.get(key), f"sample {number}: '{key}'") for key in ("subject", "object")])
+    aliases = _aliases(raw, {name for _, name in pairs})
+    return tuple(Fact(subject, name, aliases.get(name, ())) for subject, name in pairs)
 
 
-def _key(subject: str) -> str:
-    """What makes two spellings the same subject."""
-    return " ".join(unicodedata.normalize("NFKC", subject).casefold().split())
+def _aliases(raw: Mapping[str, object], objects: set[str]) -> dict[str, tuple[str, ...]]:
+    listed = raw.get("aliases", {})
+    if not isinstance(listed, dict):
+        raise refuse(f"field 'aliases' is {listed!r}", expected="a list of other names for each object that has some")
+    for name, others in listed.items():
+        where = f"field 'aliases', '{name}'"
+        if name not in objects:
+            raise refuse(f"{where}: no sample has this object", expected="the object of a sample")
+        if not isinstance(others, list):
+            raise refuse(f"{where} is {others!r}", expected="a list of other names")
+        taken = set(map(_key, objects))
+        for alias in others:
+            if _key(_term(alias, f"{where}: a name")) in taken:
+                raise refuse(f"{where}: {alias!r} is an object itself or stands twice", expected="each name once")
+            taken.add(_key(alias))
+    return {name: tuple(others) for name, others in listed.items()}
+
+
+def _term(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value.strip() or value != value.strip():
+        raise refuse(f"{where} is {value!r}", expected="a text without outer spaces, not empty")
+    return value
+
+
+def _key(name: str) -> str:
+    """What makes two spellings the same name."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _by_subject(relation: Relation, seed: int) -> dict[str, list[Fact]]:
@@ -247,7 +260,5 @@ def _by_subject(relation: Relation, seed: int) -> dict[str, list[Fact]]:
 def _distinct_objects(facts: Sequence[Fact], n: int) -> list[Fact]:
     chosen: dict[str, Fact] = {}
     for fact in facts:
-        if len(chosen) == n:
-            break
         chosen.setdefault(fact.object, fact)
-    return list(chosen.values())
+    return list(chosen.values())[:n]

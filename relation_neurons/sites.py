@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -19,23 +19,36 @@ class Site:
 
     Attributes:
         hook: TransformerLens's hook name, with `{layer}` to fill.
-        width: The configuration field that holds the number of neurons in a layer.
+        width: The configuration fields whose product is the number of neurons in a layer.
     """
 
     hook: str
-    width: str
+    width: tuple[str, ...]
 
 
 SITES: Mapping[str, Site] = {
-    "post": Site("blocks.{layer}.mlp.hook_post", "d_mlp"),
-    "gate": Site("blocks.{layer}.mlp.hook_pre", "d_mlp"),
-    "up": Site("blocks.{layer}.mlp.hook_pre_linear", "d_mlp"),
-    "down": Site("blocks.{layer}.hook_mlp_out", "d_model"),
+    "post": Site("blocks.{layer}.mlp.hook_post", ("d_mlp",)),
+    "gate": Site("blocks.{layer}.mlp.hook_pre", ("d_mlp",)),
+    "up": Site("blocks.{layer}.mlp.hook_pre_linear", ("d_mlp",)),
+    "down": Site("blocks.{layer}.hook_mlp_out", ("d_model",)),
+    "q": Site("blocks.{layer}.attn.hook_q", ("n_heads", "d_head")),
+    "k": Site("blocks.{layer}.attn.hook_k", ("n_key_value_heads", "d_head")),
+    "v": Site("blocks.{layer}.attn.hook_v", ("n_key_value_heads", "d_head")),
+    "o": Site("blocks.{layer}.hook_attn_out", ("d_model",)),
 }
-"""`post` is act(gate) * up, what the down projection reads; gate, up and down are the paper's own (section 2)."""
+"""`post` is act(gate) * up, what the down projection reads; the others are the outputs of the projections whose neurons
+the paper counts (section 2): gate, up and down in the MLP; q, k (both before rotation), v and o in attention. A neuron
+of q, k or v has the index head * d_head + place in the head."""
 
-COMPOSITE_SITES: Mapping[str, tuple[str, ...]] = {"ffn": ("gate", "up", "down")}
-"""`ffn` are all neurons in the paper's sense: 835,584 in Llama-2-7B."""
+COMPOSITE_SITES: Mapping[str, tuple[str, ...]] = {
+    "ffn": ("gate", "up", "down"),
+    "attn": ("q", "k", "v", "o"),
+    "all": ("gate", "up", "down", "q", "k", "v", "o"),
+}
+"""`ffn` are the paper's neurons, 835,584 in Llama-2-7B; `attn` and `all` its `self_attn` and `all` (Figures 24-29)."""
+
+
+SiteName = Literal["post", "gate", "up", "down", "ffn", "q", "k", "v", "o", "attn", "all"]
 
 
 def expand_site(site: str) -> tuple[str, ...]:

@@ -1,6 +1,19 @@
-import pytest
+import unicodedata
 
-from relation_neurons.answers import answer_is_over, prefix_rule, string_rule, to_line_end
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from relation_neurons.answers import (
+    ERROR_KINDS,
+    RULES,
+    answer_is_over,
+    error_kind,
+    may_become_right,
+    prefix_rule,
+    string_rule,
+    to_line_end,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +30,20 @@ from relation_neurons.answers import answer_is_over, prefix_rule, string_rule, t
         ("  \n", "Paris", False),
         (" ...", "Paris", False),
         (" The Netherlands", "Netherlands", False),
+        (" Bogota", "Bogotá", True),
+        (" Bogot\u00e1", "Bogota\u0301", True),  # the accent inside and behind its letter
+        (" STRASS", "Straße", True),
+        (" istanbul", "İstanbul", True),
+        (" Киев", "Киёв", True),
+        (" αθη", "Ἀθήνα", True),
+        (" N\u00b4D", "N D", True),  # a mark without a letter
+        ("巴", "巴黎", True),
+        ("巴黎。", "巴黎", False),
+        ("か", "がいこく", False),  # another letter, not an accent
+        ("カ\u3099", "ガーナ", True),
+        ("ｶﾞ", "ガーナ", True),
+        ("서우", "서울", False),
+        ("\u1109\u1165", "서울", True),
     ],
 )
 def test_prefix_rule(said, object, right):
@@ -38,10 +65,204 @@ def test_prefix_rule(said, object, right):
         ("", "Paris", False),
         (" ???", "Paris", False),
         (" the", "The Hague", False),
+        (" **Paris** is", "Paris", True),
+        (" _Paris_", "Paris", True),
+        (" \u2764\ufe0f Paris", "Paris", True),  # a heart, coloured by a mark
+        ("巴黎。", "巴黎", True),
+        ("巴黎是法国的首都", "巴黎", True),
+        ("法国的首都是巴黎", "巴黎", False),
+        ("巴", "巴黎", False),
+        ("Parisです", "Paris", True),
+        ("東京です。", "東京", True),
+        ("パリです", "パリ", True),
+        ("パリジャン", "パリ", False),
+        ("パーリ", "パリ", False),
+        ("ﾊﾟﾘ", "パリ", True),
+        ("ハリ", "パリ", False),
+        ("かき", "かぎ", False),
+        ("서울 입니다", "서울", True),
+        ("서울은", "서울", False),
+        ("दिल्ली है", "दिल्ली", True),
+        ("दल ला", "दिल्ली", False),
+        ("กรุงเทพมหานคร", "กรุงเทพ", True),
+        ("กุ", "ก", False),  # the vowel belongs to the letter
     ],
 )
 def test_string_rule(said, object, right):
     assert string_rule(said, object) is right
+
+
+@pytest.mark.parametrize(
+    ("said", "object", "right"),
+    [
+        (" Paris", "Paris", True),
+        (" Paris.\nThe capital", "Paris", True),
+        (" Paris,", "Paris", True),
+        ("巴黎。", "巴黎", True),
+        (" Bogota\u0301", "Bogot\u00e1", True),
+        (" Washington, D.C.", "Washington, D.C.", True),
+        (" Washington, D.C..", "Washington, D.C.", True),
+        (" Paris..", "Paris", False),
+        (" Paris)", "Paris", False),
+        (" paris", "Paris", False),
+        (" Bogota", "Bogotá", False),
+        (" The Netherlands", "Netherlands", False),
+        (" Paris, France", "Paris", False),
+        ("", "Paris", False),
+        (".", "Paris", False),
+    ],
+)
+def test_exact_rule(said, object, right):
+    assert RULES["exact"](said, object) is right
+
+
+def test_only_the_alias_rule_takes_aliases():
+    assert list(RULES) == ["prefix", "exact", "string", "alias"]
+    assert all(RULES[name].name == name and RULES[name].meaning for name in RULES)
+    assert [rule.tokens for rule in RULES.values()] == [2, None, None, None]
+    aliases = ("USA", "United Mexican States")
+    assert {name for name in RULES if RULES[name](" USA", "United States", aliases)} == {"alias"}
+    assert {name for name in RULES if RULES[name](" United States", "United States", aliases)} == set(RULES)
+    assert {name for name in RULES if RULES[name](" united states of", "United States")} == {"string", "alias"}
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("said", ["", " ", "\n\n", "...", " \u0301", "。"])
+@pytest.mark.parametrize("object", ["Paris", "巴黎", "", "\u0302"])
+def test_nothing_said_is_never_right(name, said, object):
+    assert not RULES[name](said, object, ("Lutetia",))
+
+
+@pytest.mark.parametrize(
+    ("first", "object", "possible"),
+    [
+        (" New", "New York", True),
+        (" N", "New York", True),
+        (" New York", "New York", True),
+        (" Old", "New York", False),
+        (" New Y", "New", False),
+        (" Paris.", "Paris", False),
+        (" The", "Netherlands", False),
+        (" ", "Paris", True),
+        (' "', "Paris", True),
+        ("", "Paris", True),
+        ("e\ufffd", "Éire", True),  # the second token completes the character
+        (" Bogot\u00e1", "Bogota", True),
+        (" Bogut", "Bogota", False),
+        ("か", "がん", True),  # a voicing mark may follow
+        ("かん", "がん", False),
+        ("\u1109", "서울", True),  # a vowel may follow
+        ("서우", "서울", True),  # a final consonant may follow
+        ("부서우", "서울", False),
+        ("巴", "北京", True),  # in doubt
+        ("巴黎", "北京", False),
+    ],
+)
+def test_may_become_right(first, object, possible):
+    assert may_become_right(first, object) is possible
+
+
+PIECES = st.sampled_from(
+    [
+        *"aAeEnNsSzZiI\u0131İßœŁł .,-'\n19",
+        *"éÅñĲﬁªǅ",  # letters that fall apart
+        *"\u0301\u0307\u0308\u0323\u0327\u034f\u0345\ufe0f",  # marks of alphabets
+        *"αΆΐς\u1fb3йЙё",
+        *"かがカガはぱハパー・ゝゞｶﾊﾞﾟ゛\u3099\u309a",
+        *"서울한\u1109\u1165\u11af\u3145\u314f",  # syllables and their parts
+        *"巴黎。\uf900",
+        *"দ\u09c7\u09be\u09d7ক\u0bc6\u0bbeदि\u093c\u094dกุำ",  # vowels and marks that join
+        *"\u05d1\u05bc\u0627\u0653\u0654",
+        "\ufffd",
+    ]
+)
+TEXTS = st.text(PIECES, max_size=4)
+FORMS = st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"])
+
+
+@given(TEXTS, TEXTS, TEXTS, FORMS)
+@settings(max_examples=2000, deadline=None)
+@example("\u1109", "\u1165\u11af", "", "NFC")
+@example("か", "\u3099", "な", "NFC")
+@example("I", "\u0307", "", "NFKD")
+@example("a\u09c7", "\u0301\u09be", "", "NFC")
+def test_what_becomes_right_could_be_told_from_its_first_token(first, second, more, form):
+    object = unicodedata.normalize(form, (first + second + more).swapcase())
+    if prefix_rule(first + second, object):
+        assert may_become_right(first, object)
+
+
+@given(TEXTS, TEXTS, TEXTS)
+@settings(max_examples=1000, deadline=None)
+def test_what_cannot_become_right_does_not(first, second, object):
+    assert may_become_right(first, object) or not prefix_rule(first + second, object)
+
+
+CAPITALS = ("Paris", "Rome", "New York", "Netherlands", "The Hague")
+FRANCE = "The capital of France is? Answer:"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (" Paris.\nThe", "right"),
+        (" Lutetia", "right"),  # the alias
+        ("", "empty"),
+        ("\n\n", "empty"),
+        (" ...\nParis", "empty"),
+        (" The capital of France is", "repeats the prompt"),
+        (" the capital", "repeats the prompt"),
+        (" capital of", "repeats the prompt"),
+        (' "The capital of', "repeats the prompt"),
+        (" France is a", "repeats the prompt"),
+        (" France", "repeats the prompt"),
+        (" France, Rome", "repeats the prompt"),
+        (" The France.", "repeats the prompt"),
+        (" The capital. It", "repeats the prompt"),
+        (" Answer: Paris", "repeats the prompt"),
+        (" Rome", "other answer"),
+        (" Rome is", "other answer"),
+        (" The Netherlands", "other answer"),
+        (" The Hague", "other answer"),
+        (" A Rome", "other answer"),
+        (" Roman", "other"),
+        (" The", "the"),
+        (" The French capital", "the"),
+        (" The city of Rome", "the"),
+        (" A. Lyon", "a"),
+        (" (a) Lyon", "a"),
+        (" A", "a"),
+        (" A city", "a"),
+        (" An old city", "a"),
+        (" à Lyon", "other"),
+        (" a\u0300 Lyon", "other"),
+        (" Another", "other"),
+        (" Theatre", "other"),
+        (" Lyon", "other"),
+        (" Capital city", "other"),  # "capital city" does not stand in the query
+        (" French", "other"),
+    ],
+)
+def test_error_kind(said, kind):
+    assert error_kind(said, FRANCE, "Paris", CAPITALS, ("Lutetia",)) == kind
+
+
+def test_error_kinds_are_told_in_order():
+    assert ERROR_KINDS == ("right", "empty", "repeats the prompt", "other answer", "the", "a", "other")
+    fathers = ("Barack Obama", "George Bush")
+    assert error_kind(" Barack Obama", "Barack Obama's father is named?", "Hussein", fathers) == "repeats the prompt"
+    assert error_kind(" Barack Obama", "Barack Obama's father is named?", "Barack Obama", fathers) == "right"
+    assert error_kind(" A", "By profession, Einstein is a?", "physicist", ("physicist",)) == "a"
+    assert error_kind("法国的首都", "法国的首都是", "巴黎", ("巴黎", "罗马")) == "repeats the prompt"
+    assert error_kind("罗马。", "法国的首都是", "巴黎", ("巴黎", "罗马")) == "other answer"
+
+
+@given(TEXTS)
+@settings(max_examples=300, deadline=None)
+def test_every_answer_has_a_kind_and_right_means_the_alias_rule(said):
+    kind = error_kind(said, FRANCE, "Å", ("Å", "n"), ("か",))
+    assert kind in ERROR_KINDS
+    assert (kind == "right") == RULES["alias"](said, "Å", ("か",))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,18 @@ import transformers
 
 import relation_neurons as rn
 from relation_neurons import models, sources
-from relation_neurons.models import add_hook, forward, hook_llama, load, new_cache, repeat_cache, wrap
+from relation_neurons.models import (
+    DECODE,
+    PROMPT,
+    add_hook,
+    crop_cache,
+    forward,
+    hook_llama,
+    load,
+    new_cache,
+    select_cache,
+    wrap,
+)
 from relation_neurons.models.wrap import HookedTransformer
 
 hooked_only = pytest.mark.skipif(HookedTransformer is None, reason="TransformerLens 4 has no HookedTransformer")
@@ -205,32 +216,37 @@ def test_an_unknown_hook_is_refused(tiny):
 def test_forward_is_exact_on_either_padding_side(tiny, side, tokenizer_side, monkeypatch):
     monkeypatch.setattr(tiny.tokenizer, "padding_side", tokenizer_side)
     rows = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
-    tokens, mask = rn.encoding.pad(rows, side=side, device="cpu")
+    lists = [[0] * (5 - len(row)) + row if side == "left" else row + [0] * (5 - len(row)) for row in rows]
+    tokens = torch.tensor(lists)
     with torch.inference_mode():
-        found = forward(tiny, tokens, mask, keep=5)
+        found = forward(tiny, tokens, (tokens > 0) * PROMPT, keep=5)
         for row, ids in enumerate(rows):
             alone = tiny(torch.tensor([ids]))[0]
-            torch.testing.assert_close(found[row][mask[row].bool()], alone, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[row][tokens[row] > 0], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_shared_cache_equals_reading_everything(tiny):
-    prefix, suffixes = [5, 6, 7, 8], [[9, 10, 11], [12]]
+def test_selected_and_cropped_caches_equal_reading_everything(tiny):
+    beginnings, suffixes, chosen = [[5, 6, 7, 8], [0, 13, 14, 15]], [[9, 10, 11], [0, 0, 12], [0, 16, 17]], [1, 0, 1]
     with torch.inference_mode():
-        cache = new_cache(tiny, 1)
-        forward(tiny, torch.tensor([prefix]), torch.ones(1, 4, dtype=torch.long), cache, keep=0)
-        rows = repeat_cache(cache, 2)
-        tokens, mask = rn.encoding.pad(suffixes, side="left", device="cpu")
-        last = forward(tiny, tokens, mask, rows, keep=1)[:, 0]
-        side_trip = forward(
-            tiny, torch.tensor([[20], [21]]), torch.ones(2, 1, dtype=torch.long), rows, keep=1, grow=False
-        )
-        step = forward(tiny, torch.tensor([[30], [31]]), torch.ones(2, 1, dtype=torch.long), rows, keep=1)
-        for row, suffix in enumerate(suffixes):
-            whole = prefix + suffix
-            torch.testing.assert_close(last[row], tiny(torch.tensor([whole]))[0, -1], atol=1e-5, rtol=1e-5)
-            for found, more in [(side_trip, 20 + row), (step, 30 + row)]:
-                expected = tiny(torch.tensor([[*whole, more]]))[0, -1]
-                torch.testing.assert_close(found[row, 0], expected, atol=1e-5, rtol=1e-5)
+        cache = new_cache(tiny, 2)
+        tokens = torch.tensor(beginnings)
+        forward(tiny, tokens, (tokens > 0) * PROMPT, cache, keep=0)
+        rows, tokens = select_cache(tiny, cache, chosen), torch.tensor(suffixes)
+        last = forward(tiny, tokens, (tokens > 0) * PROMPT, rows, keep=1)[:, 0]
+        more = torch.tensor([[20, 21], [22, 0], [23, 24]])
+        side_trip = forward(tiny, more, (more > 0) * DECODE, rows, keep=2)[:, 0]
+        crop_cache(rows, 2)
+        crop_cache(rows, 0)
+        step = forward(tiny, torch.tensor([[30], [31], [32]]), torch.full((3, 1), DECODE), rows, keep=1)[:, 0]
+        assert cache.mask.tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
+        for row, (number, suffix) in enumerate(zip(chosen, suffixes, strict=True)):
+            whole = [token for token in beginnings[number] + suffix if token]
+            for found, ids in [
+                (last[row], whole),
+                (side_trip[row], [*whole, int(more[row, 0])]),
+                (step[row], [*whole, 30 + row]),
+            ]:
+                torch.testing.assert_close(found, tiny(torch.tensor([ids]))[0, -1], atol=1e-5, rtol=1e-5)
 
 
 def test_sites_of_a_model(tiny):

@@ -1,9 +1,12 @@
+import contextlib
+import dataclasses
+
 import pandas as pd
 import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.answers import prefix_rule, string_rule
+from relation_neurons.answers import RULES, prefix_rule, string_rule
 from relation_neurons.encoding import encode
 from tests.helpers import CANDIDATES, word_prompts
 
@@ -21,8 +24,8 @@ def slow_recall(model, prompt):
     logprob = sum(float(log_probabilities[len(ids) - 1 + i, token]) for i, token in enumerate(one.object_ids))
     first = log_probabilities[len(ids) - 1]
     rivals = [first[model.tokenizer.convert_tokens_to_ids(c.split()[0])] for c in CANDIDATES]
-    rank = 1 + sum(bool(rival > first[one.object_ids[0]]) for rival in rivals)
-    return said, logprob, rank
+    ranks = [1 + sum(bool(rival > first[one.object_ids[0]]) for rival in among) for among in (rivals, first)]
+    return said, logprob, ranks
 
 
 @pytest.mark.parametrize("ablated", [False, True])
@@ -30,7 +33,7 @@ def slow_recall(model, prompt):
 @pytest.mark.parametrize("examples", [False, True])
 def test_batched_cached_recall_equals_one_prompt_at_a_time(tiny, ablated, bos, examples):
     tiny.cfg.default_prepend_bos = bos
-    prompts = word_prompts(16, examples=examples)
+    prompts = word_prompts(64, examples=examples)
 
     def measured(work):
         if not ablated:
@@ -40,9 +43,9 @@ def test_batched_cached_recall_equals_one_prompt_at_a_time(tiny, ablated, bos, e
 
     table = measured(lambda: rn.recall(tiny, prompts, batch_size=5))
     expected = measured(lambda: [slow_recall(tiny, prompt) for prompt in prompts])
-    for row, prompt, (said, logprob, rank) in zip(table.to_dict("records"), prompts, expected, strict=True):
+    for row, prompt, (said, logprob, ranks) in zip(table.to_dict("records"), prompts, expected, strict=True):
         assert row["logprob"] == pytest.approx(logprob, abs=1e-4)
-        assert row["object_rank"] == rank
+        assert [row["object_rank"], row["first_token_rank"]] == ranks
         answer = said[: max(2, len(prompt.object.split()) + 1)]
         answer = answer[: answer.index(2)] if 2 in answer else answer  # the end-of-text token cuts it
         assert row["generated"] == tiny.tokenizer.decode(answer, skip_special_tokens=True)
@@ -51,21 +54,121 @@ def test_batched_cached_recall_equals_one_prompt_at_a_time(tiny, ablated, bos, e
         assert row["correct_string"] == string_rule(row["generated"], prompt.object)
 
 
+def conditions_of(prompts, n=6):
+    """Clean, and neurons of several sites becoming various things at various positions."""
+    values = [rn.Zero(), rn.Scale(-2), rn.Constant(0.7)]
+    positions = ["all", "prompt", "decode", "last"]
+    sites = ["post", "gate", "v", "o", "down"]
+    found = [rn.Condition("clean", tuple(prompts))]
+    for number in range(n):
+        pairs = [(layer, (3 * number + 5 * layer + step) % 16) for layer in range(3) for step in range(4)]
+        neurons = rn.NeuronSet.from_pairs(pairs, site=sites[number % 5], name=f"set {number}")
+        one = rn.Intervention(neurons, values[number % 3], positions[number % 4], bos=number % 2 == 0)
+        found.append(rn.Condition(f"condition {number}", tuple(prompts[number:]), (one,)))
+    return found
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("examples", [False, True])
+def test_conditions_in_one_stream_equal_a_loop_over_conditions(tiny, examples, bos):
+    tiny.cfg.default_prepend_bos = bos
+    before = tiny(torch.tensor([[3, 10, 11]]))
+    conditions = conditions_of(word_prompts(12, examples=examples))
+    together = rn.recall_under(tiny, conditions, batch_size=9)
+    alone = []
+    for condition in conditions:
+        with rn.intervene(tiny, *condition.interventions) if condition.interventions else contextlib.nullcontext():
+            alone += [rn.recall(tiny, [prompt], condition=condition.name) for prompt in condition.prompts]
+    alone = pd.concat(alone, ignore_index=True)
+    pd.testing.assert_frame_equal(together.drop(columns="logprob"), alone.drop(columns="logprob"))
+    pd.testing.assert_series_equal(together["logprob"], alone["logprob"], atol=1e-4, rtol=0)
+    assert torch.equal(tiny(torch.tensor([[3, 10, 11]])), before)
+    assert together.groupby("condition")["logprob"].mean().nunique() == len(conditions)
+
+
+@pytest.mark.parametrize("examples", [False, True])
+def test_one_pass_gives_the_verdict_of_two_greedy_tokens(tiny, examples):
+    """Objects are made of what the model says, whole or cut short, so that verdicts differ from row to row."""
+    prompts = word_prompts(80, examples=examples)
+    said = rn.recall(tiny, prompts, max_new_tokens=3)["generated"]
+    wanted = []
+    for number, (prompt, words) in enumerate(zip(prompts, said, strict=True)):
+        words = words.split() or ["w1"]
+        object = [" ".join(words), " ".join(words[:2]), words[0], " ".join([*words[:1], "w5"])][number % 4]
+        wanted.append(dataclasses.replace(prompt, object=object))
+    conditions = conditions_of(wanted)
+    generated = rn.recall_under(tiny, conditions)
+    forced = rn.recall_under(tiny, conditions, generate=False)
+    assert len(forced) > 500
+    pd.testing.assert_frame_equal(forced[exact_columns(forced)], generated[exact_columns(forced)])
+    pd.testing.assert_series_equal(forced["logprob"], generated["logprob"], atol=1e-4, rtol=0)
+    assert 0.02 < forced["correct_prefix"].mean() < 0.98
+    assert set(generated.columns) - set(forced.columns) == {
+        "generated", "correct_exact", "correct_string", "correct_alias", "error"
+    }  # fmt: skip
+
+
+def exact_columns(table):
+    return [name for name in table if name != "logprob"]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("shots", [0, 2])
+def test_verdicts_of_the_trained_model_in_one_pass_equal_two_greedy_tokens(embedded, shots):
+    relations = rn.load_relations("country_capital", "country_language", "person_occupation", "landmark_country")
+    config = rn.PromptConfig(shots=shots, n_evaluation=30)
+    prompts = rn.make_prompts(relations, config).evaluation
+    spread = rn.NeuronSet.from_pairs([(layer, index) for layer in range(0, 30, 3) for index in range(0, 1536, 40)])
+    last = rn.NeuronSet.from_pairs([(layer, index) for layer in range(5, 25) for index in range(0, 576, 7)], site="o")
+    lower = tuple(dataclasses.replace(prompt, object=prompt.object.lower()) for prompt in prompts)
+    conditions = [
+        rn.Condition("clean", prompts),
+        rn.Condition("lower case", lower),  # the same verdicts, by other tokens
+        rn.Condition("zero", prompts, (rn.Intervention(spread),)),
+        rn.Condition("last", prompts, (rn.Intervention(last, rn.Scale(0.5), "last"),)),
+        rn.Condition("decode", prompts, (rn.Intervention(spread, positions="decode"),)),
+    ]
+    generated = rn.recall_under(embedded, conditions, max_new_tokens=2)
+    forced = rn.recall_under(embedded, conditions, generate=False)
+    assert len(forced) == 600
+    assert forced["correct_prefix"].tolist() == generated["correct_prefix"].tolist()
+    verdicts = forced.groupby("condition")["correct_prefix"]
+    assert verdicts.sum()["clean"] == verdicts.sum()["lower case"]
+    if shots:
+        assert 0 < verdicts.sum()["clean"] < 120
+
+
+def test_more_tokens_can_be_read(tiny):
+    prompts = word_prompts(6, examples=False)
+    table = rn.recall(tiny, prompts, max_new_tokens=7)
+    for prompt, row in zip(prompts, table.to_dict("records"), strict=True):
+        (one,) = encode(tiny, [prompt])
+        said = tiny.generate(
+            torch.tensor([one.ids]), max_new_tokens=7, do_sample=False, verbose=False, stop_at_eos=False
+        )[0, len(one.ids) :].tolist()
+        said = said[: said.index(2)] if 2 in said else said
+        assert row["generated"] == tiny.tokenizer.decode(said, skip_special_tokens=True)
+    with pytest.raises(rn.RelationNeuronsError, match="max_new_tokens is 0"):
+        rn.recall(tiny, prompts, max_new_tokens=0)
+
+
+def test_each_row_says_by_every_rule_and_of_what_kind_the_answer_is(planted):
+    prompts = rn.make_prompts(planted.relations, rn.PromptConfig(shots=0, n_evaluation=5)).evaluation
+    silenced = rn.Intervention(planted.neurons["eats"])
+    table = rn.recall_under(planted.model, [rn.Condition("clean", prompts), rn.Condition("eats", prompts, (silenced,))])
+    rules = [f"correct_{name}" for name in RULES]
+    assert table[table["condition"] == "clean"][rules[2:]].all().all()
+    assert (table["error"] == "right").equals(table["correct_alias"])
+    wrong = table[(table["condition"] == "eats") & (table["relation"] == "eats")]
+    assert not wrong["correct_string"].any()
+    assert not wrong["error"].eq("right").any()
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_batch_size_changes_nothing(tiny, batch_size):
     prompts = word_prompts(20, examples=True)
     one, other = rn.recall(tiny, prompts, batch_size=7), rn.recall(tiny, prompts, batch_size=batch_size)
-    exact = [
-        "generated",
-        "relation",
-        "subject",
-        "object",
-        "correct_prefix",
-        "correct_string",
-        "object_rank",
-        "n_candidates",
-    ]
-    pd.testing.assert_frame_equal(one[exact], other[exact])
+    pd.testing.assert_frame_equal(one[exact_columns(one)], other[exact_columns(one)])
     pd.testing.assert_series_equal(one["logprob"], other["logprob"], atol=1e-4, rtol=0)
 
 
@@ -96,3 +199,6 @@ def test_rows_keep_the_order_of_the_prompts(tiny):
 def test_nothing_is_refused(tiny):
     with pytest.raises(rn.RelationNeuronsError, match="no prompts"):
         rn.recall(tiny, [])
+    twice = [rn.Condition("same", tuple(word_prompts(1, examples=False)))] * 2
+    with pytest.raises(rn.RelationNeuronsError, match="same name"):
+        rn.recall_under(tiny, twice)

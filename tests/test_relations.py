@@ -4,6 +4,7 @@ import unicodedata
 import pytest
 
 import relation_neurons as rn
+from relation_neurons.answers import string_rule
 from relation_neurons.relations import shipped_names, split_relations
 
 PAPER = {
@@ -39,7 +40,7 @@ def test_a_shipped_relation_is_clean(name):
     assert len(set(subjects)) == len(subjects)
     for fact in relation.facts:
         assert fact.object.casefold() not in fact.subject.casefold(), fact
-        for text in (fact.subject, fact.object):
+        for text in (fact.subject, fact.object, *fact.aliases):
             assert unicodedata.normalize("NFC", text) == text
             assert not set(text) & set("\\\n\t_{}<>|"), text
             assert "  " not in text
@@ -49,12 +50,29 @@ def test_a_shipped_relation_is_clean(name):
         assert spellings.setdefault(relation_object.casefold(), relation_object) == relation_object
 
 
+@pytest.mark.parametrize("name", sorted(PAPER | COUNTRIES))
+def test_a_shipped_alias_adds_to_the_other_names_and_fits_no_other_object(name):
+    (relation,) = rn.load_relations(name)
+    for fact in relation.facts:
+        for alias in fact.aliases:
+            others = {fact.object, *fact.aliases} - {alias}
+            assert not [known for known in others if string_rule(alias, known)], alias
+            rivals = set(relation.objects) - {fact.object}
+            assert not [rival for rival in rivals if string_rule(rival, alias)], alias
+
+
 def test_data_readme_states_the_counts():
     text = (rn.relations._shipped_folder().parent / "README.md").read_text(encoding="utf-8")
     relations = rn.load_relations()
+    n_objects = n_with_aliases = 0
     for relation in relations:
-        assert f"| {relation.name} | {len(relation.facts)} | {len(relation.objects)} |" in text
+        other_names = {fact.object: fact.aliases for fact in relation.facts}
+        counts = (len(relation.facts), len(other_names), sum(map(bool, other_names.values())))
+        assert f"| {relation.name} | {' | '.join(map(str, counts))} |" in text
+        n_objects += counts[1]
+        n_with_aliases += counts[2]
     assert f"{sum(len(relation.facts) for relation in relations):,} facts" in text
+    assert f"{n_with_aliases} of the {n_objects:,} objects" in text
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -86,6 +104,9 @@ def test_facts_of_a_repeated_subject_stay_together():
     assert {f.subject for f in split.evaluation}.isdisjoint(f.subject for f in split.detection)
 
 
+TWO = [{"subject": "a", "object": "b"}, {"subject": "d", "object": "e"}]
+
+
 def sample(**changes):
     return {"name": "r", "prompt_templates": ["{} is"], "samples": [{"subject": "a", "object": "b"}], **changes}
 
@@ -103,6 +124,16 @@ def sample(**changes):
         (json.dumps(sample(samples=[{"subject": "a"}])), "sample 1: 'object'"),
         (json.dumps(sample(samples=[{"subject": "a", "object": "b"}, {"subject": " x", "object": "b"}])), "sample 2"),
         (json.dumps(sample(samples=["a"])), "sample 1"),
+        (json.dumps(sample(aliases=["b"])), "field 'aliases' is ['b']"),
+        (json.dumps(sample(aliases=None)), "field 'aliases' is None"),
+        (json.dumps(sample(aliases={"B": ["c"]})), "'B': no sample has this object"),
+        (json.dumps(sample(aliases={"b": "c"})), "'b' is 'c'"),
+        (json.dumps(sample(aliases={"b": ["c", 1]})), "'b': a name is 1"),
+        (json.dumps(sample(aliases={"b": [""]})), "'b': a name is ''"),
+        (json.dumps(sample(aliases={"b": ["c "]})), "'b': a name is 'c '"),
+        (json.dumps(sample(aliases={"b": ["c", "C"]})), "'b': 'C' is an object itself or stands twice"),
+        (json.dumps(sample(aliases={"b": ["B"]})), "'b': 'B' is an object itself"),
+        (json.dumps(sample(aliases={"b": ["e"]}, samples=TWO)), "'b': 'e' is an object itself"),
     ],
 )
 def test_a_malformed_file_is_refused_by_place(tmp_path, content, says):
@@ -111,6 +142,18 @@ def test_a_malformed_file_is_refused_by_place(tmp_path, content, says):
     with pytest.raises(rn.RelationNeuronsError, match=r"bad\.json") as error:
         rn.load_relations(path)
     assert says in str(error.value)
+
+
+def test_aliases_come_with_every_fact_of_their_object_and_its_prompts(tmp_path):
+    samples = [*TWO, {"subject": "f", "object": "b", "aliases": []}]
+    aliases = {"b": ["bee", "both"], "e": ["both"]}
+    (tmp_path / "r.json").write_text(json.dumps(sample(samples=samples, aliases=aliases)), encoding="utf-8")
+    (relation,) = rn.load_relations(tmp_path)
+    assert [fact.aliases for fact in relation.facts] == [("bee", "both"), ("both",), ("bee", "both")]
+    assert rn.Fact("s", "o").aliases == ()
+    prompts = rn.make_prompts([relation], rn.PromptConfig(shots=0, n_evaluation=1))
+    asked = (*prompts.detection, *prompts.evaluation)
+    assert {(p.subject, p.aliases) for p in asked} == {(f.subject, f.aliases) for f in relation.facts}
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path):

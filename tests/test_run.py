@@ -63,32 +63,32 @@ def test_another_seed_draws_other_controls(finished, config, tmp_path):
     assert (tmp_path / "other" / "neurons.parquet").read_bytes() == (finished[1] / "neurons.parquet").read_bytes()
 
 
-def test_a_stopped_run_goes_on_where_it_was(finished, config, tmp_path, monkeypatch):
-    asked = []
-
-    def stopping(model, prompts, *, condition, **options):
-        if condition == "eats random 1" and condition not in asked:
-            asked.append(condition)
-            raise KeyboardInterrupt
-        asked.append(condition)
-        return rn.recall(model, prompts, condition=condition, **options)
-
+def test_a_stopped_run_goes_on_where_it_was(config, tmp_path, monkeypatch):
     from relation_neurons.experiments import ablation
 
-    monkeypatch.setattr(ablation, "recall", stopping)
+    monkeypatch.setattr(ablation, "PART_ROWS", 25)
+    run(config, tmp_path / "whole")
+    asked = []
+
+    def stopping(model, conditions, **options):
+        asked.append({condition.name for condition in conditions})
+        if "eats random 1" in asked[-1] and len(asked) <= 6:
+            raise KeyboardInterrupt
+        return rn.recall_under(model, conditions, **options)
+
+    monkeypatch.setattr(ablation, "recall_under", stopping)
     out = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         run(config, out)
     assert not (out / "recall.parquet").exists()
-    done = {pd.read_parquet(path)["condition"].iloc[0] for path in (out / "parts").glob("*.parquet")}
+    done = set().union(*(pd.read_parquet(path)["condition"] for path in (out / "parts").glob("*.parquet")))
+    assert done == set().union(*asked[:5])
     assert {"clean", "lives", "eats", "plays"} <= done
     assert "eats random 1" not in done
     assert not list(out.rglob(".*"))  # nothing half-written
-    asked_before = list(asked)
     run(config, out)
-    repeated = [condition for condition in asked[len(asked_before) :] if condition in asked_before[:-1]]
-    assert not repeated
-    assert (out / "recall.parquet").read_bytes() == (finished[1] / "recall.parquet").read_bytes()
+    assert not done & set().union(*asked[6:])
+    assert (out / "recall.parquet").read_bytes() == (tmp_path / "whole" / "recall.parquet").read_bytes()
     assert not (out / "parts").exists()
 
 

@@ -7,8 +7,9 @@ matched by site and layer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,17 @@ import pandas as pd
 
 from relation_neurons.activations import Activations
 from relation_neurons.errors import refuse
-from relation_neurons.interventions import ablate
+from relation_neurons.interventions import Intervention
 from relation_neurons.neurons import NeuronSet, random_controls, top_k
 from relation_neurons.prompts import Prompt, contrast, relation_names
-from relation_neurons.recall import recall
+from relation_neurons.recall import Condition, recall_under
 from relation_neurons.scores import average_precision, difference_from_scikit_learn
 from relation_neurons.statistics import Interval, mean_interval, proportion_interval
 
 CLEAN = "clean"
 AP_TOLERANCE = 1e-6
+PART_ROWS = 1000
+"""Prompts after which what was measured is kept."""
 MEASURES = ("logprob", "correct_prefix", "correct_string")
 
 
@@ -42,21 +45,6 @@ class Selection:
     targets: Mapping[str, NeuronSet]
     controls: Mapping[str, Sequence[NeuronSet]]
     counts: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A state of the model and the prompts to ask in it.
-
-    Attributes:
-        name: `clean`, the relation whose neurons are silenced, or `<relation> random <number>`.
-        neurons: What is silenced; none for the clean model.
-        prompts: What is asked.
-    """
-
-    name: str
-    neurons: NeuronSet | None
-    prompts: tuple[Prompt, ...]
 
 
 def select_neurons(activations: Activations, *, k: int, n_controls: int, seed: int) -> Selection:
@@ -104,19 +92,29 @@ def conditions(
         if name == CLEAN or control_of(name):
             raise refuse(f"A relation is named '{name}', which is a condition's name", do="give it another name")
     everything = tuple(prompts)
-    found = [Condition(CLEAN, None, everything)]
-    found += [Condition(name, target, everything) for name, target in targets.items()]
+    found = [Condition(CLEAN, everything)]
+    found += [Condition(name, everything, (Intervention(target),)) for name, target in targets.items()]
     for name, own_controls in controls.items():
         own = tuple(prompt for prompt in prompts if prompt.relation == name)
-        found += [Condition(control.name, control, own) for control in own_controls]
+        found += [Condition(control.name, own, (Intervention(control),)) for control in own_controls]
+    return found
+
+
+def parts(asked: Sequence[Condition]) -> list[list[Condition]]:
+    """Conditions in parts of some `PART_ROWS` prompts, each to be measured and kept as a whole."""
+    found: list[list[Condition]] = [[]]
+    for condition in asked:
+        if sum(len(one.prompts) for one in found[-1]) >= PART_ROWS:
+            found.append([])
+        found[-1].append(condition)
     return found
 
 
 def measure(
     model: Any,
-    asked: Iterable[Condition],
+    asked: Sequence[Condition],
     *,
-    keep: Callable[[Condition, Callable[[], pd.DataFrame]], pd.DataFrame] = lambda condition, make: make(),
+    keep: Callable[[int, Callable[[], pd.DataFrame]], pd.DataFrame] = lambda number, make: make(),
     **options: Any,
 ) -> pd.DataFrame:
     """Recall under every condition.
@@ -124,24 +122,16 @@ def measure(
     Args:
         model: A model from `load_model`.
         asked: From `conditions`.
-        keep: Called with each condition and a function that measures it; may return a stored table instead.
-        options: Passed on to `recall`.
+        keep: Called with the number of each of the `parts` and a function that measures it; may return a stored table
+            instead.
+        options: Passed on to `recall_under`.
 
     Returns:
-        Recall tables below each other; `kind` is `clean`, `own`, `other` or `random`, `silenced` the relation whose
-        neurons (or whose controls) were silenced.
+        The table of `recall_under` with `kind`, which is `clean`, `own`, `other` or `random`, and `silenced`, the
+        relation whose neurons (or whose controls) were silenced.
     """
-    tables = []
-    for condition in asked:
-
-        def one(condition: Condition = condition) -> pd.DataFrame:
-            if condition.neurons is None:
-                return recall(model, condition.prompts, condition=condition.name, **options)
-            with ablate(model, condition.neurons):
-                return recall(model, condition.prompts, condition=condition.name, **options)
-
-        tables.append(_labelled(keep(condition, one)))
-    return pd.concat(tables, ignore_index=True)
+    tables = [keep(number, partial(recall_under, model, part, **options)) for number, part in enumerate(parts(asked))]
+    return _labelled(pd.concat(tables, ignore_index=True))
 
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
@@ -239,12 +229,14 @@ def control_of(condition: str) -> str | None:
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
     """Say of each row what was silenced and how that relates to what was asked."""
-    (condition,) = table["condition"].unique()
-    control = control_of(condition)
-    silenced = "" if condition == CLEAN else control or condition
-    kind = {CLEAN: CLEAN}.get(condition, "random" if control else "")
+    condition = table["condition"]
+    control = condition.map(control_of)
+    silenced = control.fillna(condition).where(condition != CLEAN, "")
+    kind = np.select(
+        [condition == CLEAN, control.notna(), table["relation"] == silenced], [CLEAN, "random", "own"], "other"
+    )
     table = table.copy()
-    table.insert(1, "kind", kind or np.where(table["relation"] == silenced, "own", "other"))
+    table.insert(1, "kind", kind)
     table.insert(2, "silenced", silenced)
     return table
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from relation_neurons.activations import Activations, collect_activations
-from relation_neurons.encoding import DEFAULT_BATCH_SIZE
 from relation_neurons.errors import refuse
 from relation_neurons.models import load_model
 from relation_neurons.neurons import top_k
@@ -18,6 +16,7 @@ from relation_neurons.progress import bar
 from relation_neurons.prompts import PromptConfig, contrast, make_prompts, relation_names
 from relation_neurons.relations import load_relations
 from relation_neurons.scorers import SCORERS
+from relation_neurons.sites import SiteName
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,23 @@ class CompareConfig:
     """Names of shipped relations, `shipped` for all of them, JSON files or folders in the LRE schema."""
     k: int = 400
     """Neurons per relation."""
-    site: Literal["post", "gate", "up", "down", "ffn"] = "gate"
+    site: SiteName = "gate"
     """Where neurons are: gate is before the activation function, post is act(gate) * up, ffn is gate, up and down
-    together, as in the paper."""
+    together, as in the paper; attn is q, k, v and o of attention, all is ffn and attn."""
     prompts: PromptConfig = field(default_factory=PromptConfig)
     """How facts become prompts; only those that detect are read."""
     seed: int = 0
     """Chooses negatives; split_seed chooses facts."""
-    batch_size: int = DEFAULT_BATCH_SIZE
-    """Prompts at a time; lower it if memory runs out."""
+    batch_size: int | None = None
+    """Prompts at a time; by default what memory holds."""
     device: str | None = None
     """cpu, cuda, ...; by default the GPU if there is one."""
 
     def __post_init__(self) -> None:
         for name in ("k", "batch_size"):
-            if getattr(self, name) < 1:
-                raise refuse(f"{name} is {getattr(self, name)}", expected="at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise refuse(f"{name} is {value}", expected="at least 1")
 
 
 def compare(config: CompareConfig) -> pd.DataFrame:

@@ -5,21 +5,32 @@ Both take the same hook names, and everything else in the package treats them al
 """
 
 from relation_neurons.models.load import Parity, load_model, parity
+from relation_neurons.models.passes import BOS, DECODE, LAST, PAD, PROMPT, Watcher, abandon_pass, watch
 from relation_neurons.models.surface import (
+    Cache,
     add_hook,
+    crop_cache,
     forward,
     hook_name,
     neuron_space,
     new_cache,
-    pass_hook_name,
-    repeat_cache,
+    select_cache,
 )
 from relation_neurons.models.wrap import bridge, hook_llama
 
 __all__ = [
+    "BOS",
+    "DECODE",
+    "LAST",
+    "PAD",
+    "PROMPT",
+    "Cache",
     "Parity",
+    "Watcher",
+    "abandon_pass",
     "add_hook",
     "bridge",
+    "crop_cache",
     "forward",
     "hook_llama",
     "hook_name",
@@ -27,6 +38,6 @@ __all__ = [
     "neuron_space",
     "new_cache",
     "parity",
-    "pass_hook_name",
-    "repeat_cache",
+    "select_cache",
+    "watch",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
 from relation_neurons.errors import refuse
+from relation_neurons.models.passes import PAD, announce
 from relation_neurons.sites import SITES, NeuronSpace, expand_site
 
 Hook = Callable[[Tensor], Tensor | None]
@@ -31,18 +33,19 @@ def neuron_space(model: Any, site: str = "post") -> NeuronSpace:
             raise refuse(
                 f"Model '{model.cfg.model_name}' has no gated MLP, so no site '{one}'", do="use the site 'post'"
             )
-    widths = tuple((one, int(getattr(model.cfg, SITES[one].width))) for one in sites)
+    widths = tuple((one, math.prod(_size(model, field) for field in SITES[one].width)) for one in sites)
     return NeuronSpace(str(model.cfg.model_name), int(model.cfg.n_layers), widths)
+
+
+def _size(model: Any, field: str) -> int:
+    """A field of the configuration; without grouped queries there are as many key-value heads as heads."""
+    grouped = getattr(model.cfg, "n_key_value_heads", None)
+    return int(model.cfg.n_heads if field == "n_key_value_heads" and grouped is None else getattr(model.cfg, field))
 
 
 def hook_name(site: str, layer: int) -> str:
     """TransformerLens's name for a simple site in a layer."""
     return SITES[site].hook.format(layer=layer)
-
-
-def pass_hook_name() -> str:
-    """A hook that fires exactly once in every forward pass, generation included."""
-    return "blocks.0.hook_resid_pre"
 
 
 def add_hook(model: Any, name: str, function: Hook) -> Callable[[], None]:
@@ -99,45 +102,60 @@ def new_cache(model: Any, n_rows: int) -> Cache:
     return Cache(TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, n_rows), mask)
 
 
-def repeat_cache(cache: Cache, n_rows: int) -> Cache:
-    """The cache of one row, seen by `n_rows` rows; the given one is not to be used any more."""
+def select_cache(model: Any, cache: Cache, rows: Sequence[int]) -> Cache:
+    """A cache whose rows are these rows of another, which stays as it is."""
+    chosen = torch.tensor(rows, dtype=torch.long, device=cache.mask.device)
+    selected = new_cache(model, len(rows))
+    selected.mask = cache.mask[chosen]
+    if isinstance(cache.stored, TransformerLensKeyValueCache):
+        for entry, old in zip(selected.stored.entries, cache.stored.entries, strict=True):
+            entry.past_keys = old.past_keys.index_select(0, chosen.to(old.past_keys.device))
+            entry.past_values = old.past_values.index_select(0, chosen.to(old.past_values.device))
+    elif cache.mask.shape[1]:
+        for layer, old in enumerate(cache.stored.layers):
+            at = chosen.to(old.keys.device)
+            selected.stored.update(old.keys.index_select(0, at), old.values.index_select(0, at), layer)
+    return selected
+
+
+def crop_cache(cache: Cache, n: int) -> None:
+    """Forget the last `n` positions."""
+    if n == 0:
+        return
+    cache.mask = cache.mask[:, :-n]
     if isinstance(cache.stored, TransformerLensKeyValueCache):
         for entry in cache.stored.entries:
-            entry.past_keys = entry.past_keys.expand(n_rows, -1, -1, -1)
-            entry.past_values = entry.past_values.expand(n_rows, -1, -1, -1)
-    elif cache.mask.shape[1]:
-        cache.stored.batch_repeat_interleave(n_rows)
-    return Cache(cache.stored, cache.mask.expand(n_rows, -1))
+            entry.past_keys, entry.past_values = entry.past_keys[:, :-n], entry.past_values[:, :-n]
+    else:
+        cache.stored.crop(-n)
 
 
 def forward(
     model: Any,
     tokens: Int[Tensor, "row pos"],
-    mask: Int[Tensor, "row pos"],
+    kinds: Int[Tensor, "row pos"],
     cache: Cache | None = None,
     *,
     keep: int,
-    grow: bool = True,
 ) -> Float[Tensor, "row keep vocab"]:
     """Run a model and unembed only the last `keep` positions.
 
     Args:
         model: Any hooked model.
         tokens: New tokens, padded on either side.
-        mask: 1 on real tokens.
-        cache: What came before, if anything.
+        kinds: What stands at each position, see `relation_neurons.models.passes`.
+        cache: What came before, if anything; it takes up the new tokens.
         keep: How many positions at the end to give logits for; 0 computes none.
-        grow: Whether the cache takes up the new tokens.
 
     Returns:
         Logits in float32.
     """
     cache = cache or new_cache(model, len(tokens))
+    mask = (kinds != PAD).long()
     whole = torch.cat([cache.mask, mask], dim=1)
-    run = _run_bridge if _is_bridge(model) else _run_hooked
-    logits = run(model, tokens, mask, whole, cache, keep, grow)
-    if grow:
-        cache.mask = whole
+    with announce(kinds):
+        logits = (_run_bridge if _is_bridge(model) else _run_hooked)(model, tokens, mask, whole, cache, keep)
+    cache.mask = whole
     return logits.float()
 
 
@@ -146,25 +164,19 @@ def _is_bridge(model: Any) -> bool:
 
 
 def _run_hooked(
-    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int, grow: bool
+    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
 ) -> Float[Tensor, "row keep vocab"]:
-    stored = cache.stored
-    stored.previous_attention_mask = cache.mask
-    if not grow:
-        stored.freeze()
-    try:
-        residual = model(
-            tokens, attention_mask=mask, past_kv_cache=stored, stop_at_layer=model.cfg.n_layers, return_type=None
-        )
-    finally:
-        stored.unfreeze()
+    cache.stored.previous_attention_mask = cache.mask
+    residual = model(
+        tokens, attention_mask=mask, past_kv_cache=cache.stored, stop_at_layer=model.cfg.n_layers, return_type=None
+    )
     if keep == 0:
         return residual.new_empty((len(tokens), 0, model.cfg.d_vocab_out))
     return model.unembed(model.ln_final(residual[:, -keep:]))
 
 
 def _run_bridge(
-    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int, grow: bool
+    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
 ) -> Float[Tensor, "row keep vocab"]:
     positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, cache.mask.shape[1] :]
     logits = model.original_model(
@@ -175,6 +187,4 @@ def _run_bridge(
         use_cache=True,
         logits_to_keep=max(keep, 1),
     ).logits
-    if not grow:
-        cache.stored.crop(-tokens.shape[1])
     return logits[:, :keep]

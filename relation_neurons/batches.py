@@ -1,0 +1,224 @@
+"""Prompts under conditions as one stream of full batches that share the computation of common beginnings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from relation_neurons.encoding import Encoded
+from relation_neurons.errors import refuse
+from relation_neurons.models import (
+    BOS,
+    DECODE,
+    LAST,
+    PAD,
+    PROMPT,
+    Cache,
+    abandon_pass,
+    forward,
+    new_cache,
+    select_cache,
+)
+from relation_neurons.progress import Progress, silent
+from relation_neurons.writing import Writer
+
+MIN_SHARED = 8
+"""Fewest tokens at a common beginning for which it is worth a pass of its own."""
+MAX_ROWS = 64
+"""Rows of an automatic batch on a CPU, which more would not make faster."""
+MAX_TOKENS = 16384
+"""Tokens of an automatic batch on a GPU."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prompt to be read under one condition, given by its number."""
+
+    encoded: Encoded
+    condition: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tasks that are read together.
+
+    Attributes:
+        rows: Numbers of the tasks.
+        tasks: The tasks.
+        starts: How many tokens of each are read in advance, with others' that begin alike under the same condition.
+        device: Where to.
+        writer: The conditions at work, if any.
+    """
+
+    rows: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    starts: tuple[int, ...]
+    device: Any
+    writer: Writer | None = None
+
+    def use(self, rows: Sequence[int] | None = None) -> None:
+        """Put the coming passes under the conditions of these rows of the batch, by default all."""
+        if self.writer is not None:
+            tasks = self.tasks if rows is None else [self.tasks[row] for row in rows]
+            self.writer.use([task.condition for task in tasks])
+
+    def read(
+        self, appended: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Int[Tensor, "row pos"], Int[Tensor, "row pos"]]:
+        """What each row is still to read, as tokens and their kinds: the prompt's rest, then tokens that decode.
+
+        Prompts end in the same column; padding stands before them and after what is appended.
+        """
+        appended = appended if appended is not None else [()] * len(self.tasks)
+        rests = [task.encoded.ids[start:] for task, start in zip(self.tasks, self.starts, strict=True)]
+        before, after = max(map(len, rests)), max(map(len, appended))
+        tokens, kinds = [], []
+        for task, start, rest, more in zip(self.tasks, self.starts, rests, appended, strict=True):
+            left, right = [0] * (before - len(rest)), [0] * (after - len(more))
+            kind = _prompt_kinds(task.encoded)[start:]
+            tokens.append([*left, *rest, *more, *right])
+            kinds.append([PAD] * len(left) + kind + [DECODE] * len(more) + [PAD] * len(right))
+        return _tensor(tokens, self.device), _tensor(kinds, self.device)
+
+
+Work = Callable[[Batch, Cache], None]
+
+
+def stream(
+    model: Any,
+    tasks: Sequence[Task],
+    work: Work,
+    *,
+    writer: Writer | None = None,
+    share: bool = True,
+    n_logits: int = 8,
+    batch_size: int | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Read tasks in full batches, whatever their conditions; what a task yields does not depend on its batch.
+
+    Args:
+        model: A model from `load_model`.
+        tasks: What to read.
+        work: Called with each batch and the cache of what its rows have read in advance.
+        writer: The conditions at work, if any; it is told which rows are under which.
+        share: Whether tasks under the same condition that begin alike share the computation of that beginning.
+        n_logits: Positions of each row that `work` unembeds, for the estimate of memory.
+        batch_size: Rows at a time; by default what memory holds. Halved whenever memory runs out all the same.
+        progress: Called with the number of tasks finished.
+
+    Raises:
+        RelationNeuronsError: Memory runs out even for a single row.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise refuse(f"batch_size is {batch_size}", expected="at least 1")
+    longest = max(len(task.encoded.ids) + len(task.encoded.object_ids) for task in tasks)
+    size = batch_size or rows_that_fit(model, longest, n_logits)
+    starts = _starts(tasks) if share else [0] * len(tasks)
+    order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
+    done = 0
+    with torch.inference_mode():
+        while done < len(order):
+            rows = tuple(order[done : done + size])
+            chosen, begun = tuple(tasks[row] for row in rows), tuple(starts[row] for row in rows)
+            batch = Batch(rows, chosen, begun, model.cfg.device, writer)
+            if _ran_out_of_memory(model, batch, work):
+                if len(rows) == 1:
+                    raise refuse(f"Memory runs out on a prompt of {len(tasks[rows[0]].encoded.ids)} tokens")
+                size = (len(rows) + 1) // 2
+                continue
+            done += len(rows)
+            progress(len(rows))
+
+
+def rows_that_fit(model: Any, n_tokens: int, n_logits: int) -> int:
+    """How many rows a batch should have: what fits half the free memory, within reason.
+
+    Args:
+        model: A model from `load_model`.
+        n_tokens: Tokens of the longest row.
+        n_logits: Positions of each row that are unembedded.
+    """
+    cfg = model.cfg
+    item = torch.finfo(cfg.dtype).bits // 8
+    heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
+    cache = 4 * cfg.n_layers * heads * cfg.d_head * item * n_tokens
+    layer = n_tokens * (8 * cfg.d_model + 4 * (cfg.d_mlp or 0) + 3 * cfg.n_heads * n_tokens) * max(item, 4)
+    logits = 3 * 4 * n_logits * cfg.d_vocab
+    device = torch.device(cfg.device)
+    if device.type == "cuda":
+        free, most = torch.cuda.mem_get_info(device)[0], max(1, MAX_TOKENS // n_tokens)
+    else:
+        free, most = psutil.virtual_memory().available, MAX_ROWS
+    return int(min(most, max(1, free // 2 // (cache + layer + logits))))
+
+
+def _ran_out_of_memory(model: Any, batch: Batch, work: Work) -> bool:
+    try:
+        cache = _read_beginnings(model, batch)
+        batch.use()
+        work(batch, cache)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        abandon_pass(model)
+        return True
+    return False
+
+
+def _read_beginnings(model: Any, batch: Batch) -> Cache:
+    """Read each common beginning once under each condition; the cache, empty where nothing is shared, has all rows."""
+    if not any(batch.starts):
+        return new_cache(model, len(batch.rows))
+    beginnings = [
+        (task.condition, task.encoded.ids[:start]) for task, start in zip(batch.tasks, batch.starts, strict=True)
+    ]
+    readers: dict[tuple[int, tuple[int, ...]], int] = {}
+    for row, beginning in enumerate(beginnings):
+        readers.setdefault(beginning, row)
+    longest, tokens, kinds = max(batch.starts), [], []
+    for (_, ids), row in readers.items():
+        missing = longest - len(ids)
+        tokens.append([0] * missing + list(ids))
+        kinds.append([PAD] * missing + _prompt_kinds(batch.tasks[row].encoded)[: len(ids)])
+    batch.use(list(readers.values()))
+    cache = new_cache(model, len(readers))
+    forward(model, _tensor(tokens, batch.device), _tensor(kinds, batch.device), cache, keep=0)
+    number = {beginning: row for row, beginning in enumerate(readers)}
+    return select_cache(model, cache, [number[beginning] for beginning in beginnings])
+
+
+def _starts(tasks: Sequence[Task]) -> list[int]:
+    """How many tokens of each task are read in advance: its solved examples, where others have the same."""
+    lengths = [min(task.encoded.query_start, len(task.encoded.ids) - 1) for task in tasks]
+    beginnings = [(task.condition, task.encoded.ids[:length]) for task, length in zip(tasks, lengths, strict=True)]
+    counts = Counter(beginnings)
+    return [
+        length if length >= MIN_SHARED and counts[beginning] > 1 else 0
+        for length, beginning in zip(lengths, beginnings, strict=True)
+    ]
+
+
+def _order(task: Task, start: int) -> tuple[object, ...]:
+    """Tasks that share a beginning stand together; shorter ones first, so that padding is rare."""
+    ids = task.encoded.ids
+    return (start, ids[:start], task.condition if start else 0, len(ids), task.condition)
+
+
+def _prompt_kinds(encoded: Encoded) -> list[int]:
+    kinds = [PROMPT] * len(encoded.ids)
+    if encoded.bos:
+        kinds[0] = BOS
+    kinds[-1] = LAST
+    return kinds
+
+
+def _tensor(rows: Sequence[Sequence[int]], device: Any) -> Int[Tensor, "row pos"]:
+    return torch.tensor(rows, dtype=torch.long).to(device)
