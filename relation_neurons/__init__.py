@@ -4,7 +4,8 @@ The public names, in the order of the data flow.
 """
 
 from relation_neurons.errors import RelationNeuronsError  # noqa: I001 (pipeline order)
-from relation_neurons.relations import Fact, Relation, load_relations
+from relation_neurons.relations import Fact, Relation
+from relation_neurons.packs import load_relations
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, contrast, make_prompts
 from relation_neurons.models import load_model
 from relation_neurons.activations import Activations, collect_activations

@@ -39,10 +39,17 @@ MAX_TOKENS = 16384
 
 @dataclass(frozen=True)
 class Task:
-    """One prompt to be read under one condition, given by its number."""
+    """One prompt to be read under one condition.
+
+    Attributes:
+        encoded: The prompt.
+        condition: The number of the condition.
+        n_after: How many tokens will be read behind the prompt.
+    """
 
     encoded: Encoded
     condition: int = 0
+    n_after: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,25 +70,31 @@ class Batch:
     device: Any
     writer: Writer | None = None
 
-    def use(self, rows: Sequence[int] | None = None) -> None:
-        """Put the coming passes under the conditions of these rows of the batch, by default all."""
+    def use(self) -> None:
+        """Put the rows of the coming passes under their conditions."""
         if self.writer is not None:
-            tasks = self.tasks if rows is None else [self.tasks[row] for row in rows]
-            self.writer.use([task.condition for task in tasks])
+            self.writer.use([task.condition for task in self.tasks])
+
+    def part(self, rows: Sequence[int]) -> Batch:
+        """Some rows of the batch."""
+        numbers, tasks = tuple(self.rows[row] for row in rows), tuple(self.tasks[row] for row in rows)
+        return Batch(numbers, tasks, tuple(self.starts[row] for row in rows), self.device, self.writer)
 
     def read(
-        self, appended: Sequence[Sequence[int]] | None = None
+        self, appended: Sequence[Sequence[int]] | None = None, *, aligned: bool = False
     ) -> tuple[Int[Tensor, "row pos"], Int[Tensor, "row pos"]]:
         """What each row is still to read, as tokens and their kinds: the prompt's rest, then tokens that decode.
 
-        Prompts end in the same column; padding stands before them and after what is appended.
+        Padding stands in front. Where prompts are to end in the same column, it also stands after what is appended.
         """
         appended = appended if appended is not None else [()] * len(self.tasks)
         rests = [task.encoded.ids[start:] for task, start in zip(self.tasks, self.starts, strict=True)]
-        before, after = max(map(len, rests)), max(map(len, appended))
+        behind = max(map(len, appended)) if aligned else 0
+        whole = max(len(rest) + max(len(more), behind) for rest, more in zip(rests, appended, strict=True))
         tokens, kinds = [], []
         for task, start, rest, more in zip(self.tasks, self.starts, rests, appended, strict=True):
-            left, right = [0] * (before - len(rest)), [0] * (after - len(more))
+            right = [0] * max(behind - len(more), 0)
+            left = [0] * (whole - len(rest) - len(more) - len(right))
             kind = _prompt_kinds(task.encoded)[start:]
             tokens.append([*left, *rest, *more, *right])
             kinds.append([PAD] * len(left) + kind + [DECODE] * len(more) + [PAD] * len(right))
@@ -98,7 +111,7 @@ def stream(
     *,
     writer: Writer | None = None,
     share: bool = True,
-    n_logits: int = 8,
+    n_logits: int = 3,
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> None:
@@ -119,7 +132,7 @@ def stream(
     """
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
-    longest = max(len(task.encoded.ids) + len(task.encoded.object_ids) for task in tasks)
+    longest = max(len(task.encoded.ids) + task.n_after for task in tasks)
     size = batch_size or rows_that_fit(model, longest, n_logits)
     starts = _starts(tasks) if share else [0] * len(tasks)
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
@@ -188,7 +201,7 @@ def _read_beginnings(model: Any, batch: Batch) -> Cache:
         missing = longest - len(ids)
         tokens.append([0] * missing + list(ids))
         kinds.append([PAD] * missing + _prompt_kinds(batch.tasks[row].encoded)[: len(ids)])
-    batch.use(list(readers.values()))
+    batch.part(list(readers.values())).use()
     cache = new_cache(model, len(readers))
     forward(model, _tensor(tokens, batch.device), _tensor(kinds, batch.device), cache, keep=0)
     number = {beginning: row for row, beginning in enumerate(readers)}
@@ -209,7 +222,7 @@ def _starts(tasks: Sequence[Task]) -> list[int]:
 def _order(task: Task, start: int) -> tuple[object, ...]:
     """Tasks that share a beginning stand together; shorter ones first, so that padding is rare."""
     ids = task.encoded.ids
-    return (start, ids[:start], task.condition if start else 0, len(ids), task.condition)
+    return (start, ids[:start], task.condition if start else 0, len(ids) + task.n_after, task.condition)
 
 
 def _prompt_kinds(encoded: Encoded) -> list[int]:

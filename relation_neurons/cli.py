@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from relation_neurons import models, relations, report
+from relation_neurons import models, packs, report
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.pipeline import RunConfig
@@ -51,7 +51,7 @@ def relations_command(sources: tyro.conf.Positional[tuple[str, ...]] = ()) -> No
         sources: Names, files or folders; all shipped relations by default.
     """
     table = Table("relation", "facts", "objects", "majority", "first template")
-    for relation in relations.load_relations(*sources):
+    for relation in packs.load_relations(*sources):
         counts = str(len(relation.facts)), str(len(relation.objects)), f"{relation.majority_share:.0%}"
         table.add_row(relation.name, *counts, relation.templates[0])
     Console().print(table)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,54 +14,76 @@ from relation_neurons.batches import Batch
 from relation_neurons.models import DECODE, Cache, crop_cache, forward, select_cache
 
 
-def follow(
-    model: Any, batch: Batch, cache: Cache, given: Sequence[Sequence[int]]
-) -> Float[Tensor, "row given_and_one vocab"]:
-    """Read prompts with given answers behind them; the cache ends up at the prompts' end.
+@dataclass
+class Judged:
+    """What a model makes of given answers.
 
-    Returns:
-        Logits in float32 after the prompt and after each given token; meaningless after a row's last one.
+    Attributes:
+        first: Logits after each prompt, in float32.
+        logprobs: Log-probability of each whole answer, in nats.
+        second: For rows whose first greedy token is that of the answer, the second one; none for others.
     """
-    tokens, kinds = batch.read(given)
-    n_given = max(map(len, given))
-    logits = forward(model, tokens, kinds, cache, keep=n_given + 1)
-    crop_cache(cache, n_given)
-    return logits
+
+    first: Float[Tensor, "row vocab"]
+    logprobs: Float[Tensor, " row"]
+    second: list[int | None]
 
 
-def answer_logprobs(logits: Float[Tensor, "row pos vocab"], answers: Sequence[Sequence[int]]) -> Float[Tensor, " row"]:
-    """Log-probability, in nats, of whole answers whose tokens but the last were given to `follow`."""
-    longest = max(map(len, answers))
-    padded = torch.tensor([[*answer, *[0] * (longest - len(answer))] for answer in answers], device=logits.device)
-    real = torch.tensor([[position < len(answer) for position in range(longest)] for answer in answers])
-    chosen = logits[:, :longest]
-    logprobs = chosen.gather(2, padded[:, :, None])[:, :, 0] - chosen.logsumexp(dim=2)
-    return torch.where(real.to(logits.device), logprobs, 0).sum(dim=1)
+def judge(model: Any, batch: Batch, cache: Cache, answers: Sequence[Sequence[int]], *, aligned: bool) -> Judged:
+    """Read prompts with answers behind them, in one pass, and unembed only where it is needed.
 
-
-def second_tokens(
-    model: Any,
-    batch: Batch,
-    logits: Float[Tensor, "row pos vocab"],
-    cache: Cache,
-    given: Sequence[Sequence[int]],
-    matters: Callable[[int, int], bool],
-) -> Int[Tensor, "row 2"]:
-    """The first two greedy tokens of each row, after `follow`.
-
-    Where the first greedy token is the one that was given, the second is known. Elsewhere it is computed if
-    `matters(row, first token)` says that it does, and is the given answer's otherwise.
+    Args:
+        model: A model from `load_model`.
+        batch: The prompts.
+        cache: What they have read in advance. Afterwards it holds the prompts if they are aligned, else what it held.
+        answers: The tokens of an answer for each.
+        aligned: Whether all prompts end in the same column, which takes more padding.
     """
-    two = logits[:, :2].argmax(dim=2)
-    first = two[:, 0].tolist()
-    open_rows = [row for row, token in enumerate(first) if token != given[row][0] and matters(row, token)]
-    if open_rows:
-        step = two[open_rows, :1]
-        batch.use(open_rows)
-        after = forward(model, step, torch.full_like(step, DECODE), select_cache(model, cache, open_rows), keep=1)
-        two[open_rows, 1] = after[:, 0].argmax(dim=1)
-        batch.use()
-    return two
+    given = [answer[: max(1, len(answer) - 1)] for answer in answers]
+    tokens, kinds = batch.read(given, aligned=aligned)
+    longest = max(map(len, given))
+    reading = forward(model, tokens, kinds, cache, keep=longest + 1)
+    crop_cache(cache, longest if aligned else tokens.shape[1])
+    ends = [0 if aligned else longest - len(ids) for ids in given]
+    first = reading.at(range(len(ends)), ends)
+    greedy_first = first.argmax(dim=1).tolist()
+    places = [
+        (row, step)
+        for row, answer in enumerate(answers)
+        for step in range(1, max(len(answer), 2))
+        if step < len(answer) or greedy_first[row] == answer[0]
+    ]
+    second: list[int | None] = [None] * len(ends)
+    logprobs = _logprob(first, [answer[0] for answer in answers])
+    if places:
+        later = reading.at([row for row, _ in places], [ends[row] + step for row, step in places])
+        chosen = later.argmax(dim=1).tolist()
+        for (row, step), token in zip(places, chosen, strict=True):
+            if step == 1 and greedy_first[row] == answers[row][0]:
+                second[row] = token
+        wanted = [place for place, (row, step) in enumerate(places) if step < len(answers[row])]
+        rows = torch.tensor([places[place][0] for place in wanted], dtype=torch.long, device=first.device)
+        targets = [answers[places[place][0]][places[place][1]] for place in wanted]
+        logprobs = logprobs.index_add(0, rows, _logprob(later[wanted], targets))
+    return Judged(first, logprobs, second)
+
+
+def _logprob(logits: Float[Tensor, "place vocab"], targets: Sequence[int]) -> Float[Tensor, " place"]:
+    index = torch.tensor(targets, dtype=torch.long, device=logits.device)[:, None]
+    return logits.gather(1, index)[:, 0] - logits.logsumexp(dim=1)
+
+
+def second_tokens(model: Any, batch: Batch, cache: Cache, first: Mapping[int, int]) -> dict[int, int]:
+    """The second greedy token of some rows whose first is given; `cache` as `judge` left it, not aligned."""
+    rows = list(first)
+    if not rows:
+        return {}
+    part = batch.part(rows)
+    part.use()
+    tokens, kinds = part.read([[first[row]] for row in rows])
+    reading = forward(model, tokens, kinds, select_cache(model, cache, rows), keep=1)
+    batch.use()
+    return dict(zip(rows, reading.all()[:, 0].argmax(dim=1).tolist(), strict=True))
 
 
 def greedy(
@@ -84,8 +107,8 @@ def greedy(
     for number in range(1, max(lengths)):
         if number >= 2 and done is not None and all(map(done, decode(model, said.tolist()))):
             break
-        logits = forward(model, step, torch.full_like(step, DECODE), cache, keep=1)
-        step = logits[:, 0].argmax(dim=-1)[:, None]
+        reading = forward(model, step, torch.full_like(step, DECODE), cache, keep=1)
+        step = reading.all().argmax(dim=-1)
         said = torch.cat([said, step], dim=1)
     return [row[:length] for row, length in zip(said.tolist(), lengths, strict=True)]
 

@@ -57,7 +57,7 @@ def perplexity(
 
     def work(batch: Batch, cache: Cache) -> None:
         tokens, kinds = batch.read()
-        logits = forward(model, tokens, kinds, cache, keep=tokens.shape[1])[:, :-1]
+        logits = forward(model, tokens, kinds, cache, keep=tokens.shape[1]).all()[:, :-1]
         wanted = tokens[:, 1:, None]
         losses = logits.logsumexp(dim=2) - logits.gather(2, wanted)[:, :, 0]
         predicted = (kinds[:, :-1] != PAD) & (kinds[:, 1:] != PAD)

@@ -25,10 +25,11 @@ from relation_neurons.experiments.ablation import (
 )
 from relation_neurons.models import load_model, neuron_space
 from relation_neurons.neurons import NeuronSet
+from relation_neurons.packs import load_relations
 from relation_neurons.progress import bar
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
-from relation_neurons.relations import Relation, load_relations
+from relation_neurons.relations import Relation
 from relation_neurons.report import Results, write_report
 from relation_neurons.runs import RunFolder, code_digest, digest, versions
 from relation_neurons.sites import SiteName

@@ -11,7 +11,8 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from relation_neurons.errors import refuse
-from relation_neurons.relations import Fact, Relation, split_relations, stable_rank
+from relation_neurons.relations import Fact, Relation
+from relation_neurons.splits import split_relations, stable_rank
 
 NEGATIVES_PER_POSITIVE = 4
 
@@ -103,7 +104,7 @@ def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = No
         RelationNeuronsError: Too few facts for the split, or a template set that a relation does not have.
 
     Example:
-        >>> from relation_neurons.relations import load_relations
+        >>> from relation_neurons.packs import load_relations
         >>> prompts = make_prompts(load_relations("country_capital"), PromptConfig(shots=0, templates="first"))
         >>> prompts.evaluation[0].text.endswith(" is? Answer:")
         True

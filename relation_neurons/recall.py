@@ -16,7 +16,7 @@ from relation_neurons.answers import RULES, answer_is_over, error_kind, may_beco
 from relation_neurons.batches import Batch, Task, stream
 from relation_neurons.encoding import encode
 from relation_neurons.errors import refuse
-from relation_neurons.generation import answer_logprobs, decode, follow, greedy, second_tokens
+from relation_neurons.generation import Judged, decode, greedy, judge, second_tokens
 from relation_neurons.interventions import Intervention, rows_under
 from relation_neurons.models import Cache
 from relation_neurons.progress import Progress, silent
@@ -129,7 +129,10 @@ def recall_under(
     asked = [(number, prompt) for number, condition in enumerate(conditions) for prompt in condition.prompts]
     unique = list(dict.fromkeys(prompt for _, prompt in asked))
     encoded = dict(zip(unique, encode(model, unique), strict=True))
-    tasks = [Task(encoded[prompt], number) for number, prompt in asked]
+    tasks = [
+        Task(encoded[prompt], number, 0 if generate else max(1, len(encoded[prompt].object_ids) - 1))
+        for number, prompt in asked
+    ]
     candidates = _first_tokens(model, unique)
     rows: list[dict[str, object]] = [{}] * len(tasks)
 
@@ -174,12 +177,11 @@ def _ask(
 ) -> list[dict[str, object]]:
     """One batch: a pass over the prompts with their objects behind them, then the answers if they are wanted."""
     objects = [task.encoded.object_ids for task in batch.tasks]
-    given = [ids[: max(1, len(ids) - 1)] for ids in objects]
-    logits = follow(model, batch, cache, given)
-    said = _said(model, batch, logits, cache, given, prompts, [answers.length(ids) for ids in objects], answers)
-    logprobs = answer_logprobs(logits, objects).tolist()
-    token_ranks = _ranks(logits[:, 0], objects, None)
-    object_ranks = _ranks(logits[:, 0], objects, [candidates.get(prompt.candidates, ()) for prompt in prompts])
+    judged = judge(model, batch, cache, objects, aligned=answers.generate)
+    said = _said(model, batch, cache, judged, prompts, answers)
+    token_ranks = _ranks(judged.first, objects, None)
+    object_ranks = _ranks(judged.first, objects, [candidates.get(prompt.candidates, ()) for prompt in prompts])
+    logprobs = judged.logprobs.tolist()
     two = decode(model, [ids[:2] for ids in said])
     whole = decode(model, [ids[: answers.length(right)] for ids, right in zip(said, objects, strict=True)])
     return [
@@ -200,24 +202,22 @@ def _ask(
 
 
 def _said(
-    model: Any,
-    batch: Batch,
-    logits: Float[Tensor, "row pos vocab"],
-    cache: Cache,
-    given: Sequence[Sequence[int]],
-    prompts: Sequence[Prompt],
-    lengths: Sequence[int],
-    answers: _Answers,
+    model: Any, batch: Batch, cache: Cache, judged: Judged, prompts: Sequence[Prompt], answers: _Answers
 ) -> list[list[int]]:
-    """At least two greedy tokens of each row; of two, the second is right only where the verdict depends on it."""
+    """The first greedy tokens of each row: as many as are wanted, or as the verdict of two depends on."""
+    first = judged.first.argmax(dim=1)
     if answers.generate:
-        done = answer_is_over if answers.max_new_tokens is None else None
-        return greedy(model, logits[:, 0].argmax(dim=1), cache, [max(2, length) for length in lengths], done=done)
-
-    def matters(row: int, token: int) -> bool:
-        return may_become_right(decode(model, [[token]])[0], prompts[row].object)
-
-    return second_tokens(model, batch, logits, cache, given, matters).tolist()
+        lengths = [max(2, answers.length(task.encoded.object_ids)) for task in batch.tasks]
+        return greedy(model, first, cache, lengths, done=answer_is_over if answers.max_new_tokens is None else None)
+    second = {row: token for row, token in enumerate(judged.second) if token is not None}
+    texts = decode(model, first[:, None].tolist())
+    undecided = {
+        row: int(first[row])
+        for row, prompt in enumerate(prompts)
+        if row not in second and may_become_right(texts[row], prompt.object)
+    }
+    second |= second_tokens(model, batch, cache, undecided)
+    return [[token, *([second[row]] if row in second else [])] for row, token in enumerate(first.tolist())]
 
 
 def _ranks(

@@ -6,6 +6,7 @@ what a prompt yields never depends on the other prompts in its batch.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -278,6 +279,6 @@ def value_from_dict(content: Mapping[str, Any], neurons: NeuronSet) -> Value:
 
 
 def _number(what: str, number: Any) -> float | int:
-    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < float("inf"):
+    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= sys.float_info.max:
         raise refuse(f"{what} is {number!r}", expected="a finite number")
     return number

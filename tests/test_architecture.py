@@ -11,6 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "relation_neurons"
 ORDER = [
     "errors",
     "relations",
+    "splits",
+    "packs",
     "prompts",
     "sites",
     "sources",
@@ -39,6 +41,11 @@ ORDER = [
     "pipeline",
     "cli",
 ]
+WITHOUT_TORCH = {"errors", "relations", "splits", "packs", "prompts", "sites", "answers", "statistics"} | {
+    "figures",
+    "report",
+    "runs",
+}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -70,7 +77,19 @@ def test_imports_run_one_way(path):
     roots = {name.split(".")[0] for name in imported(path)}
     if place(path) != "models":
         assert "transformer_lens" not in roots
-    if path.stem in ("errors", "relations", "prompts", "sites", "answers", "statistics", "figures", "report", "runs"):
+    if path.stem in (
+        "errors",
+        "relations",
+        "splits",
+        "packs",
+        "prompts",
+        "sites",
+        "answers",
+        "statistics",
+        "figures",
+        "report",
+        "runs",
+    ):
         assert "torch" not in roots
 
 

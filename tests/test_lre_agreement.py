@@ -8,7 +8,8 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.answers import string_rule
-from relation_neurons.relations import _key, _shipped_folder
+from relation_neurons.packs import data_folder
+from relation_neurons.relations import key
 
 SAME_RELATION = {
     "company_ceo": "company_ceo",
@@ -35,13 +36,13 @@ def compare(name: str) -> tuple[int, list[tuple[str, str, str]]]:
     (relation,) = rn.load_relations(name)
     theirs: dict[str, set[str]] = {}
     for sample in json.loads((FOLDER / f"{SAME_RELATION[name]}.json").read_text(encoding="utf-8"))["samples"]:
-        theirs.setdefault(_key(sample["subject"]), set()).add(
+        theirs.setdefault(key(sample["subject"]), set()).add(
             sample["object"].encode().decode("unicode_escape") if "\\u" in sample["object"] else sample["object"]
         )
-    shared = [fact for fact in relation.facts if _key(fact.subject) in theirs]
+    shared = [fact for fact in relation.facts if key(fact.subject) in theirs]
     differing = []
     for fact in shared:
-        others = theirs[_key(fact.subject)]
+        others = theirs[key(fact.subject)]
         if not any(string_rule(fact.object, other) or string_rule(other, fact.object) for other in others):
             differing.append((fact.subject, fact.object, ", ".join(sorted(others))))
     return len(shared), differing
@@ -51,7 +52,7 @@ def compare(name: str) -> tuple[int, list[tuple[str, str, str]]]:
 @pytest.mark.parametrize("name", sorted(SAME_RELATION))
 def test_disagreements_with_lre_are_all_listed(name):
     n_shared, differing = compare(name)
-    text = (_shipped_folder().parent / "README.md").read_text(encoding="utf-8")
+    text = (data_folder() / "README.md").read_text(encoding="utf-8")
     section = text.split(f"### {name}\n")[1].split("\n### ")[0]
     assert f"LRE: {n_shared - len(differing)} of {n_shared} shared subjects agree" in section
     for subject, _, _ in differing:

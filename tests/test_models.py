@@ -219,7 +219,7 @@ def test_forward_is_exact_on_either_padding_side(tiny, side, tokenizer_side, mon
     lists = [[0] * (5 - len(row)) + row if side == "left" else row + [0] * (5 - len(row)) for row in rows]
     tokens = torch.tensor(lists)
     with torch.inference_mode():
-        found = forward(tiny, tokens, (tokens > 0) * PROMPT, keep=5)
+        found = forward(tiny, tokens, (tokens > 0) * PROMPT, keep=5).all()
         for row, ids in enumerate(rows):
             alone = tiny(torch.tensor([ids]))[0]
             torch.testing.assert_close(found[row][tokens[row] > 0], alone, atol=1e-5, rtol=1e-5)
@@ -232,12 +232,12 @@ def test_selected_and_cropped_caches_equal_reading_everything(tiny):
         tokens = torch.tensor(beginnings)
         forward(tiny, tokens, (tokens > 0) * PROMPT, cache, keep=0)
         rows, tokens = select_cache(tiny, cache, chosen), torch.tensor(suffixes)
-        last = forward(tiny, tokens, (tokens > 0) * PROMPT, rows, keep=1)[:, 0]
+        last = forward(tiny, tokens, (tokens > 0) * PROMPT, rows, keep=1).all()[:, 0]
         more = torch.tensor([[20, 21], [22, 0], [23, 24]])
-        side_trip = forward(tiny, more, (more > 0) * DECODE, rows, keep=2)[:, 0]
+        side_trip = forward(tiny, more, (more > 0) * DECODE, rows, keep=2).all()[:, 0]
         crop_cache(rows, 2)
         crop_cache(rows, 0)
-        step = forward(tiny, torch.tensor([[30], [31], [32]]), torch.full((3, 1), DECODE), rows, keep=1)[:, 0]
+        step = forward(tiny, torch.tensor([[30], [31], [32]]), torch.full((3, 1), DECODE), rows, keep=1).all()[:, 0]
         assert cache.mask.tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
         for row, (number, suffix) in enumerate(zip(chosen, suffixes, strict=True)):
             whole = [token for token in beginnings[number] + suffix if token]

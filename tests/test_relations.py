@@ -5,7 +5,8 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.answers import string_rule
-from relation_neurons.relations import shipped_names, split_relations
+from relation_neurons.packs import data_folder, shipped_names
+from relation_neurons.splits import split_relations, stable_rank
 
 PAPER = {
     "company_ceo",
@@ -62,7 +63,7 @@ def test_a_shipped_alias_adds_to_the_other_names_and_fits_no_other_object(name):
 
 
 def test_data_readme_states_the_counts():
-    text = (rn.relations._shipped_folder().parent / "README.md").read_text(encoding="utf-8")
+    text = (data_folder() / "README.md").read_text(encoding="utf-8")
     relations = rn.load_relations()
     n_objects = n_with_aliases = 0
     for relation in relations:
@@ -94,7 +95,7 @@ def test_a_split_depends_on_the_seed_alone_and_not_on_the_machine():
     together = split_relations(rn.load_relations(), seed=0)["country_capital"].evaluation
     assert alone == together
     assert alone != split_relations([capital], seed=1)["country_capital"].evaluation
-    assert rn.relations.stable_rank(0, "france").hex()[:16] == "e9a6f6397046badd"
+    assert stable_rank(0, "france").hex()[:16] == "e9a6f6397046badd"
 
 
 def test_facts_of_a_repeated_subject_stay_together():

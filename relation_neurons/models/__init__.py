@@ -8,6 +8,7 @@ from relation_neurons.models.load import Parity, load_model, parity
 from relation_neurons.models.passes import BOS, DECODE, LAST, PAD, PROMPT, Watcher, abandon_pass, watch
 from relation_neurons.models.surface import (
     Cache,
+    Reading,
     add_hook,
     crop_cache,
     forward,
@@ -26,6 +27,7 @@ __all__ = [
     "PROMPT",
     "Cache",
     "Parity",
+    "Reading",
     "Watcher",
     "abandon_pass",
     "add_hook",

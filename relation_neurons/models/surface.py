@@ -130,6 +130,28 @@ def crop_cache(cache: Cache, n: int) -> None:
         cache.stored.crop(-n)
 
 
+@dataclass
+class Reading:
+    """What a model made of the last positions of a forward pass, to be unembedded where it is wanted.
+
+    Attributes:
+        model: The model.
+        kept: The last residual stream of a `HookedTransformer`; the logits of a `TransformerBridge`.
+    """
+
+    model: Any
+    kept: Float[Tensor, "row keep width"]
+
+    def at(self, rows: Sequence[int], columns: Sequence[int]) -> Float[Tensor, "place vocab"]:
+        """Logits, in float32, at some places of the kept positions."""
+        kept = self.kept[torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long)]
+        return (kept if _is_bridge(self.model) else _unembed(self.model, kept[None])[0]).float()
+
+    def all(self) -> Float[Tensor, "row keep vocab"]:
+        """Logits, in float32, at all kept positions."""
+        return (self.kept if _is_bridge(self.model) else _unembed(self.model, self.kept)).float()
+
+
 def forward(
     model: Any,
     tokens: Int[Tensor, "row pos"],
@@ -137,26 +159,23 @@ def forward(
     cache: Cache | None = None,
     *,
     keep: int,
-) -> Float[Tensor, "row keep vocab"]:
-    """Run a model and unembed only the last `keep` positions.
+) -> Reading:
+    """Run a model over some tokens.
 
     Args:
         model: Any hooked model.
         tokens: New tokens, padded on either side.
         kinds: What stands at each position, see `relation_neurons.models.passes`.
         cache: What came before, if anything; it takes up the new tokens.
-        keep: How many positions at the end to give logits for; 0 computes none.
-
-    Returns:
-        Logits in float32.
+        keep: How many positions at the end may be unembedded.
     """
     cache = cache or new_cache(model, len(tokens))
     mask = (kinds != PAD).long()
     whole = torch.cat([cache.mask, mask], dim=1)
     with announce(kinds):
-        logits = (_run_bridge if _is_bridge(model) else _run_hooked)(model, tokens, mask, whole, cache, keep)
+        kept = (_run_bridge if _is_bridge(model) else _run_hooked)(model, tokens, mask, whole, cache, keep)
     cache.mask = whole
-    return logits.float()
+    return Reading(model, kept)
 
 
 def _is_bridge(model: Any) -> bool:
@@ -165,14 +184,18 @@ def _is_bridge(model: Any) -> bool:
 
 def _run_hooked(
     model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
-) -> Float[Tensor, "row keep vocab"]:
+) -> Float[Tensor, "row keep d_model"]:
     cache.stored.previous_attention_mask = cache.mask
     residual = model(
         tokens, attention_mask=mask, past_kv_cache=cache.stored, stop_at_layer=model.cfg.n_layers, return_type=None
     )
-    if keep == 0:
-        return residual.new_empty((len(tokens), 0, model.cfg.d_vocab_out))
-    return model.unembed(model.ln_final(residual[:, -keep:]))
+    return residual[:, tokens.shape[1] - keep :]
+
+
+def _unembed(model: Any, residual: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
+    logits = model.unembed(model.ln_final(residual))
+    cap = model.cfg.output_logits_soft_cap
+    return cap * torch.tanh(logits / cap) if cap > 0 else logits
 
 
 def _run_bridge(

@@ -1,0 +1,202 @@
+import importlib
+import random
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+import relation_neurons as rn
+from relation_neurons import batches
+from relation_neurons.batches import Batch, Task, rows_that_fit, stream
+from relation_neurons.encoding import Encoded
+from relation_neurons.interventions import rows_under
+from relation_neurons.models import BOS, DECODE, LAST, PAD, PROMPT, add_hook, forward
+from tests.helpers import word_prompts
+
+NEURONS = rn.NeuronSet.from_pairs([(0, 1), (0, 30), (2, 7)])
+GATES = rn.NeuronSet.from_pairs([(0, 9), (1, 4)], site="gate")
+CONDITIONS = [
+    (),
+    (rn.Intervention(NEURONS),),
+    (rn.Intervention(NEURONS, rn.Constant(2.0), "last"), rn.Intervention(GATES, rn.Scale(3.0), "prompt", bos=False)),
+    (rn.Intervention(GATES, rn.Constant(-1.0), "decode"),),
+    (rn.Intervention(rn.NeuronSet.from_pairs([(1, 3)], site="v"), rn.Scale(-1.0)),),
+]
+
+
+def some_tasks(n_conditions=1, n=24):
+    """Prompts that begin alike, some with nothing behind it, and short ones, one token among them."""
+    generator, tasks = random.Random(0), []
+    words = [generator.randrange(4, 60) for _ in range(200)]
+    for number in range(n):
+        place, length = [(0, 8), (20, 8), (40, 11), (0, 0), (60, 3)][number % 5]
+        rest = words[100 + number :][: 0 if length == 0 or number in (10, 15) else generator.randint(1, 9)]
+        encoded = Encoded((3, *words[place : place + length], *rest), 1 + length - (number == 7), (5,), bos=True)
+        tasks += [Task(encoded, condition) for condition in range(n_conditions)]
+    return generator.sample(tasks, len(tasks))
+
+
+def run_out(error=None):
+    raise error or torch.empty(2**55)  # more than any address space
+
+
+def read_all(model, tasks, most=1000, error=None, **options):
+    """Logits after each prompt, and the sizes of the batches; no more than `most` rows fit."""
+    logits, rows, sizes = torch.full((len(tasks), model.cfg.d_vocab), torch.nan), [], []
+
+    def work(batch, cache):
+        found = forward(model, *batch.read(), cache, keep=1).all()
+        if len(batch.rows) > most:
+            run_out(error)
+        logits[list(batch.rows)] = found[:, 0]
+        rows.extend(batch.rows)
+
+    stream(model, tasks, work, progress=sizes.append, **options)
+    assert sorted(rows) == list(range(len(tasks)))
+    return logits, sizes
+
+
+def read_alone(model, tasks):
+    found = []
+    for task in tasks:
+        with torch.inference_mode(), rows_under(model, [CONDITIONS[task.condition]]):
+            found.append(model(torch.tensor([task.encoded.ids]))[0, -1])
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 24), (7, [7, 7, 7, 3]), (99, [24]), (None, [10, 10, 4])])
+def test_every_task_is_read_once_and_as_if_alone(tiny, share, batch_size, sizes, monkeypatch):
+    monkeypatch.setattr(batches, "rows_that_fit", lambda model, n_tokens, n_logits: 10)
+    tasks = some_tasks()
+    found, told = read_all(tiny, tasks, share=share, batch_size=batch_size)
+    assert told == sizes
+    torch.testing.assert_close(found, read_alone(tiny, tasks), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("most", "error"), [(50, None), (7, torch.OutOfMemoryError()), (7, None), (1, MemoryError())])
+def test_batches_of_mixed_conditions_shrink_until_they_fit(tiny, most, error):
+    tasks = some_tasks(len(CONDITIONS), n=11)
+    with rn.ablate(tiny, GATES):
+        with rows_under(tiny, CONDITIONS) as writer:
+            found, told = read_all(tiny, tasks, most, error, writer=writer, batch_size=50)
+        torch.testing.assert_close(found, read_alone(tiny, tasks), atol=1e-5, rtol=1e-5)
+    assert max(told) == most  # of 50, 25, 13, 7, 4, 2, 1
+
+
+def test_a_common_beginning_is_read_once_for_each_condition(tiny, monkeypatch):
+    read, tasks = [], some_tasks(n_conditions=2)
+
+    def spy(model, tokens, kinds, cache, *, keep):
+        read.extend(tuple(row[kind != PAD].tolist()) for row, kind in zip(tokens, kinds, strict=True))
+        return forward(model, tokens, kinds, cache, keep=keep)
+
+    monkeypatch.setattr(batches, "forward", spy)
+    with rows_under(tiny, CONDITIONS[:2]) as writer:
+        read_all(tiny, tasks, writer=writer, batch_size=1000)
+    prompts = [task.encoded for task in tasks]
+    alike = {one.ids[: min(one.query_start, len(one.ids) - 1)] for one in prompts if one.query_start in (9, 12)}
+    assert (len(alike), sorted(filter(None, read))) == (4, sorted([*alike, *alike]))
+
+
+PROMPTS = word_prompts(4, examples=True) + word_prompts(2, examples=False, seed=1)
+ALWAYS = (importlib.import_module("relation_neurons.recall"), "may_become_right", lambda *_: True)  # read one token on
+ASKED = [rn.Condition(f"c{number}", tuple(PROMPTS), one) for number, one in enumerate(CONDITIONS)]
+
+
+def same_tables(found, expected):
+    pd.testing.assert_frame_equal(found.drop(columns="logprob"), expected.drop(columns="logprob"))
+    pd.testing.assert_series_equal(found["logprob"], expected["logprob"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("generate", [True, False])
+def test_mixed_conditions_give_what_each_gives_alone(tiny, generate, monkeypatch):
+    monkeypatch.setattr(*ALWAYS)
+    expected = []
+    for one in ASKED:
+        with rows_under(tiny, [one.interventions]):
+            expected += [rn.recall(tiny, [p], condition=one.name, generate=generate, batch_size=1) for p in PROMPTS]
+    expected = pd.concat(expected, ignore_index=True)
+    assert expected.groupby("condition")["logprob"].sum().nunique() == len(ASKED)
+    for batch_size in (13, None):
+        same_tables(rn.recall_under(tiny, ASKED, generate=generate, batch_size=batch_size), expected)
+
+
+@pytest.mark.parametrize("generate", [True, False])
+@pytest.mark.parametrize("place", ["blocks.0.mlp.hook_pre", "blocks.1.mlp.hook_post", "blocks.2.hook_mlp_out"])
+def test_memory_may_run_out_midway_through_any_pass(tiny, place, generate, monkeypatch):
+    monkeypatch.setattr(*ALWAYS)
+    generator, failed = random.Random(0), []
+
+    def hook(activation):
+        failed.append(len(activation) > 1 and generator.random() < 0.4)
+        if failed[-1]:
+            run_out()
+
+    def ask():
+        with rn.ablate(tiny, NEURONS, value=rn.Scale(0.5)) as outer:
+            return rn.recall_under(tiny, ASKED, generate=generate, batch_size=16), outer
+
+    expected, _ = ask()
+    remove = add_hook(tiny, place, hook)
+    for _ in range(2):
+        failed.clear()
+        found, outer = ask()
+        same_tables(found, expected)
+        assert set(outer.fired.values()) == {outer.passes} == {failed.count(False)}
+        assert any(failed)
+    remove()
+
+
+def test_a_row_that_does_not_fit_is_refused(tiny):
+    remove = add_hook(tiny, "blocks.1.mlp.hook_post", lambda activation: run_out())
+    with rn.ablate(tiny, NEURONS) as outer:
+        with pytest.raises(rn.RelationNeuronsError, match=r"Memory runs out on a prompt of \d+ tokens"):
+            rn.recall_under(tiny, ASKED)
+        remove()
+        tiny(torch.tensor([[3, 10, 11]]))  # the block can go on
+    assert (outer.passes, set(outer.fired.values())) == (1, {1})
+    assert not any(point.fwd_hooks for point in tiny.hook_dict.values())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("The size of tensor a must match"), ValueError("no"), KeyError("no")])
+def test_other_errors_are_not_tried_again(tiny, error):
+    tried = []
+    with pytest.raises(type(error), match=error.args[0]):
+        stream(tiny, some_tasks(), lambda *batch: tried.append(batch) or run_out(error), batch_size=5)
+    with pytest.raises(rn.RelationNeuronsError, match="batch_size is 0"):
+        stream(tiny, some_tasks(), lambda *batch: tried.append(batch), batch_size=0)
+    assert len(tried) == 1
+
+
+def test_rows_are_laid_out_so_that_prompts_end_together():
+    given = [((3, 10, 11, 12), True), ((20, 21), False), ((3, 30, 31, 32, 33), True), ((3,), True)]
+    batch = Batch((4, 2, 0, 1), tuple(Task(Encoded(ids, 0, (), bos)) for ids, bos in given), (0, 0, 3, 0), "cpu")
+    tokens, kinds = batch.read([(40,), (), (41, 42), (43,)], aligned=True)
+    assert tokens.tolist() == [
+        [3, 10, 11, 12, 40, 0],
+        [0, 0, 20, 21, 0, 0],
+        [0, 0, 32, 33, 41, 42],
+        [0, 0, 0, 3, 43, 0],
+    ]
+    letters = {PAD: ".", BOS: "B", PROMPT: "P", LAST: "L", DECODE: "D"}
+    assert ["".join(map(letters.get, row)) for row in kinds.tolist()] == ["BPPLD.", "..PL..", "..PLDD", "...LD."]
+    tokens_unaligned, kinds_unaligned = batch.read([(40,), (), (41, 42), (43,)])
+    assert tokens_unaligned.tolist() == [[3, 10, 11, 12, 40], [0, 0, 0, 20, 21], [0, 32, 33, 41, 42], [0, 0, 0, 3, 43]]
+    assert ["".join(map(letters.get, row)) for row in kinds_unaligned.tolist()] == ["BPPLD", "...PL", ".PLDD", "...LD"]
+    assert [one.tolist() for one in batch.read()] == [tokens[:, :4].tolist(), kinds[:, :4].tolist()]
+
+
+@pytest.mark.parametrize(("device", "caps"), [("cpu", [64, 64, 64, 64]), ("cuda", [16384, 819, 16, 1])])
+def test_automatic_batches_are_within_memory_and_caps(device, caps, monkeypatch):
+    shape = {"n_layers": 32, "n_heads": 32, "d_head": 128, "d_model": 4096, "d_mlp": 11008, "d_vocab": 32000}
+    model = SimpleNamespace(cfg=SimpleNamespace(dtype=torch.bfloat16, device=device, **shape))
+    for free, expected in ((0, [1, 1, 1, 1]), (10**10, None), (10**16, caps)):
+        monkeypatch.setattr(batches.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**16))
+        found = {n_tokens: rows_that_fit(model, n_tokens, 8) for n_tokens in (1, 20, 1000, 20_000)}
+        assert expected in (None, list(found.values()))
+        for (n_tokens, rows), cap in zip(found.items(), caps, strict=True):
+            keys_and_values = n_tokens * 32 * 2 * 4096 * 2
+            assert rows == 1 or 1 < rows <= min(cap, free / 2 / keys_and_values)
