@@ -68,8 +68,21 @@ def read_relation(path: Path) -> Relation:
         raise refuse(f"{path}: cannot be read ({error.strerror})", do="check the path and its permissions") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise refuse(f"{path}: is not JSON in UTF-8 ({error})", expected="a relation file in the LRE schema") from error
+    return relation_from_dict(raw, str(path))
+
+
+def relation_from_dict(raw: object, where: str) -> Relation:
+    """Validate what a relation file holds.
+
+    Args:
+        raw: The parsed file.
+        where: What to call it in errors.
+
+    Raises:
+        RelationNeuronsError: Not the schema, or facts that cannot be used; names the place.
+    """
     if not isinstance(raw, dict):
-        raise refuse(f"{path}: holds a {type(raw).__name__}", expected="one JSON object")
+        raise refuse(f"{where}: holds a {type(raw).__name__}", expected="one JSON object")
     try:
         return Relation(
             name=_term(raw.get("name"), "field 'name'"),
@@ -80,7 +93,7 @@ def read_relation(path: Path) -> Relation:
             properties=dict(raw.get("properties") or {}),
         )
     except RelationNeuronsError as error:
-        raise RelationNeuronsError(f"{path}: {error}") from None
+        raise RelationNeuronsError(f"{where}: {error}") from None
 
 
 def _templates(raw: Mapping[str, object], key: str, required: bool = True) -> tuple[str, ...]:
