@@ -69,9 +69,9 @@ def collect_activations(
     if not prompts:
         raise refuse("There are no prompts", expected="at least one")
     space = neuron_space(model, site)
-    include_bos = include_bos and bool(model.cfg.default_prepend_bos)
     values = torch.empty((len(prompts), len(space)), dtype=dtype)
     tasks = [Task(one) for one in encode(model, prompts)]
+    include_bos = include_bos and any(task.encoded.bos for task in tasks)
     with _Pool(model, space) as pool:
 
         def work(batch: Batch, cache: Cache) -> None:
@@ -128,7 +128,7 @@ def _pool_batch(model: Any, batch: Batch, cache: Cache, pool: _Pool, include_bos
     for row, (task, start) in enumerate(zip(batch.tasks, batch.starts, strict=True)):
         first = tokens.shape[1] - len(task.encoded.ids) + start
         counted[row, : first + max(task.encoded.query_start - start, 0)] = 0
-        if include_bos:
+        if include_bos and task.encoded.bos:
             counted[row, first] = 1
     pooled = torch.full((len(batch.rows), len(pool.space)), float("nan"), device=tokens.device)
     with pool.into(pooled, counted / counted.sum(dim=1, keepdim=True)):

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from relation_neurons import languages
+
 ERROR_KINDS = ("right", "empty", "repeats the prompt", "other answer", "the", "a", "other")
 """What `error_kind` can return, in the order of its tests."""
 
 _BARE_ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
 """Scripts, as they begin a character's Unicode name, whose accents do not count."""
-_ARTICLES = ("the", "a", "an")
 _STOPS = ".,;:!?…\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 # Thai and Lao, Burmese, Khmer, Hiragana, Chinese characters: written without spaces, so each character is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u309f\u3005\u3007\u3400-\u9fff\U00020000-\U000323af"
@@ -73,11 +74,12 @@ def exact_rule(generated: str, object: str) -> bool:
     return bool(right) and (said == right or (said[:-1] == right and said[-1] in _STOPS))
 
 
-def string_rule(generated: str, object: str) -> bool:
+def string_rule(generated: str, object: str, language: str = "en") -> bool:
     r"""The answer begins with the whole object, and the object's last word is not part of a longer word.
 
-    Case, punctuation and a leading "the", "a" or "an" do not count, nor do the accents of Latin, Greek and Cyrillic
-    letters; elsewhere marks make another letter (か, が) and do count. Only the first line is read.
+    Case, punctuation and a leading article of the language ("the", "a", "an") do not count, nor do the accents of
+    Latin, Greek and Cyrillic letters; elsewhere marks make another letter (か, が) and do count. Only the first line is
+    read.
 
     Chinese characters, Hiragana, Thai, Lao, Burmese and Khmer show no ends of words, so there anything may follow the
     object: "巴黎是" ("Paris is") is right for "巴黎", at the price that a longer name with that beginning is right too.
@@ -88,7 +90,7 @@ def string_rule(generated: str, object: str) -> bool:
         >>> string_rule(" The Netherlands.\nThe", "Netherlands"), string_rule(" Parisian", "Paris")
         (True, False)
     """
-    said, right = _words(_first_line(generated)), _words(object)
+    said, right = _words(_first_line(generated), language), _words(object, language)
     return bool(right) and said[: len(right)] == right
 
 
@@ -111,19 +113,27 @@ class Rule:
     name: str
     meaning: str
     tokens: int | None
-    judge: Callable[[str, str], bool]
+    judge: Callable[[str, str, str], bool]
     by_alias: bool = False
 
-    def __call__(self, said: str, object: str, aliases: Sequence[str] = ()) -> bool:
+    def __call__(self, said: str, object: str, aliases: Sequence[str] = (), language: str = "en") -> bool:
         """Whether what was said is right."""
-        return any(self.judge(said, name) for name in (object, *(aliases if self.by_alias else ())))
+        return any(self.judge(said, name, language) for name in (object, *(aliases if self.by_alias else ())))
+
+
+def _prefix_rule(said: str, object: str, language: str) -> bool:
+    return prefix_rule(said, object)
+
+
+def _exact_rule(said: str, object: str, language: str) -> bool:
+    return exact_rule(said, object)
 
 
 RULES: Mapping[str, Rule] = {
     rule.name: rule
     for rule in (
-        Rule("prefix", "the first two tokens are a prefix of the object (the paper's rule)", 2, prefix_rule),
-        Rule("exact", "the answer's first line is the object to the letter, a final stop aside", None, exact_rule),
+        Rule("prefix", "the first two tokens are a prefix of the object (the paper's rule)", 2, _prefix_rule),
+        Rule("exact", "the answer's first line is the object to the letter, a final stop aside", None, _exact_rule),
         Rule("string", "the answer begins with the object; case and accents do not count", None, string_rule),
         Rule("alias", "the answer begins with the object or another name of it", None, string_rule, by_alias=True),
     )
@@ -131,7 +141,14 @@ RULES: Mapping[str, Rule] = {
 """Rules of correctness by name."""
 
 
-def error_kind(generated: str, prompt: str, object: str, candidates: Sequence[str], aliases: Sequence[str] = ()) -> str:
+def error_kind(
+    generated: str,
+    prompt: str,
+    object: str,
+    candidates: Sequence[str],
+    aliases: Sequence[str] = (),
+    language: str = "en",
+) -> str:
     """What kind of answer this is (the paper's Table 4): the first of `ERROR_KINDS` that fits.
 
     - `right`: by the rule `alias`.
@@ -148,6 +165,7 @@ def error_kind(generated: str, prompt: str, object: str, candidates: Sequence[st
         object: The right answer.
         candidates: The relation's objects.
         aliases: Other names of the right answer.
+        language: Whose articles do not count.
 
     Example:
         >>> query, capitals = "The capital of France is? Answer:", ("Paris", "Rome")
@@ -157,10 +175,10 @@ def error_kind(generated: str, prompt: str, object: str, candidates: Sequence[st
     line = unicodedata.normalize("NFC", _first_line(generated))
     article = re.match(r"[\W_]*(the|an?)\b", line, re.IGNORECASE)
     fits = {
-        "right": RULES["alias"](generated, object, aliases),
-        "empty": not _words(line),
-        "repeats the prompt": _repeats(line, prompt),
-        "other answer": any(string_rule(generated, candidate) for candidate in candidates),
+        "right": RULES["alias"](generated, object, aliases, language),
+        "empty": not _words(line, language),
+        "repeats the prompt": _repeats(line, prompt, language),
+        "other answer": any(string_rule(generated, candidate, language) for candidate in candidates),
         "the": article and article[1].casefold() == "the",
         "a": article,
         "other": True,
@@ -183,10 +201,10 @@ def _first_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[0].strip()
 
 
-def _repeats(line: str, prompt: str) -> bool:
-    parts = (_words(part) for part in re.split(f"[{_STOPS}]", line))
-    said, asked = next(filter(None, parts), ())[:2], _words(prompt)
-    starts = range(len(asked)) if said and said[0] not in _ARTICLES else ()
+def _repeats(line: str, prompt: str, code: str) -> bool:
+    parts = (_words(part, code) for part in re.split(f"[{_STOPS}]", line))
+    said, asked = next(filter(None, parts), ())[:2], _words(prompt, code)
+    starts = range(len(asked)) if said and said[0] not in languages.language(code).articles else ()
     return any(asked[start : start + len(said)] == said for start in starts)
 
 
@@ -222,8 +240,8 @@ def _keeps_marks(base: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 14)
-def _words(text: str) -> tuple[str, ...]:
+def _words(text: str, code: str) -> tuple[str, ...]:
     # Many scripts write vowels as marks, which no regular expression here counts as part of a word.
     spelt = (letter if letter.isalnum() or _is_mark(letter) else " " for letter in _plain(text))
     words = tuple(_WORD.findall("".join(spelt)))
-    return words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
+    return words[1:] if len(words) > 1 and words[0] in languages.language(code).articles else words

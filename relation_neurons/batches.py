@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from relation_neurons.models import (
     PAD,
     PROMPT,
     Cache,
-    abandon_pass,
     forward,
     new_cache,
     select_cache,
@@ -35,6 +35,9 @@ MAX_ROWS = 64
 """Rows of an automatic batch on a CPU, which more would not make faster."""
 MAX_TOKENS = 16384
 """Tokens of an automatic batch on a GPU."""
+
+OUT_OF_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
+"""What PyTorch says in errors of no kind of their own."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +182,8 @@ def _ran_out_of_memory(model: Any, batch: Batch, work: Work) -> bool:
         batch.use()
         work(batch, cache)
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
-        abandon_pass(model)
         return True
     return False
 

@@ -17,7 +17,7 @@ class Encoded:
     Attributes:
         ids: The whole prompt, with a BOS token where the model's tokenizer sets one by default.
         query_start: Number of the first token of the query; before it stand BOS and the solved examples.
-        object_ids: The tokens of the right answer when it continues the prompt.
+        object_ids: The tokens of the right answer when it continues the prompt; none if the prompt asks nothing.
         bos: Whether the first token is BOS.
     """
 
@@ -38,13 +38,16 @@ def encode(model: Any, prompts: Sequence[Prompt]) -> list[Encoded]:
         RelationNeuronsError: No tokenizer or a slow one, a prompt longer than the model's context, or an answer whose
             tokens change those of the prompt.
     """
-    tokenizer, bos = _tokenizer(model)
+    tokenizer = _tokenizer(model)
     alone = _tokenise(tokenizer, [prompt.text for prompt in prompts])
-    answered = _tokenise(tokenizer, [f"{prompt.text} {prompt.object}" for prompt in prompts])
+    answered = _tokenise(tokenizer, [f"{prompt.text}{prompt.joint}{prompt.object}" for prompt in prompts])
     encoded = []
     for prompt, (ids, ends), (whole, _) in zip(prompts, alone, answered, strict=True):
+        bos = _bos(model, prompt.bos)
         start = sum(end <= prompt.query_start for end in ends)
-        if tuple(whole[: len(ids)]) != tuple(ids) or len(whole) == len(ids):
+        if not prompt.object:
+            whole = ids
+        elif tuple(whole[: len(ids)]) != tuple(ids) or len(whole) == len(ids):
             raise refuse(
                 f"The answer '{prompt.object}' changes the tokens of the prompt '{prompt.text[-40:]}'",
                 do="end the prompt's answer form with a character that stands alone, such as ':'",
@@ -61,7 +64,7 @@ def encode_texts(model: Any, texts: Sequence[str]) -> list[Encoded]:
     Raises:
         RelationNeuronsError: No tokenizer or a slow one, or a text longer than the model's context.
     """
-    tokenizer, bos = _tokenizer(model)
+    tokenizer, bos = _tokenizer(model), _bos(model, None)
     encoded = [Encoded(bos + tuple(ids), len(bos), (), bool(bos)) for ids, _ in _tokenise(tokenizer, texts)]
     for number, one in enumerate(encoded):
         if len(one.ids) > model.cfg.n_ctx:
@@ -70,15 +73,23 @@ def encode_texts(model: Any, texts: Sequence[str]) -> list[Encoded]:
     return encoded
 
 
-def _tokenizer(model: Any) -> tuple[Any, tuple[int, ...]]:
-    """A model's tokenizer, and the BOS token that it sets in front, if it does."""
+def _tokenizer(model: Any) -> Any:
     tokenizer = model.tokenizer
     if tokenizer is None or not tokenizer.is_fast:
         raise refuse(
             f"Model '{model.cfg.model_name}' has {'no' if tokenizer is None else 'a slow'} tokenizer",
             expected="a fast tokenizer, which tells where in the text each token stands",
         )
-    return tokenizer, (tokenizer.bos_token_id,) if model.cfg.default_prepend_bos else ()
+    return tokenizer
+
+
+def _bos(model: Any, wanted: bool | None) -> tuple[int, ...]:
+    """The BOS token in front of a prompt, if there is to be one; none wanted leaves it to the tokenizer."""
+    if not (model.cfg.default_prepend_bos if wanted is None else wanted):
+        return ()
+    if model.tokenizer.bos_token_id is None:
+        raise refuse(f"Model '{model.cfg.model_name}' has no BOS token", do="leave the option bos out")
+    return (model.tokenizer.bos_token_id,)
 
 
 def _tokenise(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:

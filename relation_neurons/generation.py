@@ -35,7 +35,7 @@ def judge(model: Any, batch: Batch, cache: Cache, answers: Sequence[Sequence[int
     Args:
         model: A model from `load_model`.
         batch: The prompts.
-        cache: What they have read in advance. Afterwards it holds the prompts if they are aligned, else what it held.
+        cache: What they have read in advance; afterwards it holds the prompts.
         answers: The tokens of an answer for each.
         aligned: Whether all prompts end in the same column, which takes more padding.
     """
@@ -43,7 +43,11 @@ def judge(model: Any, batch: Batch, cache: Cache, answers: Sequence[Sequence[int
     tokens, kinds = batch.read(given, aligned=aligned)
     longest = max(map(len, given))
     reading = forward(model, tokens, kinds, cache, keep=longest + 1)
-    crop_cache(cache, longest if aligned else tokens.shape[1])
+    if aligned:
+        crop_cache(cache, longest)
+    else:  # forget the answers where they stand; positions are counted by the mask
+        for row, ids in enumerate(given):
+            cache.mask[row, cache.mask.shape[1] - len(ids) :] = 0
     ends = [0 if aligned else longest - len(ids) for ids in given]
     first = reading.at(range(len(ends)), ends)
     greedy_first = first.argmax(dim=1).tolist()
@@ -74,14 +78,13 @@ def _logprob(logits: Float[Tensor, "place vocab"], targets: Sequence[int]) -> Fl
 
 
 def second_tokens(model: Any, batch: Batch, cache: Cache, first: Mapping[int, int]) -> dict[int, int]:
-    """The second greedy token of some rows whose first is given; `cache` as `judge` left it, not aligned."""
+    """The second greedy token of some rows whose first is given, after `judge`."""
     rows = list(first)
     if not rows:
         return {}
-    part = batch.part(rows)
-    part.use()
-    tokens, kinds = part.read([[first[row]] for row in rows])
-    reading = forward(model, tokens, kinds, select_cache(model, cache, rows), keep=1)
+    batch.part(rows).use()
+    step = torch.tensor([[first[row]] for row in rows], device=cache.mask.device)
+    reading = forward(model, step, torch.full_like(step, DECODE), select_cache(model, cache, rows), keep=1)
     batch.use()
     return dict(zip(rows, reading.all()[:, 0].argmax(dim=1).tolist(), strict=True))
 

@@ -1,12 +1,14 @@
-"""Relations by name: those that come with the package, and files and folders of your own."""
+"""Relations by name: those that come with the package, the LRE data set, and files and folders of your own."""
 
 from __future__ import annotations
 
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 
+from relation_neurons import lre
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.languages import translated
+from relation_neurons.lre import data_folder
 from relation_neurons.relations import Relation, read_relation
 
 
@@ -19,31 +21,48 @@ def load_relations(*sources: str | Path) -> tuple[Relation, ...]:
     """Load relations by name, file or folder.
 
     Args:
-        sources: Each is `"shipped"` (all that come with the package), the name of a shipped relation, a JSON file in
-            the LRE schema, or a folder of such files. None given means `"shipped"`.
+        sources: Each is one of these; none given means `"shipped"`.
+
+            - `"shipped"`, all that come with the package, or the name of one of them.
+            - `"lre"`, the 47 relations of the LRE data set, mended, or one of them as `"lre:word_sentiment"`. LRE is
+              fetched before by `relation-neurons data fetch lre`.
+            - `"paper"`, the paper's 12 relations out of LRE with the paper's names, templates and numbers of facts:
+              there, unlike in `"lre"`, duplicates and repeated subjects stay.
+            - A JSON file in the LRE schema, or a folder of such files.
 
     Returns:
         The relations, in the order asked for.
 
     Raises:
-        RelationNeuronsError: An unknown name, an unreadable or malformed file, or the same relation twice.
+        RelationNeuronsError: An unknown name, an unreadable or malformed file, LRE not fetched yet, or the same name
+            twice: packs share names, such as `company_ceo`.
 
     Example:
         >>> [relation.name for relation in load_relations("country_capital", "person_father")]
         ['country_capital', 'person_father']
     """
-    paths = [path for source in sources or ("shipped",) for path in _paths(source)]
-    relations = tuple(read_relation(path) for path in paths)
+    relations = tuple(relation for source in sources or ("shipped",) for relation in _load(source))
     twice = [name for name, n in Counter(relation.name for relation in relations).items() if n > 1]
     if twice:
-        raise refuse(f"Relation '{twice[0]}' was asked for twice", expected="each relation once")
+        expected = "each name once; relations of different packs can share one"
+        raise refuse(f"Relation '{twice[0]}' was asked for twice", expected=expected)
     return relations
 
 
-def data_folder() -> Path:
-    """What comes with the package: inside it when installed, beside it in a checkout."""
-    installed = Path(str(resources.files("relation_neurons"))) / "data"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "data"
+def _load(source: str | Path) -> tuple[Relation, ...]:
+    if source == "lre":
+        return lre.load()
+    if source == "paper":
+        return lre.paper()
+    if isinstance(source, str) and source.startswith("lre:"):
+        return lre.load(source.removeprefix("lre:"))
+    return tuple(_read(path) for path in _paths(source))
+
+
+def _read(path: Path) -> Relation:
+    """A relation, with the shipped translations if it is a shipped one."""
+    relation = read_relation(path)
+    return translated(relation, data_folder() / "languages") if path.parent == data_folder() / "relations" else relation
 
 
 def _paths(source: str | Path) -> list[Path]:
@@ -60,7 +79,9 @@ def _paths(source: str | Path) -> list[Path]:
         return files
     if path.is_file():
         return [path]
+    # LRE's names are too many to list; the one that was meant joins the list.
+    meant = [f"lre:{name}" for name in lre.names() if name == source]
     raise refuse(
         f"'{source}' is neither a shipped relation nor a file or folder",
-        expected=nearest(str(source), (*shipped, "shipped")),
+        expected=nearest(str(source), (*shipped, "shipped", "lre", "paper", *meant)),
     )

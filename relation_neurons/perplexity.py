@@ -46,6 +46,8 @@ def perplexity(
         RelationNeuronsError: No texts, or one that is too short or longer than the model's context.
     """
     conditions = {"clean": ()} if conditions is None else conditions
+    if isinstance(texts, str):
+        raise refuse("texts is one text", expected="a list of texts")
     if not texts or not conditions:
         raise refuse(f"There are {len(texts)} texts and {len(conditions)} conditions", expected="at least one of each")
     encoded = encode_texts(model, texts)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from relation_neurons.errors import refuse
-from relation_neurons.relations import Fact, Relation
+from relation_neurons.languages import language, translate, translation
+from relation_neurons.relations import Fact, Relation, Translation
 from relation_neurons.splits import split_relations, stable_rank
 
 NEGATIVES_PER_POSITIVE = 4
@@ -28,8 +30,12 @@ class PromptConfig:
     templates: Literal["cycle", "all", "first"] = "cycle"
     """`all` asks each fact in every template, as the paper does; `cycle` deals the templates out over the facts, so
     that there is one prompt a fact; `first` uses one template only."""
-    answer: str = "? Answer:"
-    """What follows the filled template."""
+    answer: str | None = None
+    """What follows the filled template; by default `? Answer:` in the prompt's language."""
+    language: str | None = None
+    """Ask in this language, such as de, es, fr, ja or zh; by default in each relation's own."""
+    bos: bool | None = None
+    """Whether prompts begin with a BOS token; by default as the model's tokenizer has it."""
     n_evaluation: int = 40
     """Evaluation facts per relation (the paper: 50)."""
     n_detection: int | None = None
@@ -57,7 +63,11 @@ class Prompt:
         query_start: Where in `text` (in characters) the query begins.
         template: Number of the template in its set.
         candidates: The relation's distinct objects, for ranking the right one among them.
-        aliases: Other accepted names of the object.
+        aliases: Other names of the right answer.
+        language: What it is asked in.
+        joint: What stands between prompt and answer.
+        fact: The subject in the relation's own language, which is the same for a fact in all languages.
+        bos: Whether a BOS token stands in front; none leaves it to the tokenizer.
     """
 
     relation: str
@@ -68,6 +78,10 @@ class Prompt:
     template: int = 0
     candidates: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    language: str = "en"
+    joint: str = " "
+    fact: str = ""
+    bos: bool | None = None
 
     @property
     def examples(self) -> str:
@@ -166,33 +180,58 @@ def contrast(
 
 def _ask(relation: Relation, facts: Sequence[Fact], shots: Sequence[Fact], config: PromptConfig) -> list[Prompt]:
     """Prompts of some facts; each query is preceded by the solved examples in its own template."""
-    templates = relation.templates if config.template_set == "main" else relation.templates_zs
+    code = config.language or relation.language
+    spoken: Relation | Translation = relation if code == relation.language else translation(relation, code)
+    templates = spoken.templates if config.template_set == "main" else spoken.templates_zs
     if not templates:
         raise refuse(
             f"Relation '{relation.name}' has no template in the set '{config.template_set}'",
             do="add prompt_templates_zs to its file or use the set 'main'",
         )
-    prompts = []
-    for number, fact in enumerate(facts):
-        for index in _templates_of(number, len(templates), config.templates):
-            examples = "".join(f"{_query(templates[index], shot, config)} {shot.object}\n" for shot in shots)
-            prompts.append(
-                Prompt(
-                    relation.name,
-                    fact.subject,
-                    fact.object,
-                    examples + _query(templates[index], fact, config),
-                    query_start=len(examples),
-                    template=index,
-                    candidates=relation.objects,
-                    aliases=fact.aliases,
-                )
-            )
-    return prompts
+    said = partial(_say, spoken)
+    numbered = [(number, one) for number, fact in enumerate(facts) for one in said([fact])]
+    if not numbered or len(said(shots)) < config.shots:
+        raise refuse(
+            f"Relation '{relation.name}' has names in '{code}' for {len(numbered)} facts, {len(said(shots))} examples",
+            expected=f"at least one and {config.shots}",
+            do="translate more names, or lower shots",
+        )
+    answer = language(code).answer if config.answer is None else config.answer
+    common = Prompt(
+        relation.name,
+        "",
+        "",
+        "",
+        candidates=tuple(sorted({fact.object for fact in said(relation.facts)})),
+        language=code,
+        joint=language(code).joint,
+        bos=config.bos,
+    )
+    return [
+        _prompt(common, fact, said(shots), index, templates[index] + answer)
+        for number, fact in numbered
+        for index in _templates_of(number, len(templates), config.templates)
+    ]
 
 
-def _query(template: str, fact: Fact, config: PromptConfig) -> str:
-    return template.replace("{}", fact.subject) + config.answer
+def _say(spoken: Relation | Translation, facts: Sequence[Fact]) -> tuple[Fact, ...]:
+    """Facts in the language of a relation or of its translation."""
+    return translate(facts, spoken) if isinstance(spoken, Translation) else tuple(facts)
+
+
+def _prompt(common: Prompt, fact: Fact, shots: Sequence[Fact], index: int, query: str) -> Prompt:
+    """A prompt like `common`, about one fact, in one template."""
+    examples = "".join(f"{query.replace('{}', shot.subject)}{common.joint}{shot.object}\n" for shot in shots)
+    return replace(
+        common,
+        subject=fact.subject,
+        object=fact.object,
+        text=examples + query.replace("{}", fact.subject),
+        query_start=len(examples),
+        template=index,
+        aliases=fact.aliases,
+        fact=fact.original or fact.subject,
+    )
 
 
 def _templates_of(number: int, n_templates: int, how: str) -> Sequence[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -105,7 +105,8 @@ def recall_under(
 
     Returns:
         A row per condition and prompt, in order, with columns
-        `condition`, `relation`, `subject`, `object`, `template`;
+        `condition`, `relation`, `subject`, `object`, `template`, `language`;
+        `fact`: the subject in the relation's own language;
         `generated`: the greedy answer;
         `correct_<rule>`: right by each of `relation_neurons.answers.RULES`;
         `error`: the kind of answer, one of `relation_neurons.answers.ERROR_KINDS`;
@@ -161,9 +162,10 @@ class _Answers:
     def judge(self, said: str, prompt: Prompt) -> dict[str, object]:
         """An answer, what the rules that read the whole of it say, and of what kind it is."""
         line = to_line_end(said)
-        verdicts = {f"correct_{name}": RULES[name](line, prompt.object, prompt.aliases) for name in WHOLE_ANSWER_RULES}
-        query = prompt.text[prompt.query_start :]
-        error = error_kind(line, query, prompt.object, prompt.candidates, prompt.aliases)
+        right = prompt.object, prompt.aliases, prompt.language
+        verdicts = {f"correct_{name}": RULES[name](line, *right) for name in WHOLE_ANSWER_RULES}
+        query, (name, aliases, code) = prompt.text[prompt.query_start :], right
+        error = error_kind(line, query, name, prompt.candidates, aliases, code)
         return {"generated": said if self.max_new_tokens else line, **verdicts, "error": error}
 
 
@@ -190,6 +192,8 @@ def _ask(
             "subject": prompt.subject,
             "object": prompt.object,
             "template": prompt.template,
+            "language": prompt.language,
+            "fact": prompt.fact or prompt.subject,
             "correct_prefix": RULES["prefix"](two[i], prompt.object),
             **(answers.judge(whole[i], prompt) if answers.generate else {}),
             "logprob": logprobs[i],
@@ -242,6 +246,6 @@ def _first_tokens(model: Any, prompts: Sequence[Prompt]) -> dict[tuple[str, ...]
     found: dict[tuple[str, ...], list[int]] = {}
     for prompt in prompts:
         if prompt.candidates and prompt.candidates not in found:
-            asked = [Prompt(prompt.relation, "", candidate, prompt.text) for candidate in prompt.candidates]
+            asked = [replace(prompt, object=candidate) for candidate in prompt.candidates]
             found[prompt.candidates] = [one.object_ids[0] for one in encode(model, asked)]
     return found

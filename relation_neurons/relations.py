@@ -18,11 +18,34 @@ from relation_neurons.errors import RelationNeuronsError, refuse
 
 @dataclass(frozen=True)
 class Fact:
-    """One triple without its relation: `subject` stands to `object`, which may have aliases, as the relation says."""
+    """One triple without its relation: `subject` stands to `object`, which may have aliases, as the relation says.
+
+    Where the fact is a translation, `original` is the subject in the relation's own language.
+    """
 
     subject: str
     object: str
     aliases: tuple[str, ...] = ()
+    original: str = ""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A relation in another language.
+
+    Attributes:
+        templates: As in `Relation`.
+        templates_zs: As in `Relation`.
+        subjects: The name of each subject, as far as it is known.
+        objects: The name of each object, as far as it is known.
+        aliases: Other names of objects, by their name in this language.
+    """
+
+    templates: tuple[str, ...]
+    templates_zs: tuple[str, ...]
+    subjects: Mapping[str, str]
+    objects: Mapping[str, str]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,8 @@ class Relation:
         facts: Subject-object pairs; no subject occurs twice in the shipped files.
         source: Where the facts come from.
         properties: The LRE schema's `properties`, such as `domain_name` and `range_name`.
+        language: What templates and facts are in.
+        translations: The relation in other languages.
     """
 
     name: str
@@ -44,6 +69,8 @@ class Relation:
     facts: tuple[Fact, ...]
     source: str = ""
     properties: Mapping[str, object] = field(default_factory=dict, hash=False)
+    language: str = "en"
+    translations: Mapping[str, Translation] = field(default_factory=dict, hash=False)
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -91,9 +118,46 @@ def relation_from_dict(raw: object, where: str) -> Relation:
             facts=_facts(raw),
             source=str(raw.get("source", "")),
             properties=dict(raw.get("properties") or {}),
+            language=_term(raw.get("language", "en"), "field 'language'"),
+            translations=_translations(raw.get("translations", {})),
         )
     except RelationNeuronsError as error:
         raise RelationNeuronsError(f"{where}: {error}") from None
+
+
+def translation_from_dict(raw: object) -> Translation:
+    """Validate a translation: `prompt_templates`, `prompt_templates_zs`, `subjects`, `objects`, `aliases`.
+
+    Raises:
+        RelationNeuronsError: A field that cannot be used.
+    """
+    if not isinstance(raw, dict):
+        raise refuse(f"a translation is {raw!r}", expected="an object with templates, subjects and objects")
+    names = {part: raw.get(part) for part in ("subjects", "objects")}
+    for part, mapping in names.items():
+        if not isinstance(mapping, dict) or not mapping:
+            raise refuse(f"field '{part}' is {mapping!r}", expected="the name in this language for each name")
+        for name, translated in mapping.items():
+            _term(translated, f"field '{part}', '{name}'")
+    return Translation(
+        _templates(raw, "prompt_templates"),
+        _templates(raw, "prompt_templates_zs", required=False),
+        dict(raw["subjects"]),
+        dict(raw["objects"]),
+        _aliases(raw, set(raw["objects"].values())),
+    )
+
+
+def _translations(raw: object) -> dict[str, Translation]:
+    if not isinstance(raw, dict):
+        raise refuse(f"field 'translations' is {raw!r}", expected="a translation for each language code")
+    found = {}
+    for code, translation in raw.items():
+        try:
+            found[code] = translation_from_dict(translation)
+        except RelationNeuronsError as error:
+            raise RelationNeuronsError(f"field 'translations', '{code}': {error}") from None
+    return found
 
 
 def _templates(raw: Mapping[str, object], key: str, required: bool = True) -> tuple[str, ...]:

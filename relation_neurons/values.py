@@ -10,6 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,7 +43,7 @@ class Value(ABC):
 
     def to_dict(self, neurons: NeuronSet) -> dict[str, Any]:
         """All of it as plain data, as far as these neurons need it."""
-        return {"kind": self.kind} | {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"kind": self.kind} | {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,10 @@ class Reference:
                 raise refuse(f"The reference '{self.name}' has no number for {missing[0]}")
             columns = np.array([place[neuron] for neuron in neurons])
         chosen = self.values[:, torch.from_numpy(columns)].double().numpy(force=True)
-        return chosen if self.rows is None else chosen[list(self.rows)]
+        chosen = chosen if self.rows is None else chosen[list(self.rows)]
+        if not len(chosen) or not np.isfinite(chosen).all():
+            raise refuse(f"The reference '{self.name}' has no prompts, or values that are not finite")
+        return chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +155,7 @@ class _Referred(Value):
 
     @override
     def to_dict(self, neurons: NeuronSet) -> dict[str, Any]:
-        options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reference"}
+        options = {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "reference"}
         described = {"kind": self.kind, "reference": self.reference.name, "n": self.reference.n}
         return described | options | {"numbers": self.numbers(neurons).tolist()}
 
@@ -205,7 +209,7 @@ class Quantile(_Referred):
         return cls(Reference.of(activations, relation), p)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
+        if not 0 <= _number("p", self.p) <= 1:
             raise refuse(f"p is {self.p}", expected="0 to 1")
 
     def _reduce(self, values: Float[ndarray, "prompt neuron"]) -> Float[ndarray, " neuron"]:
@@ -238,7 +242,7 @@ class Resample(_Referred):
         return cls(Reference.of(activations, relation), seed)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seed, int) or self.seed < 0:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
             raise refuse(f"The seed of Resample is {self.seed!r}", expected="an integer of at least 0")
 
     def _reduce(self, values: Float[ndarray, "prompt neuron"]) -> Float[ndarray, " neuron"]:
@@ -278,7 +282,12 @@ def value_from_dict(content: Mapping[str, Any], neurons: NeuronSet) -> Value:
     return VALUES[kind](Reference(name, int(checked.pop("n")), neurons, stored), **checked)
 
 
-def _number(what: str, number: Any) -> float | int:
-    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= sys.float_info.max:
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _number(what: str, number: Any) -> Any:
+    is_number = isinstance(number, Real) and not isinstance(number, bool)
+    if not is_number or not abs(number) <= sys.float_info.max:
         raise refuse(f"{what} is {number!r}", expected="a finite number")
     return number

@@ -342,3 +342,18 @@ def test_what_an_intervention_is_not_is_refused():
             post_init(one)
     with pytest.raises(rn.RelationNeuronsError, match="is empty"):
         rn.NeuronSet.from_pairs([])
+
+
+def test_a_pass_that_broke_off_does_not_count(tiny):
+    prompts = [rn.Prompt("r", "w1", "w2", "w1 ? Answer:")]
+
+    def broken(activation, hook):
+        raise ZeroDivisionError
+
+    with rn.ablate(tiny, rn.NeuronSet.from_pairs([(0, 1), (2, 3)])) as ablation:
+        tiny.hook_dict["blocks.1.hook_resid_post"].add_hook(broken, is_permanent=True)
+        with pytest.raises(ZeroDivisionError):
+            rn.recall(tiny, prompts)
+        tiny.hook_dict["blocks.1.hook_resid_post"].remove_hooks(including_permanent=True)
+        rn.recall(tiny, prompts, generate=False)
+    assert set(ablation.fired.values()) == {ablation.passes}

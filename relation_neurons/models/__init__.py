@@ -5,7 +5,7 @@ Both take the same hook names, and everything else in the package treats them al
 """
 
 from relation_neurons.models.load import Parity, load_model, parity
-from relation_neurons.models.passes import BOS, DECODE, LAST, PAD, PROMPT, Watcher, abandon_pass, watch
+from relation_neurons.models.passes import BOS, DECODE, LAST, PAD, PROMPT, Watcher, watch
 from relation_neurons.models.surface import (
     Cache,
     Reading,
@@ -29,7 +29,6 @@ __all__ = [
     "Parity",
     "Reading",
     "Watcher",
-    "abandon_pass",
     "add_hook",
     "bridge",
     "crop_cache",

@@ -15,7 +15,7 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
 from relation_neurons.errors import refuse
-from relation_neurons.models.passes import PAD, announce
+from relation_neurons.models.passes import PAD, abandon_pass, announce
 from relation_neurons.sites import SITES, NeuronSpace, expand_site
 
 Hook = Callable[[Tensor], Tensor | None]
@@ -172,8 +172,13 @@ def forward(
     cache = cache or new_cache(model, len(tokens))
     mask = (kinds != PAD).long()
     whole = torch.cat([cache.mask, mask], dim=1)
-    with announce(kinds):
-        kept = (_run_bridge if _is_bridge(model) else _run_hooked)(model, tokens, mask, whole, cache, keep)
+    run = _run_bridge if _is_bridge(model) else _run_hooked
+    try:
+        with announce(kinds):
+            kept = run(model, tokens, mask, whole, cache, keep)
+    except BaseException:
+        abandon_pass(model)
+        raise
     cache.mask = whole
     return Reading(model, kept)
 
