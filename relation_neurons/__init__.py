@@ -5,8 +5,10 @@ The public names, in the order of the data flow.
 
 from relation_neurons.errors import RelationNeuronsError  # noqa: I001 (pipeline order)
 from relation_neurons.relations import Fact, Relation
+from relation_neurons.tables import relation_from_frame
 from relation_neurons.packs import load_relations
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, contrast, make_prompts
+from relation_neurons.concepts import concept_prompts, neutral_sentences
 from relation_neurons.models import load_model
 from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.scores import average_precision
@@ -16,6 +18,7 @@ from relation_neurons.values import Constant, Mean, Quantile, Resample, Scale, V
 from relation_neurons.interventions import Intervention, ablate, intervene
 from relation_neurons.recall import Condition, recall, recall_under
 from relation_neurons.perplexity import perplexity
+from relation_neurons.describe import describe
 
 __all__ = [
     "Activations",
@@ -39,15 +42,19 @@ __all__ = [
     "ablate",
     "average_precision",
     "collect_activations",
+    "concept_prompts",
     "contrast",
+    "describe",
     "intervene",
     "load_model",
     "load_relations",
     "make_prompts",
+    "neutral_sentences",
     "perplexity",
     "random_controls",
     "recall",
     "recall_under",
+    "relation_from_frame",
     "top_k",
 ]
 __version__ = "0.1.0"

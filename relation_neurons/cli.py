@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from relation_neurons import models, packs, report
+from relation_neurons import data_commands, models, packs, report
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.pipeline import RunConfig
@@ -21,6 +21,7 @@ from relation_neurons.pipeline import run as run_pipeline
 from relation_neurons.runs import digest
 
 app = tyro.extras.SubcommandApp()
+app.command(data_commands.app, name="data", help="Get, check, describe and translate relations.")
 
 
 @app.command(name="run")

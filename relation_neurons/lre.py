@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
-import pooch  # type: ignore[import-untyped]
+import pooch
 from requests.exceptions import RequestException
 
 from relation_neurons.errors import nearest, refuse

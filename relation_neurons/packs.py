@@ -10,6 +10,7 @@ from relation_neurons.errors import nearest, refuse
 from relation_neurons.languages import translated
 from relation_neurons.lre import data_folder
 from relation_neurons.relations import Relation, read_relation
+from relation_neurons.tables import SUFFIXES, read_table
 
 
 def shipped_names() -> tuple[str, ...]:
@@ -28,7 +29,7 @@ def load_relations(*sources: str | Path) -> tuple[Relation, ...]:
               fetched before by `relation-neurons data fetch lre`.
             - `"paper"`, the paper's 12 relations out of LRE with the paper's names, templates and numbers of facts:
               there, unlike in `"lre"`, duplicates and repeated subjects stay.
-            - A JSON file in the LRE schema, or a folder of such files.
+            - A JSON file in the LRE schema, a CSV file (see `relation_neurons.tables`), or a folder of such files.
 
     Returns:
         The relations, in the order asked for.
@@ -51,18 +52,26 @@ def load_relations(*sources: str | Path) -> tuple[Relation, ...]:
 
 def _load(source: str | Path) -> tuple[Relation, ...]:
     if source == "lre":
-        return lre.load()
+        return _with_labels(lre.load())
     if source == "paper":
-        return lre.paper()
+        return _with_labels(lre.paper())
     if isinstance(source, str) and source.startswith("lre:"):
-        return lre.load(source.removeprefix("lre:"))
-    return tuple(_read(path) for path in _paths(source))
+        return _with_labels(lre.load(source.removeprefix("lre:")))
+    return tuple(relation for path in _paths(source) for relation in _read(path))
 
 
-def _read(path: Path) -> Relation:
-    """A relation, with the shipped translations if it is a shipped one."""
+def _with_labels(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
+    """Relations of LRE with what `relation-neurons data translate` has found for them."""
+    return tuple(translated(relation, lre.cache_folder() / "languages") for relation in relations)
+
+
+def _read(path: Path) -> tuple[Relation, ...]:
+    """The relations of a file; a shipped one has the shipped translations."""
+    if path.suffix.lower() in SUFFIXES:
+        return read_table(path)
     relation = read_relation(path)
-    return translated(relation, data_folder() / "languages") if path.parent == data_folder() / "relations" else relation
+    shipped = path.parent == data_folder() / "relations"
+    return (translated(relation, data_folder() / "languages") if shipped else relation,)
 
 
 def _paths(source: str | Path) -> list[Path]:
@@ -73,9 +82,9 @@ def _paths(source: str | Path) -> list[Path]:
         return [data_folder() / "relations" / f"{source}.json"]
     path = Path(source)
     if path.is_dir():
-        files = sorted(path.glob("*.json"))
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".json", *SUFFIXES))
         if not files:
-            raise refuse(f"Folder {path} holds no .json file", expected="relation files in the LRE schema")
+            raise refuse(f"Folder {path} holds no .json or .csv file", expected="relation files in the LRE schema")
         return files
     if path.is_file():
         return [path]

@@ -214,11 +214,11 @@ def _said(
         lengths = [max(2, answers.length(task.encoded.object_ids)) for task in batch.tasks]
         return greedy(model, first, cache, lengths, done=answer_is_over if answers.max_new_tokens is None else None)
     second = {row: token for row, token in enumerate(judged.second) if token is not None}
-    texts = decode(model, first[:, None].tolist())
+    texts, end = decode(model, first[:, None].tolist()), model.tokenizer.eos_token_id
     undecided = {
         row: int(first[row])
         for row, prompt in enumerate(prompts)
-        if row not in second and may_become_right(texts[row], prompt.object)
+        if row not in second and int(first[row]) != end and may_become_right(texts[row], prompt.object)
     }
     second |= second_tokens(model, batch, cache, undecided)
     return [[token, *([second[row]] if row in second else [])] for row, token in enumerate(first.tolist())]

@@ -10,16 +10,22 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "relation_neurons"
 ORDER = [
     "errors",
+    "progress",
     "relations",
+    "languages",
     "splits",
+    "tables",
+    "wikidata",
+    "lre",
     "packs",
     "prompts",
+    "concepts",
+    "check",
     "sites",
     "sources",
     "models",
     "writing",
     "encoding",
-    "progress",
     "batches",
     "activations",
     "ranking",
@@ -34,17 +40,17 @@ ORDER = [
     "recall",
     "perplexity",
     "statistics",
+    "describe",
     "experiments",
     "figures",
     "report",
     "runs",
     "pipeline",
+    "data_commands",
     "cli",
 ]
-WITHOUT_TORCH = {"errors", "relations", "splits", "packs", "prompts", "sites", "answers", "statistics"} | {
-    "figures",
-    "report",
-    "runs",
+WITHOUT_TORCH = {"errors", "progress", "relations", "languages", "splits", "tables", "wikidata", "lre", "packs"} | {
+    *("prompts", "concepts", "check", "sites", "answers", "statistics", "figures", "report", "runs")
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -77,19 +83,7 @@ def test_imports_run_one_way(path):
     roots = {name.split(".")[0] for name in imported(path)}
     if place(path) != "models":
         assert "transformer_lens" not in roots
-    if path.stem in (
-        "errors",
-        "relations",
-        "splits",
-        "packs",
-        "prompts",
-        "sites",
-        "answers",
-        "statistics",
-        "figures",
-        "report",
-        "runs",
-    ):
+    if path.stem in WITHOUT_TORCH:
         assert "torch" not in roots
 
 

@@ -1,0 +1,139 @@
+"""The commands under `relation-neurons data`: get, check, describe and translate relations."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from relation_neurons import figures, lre, wikidata
+from relation_neurons.check import check, format_problems
+from relation_neurons.describe import Part, console_table, describe, overlaps
+from relation_neurons.errors import refuse
+from relation_neurons.languages import read_translations
+from relation_neurons.models import load_model
+from relation_neurons.packs import data_folder, load_relations
+from relation_neurons.progress import bar, silent
+from relation_neurons.prompts import PromptConfig, make_prompts
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command(name="fetch")
+def fetch_command(
+    name: tyro.conf.Positional[Literal["lre"]] = "lre", source: str | None = None, folder: Path | None = None
+) -> None:
+    """Download the LRE data set, whose relations are the paper's, and verify every file.
+
+    Files that are there and right are kept, so that a download that was stopped goes on.
+
+    Args:
+        name: What to get.
+        source: The address of a mirror, or a local folder; by default the public repository at a pinned commit.
+        folder: Where to; by default your cache, or where RELATION_NEURONS_DATA says.
+    """
+    with bar("Fetching relations", len(lre.names())) as progress:
+        found = lre.fetch(source, folder=folder, progress=progress)
+    repaired = lre.repairs(folder=found)
+    console = Console()
+    console.print(f"{len(lre.names())} relations are in {found}", soft_wrap=True)
+    counts = ", ".join(f"{count} {kind}" for kind, count in repaired["kind"].value_counts().items())
+    console.print(f"Repaired when loaded: {counts}. relation_neurons.lre.repairs() lists them.", soft_wrap=True)
+
+
+@app.command(name="check")
+def check_command(files: tyro.conf.Positional[tuple[Path, ...]], n_evaluation: int = 40, shots: int = 2) -> None:
+    """Say everything that is wrong with relation files, and where. Exit status 1 if any cannot be used.
+
+    Args:
+        files: JSON in the LRE schema, or CSV.
+        n_evaluation: Evaluation facts that the split is to have.
+        shots: Solved examples that it is to have.
+    """
+    if not files:
+        raise refuse("No file was named", expected="at least one relation file")
+    problems = [one for file in files for one in check(file, n_evaluation=n_evaluation, shots=shots)]
+    Console().print(format_problems(problems), markup=False, highlight=False, soft_wrap=True)
+    if any(problem.level == "error" for problem in problems):
+        sys.exit(1)
+
+
+@app.command(name="describe")
+def describe_command(
+    sources: tyro.conf.Positional[tuple[str, ...]] = (),
+    prompts: PromptConfig = PromptConfig(),  # noqa: B008
+    model: str | None = None,
+    validate: Literal["prefix", "exact", "string", "alias"] | None = None,
+    out: Path | None = None,
+) -> None:
+    """What to know about relations before believing a number: facts, majority answers, overlaps, token lengths.
+
+    Args:
+        sources: Names, files or folders; all shipped relations by default.
+        prompts: How facts become prompts.
+        model: Count tokens with this model's tokenizer.
+        validate: Ask the model, and count the detection prompts that it answers rightly by this rule.
+        out: A folder for the table and the figures.
+    """
+    relations = load_relations(*sources)
+    loaded = None if model is None else load_model(model)
+    asked = make_prompts(relations, prompts).detection if loaded is not None and validate else ()
+    with bar("Asking for facts", len(asked)) if asked else contextlib.nullcontext(silent) as progress:
+        table = describe(relations, model=loaded, config=prompts, validate=validate, progress=progress)
+    Console().print(console_table(table))
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "description.csv", index=False)
+    drawn = {"facts": figures.facts_figure(table)}
+    parts: tuple[Part, ...] = ("subjects", "objects")
+    for part in parts:
+        shared = overlaps(relations, part)
+        shared.to_csv(out / f"shared_{part}.csv")
+        drawn[f"shared_{part}"] = figures.overlap_of_names_figure(shared, f"Shared {part}")
+    if loaded is not None:
+        drawn["token_lengths"] = figures.token_lengths_figure(table)
+    for name, figure in drawn.items():
+        figure.write_html(out / f"{name}.html", include_plotlyjs=True)
+    Console().print(f"Tables and figures are in {out}", soft_wrap=True)
+
+
+@app.command(name="translate")
+def translate_command(
+    sources: tyro.conf.Positional[tuple[str, ...]],
+    lang: str,
+    templates: tuple[str, ...] = (),
+    out: Path | None = None,
+    endpoint: str = wikidata.ENDPOINT,
+    contact: str = "",
+) -> None:
+    """Translate the names in relations by their labels in Wikidata; what is not found is listed in the file.
+
+    Args:
+        sources: Relations such as `paper`, `lre:city_in_country` or a file.
+        lang: A language code, such as de.
+        templates: In that language, each with one {}; by default those of the shipped relation of the same name.
+        out: A folder for `<language>/<relation>.json`; by default where `paper` and `lre` look for them.
+        endpoint: Address of the API.
+        contact: Your address, sent along as Wikimedia asks of scripts.
+    """
+    folder = (out or lre.cache_folder() / "languages") / lang
+    labels = lre.cache_folder().parent.parent / "wikidata"
+    for relation in load_relations(*sources):
+        shipped = read_translations(data_folder() / "languages", relation.name).get(lang)
+        chosen = templates or (shipped.templates if shipped else ())
+        zs = () if templates or not shipped else shipped.templates_zs
+        n_names = len({fact.subject for fact in relation.facts} | {fact.object for fact in relation.facts})
+        with bar(relation.name, n_names) as progress:
+            options = {"endpoint": endpoint, "contact": contact, "progress": progress, "cache": labels}
+            found, _ = wikidata.translate_relation(relation, lang, chosen, zs, **options)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{relation.name}.json"
+        path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        n_found = len(found["subjects"]) + len(found["objects"])
+        Console().print(f"{path}: {n_found} names found, {len(found['missing'])} not", soft_wrap=True)
