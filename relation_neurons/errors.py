@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class RelationNeuronsError(Exception):
     """Input or state that the package refuses; the message says what was found and what to do next."""
 
+    def __init__(self, message: str) -> None:
+        """Keep the message printable, whatever it quotes."""
+        super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))
+
 
 def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsError:
     """Build an error whose message reads: what was found; what was expected; what to do.

@@ -92,7 +92,7 @@ def read_translations(folder: Path, name: str) -> dict[str, Translation]:
     for path in sorted(folder.glob(f"*/{name}.json")):
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise refuse(f"{path}: is not readable as JSON in UTF-8 ({error})") from error
         try:
             found[path.parent.name] = translation_from_dict(raw)

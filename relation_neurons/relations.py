@@ -90,10 +90,10 @@ def read_relation(path: Path) -> Relation:
         RelationNeuronsError: Not readable, not JSON, not the schema, or facts that cannot be used; names the place.
     """
     try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        raw = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise refuse(f"{path}: cannot be read ({error.strerror})", do="check the path and its permissions") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise refuse(f"{path}: is not JSON in UTF-8 ({error})", expected="a relation file in the LRE schema") from error
     return relation_from_dict(raw, str(path))
 
@@ -116,8 +116,8 @@ def relation_from_dict(raw: object, where: str) -> Relation:
             templates=_templates(raw, "prompt_templates"),
             templates_zs=_templates(raw, "prompt_templates_zs", required=False),
             facts=_facts(raw),
-            source=str(raw.get("source", "")),
-            properties=dict(raw.get("properties") or {}),
+            source=_text(raw.get("source", ""), "field 'source'"),
+            properties=_properties(raw.get("properties") or {}),
             language=_term(raw.get("language", "en"), "field 'language'"),
             translations=_translations(raw.get("translations", {})),
         )
@@ -167,6 +167,7 @@ def _templates(raw: Mapping[str, object], key: str, required: bool = True) -> tu
     for template in value:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise refuse(f"field '{key}' has {template!r}", expected="a text with exactly one {} for the subject")
+        _text(template, f"field '{key}'")
     return tuple(value)
 
 
@@ -204,6 +205,19 @@ def _aliases(raw: Mapping[str, object], objects: set[str]) -> dict[str, tuple[st
 def _term(value: object, where: str) -> str:
     if not isinstance(value, str) or not value.strip() or value != value.strip():
         raise refuse(f"{where} is {value!r}", expected="a text without outer spaces, not empty")
+    return _text(value, where)
+
+
+def _text(value: object, where: str) -> str:
+    """A text of whole characters: half of a surrogate pair can be written nowhere and tokenised by nothing."""
+    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+        raise refuse(f"{where} is {value!r}", expected="a text of whole characters")
+    return value
+
+
+def _properties(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise refuse(f"field 'properties' is {value!r}", expected="an object")
     return value
 
 

@@ -15,6 +15,7 @@ ORDER = [
     "languages",
     "splits",
     "tables",
+    "wikidata_api",
     "wikidata",
     "lre",
     "packs",
@@ -49,9 +50,18 @@ ORDER = [
     "data_commands",
     "cli",
 ]
-WITHOUT_TORCH = {"errors", "progress", "relations", "languages", "splits", "tables", "wikidata", "lre", "packs"} | {
-    *("prompts", "concepts", "check", "sites", "answers", "statistics", "figures", "report", "runs")
-}
+WITHOUT_TORCH = {
+    "errors",
+    "progress",
+    "relations",
+    "languages",
+    "splits",
+    "tables",
+    "wikidata_api",
+    "wikidata",
+    "lre",
+    "packs",
+} | {*("prompts", "concepts", "check", "sites", "answers", "statistics", "figures", "report", "runs")}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
