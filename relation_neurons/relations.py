@@ -123,6 +123,8 @@ def relation_from_dict(raw: object, where: str) -> Relation:
         )
     except RelationNeuronsError as error:
         raise RelationNeuronsError(f"{where}: {error}") from None
+    except RecursionError:
+        raise refuse(f"{where}: is nested too deeply", expected="the LRE schema") from None
 
 
 def translation_from_dict(raw: object) -> Translation:
