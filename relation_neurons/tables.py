@@ -29,8 +29,7 @@ import pandas as pd
 from relation_neurons.errors import refuse
 from relation_neurons.relations import Relation, key, relation_from_dict
 
-SUFFIXES = (".csv", ".tsv")
-"""How the names of files end that hold tables."""
+SUFFIXES = (".csv", ".tsv")  # how the names of files end that hold tables
 COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation")
 TERM = "a text of whole characters without outer spaces, not empty"
 TEMPLATE = "a text with exactly one {} for the subject"
