@@ -26,7 +26,7 @@ class CompareConfig:
     model: str = "smollm2-135m"
     """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
     relations: tuple[str, ...] = ("shipped",)
-    """Names of shipped relations, `shipped` for all of them, `paper` or `lre` once fetched, JSON or CSV files, folders."""
+    """Names of shipped relations, `shipped` (all), `paper` or `lre` (once fetched), JSON or CSV files, folders."""
     k: int = 400
     """Neurons per relation."""
     site: SiteName = "gate"
