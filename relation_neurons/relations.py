@@ -190,13 +190,14 @@ def _aliases(raw: Mapping[str, object], objects: set[str]) -> dict[str, tuple[st
     listed = raw.get("aliases", {})
     if not isinstance(listed, dict):
         raise refuse(f"field 'aliases' is {listed!r}", expected="a list of other names for each object that has some")
+    own = set(map(key, objects))
     for name, others in listed.items():
         where = f"field 'aliases', '{name}'"
         if name not in objects:
             raise refuse(f"{where}: no sample has this object", expected="the object of a sample")
         if not isinstance(others, list):
             raise refuse(f"{where} is {others!r}", expected="a list of other names")
-        taken = set(map(key, objects))
+        taken = set(own)
         for alias in others:
             if key(_term(alias, f"{where}: a name")) in taken:
                 raise refuse(f"{where}: {alias!r} is an object itself or stands twice", expected="each name once")

@@ -21,6 +21,8 @@ ORDER = [
     "packs",
     "prompts",
     "concepts",
+    "contents",
+    "doubts",
     "check",
     "sites",
     "sources",
@@ -61,7 +63,21 @@ WITHOUT_TORCH = {
     "wikidata",
     "lre",
     "packs",
-} | {*("prompts", "concepts", "check", "sites", "answers", "statistics", "figures", "report", "runs")}
+} | {
+    *(
+        "prompts",
+        "concepts",
+        "contents",
+        "doubts",
+        "check",
+        "sites",
+        "answers",
+        "statistics",
+        "figures",
+        "report",
+        "runs",
+    )
+}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

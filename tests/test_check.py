@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import relation_neurons.check
+import relation_neurons.contents
 from relation_neurons import Fact, Relation, RelationNeuronsError
 from relation_neurons.check import Problem, check, format_problems
 from relation_neurons.errors import refuse
@@ -300,7 +300,7 @@ def test_a_file_that_is_refused_as_a_whole_has_an_error(tmp_path, monkeypatch):
         if len(raw["samples"]) > 1:
             raise refuse(f"{where}: too much", expected="less")
 
-    monkeypatch.setattr(relation_neurons.check, "relation_from_dict", strict)
+    monkeypatch.setattr(relation_neurons.contents, "relation_from_dict", strict)
     assert found(tmp_path, relation_file()) == [Problem(E, str(tmp_path / "mine.json"), 1, "file", "too much", "less")]
 
 
