@@ -8,7 +8,8 @@ TRANSFORMER_LENS := $(shell sed -n 's/^transformer-lens==//p' constraints.txt)
 
 BRIDGE_VENV ?= .venv-bridge
 MODEL_TESTS := tests/test_models.py tests/test_encoding.py tests/test_activations.py tests/test_interventions.py \
-	tests/test_recall.py tests/test_planted.py tests/test_experiment.py
+	tests/test_recall.py tests/test_planted.py tests/test_experiment.py tests/test_batches.py tests/test_values.py \
+	tests/test_perplexity.py
 
 .PHONY: demo test test-bridge lint notebooks clean
 
