@@ -342,7 +342,7 @@ def two_tokens(
     said: dict[int, str] = {}
 
     def answer(batch: Batch, cache: Cache) -> None:
-        first = forward(model, *batch.read(), cache, keep=1).all()[:, 0].argmax(dim=1)
+        first = forward(model, *batch.read(), cache, keep=1).all()[:, 0].argmax(dim=1).tolist()
         texts = decode(model, greedy(model, first, cache, [2] * len(batch.rows)))
         said.update(zip(batch.rows, texts, strict=True))
 

@@ -29,6 +29,14 @@ def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsEr
     return RelationNeuronsError(". ".join(part.rstrip(".") for part in parts if part) + ".")
 
 
+def require_at_least(config: object, **limits: int) -> None:
+    """Refuse a configuration with a field below its limit; none is no number and passes."""
+    for name, least in limits.items():
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise refuse(f"{name} is {value}", expected=f"at least {least}")
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Name the valid options, the one most like `name` first if there is such a one."""
     options = sorted(valid)

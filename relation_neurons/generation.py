@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.batches import Batch
@@ -20,11 +20,13 @@ class Judged:
 
     Attributes:
         first: Logits after each prompt, in float32.
+        greedy: The first greedy token of each row.
         logprobs: Log-probability of each whole answer, in nats.
         second: For rows whose first greedy token is that of the answer, the second one; none for others.
     """
 
     first: Float[Tensor, "row vocab"]
+    greedy: list[int]
     logprobs: Float[Tensor, " row"]
     second: list[int | None]
 
@@ -69,7 +71,7 @@ def judge(model: Any, batch: Batch, cache: Cache, answers: Sequence[Sequence[int
         rows = torch.tensor([places[place][0] for place in wanted], dtype=torch.long, device=first.device)
         targets = [answers[places[place][0]][places[place][1]] for place in wanted]
         logprobs = logprobs.index_add(0, rows, _logprob(later[wanted], targets))
-    return Judged(first, logprobs, second)
+    return Judged(first, greedy_first, logprobs, second)
 
 
 def _logprob(logits: Float[Tensor, "place vocab"], targets: Sequence[int]) -> Float[Tensor, " place"]:
@@ -91,7 +93,7 @@ def second_tokens(model: Any, batch: Batch, cache: Cache, first: Mapping[int, in
 
 def greedy(
     model: Any,
-    first: Int[Tensor, " row"],
+    first: Sequence[int],
     cache: Cache,
     lengths: Sequence[int],
     *,
@@ -106,7 +108,7 @@ def greedy(
         lengths: How many tokens each answer has at most.
         done: Stops once it holds for the texts of all rows, but not before the second token.
     """
-    said = step = first[:, None]
+    said = step = torch.tensor(first, dtype=torch.long, device=cache.mask.device)[:, None]
     for number in range(1, max(lengths)):
         if number >= 2 and done is not None and all(map(done, decode(model, said.tolist()))):
             break

@@ -136,17 +136,23 @@ def intervene(model: Any, *interventions: Intervention) -> Iterator[Writer]:
     if not interventions:
         raise refuse("There is no intervention", expected="at least one")
     with rows_under(model, [interventions]) as writer:
+        assert writer is not None
         yield writer
 
 
 @contextlib.contextmanager
-def rows_under(model: Any, conditions: Sequence[Sequence[Intervention]]) -> Iterator[Writer]:
+def rows_under(model: Any, conditions: Sequence[Sequence[Intervention]]) -> Iterator[Writer | None]:
     """Let each row of a batch be under a condition of its own; `Writer.use` says which.
+
+    Where no condition intervenes there is nothing to write, to watch or to prove, and no writer.
 
     Args:
         model: A model from `load_model`.
         conditions: The interventions of each; a condition without any leaves its rows as they are.
     """
+    if not any(conditions):
+        yield None
+        return
     writer = Writer(model, [[_write(model, one) for one in condition] for condition in conditions]).start()
     try:
         yield writer

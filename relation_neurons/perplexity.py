@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,8 +65,7 @@ def perplexity(
         nll[list(batch.rows)] = torch.where(predicted, losses, 0).double().sum(dim=1).numpy(force=True)
 
     longest = max(len(one.ids) for one in encoded)
-    under = list(conditions.values())
-    with rows_under(model, under) if any(under) else contextlib.nullcontext() as writer:
+    with rows_under(model, list(conditions.values())) as writer:
         stream(model, tasks, work, writer=writer, n_logits=longest, batch_size=batch_size, progress=progress)
     n_tokens = np.tile([len(one.ids) - 1 for one in encoded], len(conditions))
     return pd.DataFrame(

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from relation_neurons.activations import collect_activations
-from relation_neurons.errors import nearest, refuse
+from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.ablation import (
     Selection,
     conditions,
@@ -81,10 +81,7 @@ class RunConfig:
     """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
 
     def __post_init__(self) -> None:
-        for name, least in {"k": 1, "n_controls": 1, "batch_size": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise refuse(f"{name} is {value}", expected=f"at least {least}")
+        require_at_least(self, k=1, n_controls=1, batch_size=1)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise refuse(f"dtype is '{self.dtype}'", expected=nearest(self.dtype, DTYPES))
 

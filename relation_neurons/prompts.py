@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
-from relation_neurons.errors import refuse
+from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.languages import language, translate, translation
 from relation_neurons.relations import Fact, Relation, Translation
 from relation_neurons.splits import split_relations, stable_rank
@@ -44,11 +44,7 @@ class PromptConfig:
     """Chooses which facts detect, which are evaluated and which are the solved examples."""
 
     def __post_init__(self) -> None:
-        limits = {"shots": 0, "n_evaluation": 1, "n_detection": 1}
-        for name, least in limits.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise refuse(f"{name} is {value}", expected=f"at least {least}")
+        require_at_least(self, shots=0, n_evaluation=1, n_detection=1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,8 +142,7 @@ def recall_under(
         for row, result in zip(batch.rows, results, strict=True):
             rows[row] = {"condition": conditions[asked[row][0]].name} | result
 
-    interventions = [condition.interventions for condition in conditions]
-    with rows_under(model, interventions) if any(interventions) else contextlib.nullcontext() as writer:
+    with rows_under(model, [condition.interventions for condition in conditions]) as writer:
         stream(model, tasks, work, writer=writer, batch_size=batch_size, progress=progress)
     return pd.DataFrame(rows)
 
@@ -185,7 +183,10 @@ def _ask(
     object_ranks = _ranks(judged.first, objects, [candidates.get(prompt.candidates, ()) for prompt in prompts])
     logprobs = judged.logprobs.tolist()
     two = decode(model, [ids[:2] for ids in said])
-    whole = decode(model, [ids[: answers.length(right)] for ids, right in zip(said, objects, strict=True)])
+    judgements: list[dict[str, object]] = [{}] * len(prompts)
+    if answers.generate:
+        whole = decode(model, [ids[: answers.length(right)] for ids, right in zip(said, objects, strict=True)])
+        judgements = [answers.judge(text, prompt) for text, prompt in zip(whole, prompts, strict=True)]
     return [
         {
             "relation": prompt.relation,
@@ -195,7 +196,7 @@ def _ask(
             "language": prompt.language,
             "fact": prompt.fact or prompt.subject,
             "correct_prefix": RULES["prefix"](two[i], prompt.object),
-            **(answers.judge(whole[i], prompt) if answers.generate else {}),
+            **judgements[i],
             "logprob": logprobs[i],
             "first_token_rank": token_ranks[i],
             "object_rank": object_ranks[i],
@@ -209,19 +210,19 @@ def _said(
     model: Any, batch: Batch, cache: Cache, judged: Judged, prompts: Sequence[Prompt], answers: _Answers
 ) -> list[list[int]]:
     """The first greedy tokens of each row: as many as are wanted, or as the verdict of two depends on."""
-    first = judged.first.argmax(dim=1)
+    first = judged.greedy
     if answers.generate:
         lengths = [max(2, answers.length(task.encoded.object_ids)) for task in batch.tasks]
         return greedy(model, first, cache, lengths, done=answer_is_over if answers.max_new_tokens is None else None)
     second = {row: token for row, token in enumerate(judged.second) if token is not None}
-    texts, end = decode(model, first[:, None].tolist()), model.tokenizer.eos_token_id
+    texts, end = decode(model, [[token] for token in first]), model.tokenizer.eos_token_id
     undecided = {
-        row: int(first[row])
-        for row, prompt in enumerate(prompts)
-        if row not in second and int(first[row]) != end and may_become_right(texts[row], prompt.object)
+        row: token
+        for row, token in enumerate(first)
+        if row not in second and token != end and may_become_right(texts[row], prompts[row].object)
     }
     second |= second_tokens(model, batch, cache, undecided)
-    return [[token, *([second[row]] if row in second else [])] for row, token in enumerate(first.tolist())]
+    return [[token, *([second[row]] if row in second else [])] for row, token in enumerate(first)]
 
 
 def _ranks(

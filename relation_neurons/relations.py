@@ -7,6 +7,7 @@ A relation file follows the JSON schema of the LRE data set (Hernandez et al. 20
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relation_neurons.errors import RelationNeuronsError, refuse
+
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # of a surrogate pair, which no file and no tokenizer takes
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def _term(value: object, where: str) -> str:
 
 def _text(value: object, where: str) -> str:
     """A text of whole characters: half of a surrogate pair can be written nowhere and tokenised by nothing."""
-    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+    if not isinstance(value, str) or HALF_CHARACTER.search(value):
         raise refuse(f"{where} is {value!r}", expected="a text of whole characters")
     return value
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,13 +26,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from relation_neurons.errors import refuse
-from relation_neurons.relations import Relation, key, relation_from_dict
+from relation_neurons.relations import HALF_CHARACTER, Relation, key, relation_from_dict
 
 SUFFIXES = (".csv", ".tsv")  # how the names of files end that hold tables
 COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation")
 TERM = "a text of whole characters without outer spaces, not empty"
 TEMPLATE = "a text with exactly one {} for the subject"
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # of a surrogate pair, which no file and no tokenizer takes
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 80
 shown = _SHORT.repr

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.activations import Activations, collect_activations
-from relation_neurons.errors import refuse
+from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.models import load_model
 from relation_neurons.neurons import top_k
 from relation_neurons.packs import load_relations
@@ -42,10 +42,7 @@ class CompareConfig:
     """cpu, cuda, ...; by default the GPU if there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("k", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise refuse(f"{name} is {value}", expected="at least 1")
+        require_at_least(self, k=1, batch_size=1)
 
 
 def compare(config: CompareConfig) -> pd.DataFrame:
