@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import einops
@@ -14,11 +15,11 @@ from torch import Tensor
 
 from relation_neurons.batches import Batch, Task, stream
 from relation_neurons.encoding import encode
-from relation_neurons.errors import refuse
+from relation_neurons.errors import nearest, refuse
 from relation_neurons.models import PAD, Cache, add_hook, forward, hook_name, neuron_space
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
-from relation_neurons.sites import NeuronSpace
+from relation_neurons.sites import NeuronSpace, expand_site
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,27 @@ class Activations:
     prompts: tuple[Prompt, ...]
     space: NeuronSpace
     include_bos: bool = False
+
+    def at(self, site: str) -> Activations:
+        """The columns of some of the sites; those that lie together are not copied.
+
+        Raises:
+            RelationNeuronsError: A site that was not read.
+        """
+        wanted, there = expand_site(site), dict(self.space.widths)
+        missing = [one for one in wanted if one not in there]
+        if missing:
+            raise refuse(f"Site '{missing[0]}' was not read", expected=nearest(missing[0], there))
+        if wanted == tuple(there):
+            return self
+        space = NeuronSpace(self.space.model, self.space.n_layers, tuple((one, there[one]) for one in wanted))
+        starts = {one: place.start for one, layer, place in self.space.slices() if layer == 0}
+        pieces = [slice(starts[one], starts[one] + there[one] * space.n_layers) for one in wanted]
+        if all(left.stop == right.start for left, right in pairwise(pieces)):
+            values = self.values[:, pieces[0].start : pieces[-1].stop]
+        else:
+            values = torch.cat([self.values[:, piece] for piece in pieces], dim=1)
+        return replace(self, values=values, space=space)
 
 
 def collect_activations(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from relation_neurons.errors import refuse
 from relation_neurons.sites import Neuron, NeuronSpace, expand_site
+
+NEIGHBOURS = 20
+"""Neurons of most similar activity among which a control matched by activity is drawn."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,20 @@ class NeuronSet:
 
     def __iter__(self) -> Iterator[Neuron]:
         return iter(self.neurons)
+
+    def part(self, start: int, stop: int) -> NeuronSet:
+        """The neurons of some ranks, counted from 0: `part(0, k)` are the k best.
+
+        Raises:
+            RelationNeuronsError: Ranks that the set does not have.
+        """
+        if not 0 <= start < stop <= len(self):
+            raise refuse(
+                f"Ranks {start} to {stop} of neuron set '{self.name}' were asked for",
+                expected=f"at least one rank between 0 and {len(self)}",
+            )
+        scores = None if self.scores is None else self.scores[start:stop]
+        return NeuronSet(self.neurons[start:stop], self.name, scores)
 
     def by_place(self) -> dict[tuple[str, int], list[int]]:
         """Indices for each site and layer."""
@@ -126,11 +144,19 @@ def top_k(
 
 
 def random_controls(
-    target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int = 0, exclude: Iterable[Neuron] = ()
+    target: NeuronSet,
+    space: NeuronSpace,
+    *,
+    n: int = 5,
+    seed: int = 0,
+    exclude: Iterable[Neuron] = (),
+    activity: Float[ndarray, " neuron"] | None = None,
 ) -> list[NeuronSet]:
     """Random sets with as many neurons as the target in each site and layer, and none of the target's.
 
     The paper's control (section 5.1) is random over all layers; matching takes away that early layers matter more.
+    Neuron j of a control stands in the site and layer of neuron j of the target, so that the first k neurons of a
+    control match the first k of the target, for any k.
 
     Args:
         target: The set to match.
@@ -138,30 +164,68 @@ def random_controls(
         n: How many sets.
         seed: Chooses them.
         exclude: Further neurons to leave out.
+        activity: A number for each neuron of `space`, such as its mean absolute activation; each neuron of a control is
+            then drawn from the `NEIGHBOURS` neurons of the site and layer that are nearest in it to the target's.
 
     Raises:
         RelationNeuronsError: A layer has too few other neurons.
     """
-    space.flatten(list(target))
-    barred: dict[tuple[str, int], set[int]] = {}
-    for neuron in (*target, *exclude):
-        barred.setdefault((neuron.site, neuron.layer), set()).add(neuron.index)
-    widths = {(site, layer): place.stop - place.start for site, layer, place in space.slices()}
-    pools: Mapping[tuple[str, int], ndarray] = {
-        place: np.setdiff1d(np.arange(widths[place]), list(out)) for place, out in barred.items()
-    }
+    members: dict[tuple[str, int], list[int]] = {}
+    for member, neuron in enumerate(target):
+        members.setdefault((neuron.site, neuron.layer), []).append(member)
+    places = {(site, layer): place for site, layer, place in space.slices()}
+    pools = _pools(target, space, members, exclude)
     controls = []
     for number in range(n):
         generator = np.random.default_rng([seed, number])
-        neurons: list[Neuron] = []
-        for (site, layer), indices in sorted(target.by_place().items()):
+        neurons: list[Neuron] = list(target)
+        for (site, layer), wanted in sorted(members.items()):
             pool = pools[site, layer]
-            if len(pool) < len(indices):
-                raise refuse(
-                    f"Layer {layer} of site '{site}' has {len(pool)} neurons outside the target, {len(indices)} needed",
-                    do="lower k",
-                )
-            drawn = np.sort(generator.choice(pool, size=len(indices), replace=False))
-            neurons += [Neuron(site, layer, int(index)) for index in drawn]
+            if activity is None:
+                drawn = generator.choice(pool, size=len(wanted), replace=False)
+            else:
+                indices = [target.neurons[member].index for member in wanted]
+                drawn = np.array(_draw_alike(activity[places[site, layer]], indices, pool, generator))
+            for member, index in zip(wanted, drawn, strict=True):
+                neurons[member] = Neuron(site, layer, int(index))
         controls.append(NeuronSet(tuple(neurons), f"{target.name} random {number}"))
     return controls
+
+
+def _pools(
+    target: NeuronSet, space: NeuronSpace, members: Mapping[tuple[str, int], list[int]], exclude: Iterable[Neuron]
+) -> dict[tuple[str, int], Int[ndarray, " candidate"]]:
+    """The indices to draw from in each site and layer of the target."""
+    space.flatten(list(target))
+    barred: dict[tuple[str, int], list[int]] = {}
+    for neuron in (*target, *exclude):
+        barred.setdefault((neuron.site, neuron.layer), []).append(neuron.index)
+    pools = {}
+    for (site, layer), wanted in members.items():
+        pool = np.setdiff1d(np.arange(dict(space.widths)[site]), barred[site, layer])
+        if len(pool) < len(wanted):
+            raise refuse(
+                f"Layer {layer} of site '{site}' has {len(pool)} neurons outside the target, {len(wanted)} needed",
+                do="lower k",
+            )
+        pools[site, layer] = pool
+    return pools
+
+
+def _draw_alike(
+    activity: Float[ndarray, " index"],
+    wanted: Sequence[int],
+    pool: Int[ndarray, " candidate"],
+    generator: np.random.Generator,
+) -> list[int]:
+    """For each wanted neuron, in random order, one of those still in the pool whose activity is nearest."""
+    left = sorted(pool.tolist(), key=lambda index: (activity[index], index))
+    keys = [float(activity[index]) for index in left]
+    drawn = [0] * len(wanted)
+    for turn in generator.permutation(len(wanted)).tolist():
+        place = bisect.bisect_left(keys, float(activity[wanted[turn]]))
+        start = max(0, min(place - NEIGHBOURS // 2, len(left) - NEIGHBOURS))
+        chosen = start + int(generator.integers(min(NEIGHBOURS, len(left))))
+        drawn[turn] = left.pop(chosen)
+        keys.pop(chosen)
+    return drawn

@@ -56,6 +56,10 @@ class RunFolder:
                 make().to_parquet(unfinished, index=False)
         return pd.read_parquet(path)
 
+    def tables(self, pattern: str) -> list[pd.DataFrame]:
+        """All tables that this run wrote under names like the pattern, such as `answers/*`, in the order of names."""
+        return [pd.read_parquet(path) for path in sorted(self.path.glob(f"{pattern}.parquet"))]
+
     def has(self, *names: str) -> bool:
         """Whether this run has already written all of these tables."""
         return all((self.path / f"{name}.parquet").is_file() for name in names)

@@ -17,6 +17,7 @@ ORDER = [
     "tables",
     "wikidata_api",
     "wikidata",
+    "cooccurrence",
     "lre",
     "packs",
     "prompts",
@@ -43,11 +44,12 @@ ORDER = [
     "recall",
     "perplexity",
     "statistics",
+    "significance",
     "describe",
+    "runs",
     "experiments",
     "figures",
     "report",
-    "runs",
     "pipeline",
     "data_commands",
     "cli",
@@ -61,6 +63,7 @@ WITHOUT_TORCH = {
     "tables",
     "wikidata_api",
     "wikidata",
+    "cooccurrence",
     "lre",
     "packs",
 } | {
@@ -73,6 +76,7 @@ WITHOUT_TORCH = {
         "sites",
         "answers",
         "statistics",
+        "significance",
         "figures",
         "report",
         "runs",
@@ -109,7 +113,7 @@ def test_imports_run_one_way(path):
     roots = {name.split(".")[0] for name in imported(path)}
     if place(path) != "models":
         assert "transformer_lens" not in roots
-    if path.stem in WITHOUT_TORCH:
+    if place(path) in WITHOUT_TORCH:
         assert "torch" not in roots
 
 

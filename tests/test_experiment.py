@@ -103,9 +103,9 @@ def test_a_relation_cannot_have_a_conditions_name(world, name):
 
 def test_the_scikit_learn_check_can_fail(world, monkeypatch):
     planted, prompts, _, _ = world
-    from relation_neurons.experiments import ablation
+    from relation_neurons.experiments import selection
 
     activations = rn.collect_activations(planted.model, prompts.detection)
-    monkeypatch.setattr(ablation, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
+    monkeypatch.setitem(selection.SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
     with pytest.raises(rn.RelationNeuronsError, match="differs from scikit-learn"):
         select_neurons(activations, k=4, n_controls=1, seed=0)

@@ -17,15 +17,14 @@ import pandas as pd
 
 from relation_neurons.activations import Activations
 from relation_neurons.errors import refuse
+from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.interventions import Intervention
-from relation_neurons.neurons import NeuronSet, random_controls, top_k
-from relation_neurons.prompts import Prompt, contrast, relation_names
+from relation_neurons.neurons import NeuronSet
+from relation_neurons.prompts import Prompt, relation_names
 from relation_neurons.recall import Condition, recall_under
-from relation_neurons.scores import average_precision, difference_from_scikit_learn
 from relation_neurons.statistics import Interval, mean_interval, proportion_interval
 
 CLEAN = "clean"
-AP_TOLERANCE = 1e-6
 PART_ROWS = 1000
 """Prompts after which what was measured is kept."""
 MEASURES = ("logprob", "correct_prefix", "correct_string")
@@ -56,27 +55,13 @@ def select_neurons(activations: Activations, *, k: int, n_controls: int, seed: i
         n_controls: Random sets per relation.
         seed: Chooses negatives and controls.
     """
-    names = relation_names(activations.prompts)
-    labels, weights = contrast(activations.prompts, seed=seed)
-    scores = average_precision(activations.values, labels, weights)
-    difference = difference_from_scikit_learn(scores, activations.values, labels, weights, seed=seed)
-    if difference > AP_TOLERANCE:
-        raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
-    targets = top_k(scores, k, activations.space, names)
-    controls = {
-        name: random_controls(target, activations.space, n=n_controls, seed=seed) for name, target in targets.items()
-    }
-    positives = labels.sum(axis=0)
-    counts = pd.DataFrame(
-        {
-            "relation": names,
-            "n_positive": positives,
-            "n_negative": weights.sum(axis=0) - positives,
-            "lowest_ap": [min(targets[name].scores or ()) for name in names],
-            "share_perfect": (scores == 1).float().mean(dim=1).numpy(force=True),
-            "ap_check": difference,
-        }
-    )
+    ranking = rank_neurons(activations, depth=k, seed=seed)
+    if k > len(ranking.space):
+        raise refuse(f"k is {k}", expected=f"1 to {len(ranking.space)}, the number of neurons")
+    targets = {name: ranking.top(name, k) for name in ranking.best}
+    controls = {name: ranking.controls(target, n=n_controls, seed=seed) for name, target in targets.items()}
+    counts = ranking.counts
+    counts.insert(3, "lowest_ap", [min(targets[name].scores or ()) for name in counts["relation"]])
     return Selection(targets, controls, counts)
 
 

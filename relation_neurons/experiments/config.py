@@ -1,0 +1,59 @@
+"""What an experiment asks of which model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.prompts import PromptConfig
+from relation_neurons.scorers import SCORERS
+from relation_neurons.sites import SiteName
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What an experiment asks of which model; the defaults are the paper's."""
+
+    model: str = "smollm2-135m"
+    """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
+    relations: tuple[str, ...] = ("shipped",)
+    """Names of shipped relations, `shipped` (all), `paper` or `lre` (once fetched), JSON or CSV files, folders."""
+    site: SiteName = "ffn"
+    """Where neurons are: ffn is gate, up and down together, as in the paper."""
+    k: int | None = None
+    """Neurons per relation; by default 3,000 of Llama-2-7B's neurons at the site, and the same share of a smaller
+    model's."""
+    scorer: str = "average_precision"
+    """What neurons are ranked by: average_precision, auroc, standardised_mean_difference, point_biserial,
+    activation_probability_entropy or contrast_score."""
+    n_controls: int = 10
+    """Random control sets per relation, asked its own facts (the paper: 10 seeds)."""
+    n_cross_controls: int = 2
+    """How many of them are asked the other relations' facts as well."""
+    match: Literal["layer", "activation"] = "layer"
+    """Controls have as many neurons in each layer and site; `activation`: and of like mean activation."""
+    prompts: PromptConfig = field(default_factory=lambda: PromptConfig(shots=0, templates="all", n_evaluation=50))
+    """How facts become prompts."""
+    validation: Literal["none", "prefix", "string"] = "prefix"
+    """Detect only with prompts that the model answers rightly by this rule; a small model may need `none`."""
+    rule: Literal["prefix", "exact", "string", "alias"] = "prefix"
+    """When an answer is right. The paper's prefix rule reads two tokens; the others read whole answers, which takes
+    longer."""
+    include_bos: bool = False
+    """Pool the BOS token too, where the tokenizer sets one."""
+    seed: int = 0
+    """Chooses negatives, controls and resamples; split_seed chooses facts."""
+    batch_size: int | None = None
+    """Prompts at a time; by default what memory holds."""
+    device: str | None = None
+    """cpu, cuda, ...; by default the GPU if there is one."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, k=1, n_controls=2, n_cross_controls=1, batch_size=1)
+        if self.n_cross_controls > self.n_controls:
+            raise refuse(f"n_cross_controls is {self.n_cross_controls}", expected=f"at most {self.n_controls}")
+        if self.scorer not in SCORERS:
+            raise refuse(f"'{self.scorer}' is no scorer", expected=nearest(self.scorer, SCORERS))

@@ -1,0 +1,241 @@
+"""Does a relation's recall rest on many neurons together? (Paper, section 5.3, Figure 6 and Table 3.)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.effects import FALLS, compare
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.study import MEASURES, Case, Study
+from relation_neurons.experiments.sweep import SweepConfig, nested_controls, own_answers
+from relation_neurons.statistics import N_RESAMPLES
+
+QUESTION = "Are facts lost because of the neurons added last, or because of all that are silenced together?"
+
+
+@dataclass(frozen=True)
+class CumulativityConfig:
+    """Silence nested sets of neurons, the differences between them, and disjoint slices of the ranking."""
+
+    ks: tuple[int, ...] | None = None
+    """Sizes of the nested sets; by default the paper's 10 to 50,000 of Llama-2-7B, and the same shares of a smaller
+    model."""
+    n_slices: int = 5
+    """Disjoint slices of k neurons each, from the best downwards."""
+    n_slice_controls: int = 3
+    """Control sets of each slice."""
+
+    def __post_init__(self) -> None:
+        SweepConfig(ks=self.ks)
+        require_at_least(self, n_slices=1, n_slice_controls=2)
+
+
+def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()) -> Finding:
+    """The paper's difference-set test with intervals and a control, and what each part of the ranking does alone.
+
+    Returns:
+        Tables `steps`, from `difference_table`; `together`, from `effects.compare` by `silenced` of the change
+        under the k neurons minus the changes under either half of them; `slices`, from `effects.compare` by `silenced`
+        and `slice`; `facts`, from `flip_table`; `answers`, to nested sets; and `parts`, to the differences alone.
+    """
+    ks = SweepConfig(ks=config.ks).steps(study)
+    nested = own_answers(study, ks)
+    parts = _difference_answers(study, ks)
+    steps = difference_table(nested, parts, seed=study.config.seed)
+    slices = _slices(study, config)
+    together = _together(study, config)
+    facts = flip_table(nested)
+    tables = {
+        "steps": steps,
+        "together": together,
+        "slices": slices,
+        "facts": facts,
+        "answers": nested,
+        "parts": parts,
+    }
+    return Finding("cumulativity", QUESTION, tables, _verdict(steps, together, slices, facts))
+
+
+def _difference_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:
+    """Own facts with only the neurons silenced that a larger k adds to a smaller one, and with random ones instead."""
+    cases = []
+    for name in study.names:
+        prompts, whole = study.evaluation(name), study.target(name, ks[-1])
+        random = {k: one for k, _, one in nested_controls(study, name, ks, 1)}
+        for small, large in pairwise(ks):
+            labels = {"silenced": name, "k_small": small, "k": large}
+            cases.append(Case(whole.part(small, large), prompts, labels | {"kind": "part"}))
+            if large in random:
+                control = random[large].part(small, large)
+                cases.append(Case(control, prompts, labels | {"kind": "random"}))
+    return study.changes(cases)
+
+
+def difference_table(nested: pd.DataFrame, parts: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """The arithmetic of the paper's Table 3.
+
+    Args:
+        nested: Answers with the labels `silenced` and `k`.
+        parts: Answers with the labels `silenced`, `k_small`, `k` and `kind`: `part`, only the neurons between two k
+            silenced, or `random`, as many random neurons.
+        seed: Of resamples.
+
+    Returns:
+        A row per step of k and relation, and one per step with relation `all`: `total`, prompts right at the smaller k
+        and wrong at the larger; `affected`, how many of them are wrong with the difference alone; `affected_random`,
+        with random neurons instead (NaN without a control); `cumulativity`, 1 - affected / total, with `low` and
+        `high` (95 %, resampled over facts) and `n` facts; for `all` it is the micro average, over prompts, beside
+        `macro`, the mean over the relations that have a total. With k_small and k 0, all steps together.
+    """
+    turned = _turned(nested, parts)
+    rows = []
+    steps = parts[["k_small", "k"]].drop_duplicates().sort_values("k").to_numpy().tolist()
+    for small, large in [*steps, (0, 0)]:
+        there = turned if large == 0 else turned[turned["k"] == large]
+        by_relation = [
+            _step("all" if name is None else name, there if name is None else there[there["relation"] == name], seed)
+            for name in (None, *nested["relation"].unique())
+        ]
+        single = [float(str(row["cumulativity"])) for row in by_relation[1:] if row["total"]]
+        by_relation[0]["macro"] = np.mean(single) if single else np.nan
+        rows += [{"k_small": small, "k": large, **row} for row in by_relation]
+    return pd.DataFrame(rows)
+
+
+def _turned(nested: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
+    """Prompts right at a smaller k and wrong at a larger; `part`, `random`: wrong under the difference alone."""
+    prompt = ["silenced", "relation", "fact", "template"]
+    step = [*prompt, "k_small", "k"]
+    table = parts.loc[parts["kind"] == "part", [*step, "correct"]].rename(columns={"correct": "part"})
+    random = parts.loc[parts["kind"] == "random", [*step, "correct"]].rename(columns={"correct": "random"})
+    table = table.merge(random, on=step, how="left", validate="1:1")
+    for k in ("k_small", "k"):
+        found = nested[[*prompt, "k", "correct"]].rename(columns={"k": k, "correct": f"at_{k}"})
+        table = table.merge(found, on=[*prompt, k], how="left", validate="m:1")
+    table[["part", "random"]] = 1 - table[["part", "random"]]
+    return table[(table["at_k_small"] == 1) & (table["at_k"] == 0)]
+
+
+def _step(name: str, turned: pd.DataFrame, seed: int) -> dict[str, object]:
+    total, affected = len(turned), int(turned["part"].sum())
+    row: dict[str, object] = {"relation": name, "total": total, "affected": affected}
+    row["affected_random"] = turned["random"].sum(min_count=1) if total else np.nan
+    row["cumulativity"] = 1 - affected / total if total else np.nan
+    counts = turned.groupby(["relation", "fact"])["part"].agg(["sum", "size"]).to_numpy(dtype=float)
+    low = high = np.nan
+    if len(counts):
+        drawn = np.random.default_rng(seed).integers(len(counts), size=(N_RESAMPLES, len(counts)))
+        shares = 1 - counts[drawn, 0].sum(axis=1) / counts[drawn, 1].sum(axis=1)
+        low, high = np.quantile(shares, [0.025, 0.975])
+    return row | {"low": low, "high": high, "n": len(counts), "macro": np.nan}
+
+
+def flip_table(nested: pd.DataFrame) -> pd.DataFrame:
+    """When each fact is lost, and whether it comes back.
+
+    Args:
+        nested: Answers with the labels `silenced` and `k`.
+
+    Returns:
+        A row per prompt: `relation`, `subject`, `object`, `template`, `fact`; `clean`, right without silencing;
+        `course`, right (1) or wrong (0) from clean through every k; `lost_at`, the first k with a wrong answer to a
+        prompt that was right, else NaN; `gained_at`, the reverse; `back`, how often the answer turned right again.
+    """
+    about = ["relation", "subject", "object", "template", "fact"]
+    wide = nested.pivot_table(index=about, columns="k", values="correct", sort=False)
+    clean = nested.groupby(about, sort=False)["clean_correct"].first().reindex(wide.index)
+    course = np.column_stack([clean.to_numpy(), wide.to_numpy()]).astype(int)
+    ks = wide.columns.to_numpy(dtype=float)
+    changed = course[:, 1:] != course[:, :1]
+    first = np.where(changed.any(axis=1), ks[changed.argmax(axis=1)], np.nan)
+    table = wide.index.to_frame(index=False)
+    table["clean"] = course[:, 0].astype(bool)
+    table["course"] = ["".join(map(str, row)) for row in course]
+    table["lost_at"] = np.where(table["clean"], first, np.nan)
+    table["gained_at"] = np.where(table["clean"], np.nan, first)
+    table["back"] = (np.diff(course, axis=1) > 0).sum(axis=1) - np.isfinite(table["gained_at"])
+    return table
+
+
+def _together(study: Study, config: CumulativityConfig) -> pd.DataFrame:
+    """What all k neurons do beyond the sum of what their better and their worse half do alone, fact by fact."""
+    own, controls = [], []
+    for name in study.names:
+        target, prompts = study.target(name), study.evaluation(name)
+        for piece, (start, stop) in _halves(study.k).items():
+            own.append(Case(target.part(start, stop), prompts, {"silenced": name, "piece": piece}))
+            for draw, control in enumerate(study.controls(target, n=config.n_slice_controls)):
+                labels = {"silenced": name, "piece": piece, "draw": draw}
+                controls.append(Case(control.part(start, stop), prompts, labels))
+    whole, random = (interaction(study.changes(cases)) for cases in (own, controls))
+    return compare(whole, random, by=["silenced"], seed=study.config.seed)
+
+
+def _halves(k: int) -> dict[str, tuple[int, int]]:
+    return {"whole": (0, k), "better": (0, (k + 1) // 2), "worse": ((k + 1) // 2, k)} if k > 1 else {"whole": (0, k)}
+
+
+def interaction(answers: pd.DataFrame) -> pd.DataFrame:
+    """Change under `whole` minus the changes under the other pieces, in the columns of `Study.changes`."""
+    keys = [key for key in ("silenced", "draw", "relation", "fact", "template") if key in answers]
+    sign = np.where(answers["piece"] == "whole", 1, -1)
+    changes = [f"d_{measure}" for measure in MEASURES]
+    signed = answers.assign(**{name: answers[name] * sign for name in changes})
+    clean = {f"clean_{measure}": "first" for measure in MEASURES}
+    return signed.groupby(keys, sort=False).agg(clean | dict.fromkeys(changes, "sum")).reset_index()
+
+
+def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:
+    """Own facts under the best k neurons, the next k, and so on."""
+    own, controls = [], []
+    for name in study.names:
+        best, prompts = study.ranking().best[name], study.evaluation(name)
+        for number in range(min(config.n_slices, len(best) // study.k)):
+            piece = best.part(number * study.k, (number + 1) * study.k)
+            labels = {"silenced": name, "slice": number + 1}
+            own.append(Case(piece, prompts, labels))
+            drawn = study.controls(piece, n=config.n_slice_controls)
+            controls += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
+    return compare(
+        study.changes(own), study.changes(controls), by=["silenced", "slice"], pool="silenced", seed=study.config.seed
+    )
+
+
+def _verdict(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFrame, facts: pd.DataFrame) -> tuple[str, ...]:
+    logprob = together[together["measure"] == "logprob"]
+    more = logprob[logprob["verdict"] == FALLS]
+    falls = (
+        slices[(slices["measure"] == "logprob") & (slices["verdict"] == FALLS)].groupby("silenced")["slice"].nunique()
+    )
+    lost, back = facts["lost_at"].notna().sum(), (facts["back"] > 0).sum()
+    first = more.head(1).to_dict("records")
+    example = f" ({first[0]['silenced']} {said(first[0])} nats beyond the sum)" if first else ""
+    return (
+        _step_sentence(steps[steps["relation"] == "all"]),
+        f"Silenced together, the better and the worse half of the k neurons do more than the sum of both alone, and "
+        f"more so than random ones, in {len(more)} of {len(logprob)} relations ({listed(list(more['silenced']))})"
+        f"{example}.",
+        f"More than one of the disjoint slices of the ranking lowers the log-probability on its own in "
+        f"{(falls > 1).sum()} of {slices['silenced'].nunique()} relations ({listed(list(falls.index[falls > 1]))}).",
+        f"Over the sweep {lost} prompts were lost at some k; {back} of all turned right again at a larger one.",
+    )
+
+
+def _step_sentence(steps: pd.DataFrame) -> str:
+    *single, every = steps.sort_values("k").to_dict("records")[1:] + steps[steps["k"] == 0].to_dict("records")
+    if not every["total"]:
+        return "No right answer turned wrong at any k, so that Table 3 says nothing here."
+    shown = [
+        f"{row['k_small']} to {row['k']}: {row['cumulativity']:.2f} of {row['total']}" for row in single if row["total"]
+    ]
+    return (
+        f"Of {every['total']} answers that a larger k turned wrong, {every['affected']} are wrong too with only the "
+        f"added neurons silenced: cumulativity {every['cumulativity']:.2f} [{every['low']:.2f}, {every['high']:.2f}] "
+        f"(micro, n = {every['n']} facts), macro {every['macro']:.2f}. By step: {'; '.join(shown)}."
+    )

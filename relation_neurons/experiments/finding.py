@@ -1,0 +1,55 @@
+"""What an experiment found: tables, and what they say in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of an experiment.
+
+    Attributes:
+        name: Of the experiment, such as `intra`.
+        question: What it asks, in a sentence.
+        tables: Tidy tables by name, the main one first.
+        verdict: What the tables say, a sentence or two each; never more than their corrected tests show.
+    """
+
+    name: str
+    question: str
+    tables: Mapping[str, pd.DataFrame]
+    verdict: tuple[str, ...]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The main table."""
+        return next(iter(self.tables.values()))
+
+
+def listed(names: Sequence[object], *, most: int = 8) -> str:
+    """Names in a row, `none` if there are none; beyond `most` only how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2), listed([])
+        ('a, b and 1 more', 'none')
+    """
+    if not names:
+        return "none"
+    shown = ", ".join(str(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def said(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> str:
+    """A number of a table with its 95 % interval.
+
+    Example:
+        >>> said({"effect": -1.5, "effect_low": -2.0, "effect_high": -1.0})
+        '-1.50 [-2.00, -1.00]'
+    """
+    mean, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"

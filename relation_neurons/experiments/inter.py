@@ -1,0 +1,81 @@
+"""The other relations under a relation's silenced neurons (paper, section 5.2, Figure 4)."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from relation_neurons.experiments.effects import FALLS, RISES, compare
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.study import Case, Study
+
+QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are silenced?"
+
+
+def inter(study: Study) -> Finding:
+    """The paper's inter-relation experiment, every pair tested against chance and against random neurons.
+
+    Returns:
+        Tables `effects`, from `effects.compare` by `silenced` and `relation` over all pairs of different relations,
+        with `relative_drop`, the paper's (accuracy before - after) / before; `flips`, the facts that were lost and
+        gained under other relations' neurons; and `answers`, the relation's own facts among them.
+    """
+    cases = [Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names]
+    answers = study.changes(cases)
+    controls = study.changes(
+        [
+            Case(control, study.evaluation(), {"silenced": name, "draw": draw})
+            for name in study.names
+            for draw, control in enumerate(study.controls(study.target(name))[: study.config.n_cross_controls])
+        ]
+    )
+    other, other_controls = (table[table["silenced"] != table["relation"]] for table in (answers, controls))
+    effects = compare(other, other_controls, by=["silenced", "relation"], pool="relation", seed=study.config.seed)
+    accuracy = effects["measure"] == "correct"
+    effects["relative_drop"] = (-effects["effect"] / effects["clean"]).where(accuracy & (effects["clean"] > 0))
+    tables = {"effects": effects, "flips": flips(other), "answers": answers}
+    return Finding("inter", QUESTION, tables, (_versatility(effects), _interference(effects, tables["flips"])))
+
+
+def flips(answers: pd.DataFrame) -> pd.DataFrame:
+    """The answers that were right before and wrong after, or the reverse.
+
+    Returns:
+        The rows of `answers` whose `correct` changed, with `flip`, `lost` or `gained`.
+    """
+    changed = answers[answers["d_correct"] != 0]
+    columns = ["silenced", "relation", "subject", "object", "template", "fact", "clean_logprob", "logprob"]
+    return changed[columns].assign(flip=(changed["d_correct"] > 0).map({True: "gained", False: "lost"}))
+
+
+def _pairs(rows: pd.DataFrame) -> str:
+    pairs = [f"{row['silenced']} -> {row['relation']} {said(row)}" for row in rows.to_dict("records")]
+    return listed(pairs, most=5)
+
+
+def _versatility(effects: pd.DataFrame) -> str:
+    sentences = []
+    for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
+        rows = effects[effects["measure"] == measure]
+        falls = rows[rows["verdict"] == FALLS].sort_values("effect")
+        sentences.append(
+            f"In {len(falls)} of {len(rows)} pairs another relation's {what} falls beyond chance and random neurons: "
+            f"{_pairs(falls)} (Holm-corrected over all pairs)."
+        )
+    return " ".join(sentences)
+
+
+def _interference(effects: pd.DataFrame, changed: pd.DataFrame) -> str:
+    sentences = []
+    for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
+        rows = effects[effects["measure"] == measure]
+        rises = rows[rows["verdict"] == RISES].sort_values("effect", ascending=False)
+        higher = int((rows["effect"] > 0).sum())
+        by_bh = int(((rows["p_bh"] < 0.05) & (rows["effect"] > 0)).sum())
+        sentences.append(
+            f"Another relation's {what} is higher with the neurons silenced in {higher} of {len(rows)} pairs; beyond "
+            f"chance and random neurons in {len(rises)} after Holm's correction, {by_bh} after Benjamini and "
+            f"Hochberg's: {_pairs(rises)}."
+        )
+    counts = changed["flip"].value_counts()
+    sentences.append(f"Over all pairs {counts.get('lost', 0)} answers were lost and {counts.get('gained', 0)} gained.")
+    return " ".join(sentences)

@@ -1,0 +1,118 @@
+"""A relation's own facts under its silenced neurons (paper, section 5.1, Figures 3 and 16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.effects import FALLS, LEAST_NATS, LEVEL, RISES, compare
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.study import Case, Study
+from relation_neurons.prompts import Prompt
+from relation_neurons.significance import control_test
+
+QUESTION = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"
+
+
+@dataclass(frozen=True)
+class IntraConfig:
+    """Silence each relation's neurons and its control sets, and ask its own facts."""
+
+    n_detection_asked: int | None = None
+    """Detection prompts per relation that are asked too; by default all, 0 none (the paper asks all)."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_detection_asked=0)
+
+
+def intra(study: Study, config: IntraConfig = IntraConfig()) -> Finding:
+    """The paper's intra-relation experiment with controls as a distribution.
+
+    Returns:
+        Tables `effects`, from `effects.compare` by `relation` and `facts` (`evaluation` or `detection`); `accuracy`,
+        per relation, facts and state (`clean`, `own`, `random`) the accuracy, the balanced accuracy (mean over
+        distinct objects) and the share of the most frequent object; `calibration`, the control test applied to each
+        control set against the others, whose p-values should be evenly spread; and `answers`.
+    """
+    asked = _asked(study, config)
+    own = study.changes([Case(study.target(name), prompts, _labels(name, facts)) for name, facts, prompts in asked])
+    cases = [
+        Case(control, prompts, _labels(name, facts) | {"draw": draw})
+        for name, facts, prompts in asked
+        for draw, control in enumerate(study.controls(study.target(name)))
+    ]
+    controls = study.changes(cases)
+    table = compare(own, controls, by=["silenced", "facts"], seed=study.config.seed)
+    calibration = _calibration(controls)
+    tables = {
+        "effects": table,
+        "accuracy": _accuracies(own, controls),
+        "calibration": calibration,
+        "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
+    }
+    return Finding("intra", QUESTION, tables, _verdict(table, calibration, study))
+
+
+def _asked(study: Study, config: IntraConfig) -> list[tuple[str, str, tuple[Prompt, ...]]]:
+    asked = [(name, "evaluation", study.evaluation(name)) for name in study.names]
+    if config.n_detection_asked != 0:
+        for name in study.names:
+            own = tuple(prompt for prompt in study.detection() if prompt.relation == name)
+            asked.append((name, "detection", own[: config.n_detection_asked]))
+    return asked
+
+
+def _labels(name: str, facts: str) -> dict[str, object]:
+    return {"silenced": name, "facts": facts}
+
+
+def _accuracies(own: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy beside balanced accuracy, which naming the most frequent object every time does not raise."""
+    states = {"clean": (own, "clean_correct"), "own": (own, "correct"), "random": (controls, "correct")}
+    rows = []
+    for state, (answers, column) in states.items():
+        for (name, facts), group in answers.groupby(["silenced", "facts"], sort=False):
+            by_object = group.groupby("object")[column].mean()
+            most = group["object"].value_counts(normalize=True).max()
+            rows.append((name, facts, state, group[column].mean(), by_object.mean(), most, len(by_object)))
+    names = ["relation", "facts", "state", "accuracy", "balanced_accuracy", "majority_share", "n_objects"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _calibration(controls: pd.DataFrame) -> pd.DataFrame:
+    """Each control set tested against the others of its relation, as if it were the relation's own."""
+    chosen = controls[controls["facts"] == "evaluation"]
+    rows = []
+    for measure in ("logprob", "correct"):
+        means = chosen.groupby(["silenced", "draw"], sort=False)[f"d_{measure}"].mean().unstack("draw")
+        sizes = chosen.groupby("silenced", sort=False)["fact"].nunique()
+        for name, draws in zip(means.index, means.to_numpy(), strict=True):
+            for draw in range(len(draws)):
+                others = np.delete(draws, draw)
+                resolution = LEAST_NATS if measure == "logprob" else 1 / int(sizes[name])
+                rows.append((name, draw, measure, control_test(float(draws[draw]), others, resolution=resolution)))
+    return pd.DataFrame(rows, columns=["relation", "draw", "measure", "p"])
+
+
+def _verdict(table: pd.DataFrame, calibration: pd.DataFrame, study: Study) -> tuple[str, ...]:
+    sentences = []
+    for measure, what in (("correct", "Accuracy"), ("logprob", "Log-probability of the object (nats)")):
+        rows = table[(table["measure"] == measure) & (table["facts"] == "evaluation")]
+        falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
+        most = falls.sort_values("effect").head(1).to_dict("records")
+        example = f" Most: {most[0]['silenced']} {said(most[0])}, controls {most[0]['random']:+.2f}." if most else ""
+        sentences.append(
+            f"{what} falls beyond chance and beyond matched random neurons in {len(falls)} of {len(rows)} relations "
+            f"({listed(list(falls['silenced']))}) and rises in {len(rises)} ({listed(list(rises['silenced']))}), "
+            f"Holm-corrected, n = {rows['n'].min()} to {rows['n'].max()} facts and {study.config.n_controls} control "
+            f"sets each.{example} Effects below {rows['minimum_effect'].median():.2f} (median) would be missed."
+        )
+    levels = calibration.dropna().groupby("measure")["p"].agg(lambda p: (p < LEVEL).mean())
+    shares = ", ".join(f"{measure} {share:.3f}" for measure, share in levels.items())
+    sentences.append(
+        f"Control sets tested against each other fall below 5 % in these shares: {shares} (0.05 is honest)."
+    )
+    return tuple(sentences)

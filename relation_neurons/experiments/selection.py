@@ -1,0 +1,106 @@
+"""Rank every relation's neurons by one scorer, deep enough for any k, and keep what matched controls need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from jaxtyping import Float
+from numpy import ndarray
+
+from relation_neurons.activations import Activations
+from relation_neurons.errors import nearest, refuse
+from relation_neurons.neurons import NeuronSet, random_controls, top_k
+from relation_neurons.prompts import contrast, relation_names
+from relation_neurons.scorers import SCORERS
+from relation_neurons.scores import difference_from_scikit_learn
+from relation_neurons.sites import NeuronSpace, expand_site
+
+PAPER_K = 3000
+AP_TOLERANCE = 1e-6
+LLAMA_2_7B = {"post": 352_256, "gate": 352_256, "up": 352_256} | dict.fromkeys(("down", "q", "k", "v", "o"), 131_072)
+"""Neurons of Llama-2-7B at each simple site."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best neurons of every relation, in order.
+
+    Attributes:
+        best: For each relation its best neurons, best first, as deep as was asked for.
+        space: All neurons.
+        activity: Mean absolute activation of each neuron over the detection prompts, for controls matched by it.
+        counts: A row per relation: `n_positive`, `n_negative`, `share_perfect`, the share of neurons with score 1, and
+            `ap_check`, the largest difference from scikit-learn's AP in a sample (NaN for other scorers).
+    """
+
+    best: Mapping[str, NeuronSet]
+    space: NeuronSpace
+    activity: Float[ndarray, " neuron"]
+    counts: pd.DataFrame
+
+    def top(self, relation: str, k: int) -> NeuronSet:
+        """The k best neurons of a relation.
+
+        Raises:
+            RelationNeuronsError: A relation that was not ranked, or k beyond the depth of the ranking.
+        """
+        if relation not in self.best:
+            raise refuse(f"Relation '{relation}' was not ranked", expected=nearest(relation, self.best))
+        return self.best[relation].part(0, k)
+
+    def controls(
+        self, target: NeuronSet, *, n: int, seed: int, match: str = "layer", exclude: NeuronSet | None = None
+    ) -> list[NeuronSet]:
+        """Random sets like `target` in site and layer, and in mean activation if `match` is `activation`."""
+        activity = self.activity if match == "activation" else None
+        return random_controls(target, self.space, n=n, seed=seed, exclude=exclude or (), activity=activity)
+
+
+def rank_neurons(activations: Activations, *, depth: int, scorer: str = "average_precision", seed: int = 0) -> Ranking:
+    """Score every neuron for every relation and keep the best of each (paper, section 3).
+
+    Args:
+        activations: Of the detection prompts of at least two relations.
+        depth: How many neurons to keep per relation; more than there are means all.
+        scorer: One of `relation_neurons.scorers.SCORERS`.
+        seed: Chooses the negatives.
+
+    Raises:
+        RelationNeuronsError: An unknown scorer, fewer than two relations, or an average precision that differs from
+            scikit-learn's.
+    """
+    if scorer not in SCORERS:
+        raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
+    names = relation_names(activations.prompts)
+    labels, weights = contrast(activations.prompts, seed=seed)
+    scores = SCORERS[scorer](activations.values, labels, weights)
+    difference = float("nan")
+    if scorer == "average_precision":
+        difference = difference_from_scikit_learn(scores, activations.values, labels, weights, seed=seed)
+        if difference > AP_TOLERANCE:
+            raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
+    space, positives = activations.space, labels.sum(axis=0)
+    counts = pd.DataFrame(
+        {
+            "relation": names,
+            "n_positive": positives,
+            "n_negative": weights.sum(axis=0) - positives,
+            "share_perfect": (scores == 1).float().mean(dim=1).numpy(force=True),
+            "ap_check": difference,
+        }
+    )
+    activity = activations.values.abs().float().mean(dim=0).numpy(force=True)
+    return Ranking(top_k(scores, min(depth, len(space)), space, names), space, activity, counts)
+
+
+def scaled_k(k: int, space: NeuronSpace) -> int:
+    """As large a share of this model's neurons as k is of Llama-2-7B's at the same sites; k itself for larger models.
+
+    Example:
+        >>> scaled_k(3000, NeuronSpace("half of Llama-2-7B", 16, (("gate", 11008),)))
+        1500
+    """
+    reference = sum(LLAMA_2_7B[part] for site, _ in space.widths for part in expand_site(site))
+    return max(1, min(k, len(space), round(k * len(space) / reference)))

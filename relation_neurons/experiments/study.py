@@ -1,0 +1,233 @@
+"""What experiments share: a model, its prompts, its ranked neurons, and every answer it has given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from relation_neurons.activations import Activations, collect_activations
+from relation_neurons.errors import refuse
+from relation_neurons.experiments.ablation import keep_right
+from relation_neurons.experiments.asking import Answers, Show, Wanted, quiet
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.selection import PAPER_K, Ranking, rank_neurons, scaled_k
+from relation_neurons.models import neuron_space
+from relation_neurons.neurons import NeuronSet
+from relation_neurons.progress import Progress
+from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
+from relation_neurons.relations import Relation
+from relation_neurons.runs import RunFolder, digest
+from relation_neurons.sites import expand_site
+
+DEEPEST_K = 50_000
+"""The largest k of the paper's sweep."""
+FEWEST_DETECTING = 10
+"""Rightly answered detection prompts that a relation needs."""
+MEASURES = ("logprob", "correct")
+"""What is said of every answer: log-probability of the whole object in nats, and whether the answer is right."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A state of the model and what to ask in it.
+
+    Attributes:
+        neurons: What to silence.
+        prompts: What to ask.
+        labels: What to call both in tables, such as `{"silenced": "country_capital", "k": 400}`.
+    """
+
+    neurons: NeuronSet
+    prompts: tuple[Prompt, ...]
+    labels: Mapping[str, object]
+
+
+class Study:
+    """A model and its relations; answers, activations and rankings are computed once and shared by all experiments.
+
+    Attributes:
+        model: A model from `load_model`.
+        relations: At least two; the others are the negatives of each.
+        config: What is asked.
+        k: Neurons per relation.
+        answers: All that was asked so far.
+        folder: Where answers and rankings are kept, so that a stopped experiment goes on; none keeps them in memory.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        relations: Sequence[Relation],
+        config: StudyConfig | None = None,
+        *,
+        folder: RunFolder | None = None,
+        show: Show = quiet,
+        read: str | None = None,
+    ) -> None:
+        """Make the prompts; nothing is asked yet.
+
+        Args:
+            model: A model from `load_model`.
+            relations: At least two.
+            config: What is asked; its `model`, `relations`, `device` and `dtype` are not read here.
+            folder: Where to keep what is found.
+            show: Makes a progress bar of a label and a total.
+            read: Sites to read together, such as `all`, where several sites will be ranked.
+
+        Raises:
+            RelationNeuronsError: Fewer than two relations, k larger than the model, or prompts that cannot be made.
+        """
+        if len(relations) < 2:
+            raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are negatives")
+        self.model, self.relations, self.config = model, tuple(relations), config or StudyConfig()
+        self.folder, self._show, self._read = folder, show, read
+        self._prompts: dict[PromptConfig, Prompts] = {}
+        self._rankings: dict[tuple[object, ...], Ranking] = {}
+        self._last_read: tuple[tuple[Prompt, ...], Activations] | None = None
+        self.answers = Answers(model, folder, self.config.batch_size, show)
+        space = neuron_space(model, self.config.site)
+        self.k = scaled_k(PAPER_K, space) if self.config.k is None else self.config.k
+        if self.k > len(space):
+            raise refuse(f"k is {self.k}", expected=f"1 to {len(space)}, the number of neurons at '{self.config.site}'")
+        self.prompts()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the relations, in order."""
+        return tuple(relation.name for relation in self.relations)
+
+    def prompts(self, **changes: Any) -> Prompts:
+        """Detection and evaluation prompts, made as configured or with fields of `PromptConfig` changed."""
+        config = dataclasses.replace(self.config.prompts, **changes)
+        if config not in self._prompts:
+            self._prompts[config] = make_prompts(self.relations, config)
+        return self._prompts[config]
+
+    def evaluation(self, relation: str | None = None, **changes: Any) -> tuple[Prompt, ...]:
+        """Evaluation prompts of one relation or of all."""
+        prompts = self.prompts(**changes).evaluation
+        return prompts if relation is None else tuple(one for one in prompts if one.relation == relation)
+
+    def detection(self, *, validation: str | None = None, **changes: Any) -> tuple[Prompt, ...]:
+        """Detection prompts, those that the model answers rightly if `validation` says so (paper, section 3)."""
+        prompts = self.prompts(**changes).detection
+        rule = self.config.validation if validation is None else validation
+        if rule == "none":
+            return prompts
+        answers = self.clean(prompts, generate=rule != "prefix")
+        return keep_right(prompts, answers, rule, at_least=FEWEST_DETECTING)
+
+    def scaled(self, k: int) -> int:
+        """A k of the paper's on this model: as large a share as of Llama-2-7B; see `scaled_k`."""
+        return scaled_k(k, neuron_space(self.model, self.config.site))
+
+    def activations(self, detection: tuple[Prompt, ...], site: str | None = None) -> Activations:
+        """Activations of detection prompts; what was read last is not read again."""
+        site = site or self.config.site
+        if self._last_read is None or self._last_read[0] != detection or not self._covers(site):
+            wider = self._read if self._read and set(expand_site(site)) <= set(expand_site(self._read)) else site
+            with self._show("Reading activations", len(detection)) as progress:
+                found = collect_activations(
+                    self.model,
+                    detection,
+                    site=wider,
+                    include_bos=self.config.include_bos,
+                    batch_size=self.config.batch_size,
+                    progress=progress,
+                )
+            self._last_read = detection, found
+        return self._last_read[1].at(site)
+
+    def _covers(self, site: str) -> bool:
+        assert self._last_read is not None
+        return set(expand_site(site)) <= {one for one, _ in self._last_read[1].space.widths}
+
+    def ranking(
+        self,
+        *,
+        site: str | None = None,
+        scorer: str | None = None,
+        validation: str | None = None,
+        **changes: Any,
+    ) -> Ranking:
+        """Every relation's best neurons, as configured or with another site, scorer, validation or prompts."""
+        site, scorer = site or self.config.site, scorer or self.config.scorer
+        key = (site, scorer, validation, *sorted(changes.items()))
+        if key not in self._rankings:
+            detection = self.detection(validation=validation, **changes)
+            depth = max(self.k, scaled_k(DEEPEST_K, neuron_space(self.model, site)))
+
+            def rank() -> Ranking:
+                found = self.activations(detection, site)
+                return rank_neurons(found, depth=depth, scorer=scorer, seed=self.config.seed)
+
+            space = neuron_space(self.model, site)
+            self._rankings[key] = _kept_ranking(self, rank, space, digest(key, detection, depth, self.config.seed))
+        return self._rankings[key]
+
+    def target(self, relation: str, k: int | None = None, **changes: Any) -> NeuronSet:
+        """A relation's k best neurons, ranked as configured or as `changes` say."""
+        return self.ranking(**changes).top(relation, self.k if k is None else k)
+
+    def controls(self, target: NeuronSet, *, n: int | None = None, **changes: Any) -> list[NeuronSet]:
+        """Random sets matched to a target of that ranking."""
+        n = self.config.n_controls if n is None else n
+        return self.ranking(**changes).controls(target, n=n, seed=self.config.seed, match=self.config.match)
+
+    def clean(self, prompts: Sequence[Prompt], *, generate: bool = False) -> pd.DataFrame:
+        """What the model answers as it is, a row per prompt."""
+        return self._ask([(None, tuple(prompts))], generate)
+
+    def changes(self, cases: Sequence[Case], *, generate: bool = False) -> pd.DataFrame:
+        """What silencing changes: the answers of every case beside the clean model's to the same prompts.
+
+        Args:
+            cases: What to silence and ask; all have the same labels.
+            generate: Let the model answer, for what it says and for the rules that read whole answers.
+
+        Returns:
+            A row per case and prompt, in order: the labels; `relation`, `subject`, `object`, `template`, `language`,
+            `fact`; what else `recall_under` says of the answer; `correct`, by the configured rule; and for each of
+            `MEASURES` `clean_<measure>` and `d_<measure>`, the change (nats, or -1, 0, 1).
+        """
+        labels = pd.DataFrame([dict(case.labels) for case in cases for _ in case.prompts])
+        table = self._ask([(case.neurons, case.prompts) for case in cases], generate)
+        clean = self._ask([(None, case.prompts) for case in cases], generate)
+        for name in MEASURES:
+            table[f"clean_{name}"] = clean[name].to_numpy(dtype=float)
+            table[name] = table[name].astype(float)
+            table[f"d_{name}"] = table[name] - table[f"clean_{name}"]
+        return pd.concat([labels, table], axis=1)
+
+    def _ask(self, wanted: Sequence[Wanted], generate: bool) -> pd.DataFrame:
+        table = self.answers.ask(wanted, generate=generate or self.config.rule != "prefix")
+        return table.assign(correct=table[f"correct_{self.config.rule}"])
+
+    def table(self, name: str, make: Callable[[], pd.DataFrame], *determined_by: object) -> pd.DataFrame:
+        """A table that takes long to make: from the folder if it was made there before from the same things."""
+        return make() if self.folder is None else self.folder.table(f"{name}-{digest(*determined_by)[:16]}", make)
+
+    def show(self, label: str, total: int) -> AbstractContextManager[Progress]:
+        """A progress bar."""
+        return self._show(label, total)
+
+
+def _kept_ranking(study: Study, rank: Callable[[], Ranking], space: Any, key: str) -> Ranking:
+    """A ranking as three tables of the study, computed if one of them is missing."""
+    made: list[Ranking] = []
+
+    def once() -> Ranking:
+        if not made:
+            made.append(rank())
+        return made[0]
+
+    best = study.table("rankings/best", lambda: pd.concat([one.to_frame() for one in once().best.values()]), key)
+    activity = study.table("rankings/activity", lambda: pd.DataFrame({"activity": once().activity}), key)
+    counts = study.table("rankings/counts", lambda: once().counts, key)
+    sets = {str(name): NeuronSet.from_frame(rows) for name, rows in best.groupby("name", sort=False)}
+    return Ranking(sets, space, activity["activity"].to_numpy(), counts)

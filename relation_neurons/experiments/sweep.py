@@ -1,0 +1,139 @@
+"""Dose and response: own and other facts as more and more neurons are silenced (paper, Figures 5, 14, 15, 20 to 22)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
+from relation_neurons.experiments.effects import FALLS, compare
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.study import MEASURES, Case, Study
+from relation_neurons.neurons import NeuronSet
+
+QUESTION = "Do a relation's facts suffer more, the more of its neurons are silenced, and when do others begin to?"
+PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Silence the k best neurons of each relation for every k, and ask its own facts and others'."""
+
+    ks: tuple[int, ...] | None = None
+    """How many neurons; by default the paper's 10 to 50,000 of Llama-2-7B, and the same shares of a smaller model."""
+    n_sweep_controls: int = 5
+    """Control sets at each k; those of smaller k are parts of those of larger k."""
+    n_other: int | None = None
+    """Other facts asked of each other relation; by default all evaluation facts, as in the paper."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_sweep_controls=2, n_other=1)
+        if self.ks is not None and (len(set(self.ks)) < 2 or min(self.ks) < 1):
+            raise refuse(f"ks is {self.ks}", expected="at least two different numbers of at least 1")
+
+    def steps(self, study: Study) -> tuple[int, ...]:
+        """The ks on this study's model, ascending."""
+        return tuple(sorted(set(self.ks or map(study.scaled, PAPER_KS))))
+
+
+def sweep(study: Study, config: SweepConfig = SweepConfig()) -> Finding:
+    """The paper's k sweep with controls and a test of the trend.
+
+    Returns:
+        Tables `effects`, from `effects.compare` by `silenced` and `k` on own facts; `others`, the same on the other
+        relations' facts, with one control; `trend`, from `effects.compare` by `silenced` of each fact's slope over
+        log10(k): nats, or share right, for each tenfold of k; and `answers` to own facts.
+    """
+    ks = config.steps(study)
+    own = own_answers(study, ks)
+    controls = _control_answers(study, ks, config.n_sweep_controls)
+    effects = compare(own, controls, by=["silenced", "k"], seed=study.config.seed)
+    trend = compare(slopes(own), slopes(controls), by=["silenced"], seed=study.config.seed)
+    others = _others(study, ks, config.n_other)
+    tables = {"effects": effects, "trend": trend, "others": others, "answers": own}
+    return Finding("sweep", QUESTION, tables, _verdict(effects, trend, others))
+
+
+def own_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:
+    """Each relation's own facts at every k, labelled `silenced` and `k`."""
+    cases = [
+        Case(study.target(name, k), study.evaluation(name), {"silenced": name, "k": k})
+        for name in study.names
+        for k in ks
+    ]
+    return study.changes(cases)
+
+
+def nested_controls(study: Study, name: str, ks: Sequence[int], n: int) -> list[tuple[int, int, NeuronSet]]:
+    """Control sets as (k, draw, set), of which the smaller are parts of the larger and match at every k.
+
+    Where a layer has too few neurons left for a k, there are no controls for it.
+    """
+    for deepest in reversed(ks):
+        try:
+            drawn = study.controls(study.target(name, deepest), n=n)
+        except RelationNeuronsError:
+            continue
+        return [(k, draw, one.part(0, k)) for k in ks if k <= deepest for draw, one in enumerate(drawn)]
+    return []
+
+
+def slopes(answers: pd.DataFrame) -> pd.DataFrame:
+    """Least-squares slope of each fact's measures over log10(k), in the columns of `Study.changes`."""
+    keys = [key for key in ("silenced", "draw", "relation", "fact") if key in answers]
+    averaged = answers.groupby([*keys, "k"], sort=False)[
+        [f"{part}{measure}" for measure in MEASURES for part in ("clean_", "d_")]
+    ].mean()
+    dose = np.log10(averaged.index.get_level_values("k").to_numpy(dtype=float))
+    centred = dose - pd.Series(dose, index=averaged.index).groupby(keys).transform("mean").to_numpy()
+    for measure in MEASURES:
+        averaged[f"d_{measure}"] = averaged[f"d_{measure}"] * centred
+    spread = pd.Series(centred**2, index=averaged.index).groupby(keys, sort=False).sum()
+    found = averaged.groupby(keys, sort=False).agg(
+        {f"clean_{measure}": "mean" for measure in MEASURES} | {f"d_{measure}": "sum" for measure in MEASURES}
+    )
+    for measure in MEASURES:
+        found[f"d_{measure}"] = found[f"d_{measure}"] / spread
+    return found.reset_index()
+
+
+def _control_answers(study: Study, ks: Sequence[int], n: int) -> pd.DataFrame:
+    cases = [
+        Case(control, study.evaluation(name), {"silenced": name, "k": k, "draw": draw})
+        for name in study.names
+        for k, draw, control in nested_controls(study, name, ks, n)
+    ]
+    return study.changes(cases)
+
+
+def _others(study: Study, ks: Sequence[int], n_other: int | None) -> pd.DataFrame:
+    """The other relations' facts at every k, beside those under one control set."""
+    own, controls = [], []
+    for name in study.names:
+        facts = [study.evaluation(other)[:n_other] for other in study.names if other != name]
+        asked = tuple(prompt for prompts in facts for prompt in prompts)
+        own += [Case(study.target(name, k), asked, {"silenced": name, "k": k}) for k in ks]
+        drawn = nested_controls(study, name, ks, 1)
+        controls += [Case(one, asked, {"silenced": name, "k": k, "draw": draw}) for k, draw, one in drawn]
+    return compare(study.changes(own), study.changes(controls), by=["silenced", "k"], seed=study.config.seed)
+
+
+def _verdict(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) -> tuple[str, ...]:
+    sentences = []
+    for measure, what, unit in (("correct", "accuracy", "share right"), ("logprob", "log-probability", "nats")):
+        rows = trend[trend["measure"] == measure].sort_values("effect")
+        falls = rows[rows["verdict"] == FALLS]
+        steepest = rows.head(1).to_dict("records")[0]
+        sentences.append(
+            f"Own {what} falls with k, more than under nested random sets, in {len(falls)} of {len(rows)} relations "
+            f"({listed(list(falls['silenced']))}; Holm-corrected). Steepest: {steepest['silenced']} {said(steepest)} "
+            f"{unit} for each tenfold of k, controls {steepest['random']:+.2f}, n = {steepest['n']} facts."
+        )
+    mean = pd.concat([effects.assign(facts="own"), others.assign(facts="other")])
+    mean = mean[mean["measure"] == "logprob"].groupby(["k", "facts"])["effect"].mean().unstack("facts")
+    shown = "; ".join(f"k = {k}: {row['own']:+.2f}, {row['other']:+.2f}" for k, row in mean.iterrows())
+    sentences.append(f"Mean change of log-probability over relations, own and other facts, in nats: {shown}.")
+    return tuple(sentences)

@@ -1,0 +1,94 @@
+"""Tests of effects against hand counts, other libraries and their own error rates."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import relation_neurons as rn
+from relation_neurons.significance import (
+    adjust,
+    control_test,
+    mcnemar_test,
+    minimum_effect,
+    pooled_spread,
+    sign_flip_test,
+)
+
+
+def test_sign_flips_equal_a_full_enumeration():
+    values = np.array([0.3, -1.2, 2.5, 0.7, -0.1, 1.9])
+    observed = abs(values.mean())
+    means = [abs((values * signs).mean()) for signs in product([-1, 1], repeat=6)]
+    assert sign_flip_test(values) == pytest.approx(np.mean([mean >= observed - 1e-12 for mean in means]))
+
+
+def test_sign_flips_of_gains_and_losses_are_mcnemars_test():
+    changes = np.array([-1.0] * 9 + [1.0] * 2 + [0.0] * 29)
+    assert mcnemar_test(9, 2) == pytest.approx(stats.binom.cdf(2, 11, 0.5) * 2)
+    assert sign_flip_test(changes) == pytest.approx(mcnemar_test(9, 2))
+
+
+@pytest.mark.parametrize("values", [[], [0.0, 0.0], [3.0], [0.0, 2.0]])
+def test_one_change_proves_nothing(values):
+    assert sign_flip_test(np.array(values)) == 1
+    assert mcnemar_test(0, 0) == 1
+
+
+def test_the_control_test_is_a_t_test_of_one_against_many():
+    controls = np.array([-0.1, 0.2, 0.05, -0.3, 0.0])
+    own = -0.9
+    sd = np.std(controls, ddof=1)
+    t = abs(own - controls.mean()) / (sd * np.sqrt(1 + 1 / 5))
+    assert control_test(own, controls) == pytest.approx(2 * (1 - stats.t.cdf(t, 4)))
+    assert control_test(own, controls, spread=pooled_spread([controls])) == pytest.approx(control_test(own, controls))
+
+
+def test_controls_that_do_nothing_prove_little_about_a_single_fact():
+    none = np.zeros(10)
+    assert control_test(-1 / 40, none, resolution=1 / 40) > 0.3
+    assert control_test(-10 / 40, none, resolution=1 / 40) < 0.001
+    assert control_test(0.0, none) == 1
+    assert np.isnan(control_test(-1.0, np.array([0.1])))
+
+
+def test_the_pooled_spread_is_about_each_groups_own_mean():
+    groups = [np.array([1.0, 3.0]), np.array([10.0, 10.0, 13.0])]
+    assert pooled_spread(groups) == (pytest.approx(np.sqrt((2 + 6) / 3)), 3)
+    assert pooled_spread([np.array([1.0])])[1] == 0
+
+
+@pytest.mark.parametrize("spread", ["own", "pooled"])
+def test_the_control_test_keeps_its_level(spread):
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        sets = generator.normal(0.3, 0.2, size=(6, 4))
+        known = pooled_spread(list(sets[:, 1:])) if spread == "pooled" else None
+        found.append(control_test(float(sets[0, 0]), sets[0, 1:], spread=known) < 0.05)
+    assert 0.035 < np.mean(found) < 0.065
+
+
+def test_the_sign_flip_test_keeps_its_level():
+    generator = np.random.default_rng(0)
+    found = [sign_flip_test(generator.laplace(size=20)) < 0.05 for _ in range(300)]
+    assert np.mean(found) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_corrections_equal_hand_counts_and_leave_out_what_is_missing():
+    p = np.array([0.01, np.nan, 0.04, 0.03])
+    np.testing.assert_allclose(adjust(p, "holm"), [0.03, np.nan, 0.06, 0.06])
+    np.testing.assert_allclose(adjust(p, "benjamini-hochberg"), [0.03, np.nan, 0.04, 0.04])
+    assert np.isnan(adjust(np.array([np.nan]), "holm")).all()
+    with pytest.raises(rn.RelationNeuronsError, match="no correction"):
+        adjust.__wrapped__(p, "bonferoni") if hasattr(adjust, "__wrapped__") else adjust(p, "bonferoni")
+
+
+def test_the_minimum_effect_is_found_with_the_power_it_promises():
+    generator = np.random.default_rng(0)
+    sample = generator.normal(size=30)
+    least = minimum_effect(sample) / np.std(sample, ddof=1)
+    found = [stats.ttest_1samp(generator.normal(least, 1, size=30), 0).pvalue < 0.05 for _ in range(2000)]
+    assert 0.77 < np.mean(found) < 0.83
+    assert np.isnan(minimum_effect(np.array([1.0])))
