@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import einops
@@ -39,7 +38,7 @@ class Activations:
     include_bos: bool = False
 
     def at(self, site: str) -> Activations:
-        """The columns of some of the sites; those that lie together are not copied.
+        """The columns of a site, or of several that lie together, without a copy.
 
         Raises:
             RelationNeuronsError: A site that was not read.
@@ -48,16 +47,9 @@ class Activations:
         missing = [one for one in wanted if one not in there]
         if missing:
             raise refuse(f"Site '{missing[0]}' was not read", expected=nearest(missing[0], there))
-        if wanted == tuple(there):
-            return self
+        places = [place for one, _, place in self.space.slices() if one in wanted]
         space = NeuronSpace(self.space.model, self.space.n_layers, tuple((one, there[one]) for one in wanted))
-        starts = {one: place.start for one, layer, place in self.space.slices() if layer == 0}
-        pieces = [slice(starts[one], starts[one] + there[one] * space.n_layers) for one in wanted]
-        if all(left.stop == right.start for left, right in pairwise(pieces)):
-            values = self.values[:, pieces[0].start : pieces[-1].stop]
-        else:
-            values = torch.cat([self.values[:, piece] for piece in pieces], dim=1)
-        return replace(self, values=values, space=space)
+        return replace(self, values=self.values[:, places[0].start : places[-1].stop], space=space)
 
 
 def collect_activations(

@@ -192,6 +192,30 @@ def random_controls(
     return controls
 
 
+def random_sets(target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int = 0) -> list[NeuronSet]:
+    """Random sets as large as the target and outside of it, wherever their neurons are (the paper's control).
+
+    Args:
+        target: The set to match in size.
+        space: All neurons to draw from.
+        n: How many sets.
+        seed: Chooses them.
+
+    Raises:
+        RelationNeuronsError: Too few other neurons.
+    """
+    pool = np.setdiff1d(np.arange(len(space)), space.flatten(list(target)))
+    if len(pool) < len(target):
+        raise refuse(f"There are {len(pool)} neurons outside the target, {len(target)} needed", do="lower k")
+    sets = []
+    for number in range(n):
+        drawn = np.random.default_rng([seed, number]).choice(pool, size=len(target), replace=False)
+        sites, layers, indices = space.locate(drawn)
+        neurons = tuple(map(Neuron, sites, layers.tolist(), indices.tolist()))
+        sets.append(NeuronSet(neurons, f"{target.name} random {number}"))
+    return sets
+
+
 def _pools(
     target: NeuronSet, space: NeuronSpace, members: Mapping[tuple[str, int], list[int]], exclude: Iterable[Neuron]
 ) -> dict[tuple[str, int], Int[ndarray, " candidate"]]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import torch
 
 from relation_neurons.activations import collect_activations
-from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.ablation import (
     Selection,
     conditions,
@@ -29,9 +28,8 @@ from relation_neurons.packs import load_relations
 from relation_neurons.progress import bar
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
-from relation_neurons.relations import Relation
 from relation_neurons.report import Results, write_report
-from relation_neurons.runs import RunFolder, code_digest, digest, versions
+from relation_neurons.runs import RunFolder, study_key
 from relation_neurons.sites import SiteName
 
 DEMO_RELATIONS = (
@@ -45,8 +43,6 @@ DEMO_RELATIONS = (
     "person_pro_sport",
 )
 """Relations of which the embedded model knows enough to lose something; see docs/decisions."""
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,6 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, k=1, n_controls=1, batch_size=1)
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise refuse(f"dtype is '{self.dtype}'", expected=nearest(self.dtype, DTYPES))
 
 
 def run(config: RunConfig, out: Path) -> Results:
@@ -101,8 +95,8 @@ def run(config: RunConfig, out: Path) -> Results:
     if len(relations) < 2:
         raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are the negatives")
     prompts = make_prompts(relations, config.prompts)
-    model = load_model(config.model, device=config.device, dtype=DTYPES.get(config.dtype or ""))
-    folder = RunFolder(out, _key(config, relations, model))
+    model = load_model(config.model, device=config.device, dtype=config.dtype)
+    folder = RunFolder(out, study_key(config, relations, model))
 
     selection = select(config, model, prompts, folder)
     table = _ask_all(config, model, prompts, selection, folder)
@@ -168,19 +162,3 @@ def _ask_all(config: RunConfig, model: Any, prompts: Prompts, selection: Selecti
             "recall",
             lambda: measure(model, asked, keep=keep, batch_size=config.batch_size, progress=progress),
         )
-
-
-def _key(config: RunConfig, relations: tuple[Relation, ...], model: Any) -> dict[str, Any]:
-    """All that the tables depend on."""
-    return {
-        "config": dataclasses.asdict(config),
-        "relations": {relation.name: digest(relation)[:16] for relation in relations},
-        "model": {
-            "name": model.cfg.model_name,
-            "weights": model.cfg.weights_digest,
-            "dtype": str(model.cfg.dtype).removeprefix("torch."),
-            "device": str(model.cfg.device),
-        },
-        "code": code_digest()[:16],
-        "versions": versions(),
-    }

@@ -136,16 +136,18 @@ def relation_names(prompts: Sequence[Prompt]) -> tuple[str, ...]:
 
 
 def contrast(
-    prompts: Sequence[Prompt], *, ratio: int = NEGATIVES_PER_POSITIVE, seed: int = 0
+    prompts: Sequence[Prompt], *, ratio: int = NEGATIVES_PER_POSITIVE, balanced: bool = True, seed: int = 0
 ) -> tuple[Bool[ndarray, "prompt relation"], Bool[ndarray, "prompt relation"]]:
     """Say for every relation which prompts are its positives and negatives (paper, section 3).
 
-    Positives are all prompts of the relation. Negatives are drawn evenly from the other relations, `ratio` for each
-    positive, or all there are when there are fewer.
+    Positives are all prompts of the relation. Negatives are drawn from the other relations, `ratio` for each positive,
+    or all there are when there are fewer.
 
     Args:
         prompts: Detection prompts of all relations.
         ratio: Negatives per positive; the paper uses 4.
+        balanced: Draw as evenly as possible from each other relation; otherwise from all their prompts alike, as in the
+            paper, so that relations with more prompts are drawn more often.
         seed: Chooses the negatives.
 
     Returns:
@@ -168,7 +170,7 @@ def contrast(
         turns: list[tuple[int, bytes, int]] = []
         for other in names[:column] + names[column + 1 :]:
             shuffled = sorted(np.flatnonzero(own == other), key=lambda row: keys[row])
-            turns += [(turn, keys[row], int(row)) for turn, row in enumerate(shuffled)]
+            turns += [(turn if balanced else 0, keys[row], int(row)) for turn, row in enumerate(shuffled)]
         chosen = sorted(turns)[: ratio * int(labels[:, column].sum())]
         weights[[row for _, _, row in chosen], column] = True
     return labels, weights

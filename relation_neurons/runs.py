@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.errors import refuse
+from relation_neurons.relations import Relation
 
 PACKAGES = ("relation-neurons", "transformer-lens", "transformers", "torch", "numpy", "pandas", "scipy", "plotly")
 
@@ -51,9 +53,7 @@ class RunFolder:
         """The table of that name: read if this run wrote it before, else made and written as parquet."""
         path = self.path / f"{name}.parquet"
         if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            with _atomic(path) as unfinished:
-                make().to_parquet(unfinished, index=False)
+            self.write_table(name, make())
         return pd.read_parquet(path)
 
     def tables(self, pattern: str) -> list[pd.DataFrame]:
@@ -64,9 +64,18 @@ class RunFolder:
         """Whether this run has already written all of these tables."""
         return all((self.path / f"{name}.parquet").is_file() for name in names)
 
+    def write_table(self, name: str, table: pd.DataFrame) -> Path:
+        """Write a table as parquet, in place of an older one."""
+        path = self.path / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _atomic(path) as unfinished:
+            table.to_parquet(unfinished, index=False)
+        return path
+
     def write_text(self, name: str, text: str) -> Path:
         """Write a file whole or not at all."""
         path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _atomic(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
         return path
@@ -91,6 +100,28 @@ class RunFolder:
                 f"{self.path} holds another run ({shown})",
                 do="choose another --out, or remove the folder to start anew",
             )
+
+
+def study_key(config: Any, relations: Iterable[Relation], model: Any) -> dict[str, Any]:
+    """All that tables depend on.
+
+    Args:
+        config: A frozen configuration.
+        relations: The relations it names.
+        model: The model it names, from `load_model`.
+    """
+    return {
+        "config": dataclasses.asdict(config),
+        "relations": {relation.name: digest(relation)[:16] for relation in relations},
+        "model": {
+            "name": model.cfg.model_name,
+            "weights": model.cfg.weights_digest,
+            "dtype": str(model.cfg.dtype).removeprefix("torch."),
+            "device": str(model.cfg.device),
+        },
+        "code": code_digest()[:16],
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:

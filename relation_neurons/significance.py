@@ -14,14 +14,12 @@ import numpy as np
 from jaxtyping import Float, Num
 from numpy import ndarray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from relation_neurons.errors import nearest, refuse
 
 N_PERMUTATIONS = 9999
 POWER = 0.8
-ADJUSTMENTS = {"holm": "holm", "benjamini-hochberg": "fdr_bh"}
 
 
 def sign_flip_test(differences: Num[ndarray, " fact"], *, seed: int = 0) -> float:
@@ -107,8 +105,20 @@ def adjust(
     found = np.full(len(p_values), np.nan)
     there = np.isfinite(p_values)
     if there.any():
-        found[there] = multipletests(p_values[there], method=ADJUSTMENTS[method])[1]
+        found[there] = ADJUSTMENTS[method](p_values[there])
     return found
+
+
+def _holm(p_values: Float[ndarray, " hypothesis"]) -> Float[ndarray, " hypothesis"]:
+    """Holm's step-down correction; statsmodels has it, but collects garbage at each call, which takes longer."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.arange(len(p_values), 0, -1) * p_values[order]
+    found = np.empty(len(p_values))
+    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return found
+
+
+ADJUSTMENTS = {"holm": _holm, "benjamini-hochberg": stats.false_discovery_control}
 
 
 def minimum_effect(differences: Num[ndarray, " fact"], *, alpha: float = 0.05, power: float = POWER) -> float:

@@ -51,6 +51,9 @@ ORDER = [
     "figures",
     "report",
     "pipeline",
+    "drawing",
+    "reproduce",
+    "reproduce_commands",
     "data_commands",
     "cli",
 ]

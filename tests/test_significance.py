@@ -1,10 +1,12 @@
 """Tests of effects against hand counts, other libraries and their own error rates."""
 
+import inspect
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 import relation_neurons as rn
 from relation_neurons.significance import (
@@ -82,7 +84,14 @@ def test_corrections_equal_hand_counts_and_leave_out_what_is_missing():
     np.testing.assert_allclose(adjust(p, "benjamini-hochberg"), [0.03, np.nan, 0.04, 0.04])
     assert np.isnan(adjust(np.array([np.nan]), "holm")).all()
     with pytest.raises(rn.RelationNeuronsError, match="no correction"):
-        adjust.__wrapped__(p, "bonferoni") if hasattr(adjust, "__wrapped__") else adjust(p, "bonferoni")
+        inspect.unwrap(adjust)(p, "bonferoni")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("holm", "holm"), ("benjamini-hochberg", "fdr_bh")])
+def test_corrections_equal_those_of_statsmodels(ours, theirs):
+    p = np.random.default_rng(0).beta(0.3, 1, size=50)
+    p[7] = p[8]
+    np.testing.assert_allclose(adjust(p, ours), multipletests(p, method=theirs)[1])
 
 
 def test_the_minimum_effect_is_found_with_the_power_it_promises():

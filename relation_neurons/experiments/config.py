@@ -29,10 +29,11 @@ class StudyConfig:
     activation_probability_entropy or contrast_score."""
     n_controls: int = 10
     """Random control sets per relation, asked its own facts (the paper: 10 seeds)."""
-    n_cross_controls: int = 2
-    """How many of them are asked the other relations' facts as well."""
-    match: Literal["layer", "activation"] = "layer"
-    """Controls have as many neurons in each layer and site; `activation`: and of like mean activation."""
+    match: Literal["none", "layer", "activation"] = "layer"
+    """Controls have as many neurons in each layer and site; `activation`: and of like mean activation; `none`: as many
+    neurons anywhere, as in the paper."""
+    negatives: Literal["balanced", "pooled"] = "balanced"
+    """Draw the negatives evenly from the other relations, or, as in the paper, from all of their prompts alike."""
     prompts: PromptConfig = field(default_factory=lambda: PromptConfig(shots=0, templates="all", n_evaluation=50))
     """How facts become prompts."""
     validation: Literal["none", "prefix", "string"] = "prefix"
@@ -52,8 +53,6 @@ class StudyConfig:
     """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, k=1, n_controls=2, n_cross_controls=1, batch_size=1)
-        if self.n_cross_controls > self.n_controls:
-            raise refuse(f"n_cross_controls is {self.n_cross_controls}", expected=f"at most {self.n_controls}")
+        require_at_least(self, k=1, n_controls=2, batch_size=1)
         if self.scorer not in SCORERS:
             raise refuse(f"'{self.scorer}' is no scorer", expected=nearest(self.scorer, SCORERS))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 
+from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare
 from relation_neurons.experiments.finding import Finding, listed, said
 from relation_neurons.experiments.study import Case, Study
@@ -11,7 +14,18 @@ from relation_neurons.experiments.study import Case, Study
 QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are silenced?"
 
 
-def inter(study: Study) -> Finding:
+@dataclass(frozen=True)
+class InterConfig:
+    """Silence each relation's neurons and a few of its control sets, and ask every relation's facts."""
+
+    n_cross_controls: int = 2
+    """Control sets of each relation; their spread on each relation's facts is estimated over all silenced ones."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_cross_controls=2)
+
+
+def inter(study: Study, config: InterConfig = InterConfig()) -> Finding:
     """The paper's inter-relation experiment, every pair tested against chance and against random neurons.
 
     Returns:
@@ -25,7 +39,7 @@ def inter(study: Study) -> Finding:
         [
             Case(control, study.evaluation(), {"silenced": name, "draw": draw})
             for name in study.names
-            for draw, control in enumerate(study.controls(study.target(name))[: study.config.n_cross_controls])
+            for draw, control in enumerate(study.controls(study.target(name), n=config.n_cross_controls))
         ]
     )
     other, other_controls = (table[table["silenced"] != table["relation"]] for table in (answers, controls))

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from relation_neurons.activations import Activations
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.neurons import NeuronSet, random_controls, top_k
+from relation_neurons.neurons import NeuronSet, random_controls, random_sets, top_k
 from relation_neurons.prompts import contrast, relation_names
 from relation_neurons.scorers import SCORERS
 from relation_neurons.scores import difference_from_scikit_learn
@@ -53,18 +53,28 @@ class Ranking:
     def controls(
         self, target: NeuronSet, *, n: int, seed: int, match: str = "layer", exclude: NeuronSet | None = None
     ) -> list[NeuronSet]:
-        """Random sets like `target` in site and layer, and in mean activation if `match` is `activation`."""
+        """Random sets like `target` in site and layer, and in mean activation if asked to `match` it, or anywhere."""
+        if match == "none":
+            return random_sets(target, self.space, n=n, seed=seed)
         activity = self.activity if match == "activation" else None
         return random_controls(target, self.space, n=n, seed=seed, exclude=exclude or (), activity=activity)
 
 
-def rank_neurons(activations: Activations, *, depth: int, scorer: str = "average_precision", seed: int = 0) -> Ranking:
+def rank_neurons(
+    activations: Activations,
+    *,
+    depth: int,
+    scorer: str = "average_precision",
+    balanced: bool = True,
+    seed: int = 0,
+) -> Ranking:
     """Score every neuron for every relation and keep the best of each (paper, section 3).
 
     Args:
         activations: Of the detection prompts of at least two relations.
         depth: How many neurons to keep per relation; more than there are means all.
         scorer: One of `relation_neurons.scorers.SCORERS`.
+        balanced: Whether negatives are drawn evenly from the other relations.
         seed: Chooses the negatives.
 
     Raises:
@@ -74,7 +84,7 @@ def rank_neurons(activations: Activations, *, depth: int, scorer: str = "average
     if scorer not in SCORERS:
         raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
     names = relation_names(activations.prompts)
-    labels, weights = contrast(activations.prompts, seed=seed)
+    labels, weights = contrast(activations.prompts, balanced=balanced, seed=seed)
     scores = SCORERS[scorer](activations.values, labels, weights)
     difference = float("nan")
     if scorer == "average_precision":

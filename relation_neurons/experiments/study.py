@@ -153,18 +153,20 @@ class Study:
         site: str | None = None,
         scorer: str | None = None,
         validation: str | None = None,
+        negatives: str | None = None,
         **changes: Any,
     ) -> Ranking:
-        """Every relation's best neurons, as configured or with another site, scorer, validation or prompts."""
+        """Every relation's best neurons, as configured or in another of these ways; `changes` are of `PromptConfig`."""
         site, scorer = site or self.config.site, scorer or self.config.scorer
-        key = (site, scorer, validation, *sorted(changes.items()))
+        balanced = (negatives or self.config.negatives) == "balanced"
+        key = (site, scorer, validation, balanced, *sorted(changes.items()))
         if key not in self._rankings:
             detection = self.detection(validation=validation, **changes)
             depth = max(self.k, scaled_k(DEEPEST_K, neuron_space(self.model, site)))
 
             def rank() -> Ranking:
                 found = self.activations(detection, site)
-                return rank_neurons(found, depth=depth, scorer=scorer, seed=self.config.seed)
+                return rank_neurons(found, depth=depth, scorer=scorer, balanced=balanced, seed=self.config.seed)
 
             space = neuron_space(self.model, site)
             self._rankings[key] = _kept_ranking(self, rank, space, digest(key, detection, depth, self.config.seed))
@@ -174,10 +176,12 @@ class Study:
         """A relation's k best neurons, ranked as configured or as `changes` say."""
         return self.ranking(**changes).top(relation, self.k if k is None else k)
 
-    def controls(self, target: NeuronSet, *, n: int | None = None, **changes: Any) -> list[NeuronSet]:
+    def controls(
+        self, target: NeuronSet, *, n: int | None = None, match: str | None = None, **changes: Any
+    ) -> list[NeuronSet]:
         """Random sets matched to a target of that ranking."""
-        n = self.config.n_controls if n is None else n
-        return self.ranking(**changes).controls(target, n=n, seed=self.config.seed, match=self.config.match)
+        n, match = self.config.n_controls if n is None else n, match or self.config.match
+        return self.ranking(**changes).controls(target, n=n, seed=self.config.seed, match=match)
 
     def clean(self, prompts: Sequence[Prompt], *, generate: bool = False) -> pd.DataFrame:
         """What the model answers as it is, a row per prompt."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from relation_neurons.errors import refuse
+from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.wrap import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
 from relation_neurons.sources import clear_errors, load_pretrained, resolve
 
@@ -18,8 +18,11 @@ PARITY_TEXTS = (
 )
 
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
 def load_model(
-    source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
 ) -> Any:
     """Load a language model with TransformerLens, its weights unprocessed.
 
@@ -30,7 +33,8 @@ def load_model(
     Args:
         source: `smollm2-135m`, a Hugging Face id (`meta-llama/Llama-2-7b-hf`), a folder, or a `.gguf` file.
         device: Where to; by default the GPU if there is one.
-        dtype: Type of the weights; by default float32 on the CPU and the checkpoint's own type on a GPU.
+        dtype: Type of the weights, also by name (`float32`, `float16`, `bfloat16`); by default float32 on the CPU and
+            the checkpoint's own type on a GPU.
 
     Returns:
         The model in evaluation mode, without gradients. `model.cfg.default_prepend_bos` is what its tokenizer does
@@ -40,6 +44,10 @@ def load_model(
         RelationNeuronsError: Gated weights, an unknown name, no network, a folder without a configuration.
     """
     place = _device(device)
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise refuse(f"dtype is '{dtype}'", expected=nearest(dtype, DTYPES))
+        dtype = DTYPES[dtype]
     dtype = dtype or (torch.float32 if place.type == "cpu" else None)
     found = resolve(source)
     pretrained, tokenizer = load_pretrained(found, device=place, dtype=dtype)

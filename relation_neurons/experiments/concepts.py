@@ -1,0 +1,249 @@
+"""A relation's neurons and those of the concept of its subjects (paper, section 6, Figures 9, 30 and 31).
+
+Concept neurons are found as relation neurons are, on prompts that mention subjects and no relation. Overlap alone does
+not say what shared neurons do; so a concept's neurons are silenced too, and a relation's without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from relation_neurons.concepts import concept_of, concept_prompts
+from relation_neurons.errors import RelationNeuronsError, require_at_least
+from relation_neurons.experiments.effects import FALLS, compare
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.overlap import ABOVE, overlap_table
+from relation_neurons.experiments.selection import rank_neurons
+from relation_neurons.experiments.study import Case, Study
+from relation_neurons.neurons import NeuronSet
+from relation_neurons.prompts import Prompt
+from relation_neurons.relations import Relation, key
+from relation_neurons.significance import sign_flip_test
+from relation_neurons.statistics import mean_interval
+
+QUESTION = "Are a relation's neurons more than the neurons of the concept of its subjects?"
+
+
+@dataclass(frozen=True)
+class ConceptsConfig:
+    """Find the neurons of the subjects' concepts, count what relations share with them, and silence both."""
+
+    n_prompts: int | None = None
+    """Prompts per concept; by default as many as the smallest concept has subjects outside the evaluation."""
+    n_controls_concepts: int = 3
+    """Random control sets per concept."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_prompts=1, n_controls_concepts=2)
+
+
+def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Finding:
+    """The paper's comparison with concept neurons, and what silencing says of it.
+
+    Subjects of the evaluation take no part in finding concept neurons. Relations whose concept is not known are left
+    out; with fewer than two concepts among the others there is nothing to compare, and all tables are empty.
+
+    Returns:
+        Tables `overlaps`, from `overlap.overlap_table` by `relation`, `concept` and `own` (the concept is that of its
+        subjects); `summary`, from `own_against_others`; `effects`, from `effects.compare` by `silenced` (a concept) and
+        `relation`, with `own`; and `without_concept`, from `effects.compare` by `silenced` (a relation, whose neurons
+        without its concept's are silenced and whose own facts are asked), with `n_neurons` left and `n_shared`.
+    """
+    known = known_concepts(study.names)
+    if len(set(known.values())) < 2:
+        return Finding("concepts", QUESTION, _empty(), (_too_few(known, study.names),))
+    targets = {name: study.target(name) for name in known}
+    found = concept_neurons(study, config.n_prompts)
+    overlaps = overlap_table(
+        [
+            ({"relation": name, "concept": concept, "own": known[name] == concept}, target, neurons)
+            for name, target in targets.items()
+            for concept, neurons in found.items()
+        ],
+        study.ranking().space,
+    )
+    effects = _silence_concepts(study, found, known, config.n_controls_concepts)
+    without = _silence_rest(study, targets, {name: found[concept] for name, concept in known.items()})
+    summary = own_against_others(overlaps, effects, k=study.k, seed=study.config.seed)
+    tables = {"overlaps": overlaps, "summary": summary, "effects": effects, "without_concept": without}
+    return Finding("concepts", QUESTION, tables, _verdict(tables, study, known))
+
+
+def known_concepts(names: Sequence[str]) -> dict[str, str]:
+    """The concept of each relation of which it is known."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(RelationNeuronsError):
+            found[name] = concept_of(name)
+    return found
+
+
+def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, NeuronSet]:
+    """The best neurons of every concept of the study's relations, as many as relations have, best first.
+
+    Raises:
+        RelationNeuronsError: Fewer than two concepts, or a concept without subjects of its own beyond the evaluation.
+    """
+    settings = study.config
+    outside = _outside_evaluation(study)
+    prompts = tuple(
+        dataclasses.replace(prompt, bos=settings.prompts.bos)
+        for prompt in concept_prompts(outside, n=n_prompts, seed=settings.seed)
+    )
+
+    def best() -> pd.DataFrame:
+        activations = study.activations(prompts)
+        ranking = rank_neurons(activations, depth=study.k, scorer=settings.scorer, seed=settings.seed)
+        return pd.concat([neurons.to_frame() for neurons in ranking.best.values()])
+
+    table = study.table(
+        "rankings/concepts", best, prompts, settings.site, settings.scorer, study.k, settings.seed, settings.include_bos
+    )
+    return {str(name): NeuronSet.from_frame(rows) for name, rows in table.groupby("name", sort=False)}
+
+
+def own_against_others(overlaps: pd.DataFrame, effects: pd.DataFrame, *, k: int, seed: int = 0) -> pd.DataFrame:
+    """The concept of a relation's subjects against the other concepts, with relations as the units.
+
+    Returns:
+        A row per measure: `coefficient`, the share of neurons in common; `excess`, the same less what matched random
+        sets share; `d_logprob` and `d_correct`, the effect on its facts of silencing the concept's neurons. Columns
+        `own` and `other`, means over relations; `difference` with `_low` and `_high`, paired by relation; `p`, from
+        sign flips; `n`, relations. Relations of one concept are alike, so the interval is rather too narrow.
+    """
+    values = {
+        "coefficient": overlaps.assign(value=overlaps["coefficient"]),
+        "excess": overlaps.assign(value=overlaps["coefficient"] - overlaps["expected"] / k),
+    }
+    for measure in ("logprob", "correct"):
+        values[f"d_{measure}"] = effects[effects["measure"] == measure].rename(columns={"effect": "value"})
+    rows = []
+    for measure, table in values.items():
+        means = table.groupby(["relation", "own"], sort=False)["value"].mean().unstack("own")
+        differences = (means[True] - means[False]).to_numpy(dtype=float)
+        interval, p = mean_interval(differences, seed=seed), sign_flip_test(differences, seed=seed)
+        rows.append((measure, means[True].mean(), means[False].mean(), *interval[:3], p, interval.n))
+    names = ["measure", "own", "other", "difference", "difference_low", "difference_high", "p", "n"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _empty() -> dict[str, pd.DataFrame]:
+    """The tables where there is nothing to compare."""
+    columns = {
+        "overlaps": "relation concept own count coefficient expected low high p_holm verdict",
+        "summary": "measure own other difference difference_low difference_high p n",
+        "effects": "silenced relation own measure n effect p_holm verdict",
+        "without_concept": "silenced n_neurons n_shared measure n effect p_holm verdict",
+    }
+    return {name: pd.DataFrame(columns=names.split()) for name, names in columns.items()}
+
+
+def _outside_evaluation(study: Study) -> list[Relation]:
+    """The relations of known concept without the subjects that any relation is evaluated on."""
+    known = known_concepts(study.names)
+    evaluated = {key(prompt.fact or prompt.subject) for prompt in study.evaluation()}
+    return [
+        dataclasses.replace(one, facts=tuple(fact for fact in one.facts if key(fact.subject) not in evaluated))
+        for one in study.relations
+        if one.name in known
+    ]
+
+
+def _silence_concepts(
+    study: Study, found: Mapping[str, NeuronSet], known: Mapping[str, str], n_controls: int
+) -> pd.DataFrame:
+    """Every concept's neurons silenced, every relation's facts asked, beside matched controls."""
+    asked = tuple(prompt for name in known for prompt in study.evaluation(name))
+    own, controls = _silence(study, found, dict.fromkeys(found, asked), n_controls)
+    effects = compare(own, controls, by=["silenced", "relation"], pool="relation", seed=study.config.seed)
+    effects.insert(2, "own", effects["relation"].map(known) == effects["silenced"])
+    return effects
+
+
+def _silence_rest(study: Study, targets: Mapping[str, NeuronSet], own: Mapping[str, NeuronSet]) -> pd.DataFrame:
+    """Each relation's neurons without its concept's silenced, its own facts asked, beside matched controls."""
+    rest = {}
+    for name, target in targets.items():
+        shared = set(own[name])
+        left = tuple(neuron for neuron in target if neuron not in shared)
+        if left:
+            rest[name] = NeuronSet(left, f"{name} without concept")
+    if not rest:
+        return _empty()["without_concept"]
+    answers, controls = _silence(study, rest, {name: study.evaluation(name) for name in rest}, None)
+    table = compare(answers, controls, by=["silenced"], seed=study.config.seed)
+    table.insert(1, "n_neurons", [len(rest[name]) for name in table["silenced"]])
+    table.insert(2, "n_shared", [len(targets[name]) - len(rest[name]) for name in table["silenced"]])
+    return table
+
+
+def _silence(
+    study: Study, sets: Mapping[str, NeuronSet], asked: Mapping[str, tuple[Prompt, ...]], n_controls: int | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What silencing each set changes, and what its matched controls do."""
+    own = [Case(neurons, asked[name], {"silenced": name}) for name, neurons in sets.items()]
+    controls = [
+        Case(control, asked[name], {"silenced": name, "draw": draw})
+        for name, neurons in sets.items()
+        for draw, control in enumerate(study.controls(neurons, n=n_controls))
+    ]
+    return study.changes(own), study.changes(controls)
+
+
+def _too_few(known: Mapping[str, str], names: Sequence[str]) -> str:
+    unknown = [name for name in names if name not in known]
+    return (
+        f"The subjects of these relations are of {len(set(known.values()))} known concepts (not known: "
+        f"{listed(unknown)}); it takes at least two to find the neurons of a concept."
+    )
+
+
+def _verdict(tables: Mapping[str, pd.DataFrame], study: Study, known: Mapping[str, str]) -> tuple[str, ...]:
+    overlaps, summary, effects, without = tables.values()
+    row = {one["measure"]: one for one in summary.to_dict("records")}
+    compared = _overlap_sentence(overlaps, row["coefficient"], study.k), _effect_sentence(effects, row["d_logprob"])
+    unknown = [name for name in study.names if name not in known]
+    left_out = f"Left out, as the concept of their subjects is not known: {listed(unknown)}."
+    return (*compared, _rest(without), left_out) if unknown else (*compared, _rest(without))
+
+
+def _overlap_sentence(overlaps: pd.DataFrame, row: Mapping[Any, Any], k: int) -> str:
+    counts = {own: rows["verdict"].eq(ABOVE) for own, rows in overlaps.groupby("own")}
+    return (
+        f"Of its {k} neurons a relation has a mean share of {row['own']:.3f} in common with its subjects' concept, of "
+        f"{row['other']:.3f} with another: difference {said(row, 'difference', decimals=3)}, n = {row['n']} "
+        f"relations. The overlap is above that of layer-matched random sets in {counts[True].sum()} of "
+        f"{len(counts[True])} pairs with the own concept, {counts[False].sum()} of {len(counts[False])} with another "
+        f"(Holm-corrected)."
+    )
+
+
+def _effect_sentence(effects: pd.DataFrame, row: Mapping[Any, Any]) -> str:
+    rows = effects[effects["measure"] == "logprob"]
+    falls = {own: group["verdict"].eq(FALLS) for own, group in rows.groupby("own")}
+    return (
+        f"With a concept's neurons silenced, log-probability falls beyond chance and random neurons in "
+        f"{falls[True].sum()} of {len(falls[True])} relations about that concept and {falls[False].sum()} of "
+        f"{len(falls[False])} pairs with another (Holm-corrected); own minus other "
+        f"{said(row, 'difference')} nats, n = {row['n']} relations."
+    )
+
+
+def _rest(without: pd.DataFrame) -> str:
+    if without.empty:
+        return "No relation has neurons that are not its concept's."
+    parts = []
+    for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
+        rows = without[without["measure"] == measure]
+        names = list(rows.loc[rows["verdict"] == FALLS, "silenced"])
+        parts.append(f"{what} falls in {len(names)} of {len(rows)} relations ({listed(names)})")
+    return (
+        f"With a relation's neurons silenced except its concept's (a median of {without['n_shared'].median():.0f}), "
+        f"its own {' and '.join(parts)}, beyond chance and matched random neurons, Holm-corrected."
+    )

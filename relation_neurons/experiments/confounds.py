@@ -1,0 +1,123 @@
+"""What else could explain a drop: which prompts detect, which negatives they are set against, which neurons control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from relation_neurons.errors import RelationNeuronsError, require_at_least
+from relation_neurons.experiments.effects import FALLS, compare
+from relation_neurons.experiments.finding import Finding, listed
+from relation_neurons.experiments.study import Case, Study
+
+QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
+MATCHES = ("none", "layer", "activation")
+Selections = Mapping[str, dict[str, Any]]
+@dataclass(frozen=True)
+class ConfoundsConfig:
+    """Detect neurons in other ways, and compare them with controls matched in other ways."""
+
+    n_confound_controls: int = 5
+    """Control sets for each way."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_confound_controls=2)
+
+
+def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> Finding:
+    """Own facts under neurons detected in other ways, and under controls matched by nothing, by layer, by activation.
+
+    Returns:
+        Tables `selections`, from `effects.compare` by `silenced` and `selection`, with `shared`, the share of neurons
+        that are among those detected as configured; `controls`, from `effects.compare` by `silenced` and `match`.
+    """
+    detected, impossible = _detected(study)
+    own, random = [], []
+    for selection, changes in detected.items():
+        for name in study.names:
+            target, labels = study.target(name, **changes), {"silenced": name, "selection": selection}
+            own.append(Case(target, study.evaluation(name), labels))
+            drawn = study.controls(target, n=config.n_confound_controls, **changes)
+            random += [Case(one, study.evaluation(name), labels | {"draw": draw}) for draw, one in enumerate(drawn)]
+    seed = study.config.seed
+    selections = compare(study.changes(own), study.changes(random), by=["silenced", "selection"], seed=seed)
+    shared = {
+        (name, selection): study.target(name, **changes).overlap(study.target(name)) / study.k
+        for selection, changes in detected.items()
+        for name in study.names
+    }
+    selections["shared"] = [
+        shared[name, way] for name, way in zip(selections["silenced"], selections["selection"], strict=True)
+    ]
+    controls = _controls(study, config)
+    return Finding(
+        "confounds",
+        QUESTION,
+        {"selections": selections, "controls": controls},
+        _verdict(selections, controls, impossible),
+    )
+
+
+def _ways(study: Study) -> Selections:
+    """Ways to detect, as changes of `Study.ranking`."""
+    return {
+        "as configured": {},
+        "all prompts": {"validation": "none"},
+        "rightly answered prompts": {"validation": "string" if study.config.rule == "string" else "prefix"},
+        "balanced negatives": {"negatives": "balanced"},
+        "pooled negatives": {"negatives": "pooled"},
+        "one template": {"templates": "first"},
+        "all templates": {"templates": "all"},
+    }
+
+
+def _detected(study: Study) -> tuple[Selections, dict[str, str]]:
+    """The ways to detect that differ from the configured one, and those that this model does not allow, with why."""
+    possible: dict[str, dict[str, Any]] = {}
+    impossible, seen = {}, set()
+    for selection, changes in _ways(study).items():
+        try:
+            ranking = study.ranking(**changes)
+        except RelationNeuronsError as error:
+            impossible[selection] = str(error)
+            continue
+        best = tuple(ranking.best.values())
+        if best not in seen:  # the same neurons as before
+            seen.add(best)
+            possible[selection] = changes
+    return possible, impossible
+
+
+def _controls(study: Study, config: ConfoundsConfig) -> pd.DataFrame:
+    own, random = [], []
+    for name in study.names:
+        target, prompts = study.target(name), study.evaluation(name)
+        for match in MATCHES:
+            labels = {"silenced": name, "match": match}
+            own.append(Case(target, prompts, labels))
+            drawn = study.controls(target, n=config.n_confound_controls, match=match)
+            random += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
+    return compare(study.changes(own), study.changes(random), by=["silenced", "match"], seed=study.config.seed)
+
+
+def _verdict(selections: pd.DataFrame, controls: pd.DataFrame, impossible: Mapping[str, str]) -> tuple[str, ...]:
+    sentences = []
+    for way, table in (("selection", selections), ("match", controls)):
+        rows = table[table["measure"] == "logprob"]
+        parts = []
+        for value, group in rows.groupby(way, sort=False):
+            falls, shared = (group["verdict"] == FALLS).sum(), ""
+            if "shared" in group:
+                shared = f", {group['shared'].mean():.0%} of the configured neurons"
+            parts.append(
+                f"{value}: falls in {falls} of {len(group)}, mean {group['effect'].mean():+.2f}, "
+                f"controls {group['random'].mean():+.2f} nats{shared}"
+            )
+        label = "Log-probability by way of detecting" if way == "selection" else "By what controls are matched"
+        sentences.append(f"{label} (Holm-corrected over all of them): {'; '.join(parts)}.")
+    if impossible:
+        sentences.append(f"Not possible here: {listed([f'{way} ({why})' for way, why in impossible.items()])}.")
+    return tuple(sentences)

@@ -1,0 +1,146 @@
+"""What the model says when a relation's neurons are off (paper, Tables 4 to 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from relation_neurons.answers import ERROR_KINDS, RULES
+from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.finding import Finding, listed
+from relation_neurons.experiments.study import Case, Study
+from relation_neurons.statistics import proportion_interval
+
+QUESTION = "What does the model say instead when a relation's neurons are silenced?"
+STATES = ("clean", "own", "random")
+SHARE = ("share", "share_low", "share_high")
+
+
+@dataclass(frozen=True)
+class ErrorKindsConfig:
+    """Let the model answer as it is, with each relation's neurons silenced, and with one control set silenced."""
+
+    n_top: int = 5
+    """Most frequent answers per relation and state that are listed."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_top=1)
+
+
+def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> Finding:
+    """The paper's analysis of errors, beside a matched random set.
+
+    States are `clean`, `own` and `random`, the first of the relation's control sets. Shares are of prompts, with
+    Wilson's interval; a fact asked in two templates counts as two here, so that with several templates intervals are
+    too narrow.
+
+    Returns:
+        Tables `kinds`, per `relation`, `state` and `kind` of `answers.ERROR_KINDS` the `count` of `n` answers (of
+        `facts` facts) and its `share`; `counts`, per `relation` and `state` but `clean`: of `n` answers those
+        `right_before` by the study's rule, of these `newly_wrong` and their `share` (NaN where none was right), and
+        `newly_right`; `newly_wrong`, each such prompt with what was said `before` and `after` and the `kind` of the
+        latter; `top_answers`, per `relation` and `state` the most frequent answers; and `answers`.
+
+        The kind `right` goes by the rule `alias` whatever the study's rule, so that an answer that is newly wrong by a
+        stricter rule can be of the kind `right`.
+    """
+    answers = _answers(study)
+    counts, wrong = count_changes(answers), newly_wrong(answers)
+    tables = {
+        "kinds": count_kinds(answers),
+        "counts": counts,
+        "newly_wrong": wrong,
+        "top_answers": top_answers(answers, config.n_top),
+        "answers": answers,
+    }
+    return Finding("error_kinds", QUESTION, tables, verdict(counts, wrong, study.config.rule))
+
+
+def _answers(study: Study) -> pd.DataFrame:
+    """Answers in every state, a row per prompt and state, with what the clean model said and whether it was right."""
+    asked = {name: study.evaluation(name) for name in study.names}
+    clean = study.clean([prompt for prompts in asked.values() for prompt in prompts], generate=True)
+    states = [clean.assign(state="clean", clean_correct=clean["correct"])]
+    for state in STATES[1:]:
+        cases = []
+        for name, prompts in asked.items():
+            target = study.target(name)
+            neurons = target if state == "own" else study.controls(target, n=1)[0]
+            cases.append(Case(neurons, prompts, {"state": state}))
+        states.append(study.changes(cases, generate=True))
+    whole = pd.concat([one.assign(before=clean["generated"].to_numpy()) for one in states], ignore_index=True)
+    right = {name: whole[name].astype(bool) for name in ("correct", "clean_correct")}
+    about = ["relation", "state", "subject", "object", "template", "language", "fact"]
+    return whole.assign(**right)[[*about, "before", "generated", "error", "clean_correct", "correct", "logprob"]]
+
+
+def _groups(answers: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Answers relation by relation and state by state."""
+    for name, rows in answers.groupby("relation", sort=False):
+        for state in STATES:
+            yield str(name), state, rows[rows["state"] == state]
+
+
+def count_kinds(answers: pd.DataFrame) -> pd.DataFrame:
+    """How many answers are of each kind, those of none included."""
+    rows = []
+    for name, state, group in _groups(answers):
+        for kind in ERROR_KINDS:
+            of_kind = (group["error"] == kind).to_numpy(dtype=bool)
+            share = proportion_interval(of_kind)
+            rows.append((name, state, kind, int(of_kind.sum()), share.n, group["fact"].nunique(), *share[:3]))
+    return pd.DataFrame(rows, columns=["relation", "state", "kind", "count", "n", "facts", *SHARE])
+
+
+def count_changes(answers: pd.DataFrame) -> pd.DataFrame:
+    """How many answers that were right are wrong, and the reverse (the paper counts the former)."""
+    rows = []
+    for name, state, group in _groups(answers):
+        if state != "clean":
+            before, after = (group[column].to_numpy(dtype=bool) for column in ("clean_correct", "correct"))
+            lost = ~after[before]
+            share = proportion_interval(lost)[:3] if len(lost) else (np.nan,) * 3
+            sizes = (len(group), group["fact"].nunique(), len(lost))
+            rows.append((name, state, *sizes, int(lost.sum()), *share, int((after & ~before).sum())))
+    names = ["relation", "state", "n", "facts", "right_before", "newly_wrong", *SHARE, "newly_right"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def newly_wrong(answers: pd.DataFrame) -> pd.DataFrame:
+    """The prompts that were answered rightly before and are not now, with both answers."""
+    rows = answers[answers["clean_correct"] & ~answers["correct"]]
+    named = rows.rename(columns={"generated": "after", "error": "kind"}).reset_index(drop=True)
+    return named[["relation", "state", "subject", "object", "template", "fact", "before", "after", "kind"]]
+
+
+def top_answers(answers: pd.DataFrame, n_top: int = 5) -> pd.DataFrame:
+    """The most frequent answers of each relation and state; of equally frequent ones the first in the alphabet."""
+    rows = []
+    for name, state, group in _groups(answers):
+        counts = group["generated"].str.strip().value_counts().rename_axis("answer").reset_index(name="count")
+        for one in counts.sort_values(["count", "answer"], ascending=[False, True]).head(n_top).to_dict("records"):
+            rows.append((name, state, one["answer"], one["count"], len(group), one["count"] / len(group)))
+    return pd.DataFrame(rows, columns=["relation", "state", "answer", "count", "n", "share"])
+
+
+def verdict(counts: pd.DataFrame, wrong: pd.DataFrame, rule: str) -> tuple[str, ...]:
+    """What the tables say; counts only, since one control set shows no spread."""
+    own, random = (counts[counts["state"] == state] for state in STATES[1:])
+    pairs = zip(own["relation"], own["newly_wrong"], random["newly_wrong"], strict=True)
+    each = [f"{name} {lost} against {by_random}" for name, lost, by_random in pairs]
+    first = (
+        f"Of {own['right_before'].sum()} answers that were right (rule {rule}: {RULES[rule].meaning}), "
+        f"{own['newly_wrong'].sum()} are wrong with the relation's own neurons silenced and "
+        f"{random['newly_wrong'].sum()} with one matched random set: {listed(each, most=16)}. "
+        f"{own['newly_right'].sum()} and {random['newly_right'].sum()} that were wrong are right. These are counts of "
+        "prompts, and there is one control set: whether more is lost than by chance, the experiment intra tests."
+    )
+    kinds = wrong.loc[wrong["state"] == "own", "kind"].value_counts()
+    if kinds.empty:
+        return first, "With the relation's own neurons silenced no answer became wrong, so there is no kind of error."
+    named = [f"'{kind}' {count}" for kind, count in kinds.items()]
+    also = f" '{ERROR_KINDS[0]}' are right by the rule alias, though not by {rule}." if ERROR_KINDS[0] in kinds else ""
+    return first, f"The newly wrong answers are, by kind, most frequent first: {listed(named)}.{also}"

@@ -1,0 +1,208 @@
+"""Sentences that have nothing to do with a relation, with its neurons off (paper, Table 2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from relation_neurons.concepts import neutral_sentences
+from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
+from relation_neurons.experiments.effects import FALLS, LEAST_NATS, RISES, judged
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.study import Study
+from relation_neurons.interventions import Intervention
+from relation_neurons.perplexity import perplexity
+from relation_neurons.significance import control_test, pooled_spread, sign_flip_test
+from relation_neurons.statistics import mean_interval
+
+QUESTION = "Does silencing a relation's neurons damage the model's language beyond the relation?"
+
+
+@dataclass(frozen=True)
+class LanguageModellingConfig:
+    """Let the model read neutral sentences as it is, with the relation's neurons silenced, and with random ones."""
+
+    sentences: str | None = None
+    """A folder with sentences of your own, <relation>.txt with one a line or <relation>.json with a list of them; by
+    default those shipped."""
+    n_sentences: int = 50
+    """Sentences per relation at most."""
+    n_controls: int = 5
+    """Random control sets per relation."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_sentences=1, n_controls=2)
+
+
+def language_modelling(study: Study, config: LanguageModellingConfig = LanguageModellingConfig()) -> Finding:
+    """The paper's perplexities before and after, with matched controls and tests over sentences.
+
+    Relations without sentences are left out.
+
+    Returns:
+        Tables `perplexity`, from `compare_sentences`; `states`, from `perplexities`, per `silenced` and `state`
+        (`clean`, `own`, `random` with its number as `draw`); and `readings`, every sentence in every state.
+
+        Mind the sign: the measure is `nll`, the negative log-probability in nats per token, so that `rises` is damage
+        and `falls` an improvement.
+    """
+    texts = {name: read_sentences(name, config) for name in study.names}
+    left_out = [name for name, found in texts.items() if not found]
+    if len(left_out) == len(texts):
+        tables = dict.fromkeys(("perplexity", "states", "readings"), pd.DataFrame())
+        return Finding("language_modelling", QUESTION, tables, (f"Nothing was read.{_left_out(left_out)}",))
+    readings = pd.concat([_read(study, name, found, config) for name, found in texts.items() if found])
+    table = compare_sentences(readings, seed=study.config.seed)
+    tables = {"perplexity": table, "states": perplexities(readings), "readings": readings.reset_index(drop=True)}
+    return Finding("language_modelling", QUESTION, tables, verdict(table, left_out))
+
+
+def read_sentences(relation: str, config: LanguageModellingConfig) -> tuple[str, ...]:
+    """A relation's neutral sentences, the user's own if there is a folder of them; none if it has none.
+
+    Raises:
+        RelationNeuronsError: No such folder, or a file that is not as it should be.
+    """
+    if config.sentences is None:
+        try:
+            return neutral_sentences(relation)[: config.n_sentences]
+        except RelationNeuronsError:
+            return ()
+    folder = Path(config.sentences)
+    if not folder.is_dir():
+        raise refuse(f"{folder} is no folder", expected="a folder with <relation>.txt or <relation>.json")
+    paths = [path for path in (folder / f"{relation}.txt", folder / f"{relation}.json") if path.is_file()]
+    if len(paths) > 1:
+        raise refuse(f"{folder} has two files for '{relation}'", expected="one, .txt or .json")
+    return _from_file(paths[0])[: config.n_sentences] if paths else ()
+
+
+def _from_file(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise refuse(f"{path}: cannot be read ({error})", expected="sentences in UTF-8") from error
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise refuse(f"{path}: is not a list of texts", expected='JSON such as ["A sentence.", "Another."]')
+    sentences = tuple(one for one in found if one.strip())
+    if not sentences:
+        raise refuse(f"{path}: holds no sentence", expected="at least one", do="add some, or remove the file")
+    return sentences
+
+
+def _read(study: Study, name: str, texts: Sequence[str], config: LanguageModellingConfig) -> pd.DataFrame:
+    """How well the model predicts each sentence of a relation in each state, kept with the study."""
+    target = study.target(name)
+    drawn = study.controls(target, n=config.n_controls)
+    states = [("clean", -1, None), ("own", -1, target), *(("random", draw, one) for draw, one in enumerate(drawn))]
+
+    def read() -> pd.DataFrame:
+        conditions = {f"{state} {draw}": [Intervention(one)] if one else [] for state, draw, one in states}
+        with study.show(f"Reading about {name}", len(texts) * len(states)) as progress:
+            found = perplexity(study.model, texts, conditions, batch_size=study.config.batch_size, progress=progress)
+        rows = found.drop(columns=["condition", "perplexity"]).rename(columns={"text": "sentence"})
+        labels = pd.DataFrame([(name, state, draw) for state, draw, _ in states for _ in texts])
+        return pd.concat([labels.set_axis(["silenced", "state", "draw"], axis=1), rows], axis=1)
+
+    sets = [list(one) if one else None for _, _, one in states]
+    return study.table("perplexity/sentences", read, name, tuple(texts), sets).assign(
+        text=lambda table: [texts[number] for number in table["sentence"]]
+    )
+
+
+def perplexities(readings: pd.DataFrame) -> pd.DataFrame:
+    """Each relation's sentences in each state.
+
+    Returns:
+        A row per `silenced`, `state` and `draw`: `sentences` and `tokens`; `perplexity` of all of them together; and
+        `effect`, the mean over sentences of the change in nats per token from the clean model.
+    """
+    rows = []
+    for name, group in readings.groupby("silenced", sort=False):
+        changes = _changes(group)
+        for (state, draw), read in group.groupby(["state", "draw"], sort=False):
+            tokens = int(read["n_tokens"].sum())
+            together = float(np.exp(read["nll"].sum() / tokens))
+            rows.append((name, state, draw, len(read), tokens, together, changes[state, draw].mean()))
+    return pd.DataFrame(rows, columns=["silenced", "state", "draw", "sentences", "tokens", "perplexity", "effect"])
+
+
+def _changes(readings: pd.DataFrame) -> pd.DataFrame:
+    """Change in nats per token from the clean model, a row per sentence and a column per state and draw."""
+    rates = readings.assign(rate=readings["nll"] / readings["n_tokens"])
+    table = rates.pivot(index="sentence", columns=["state", "draw"], values="rate")
+    return table.sub(table["clean", -1], axis=0)
+
+
+def compare_sentences(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Each relation's sentences with its neurons off, against the model as it is and against random neurons.
+
+    Returns:
+        A row per relation: `silenced`; `measure`, always `nll`; `n` sentences and their `tokens`; the perplexities
+        `clean` and `own`, and of the `n_controls` control sets `random` (mean), `random_min` and `random_max`;
+        `effect`, the mean over sentences of the change in nats per token, with `_low` and `_high`; `random_effect`,
+        the same of the control sets (mean), and `random_sd` between them; `p_chance` (sign flips over sentences),
+        `p_random` (control test), `p`, the larger of both, or 1 where the two disagree in direction; `p_holm`,
+        `p_bh` and `verdict`, where `rises` is damage.
+    """
+    rows = []
+    for name, group in readings.groupby("silenced", sort=False):
+        states, changes = perplexities(group), _changes(group)
+        shown = states.groupby("state")["perplexity"]
+        mean, least, most = shown.mean(), shown.min(), shown.max()
+        rows.append(
+            {"silenced": name, "measure": "nll", "n": len(changes), "tokens": int(states["tokens"].iloc[0])}
+            | {"clean": mean["clean"], "own": mean["own"], "n_controls": changes["random"].shape[1]}
+            | {"random": mean["random"], "random_min": least["random"], "random_max": most["random"]}
+            | _tested(changes["own", -1].to_numpy(), changes["random"].to_numpy(), seed)
+        )
+    return judged(pd.DataFrame(rows))
+
+
+def _tested(own: np.ndarray, controls: np.ndarray, seed: int) -> dict[str, float]:
+    """The change per sentence under the neurons, with its tests against none and against the control sets."""
+    effect, draws = mean_interval(own, seed=seed), controls.mean(axis=0)
+    chance, random = sign_flip_test(own, seed=seed), control_test(effect.mean, draws, resolution=LEAST_NATS)
+    alike = effect.mean * (effect.mean - float(draws.mean())) > 0
+    return {
+        "effect": effect.mean,
+        "effect_low": effect.low,
+        "effect_high": effect.high,
+        "random_effect": float(draws.mean()),
+        "random_sd": pooled_spread([draws])[0],
+        "p_chance": chance,
+        "p_random": random,
+        "p": max(chance, random) if alike else 1.0,
+    }
+
+
+def verdict(table: pd.DataFrame, left_out: Sequence[str] = ()) -> tuple[str, ...]:
+    """What the table says."""
+    damage, gain = (table[table["verdict"] == side] for side in (RISES, FALLS))
+    up, down = int((table["own"] > table["clean"]).sum()), int((table["own"] < table["clean"]).sum())
+    higher = int((table["random"] > table["clean"]).sum())
+    most = damage.sort_values("effect", ascending=False).head(1).to_dict("records")
+    example = f" Most: {most[0]['silenced']} {said(most[0], decimals=3)} nats per token." if most else ""
+    counts = (
+        f"The perplexity of neutral sentences is {table['clean'].mean():.2f} as the model is, "
+        f"{table['own'].mean():.2f} with the relation's neurons silenced and {table['random'].mean():.2f} with random "
+        f"ones (means over {len(table)} relations); it is higher in {up} and lower in {down} relations with their own "
+        f"neurons silenced, and higher in {higher} with random ones."
+    )
+    tests = (
+        f"Damage, a rise beyond chance over sentences and beyond matched random neurons, is shown in {len(damage)} of "
+        f"{len(table)} relations ({listed(list(damage['silenced']))}), improvement in {len(gain)} "
+        f"({listed(list(gain['silenced']))}), Holm-corrected, n = {table['n'].min()} to {table['n'].max()} sentences "
+        f"and {table['n_controls'].min()} control sets each.{example}"
+    )
+    return counts, tests + _left_out(left_out)
+
+
+def _left_out(names: Sequence[str]) -> str:
+    return f" Without neutral sentences and left out: {', '.join(names)}." if names else ""

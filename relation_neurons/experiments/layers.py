@@ -1,0 +1,220 @@
+"""The layers of each relation's neurons, against neurons chosen by shuffled labels (paper, Figures 1, 13 and 17).
+
+The paper finds them mostly in the middle layers. Some layers may offer more neurons that tell any two groups of prompts
+apart; so the same selection is made again with labels that say nothing of the relation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from relation_neurons.activations import Activations
+from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.study import Study
+from relation_neurons.neurons import NeuronSet, top_k
+from relation_neurons.prompts import contrast, relation_names
+from relation_neurons.scorers import SCORERS
+from relation_neurons.sites import NeuronSpace
+from relation_neurons.statistics import mean_interval
+
+QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
+THIRDS = ("first", "middle", "last")
+PLACES = (*THIRDS, "mean_layer")
+"""What is said of where a set is: its shares in the thirds of the layers, and its mean layer."""
+ABOVE, BELOW, WITHIN = "above every shuffle", "below every shuffle", "within the shuffles"
+REAL = 0
+"""The number of the real labels among the shuffles."""
+TOGETHER = "activation_probability_entropy"
+"""The scorer for which relations depend on each other, so that shuffles must not be scored together."""
+
+
+@dataclass(frozen=True)
+class LayersConfig:
+    """Count each relation's neurons in every layer, and those that shuffled labels choose."""
+
+    n_shuffles: int = 5
+    """How often the labels of each relation are shuffled among the detection prompts that take part."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_shuffles=1)
+
+
+def layers(study: Study, config: LayersConfig = LayersConfig()) -> Finding:
+    """Where each relation's neurons are.
+
+    Returns:
+        Tables `layers`: per `relation`, `site` and `layer` the `count`, its `share` of k, and `chance`, the count
+        expected of random neurons. `thirds`: per `relation` and `measure` (the shares `first`, `middle` and `last`,
+        and `mean_layer`; see `third_of`) what is `observed`, what random neurons give by `chance`, the shuffles'
+        `null_mean`, `null_min` and `null_max`, `n_shuffles`, and a `verdict`. `null`: per `relation` the score at the
+        `cut`, the neurons that reach it by the `real` labels (k, and those that tie at the cut) and by shuffled labels
+        (`shuffled_mean`, `shuffled_max`), and `share`, shuffled_mean / real. `selections`: what both rest on, per
+        relation and shuffle, of which number 0 are the real labels.
+    """
+    targets = {name: study.target(name) for name in study.names}
+    space = study.ranking().space
+    detection, settings = study.detection(), study.config
+    selections = study.table(
+        "layers",
+        lambda: select_shuffled(
+            study.activations(detection), targets, scorer=settings.scorer, n=config.n_shuffles, seed=settings.seed
+        ),
+        *(detection, settings.site, settings.scorer, study.k, config.n_shuffles, settings.seed),
+    )
+    tables = {
+        "layers": pd.concat([_layer_counts(target, space) for target in targets.values()], ignore_index=True),
+        "thirds": _thirds(selections, space.n_layers),
+        "null": _null(selections, targets),
+        "selections": selections,
+    }
+    sentences = (_middle_sentence(tables["thirds"], space.n_layers, study.k), _null_sentence(tables["null"]))
+    return Finding("layers", QUESTION, tables, sentences)
+
+
+def third_of(layer: int, n_layers: int) -> str:
+    """The third of the model where the middle of a layer lies; of 32 layers 11 are first, 10 middle, 11 last.
+
+    Example:
+        >>> [third_of(layer, 4) for layer in range(4)]
+        ['first', 'middle', 'middle', 'last']
+    """
+    return THIRDS[(6 * layer + 3) // (2 * n_layers)]
+
+
+def select_shuffled(
+    activations: Activations, targets: Mapping[str, NeuronSet], *, scorer: str, n: int, seed: int
+) -> pd.DataFrame:
+    """Choose neurons again by the real labels, and by labels shuffled among the prompts that take part.
+
+    Args:
+        activations: Of the detection prompts.
+        targets: The neurons of each relation: their number and the lowest score are what is asked about.
+        scorer: What ranked them.
+        n: Shuffles per relation.
+        seed: Chooses the negatives, as for the targets, and the shuffles.
+
+    Returns:
+        A row per relation and shuffle, of which number 0 are the real labels: `relation`, `shuffle`, the shares
+        `first`, `middle` and `last` and the `mean_layer` of its k best neurons, and `reached`, how many neurons have at
+        least the lowest score of the target.
+    """
+    names = relation_names(activations.prompts)
+    labels, weights = contrast(activations.prompts, seed=seed)
+    shuffled = [_shuffled(labels, weights, seed, shuffle) for shuffle in range(1, n + 1)]
+    columns = [(name, shuffle) for shuffle in range(n + 1) for name in names]
+    all_labels, all_weights = np.concatenate([labels, *shuffled], axis=1), np.tile(weights, n + 1)
+    step = len(names) if scorer == TOGETHER else len(columns)  # else one sort serves all
+    rows = []
+    for start in range(0, len(columns), step):
+        part = slice(start, start + step)
+        scores = SCORERS[scorer](activations.values, all_labels[:, part], all_weights[:, part]).numpy(force=True)
+        for (name, shuffle), found in zip(columns[part], scores, strict=True):
+            best = top_k(found[None], len(targets[name]), activations.space, [name])[name]
+            place = _place(best, activations.space.n_layers)
+            rows.append((name, shuffle, *place, int((found >= _cut(targets[name])).sum())))
+    return pd.DataFrame(rows, columns=["relation", "shuffle", *PLACES, "reached"])
+
+
+def _shuffled(
+    labels: Bool[ndarray, "prompt relation"], weights: Bool[ndarray, "prompt relation"], seed: int, shuffle: int
+) -> Bool[ndarray, "prompt relation"]:
+    """As many positives of each relation, drawn from the prompts that take part."""
+    found = np.zeros_like(labels)
+    for column in range(labels.shape[1]):
+        taking_part = np.flatnonzero(weights[:, column])
+        order = np.random.default_rng([seed, shuffle, column]).permutation(taking_part)
+        found[order[: labels[:, column].sum()], column] = True
+    return found
+
+
+def _cut(target: NeuronSet) -> float:
+    assert target.scores is not None, "targets are ranked"
+    return min(target.scores)
+
+
+def _place(target: NeuronSet, n_layers: int) -> Float[ndarray, " place"]:
+    """Shares in the thirds, and the mean layer."""
+    counts = target.layer_counts(n_layers)
+    thirds = np.array([third_of(layer, n_layers) for layer in range(n_layers)])
+    shares = [counts[thirds == third].sum() / len(target) for third in THIRDS]
+    return np.array([*shares, counts @ np.arange(n_layers) / len(target)])
+
+
+def _layer_counts(target: NeuronSet, space: NeuronSpace) -> pd.DataFrame:
+    places = target.by_place()
+    rows = [
+        (target.name, site, layer, len(places.get((site, layer), ())), len(target) * width / len(space))
+        for site, width in space.widths
+        for layer in range(space.n_layers)
+    ]
+    table = pd.DataFrame(rows, columns=["relation", "site", "layer", "count", "chance"])
+    table.insert(4, "share", table["count"] / len(target))
+    return table
+
+
+def _thirds(selections: pd.DataFrame, n_layers: int) -> pd.DataFrame:
+    """What the real labels give beside the range of the shuffled ones."""
+    thirds = [third_of(layer, n_layers) for layer in range(n_layers)]
+    chance = {third: thirds.count(third) / n_layers for third in THIRDS} | {"mean_layer": (n_layers - 1) / 2}
+    rows = []
+    for name, group in selections.groupby("relation", sort=False):
+        real, null = group[group["shuffle"] == REAL], group[group["shuffle"] != REAL]
+        for measure in PLACES:
+            observed, draws = float(real[measure].iloc[0]), null[measure]
+            low, high = draws.min(), draws.max()
+            verdict = ABOVE if observed > high else BELOW if observed < low else WITHIN
+            rows.append((name, measure, observed, chance[measure], draws.mean(), low, high, len(draws), verdict))
+    names = ["relation", "measure", "observed", "chance", "null_mean", "null_min", "null_max", "n_shuffles", "verdict"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _null(selections: pd.DataFrame, targets: Mapping[str, NeuronSet]) -> pd.DataFrame:
+    """How many neurons reach the cut by real and by shuffled labels."""
+    rows = []
+    for name, group in selections.groupby("relation", sort=False):
+        real = int(group.loc[group["shuffle"] == REAL, "reached"].iloc[0])
+        draws = group.loc[group["shuffle"] != REAL, "reached"]
+        target = targets[str(name)]
+        rows.append((name, len(target), _cut(target), real, draws.mean(), draws.max(), draws.mean() / real, len(draws)))
+    names = ["relation", "k", "cut", "real", "shuffled_mean", "shuffled_max", "share", "n_shuffles"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _middle_sentence(thirds: pd.DataFrame, n_layers: int, k: int) -> str:
+    middle = [layer for layer in range(n_layers) if third_of(layer, n_layers) == "middle"]
+    if not middle:
+        return f"The model has {n_layers} layers, none of them in the middle third."
+    rows = thirds[thirds["measure"] == "middle"]
+    above, below = (list(rows.loc[rows["verdict"] == side, "relation"]) for side in (ABOVE, BELOW))
+    others = [name for name in rows["relation"] if name not in above]
+    n_shuffles = int(rows["n_shuffles"].iloc[0])
+    more = mean_interval((rows["observed"] - rows["null_mean"]).to_numpy())
+    difference = said({"more": more.mean, "more_low": more.low, "more_high": more.high}, "more")
+    return (
+        f"In {len(above)} of {len(rows)} relations the middle third (layers {middle[0]} to {middle[-1]} of 0 to "
+        f"{n_layers - 1}) holds more of the {k} neurons than with any of {n_shuffles} shuffles of the labels, and in "
+        f"{len(below)} fewer (by chance one in {n_shuffles + 1} would each). Not more: {listed(others)}. "
+        f"Its mean share is {rows['observed'].mean():.2f}, with shuffled labels {rows['null_mean'].mean():.2f}, of "
+        f"random neurons {rows['chance'].mean():.2f}; real minus shuffled {difference}, n = {more.n} relations."
+    )
+
+
+def _null_sentence(null: pd.DataFrame) -> str:
+    worst = null.sort_values("share", ascending=False, kind="stable").to_dict("records")[0]
+    most = f"{worst['shuffled_mean']:.1f} of {worst['real']}, mean of {worst['n_shuffles']} shuffles"
+    chance = (
+        f"Of the neurons that reach the score of the last of the {worst['k']}, a median of "
+        f"{null['share'].median():.1%} would by shuffled labels, at most {worst['share']:.1%} ({worst['relation']}: {most})."
+    )
+    tied = null[null["real"] > null["k"]]
+    if tied.empty:
+        return chance
+    counts = listed([f"{name} {real}" for name, real in zip(tied["relation"], tied["real"], strict=True)])
+    return f"{chance} More than {worst['k']} reach it in {counts}: of equals, earlier sites, then layers, are taken."

@@ -1,0 +1,137 @@
+"""Other ways to find neurons, on the same facts and budget: what own facts lose against what others lose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.experiments.effects import FALLS, NOT_SHOWN, RISES, compare, judged
+from relation_neurons.experiments.finding import Finding, said
+from relation_neurons.experiments.study import Case, Study
+from relation_neurons.scorers import SCORERS
+from relation_neurons.significance import minimum_effect, sign_flip_test
+from relation_neurons.statistics import mean_interval
+
+QUESTION = "Which scorer finds the neurons whose loss hurts their own relation most and others least?"
+FIRST = "average_precision"
+
+
+@dataclass(frozen=True)
+class MethodsConfig:
+    """Rank neurons by every scorer, silence the k best of each, and ask own and other facts."""
+
+    scorers: tuple[str, ...] = tuple(SCORERS)
+    """Which scorers; average_precision, with which the others are compared, always takes part."""
+    ks: tuple[int, ...] | None = None
+    """How many neurons; by default a tenth of the study's k, and k."""
+    n_other: int | None = None
+    """Other facts asked of each other relation; by default all evaluation facts."""
+    n_method_controls: int = 3
+    """Control sets for each scorer, k and relation."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_other=1, n_method_controls=2)
+        for scorer in self.scorers:
+            if scorer not in SCORERS:
+                raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
+
+
+def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Finding:
+    """The same facts, the same numbers of neurons, another scorer.
+
+    Returns:
+        Tables `methods`, a row per scorer, k and measure: `own`, the mean change of own facts, `other`, of the other
+        relations' facts, and `specific`, own minus other, each with `_low` and `_high` (95 % over relations) and `n`
+        relations; `against_first`, `specific` of each scorer minus that of average precision, paired by relation, with
+        sign flips and Holm's correction; `own` and `other`, from `effects.compare` by `scorer`, `k` and `silenced`.
+    """
+    scorers = tuple(dict.fromkeys((FIRST, *config.scorers)))
+    ks = config.ks or tuple(sorted({max(1, study.k // 10), study.k}))
+    own, controls, other = [], [], []
+    for scorer in scorers:
+        for k in ks:
+            for name in study.names:
+                target, labels = study.target(name, k, scorer=scorer), {"scorer": scorer, "k": k, "silenced": name}
+                own.append(Case(target, study.evaluation(name), labels))
+                drawn = study.controls(target, n=config.n_method_controls, scorer=scorer)
+                controls += [Case(one, study.evaluation(name), labels | {"draw": i}) for i, one in enumerate(drawn)]
+                facts = [study.evaluation(one)[: config.n_other] for one in study.names if one != name]
+                other.append(Case(target, tuple(prompt for prompts in facts for prompt in prompts), labels))
+    by, seed = ["scorer", "k", "silenced"], study.config.seed
+    on_own = compare(study.changes(own), study.changes(controls), by=by, seed=seed)
+    on_other = _changes_of_others(study.changes(other))
+    specific = _specific(on_own, on_other)
+    table, against = _averages(specific, seed), _against_first(specific, seed)
+    tables = {"methods": table, "against_first": against, "own": on_own, "other": on_other}
+    return Finding("methods", QUESTION, tables, _verdict(table, against))
+
+
+def _changes_of_others(answers: pd.DataFrame) -> pd.DataFrame:
+    """Mean change of all other relations' facts, each fact counting once, by scorer, k and silenced relation."""
+    columns = {"logprob": "d_logprob", "correct": "d_correct"}
+    facts = answers.groupby(["scorer", "k", "silenced", "relation", "fact"], sort=False)[list(columns.values())].mean()
+    groups = facts.groupby(["scorer", "k", "silenced"], sort=False)
+    parts = [
+        groups[column].agg(effect="mean", n="size").assign(measure=measure).reset_index()
+        for measure, column in columns.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _specific(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    keys = ["scorer", "k", "silenced", "measure"]
+    table = own[[*keys, "effect"]].rename(columns={"effect": "own"})
+    table = table.merge(other[[*keys, "effect"]].rename(columns={"effect": "other"}), on=keys, validate="1:1")
+    return table.assign(specific=table["own"] - table["other"])
+
+
+def _averages(specific: pd.DataFrame, seed: int) -> pd.DataFrame:
+    rows = []
+    for (scorer, k, measure), group in specific.groupby(["scorer", "k", "measure"], sort=False):
+        row: dict[str, object] = {"scorer": scorer, "k": k, "measure": measure, "n": len(group)}
+        for part in ("own", "other", "specific"):
+            interval = mean_interval(group[part].to_numpy(), seed=seed)
+            row |= {part: interval.mean, f"{part}_low": interval.low, f"{part}_high": interval.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _against_first(specific: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Each scorer's specific drop minus that of average precision, relation by relation."""
+    wide = specific.pivot_table(index=["k", "measure", "silenced"], columns="scorer", values="specific", sort=False)
+    rows = []
+    for (k, measure), group in wide.groupby(level=["k", "measure"], sort=False):
+        for scorer in wide.columns.drop(FIRST):
+            difference = (group[scorer] - group[FIRST]).to_numpy()
+            interval = mean_interval(difference, seed=seed)
+            row = {"scorer": scorer, "k": k, "measure": measure, "n": interval.n, "effect": interval.mean}
+            row |= {"effect_low": interval.low, "effect_high": interval.high}
+            rows.append(
+                row | {"p": sign_flip_test(difference, seed=seed), "minimum_effect": minimum_effect(difference)}
+            )
+    columns = ["scorer", "k", "measure", "n", "effect", "effect_low", "effect_high", "p", "minimum_effect"]
+    return judged(pd.DataFrame(rows, columns=columns))
+
+
+def _verdict(table: pd.DataFrame, against: pd.DataFrame) -> tuple[str, ...]:
+    sentences = []
+    for k, rows in table[table["measure"] == "logprob"].groupby("k"):
+        order = rows.sort_values("specific").to_dict("records")
+        shown = "; ".join(f"{row['scorer']} {said(row, 'specific')}" for row in order)
+        sentences.append(
+            f"k = {k}: change of own minus other facts' log-probability, in nats, mean over {order[0]['n']} relations, "
+            f"most specific first: {shown}."
+        )
+    rows = against[against["measure"] == "logprob"]
+    differing = [
+        f"{row['scorer']} at k = {row['k']} {'more' if row['verdict'] == FALLS else 'less'} specific, {said(row)}"
+        for row in rows.to_dict("records")
+        if row["verdict"] in (FALLS, RISES)
+    ]
+    unclear = int((rows["verdict"] == NOT_SHOWN).sum())
+    sentences.append(
+        f"Against average precision, Holm-corrected: {'; '.join(differing) or 'none differs'}; not shown in {unclear}."
+    )
+    return tuple(sentences)

@@ -1,0 +1,125 @@
+"""Neurons of each matrix on its own (paper, Figures 24 to 29)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
+from relation_neurons.experiments.effects import FALLS, RISES, compare
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.languages import WHAT
+from relation_neurons.experiments.selection import PAPER_K, scaled_k
+from relation_neurons.experiments.study import Case, Study
+from relation_neurons.models import neuron_space
+from relation_neurons.sites import NeuronSpace, SiteName, expand_site
+
+QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP's gate, up or down?"
+
+
+@dataclass(frozen=True)
+class NeuronTypesConfig:
+    """Rank the neurons of each site on their own, silence the best, and ask the relation's facts."""
+
+    sites: tuple[SiteName, ...] = ("all", "attn", "up", "gate", "down")
+    """Sites, beside the study's own."""
+    k: int | None = None
+    """Neurons per relation and site; by default 3,000 of Llama-2-7B's at the site, and the same share of a smaller
+    model's. At the study's own site it is the study's."""
+    n_controls: int = 3
+    """Random control sets per relation and site."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, k=1, n_controls=2)
+        if not self.sites:
+            raise refuse("There is no site", expected="at least one, such as attn")
+
+
+def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) -> Finding:
+    """The paper's comparison of neuron types, each with controls matched at its own site.
+
+    Sites that the model does not have, such as gate without a gated MLP, are left out.
+
+    Returns:
+        Tables `effects`, from `effects.compare` by `silenced` and `site`, with `k` and the `share` of the site's
+        neurons that it is, and `per_thousand`, the effect per thousand neurons, with `_low` and `_high`; `pooled`, the
+        same over all relations (`silenced` is `all`); and `answers`.
+    """
+    spaces, left_out = _spaces(study, config)
+    sizes = {site: _size(study, config, site, space) for site, space in spaces.items()}
+    own_cases, control_cases = [], []
+    for site, k in sizes.items():
+        for name in study.names:
+            target, prompts = study.target(name, k, site=site), study.evaluation(name)
+            labels = {"silenced": name, "site": site}
+            own_cases.append(Case(target, prompts, labels))
+            drawn = study.controls(target, n=config.n_controls, site=site)
+            control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
+    own, controls, seed = study.changes(own_cases), study.changes(control_cases), study.config.seed
+    # Few controls each; of a site, other relations' sets tell more of their spread.
+    effects = compare(own, controls, by=["silenced", "site"], pool="site", seed=seed)
+    pooled = [table.assign(silenced="all") for table in (own, controls)]
+    over_all = compare(*pooled, by=["silenced", "site"], seed=seed)
+    tables = {
+        "effects": _with_size(effects, sizes, spaces),
+        "pooled": _with_size(over_all, sizes, spaces),
+        "answers": own,
+    }
+    return Finding("neuron_types", QUESTION, tables, verdict(tables["effects"], tables["pooled"], left_out))
+
+
+def _spaces(study: Study, config: NeuronTypesConfig) -> tuple[dict[str, NeuronSpace], list[str]]:
+    """The neurons at each site that the model has, the widest sites first, and the sites that it has not."""
+    spaces, left_out = {}, []
+    for site in dict.fromkeys((*config.sites, study.config.site)):
+        expand_site(site)
+        try:
+            spaces[str(site)] = neuron_space(study.model, site)
+        except RelationNeuronsError:
+            left_out.append(str(site))
+    # What was read for a wide site is not read again for the sites in it.
+    return dict(sorted(spaces.items(), key=lambda item: -len(item[1]))), left_out
+
+
+def _size(study: Study, config: NeuronTypesConfig, site: str, space: NeuronSpace) -> int:
+    if site == study.config.site:
+        return study.k
+    k = scaled_k(PAPER_K, space) if config.k is None else config.k
+    if k > len(space):
+        raise refuse(f"k is {k}", expected=f"1 to {len(space)}, the number of neurons at '{site}'")
+    return k
+
+
+def _with_size(table: pd.DataFrame, sizes: dict[str, int], spaces: dict[str, NeuronSpace]) -> pd.DataFrame:
+    table = table.copy()
+    k = table["site"].map(sizes)
+    table.insert(2, "k", k)
+    table.insert(3, "share", k / table["site"].map({site: len(space) for site, space in spaces.items()}))
+    for end in ("", "_low", "_high"):
+        table[f"per_thousand{end}"] = 1000 * table[f"effect{end}"] / k
+    return table
+
+
+def verdict(effects: pd.DataFrame, pooled: pd.DataFrame, left_out: list[str]) -> tuple[str, ...]:
+    """What the tables say; `left_out` are the sites that the model has not."""
+    sentences = []
+    for measure, what in WHAT.items():
+        rows, over_all = (table[table["measure"] == measure] for table in (effects, pooled))
+        parts = []
+        for row in over_all.sort_values("effect").to_dict("records"):
+            there = rows[rows["site"] == row["site"]]
+            falls, rises = (int((there["verdict"] == side).sum()) for side in (FALLS, RISES))
+            also = f", rises in {rises}" if rises else ""
+            parts.append(
+                f"{row['site']} {falls} of {len(there)}{also} (k = {row['k']:,}; pooled {said(row)}, controls "
+                f"{row['random']:+.2f}, {row['verdict']})"
+            )
+        sentences.append(
+            f"{what} falls beyond chance and beyond matched random neurons, by site, in so many relations: "
+            f"{listed(parts, most=12)}; n = {rows['n'].min()} to {rows['n'].max()} facts and "
+            f"{rows['n_controls'].min()} control sets a relation, Holm-corrected over all."
+        )
+    if left_out:
+        sentences.append(f"The model has no such neurons, and left out: {listed(left_out)}.")
+    return tuple(sentences)

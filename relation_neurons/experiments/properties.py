@@ -1,0 +1,128 @@
+"""The paper's three properties, each as a claim that corrected tests support or do not (sections 5 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from relation_neurons.experiments.effects import FALLS, LEVEL, RISES
+from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.overlap import ABOVE
+
+QUESTION = "Are relation neurons cumulative, versatile and interfering in this model?"
+COLUMNS = ["property", "evidence", "what", "effect", "effect_low", "effect_high", "n", "p_holm", "shown"]
+Rows = list[dict[str, object]]
+
+
+def properties(findings: Mapping[str, Finding]) -> Finding:
+    """Gather what other experiments showed of the three properties.
+
+    - *Cumulative* is a relation whose facts lose log-probability with every tenfold of k, more than under nested
+      random sets, and whose lost facts are not all lost to the neurons added last.
+    - *Versatile* is a pair of relations that share more neurons than random sets in the same layers would, and of
+      which one loses log-probability, beyond chance and random neurons, under the other's. Beside it stand other
+      languages and the other template set.
+    - *Interfering* is a pair of which one relation gains log-probability, or accuracy, beyond chance and random
+      neurons, when the other's neurons are silenced.
+
+    Args:
+        findings: By name; used are `sweep` with `cumulativity`, `overlap` with `inter`, `languages` and `templates`,
+            as far as they are there.
+
+    Returns:
+        A table with a row per relation or pair and evidence: the effect that is tested with its interval and n, its
+        corrected p, and whether it is `shown`, by all conditions named above.
+    """
+    rows: Rows = []
+    if {"sweep", "cumulativity"} <= findings.keys():
+        rows += _cumulative(findings["sweep"].tables["trend"], findings["cumulativity"].tables["steps"])
+    if {"overlap", "inter"} <= findings.keys():
+        rows += _versatile(findings["overlap"].tables["pairs"], findings["inter"].tables["effects"])
+    if "languages" in findings:
+        table = findings["languages"].tables["by_language"]
+        rows += _pooled(table, "another language", "language", FALLS)
+    if "templates" in findings:
+        rows += _across_templates(findings["templates"].tables["effects"])
+    if "inter" in findings:
+        rows += _interfering(findings["inter"].tables["effects"])
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    sentences = tuple(_sentence(table[table["property"] == name], name) for name in table["property"].unique())
+    return Finding("properties", QUESTION, {"properties": table}, sentences or ("Nothing was tested.",))
+
+
+def _tested(row: Mapping[str, object], name: str, evidence: str, what: str, shown: bool) -> dict[str, object]:
+    kept = {column: row[column] for column in ("effect", "effect_low", "effect_high", "n", "p_holm")}
+    return {"property": name, "evidence": evidence, "what": what, **kept, "shown": shown}
+
+
+def _records(table: pd.DataFrame, measure: str) -> Sequence[dict[str, object]]:
+    found = table[table["measure"] == measure] if len(table) else table
+    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+
+
+def _cumulative(trend: pd.DataFrame, steps: pd.DataFrame) -> Rows:
+    every = steps[(steps["k"] == 0) & (steps["relation"] != "all")].set_index("relation")
+    rows = []
+    for row in _records(trend, "logprob"):
+        name = str(row["silenced"])
+        jointly = name in every.index and bool(every.loc[name, "low"] > 0)
+        rows.append(_tested(row, "cumulativity", "slope over k", name, row["verdict"] == FALLS and jointly))
+    return rows
+
+
+def _versatile(pairs: pd.DataFrame, effects: pd.DataFrame) -> Rows:
+    sharing = {(row.first, row.second) for row in pairs[pairs["verdict"] == ABOVE].itertuples(index=False)}
+    rows = []
+    for row in _records(effects, "logprob"):
+        pair = str(row["silenced"]), str(row["relation"])
+        shown = row["verdict"] == FALLS and (pair in sharing or pair[::-1] in sharing)
+        rows.append(_tested(row, "versatility", "shared neurons", " -> ".join(pair), shown))
+    return rows
+
+
+def _pooled(table: pd.DataFrame, evidence: str, column: str, verdict: str) -> Rows:
+    return [
+        _tested(row, "versatility", evidence, str(row[column]), row["verdict"] == verdict)
+        for row in _records(table, "logprob")
+    ]
+
+
+def _across_templates(effects: pd.DataFrame) -> Rows:
+    """Neurons detected with one set of templates, asked with the other."""
+    if effects.empty:
+        return []
+    crossed = effects[effects["detected"] != effects["asked"]]
+    return [
+        _tested(
+            row,
+            "versatility",
+            "other templates",
+            f"{row['silenced']}, {row['detected']} to {row['asked']}",
+            row["verdict"] == FALLS,
+        )
+        for row in _records(crossed, "logprob")
+    ]
+
+
+def _interfering(effects: pd.DataFrame) -> Rows:
+    return [
+        _tested(
+            row,
+            "interference",
+            f"gain in {'accuracy' if measure == 'correct' else 'log-probability'}",
+            f"{row['silenced']} -> {row['relation']}",
+            row["verdict"] == RISES,
+        )
+        for measure in ("logprob", "correct")
+        for row in _records(effects, measure)
+    ]
+
+
+def _sentence(table: pd.DataFrame, name: str) -> str:
+    parts = []
+    for evidence, rows in table.groupby("evidence", sort=False):
+        shown = rows[rows["shown"]].sort_values("effect", ascending=name != "interference")
+        found = [f"{row['what']} {said(row)}" for row in shown.to_dict("records")]
+        parts.append(f"{evidence}: shown in {len(shown)} of {len(rows)} ({listed(found, most=5)})")
+    return f"{name.capitalize()}, Holm-corrected at {LEVEL:.0%}. {'; '.join(parts)}."

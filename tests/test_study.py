@@ -1,0 +1,216 @@
+"""What experiments share: answers are asked once and kept, rankings equal the plain way, and a stop loses nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import relation_neurons as rn
+from relation_neurons.experiments import asking
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.selection import rank_neurons, scaled_k
+from relation_neurons.experiments.study import Case, Study
+from relation_neurons.runs import RunFolder
+from relation_neurons.sites import NeuronSpace
+
+CONFIG = StudyConfig(
+    k=6,
+    site="post",
+    n_controls=3,
+    validation="none",
+    rule="string",
+    prompts=rn.PromptConfig(shots=0, n_evaluation=10),
+    device="cpu",
+)
+
+
+@pytest.fixture
+def study(planted):
+    return Study(planted.model, planted.relations, CONFIG)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Counts the prompts that the model is really asked."""
+    rows = []
+
+    def counting(model, conditions, **options):
+        rows.append(sum(len(condition.prompts) for condition in conditions))
+        return rn.recall_under(model, conditions, **options)
+
+    monkeypatch.setattr(asking, "recall_under", counting)
+    return rows
+
+
+def test_changes_equal_silencing_by_hand(study, planted):
+    target, prompts = study.target("eats"), study.evaluation("eats")
+    other = study.evaluation("plays")[:3]
+    table = study.changes([Case(target, prompts, {"a": 1}), Case(target, other, {"a": 2})])
+    clean = rn.recall(planted.model, [*prompts, *other])
+    with rn.ablate(planted.model, target):
+        silenced = rn.recall(planted.model, [*prompts, *other])
+    assert list(table["a"]) == [1] * 10 + [2] * 3
+    assert list(table["subject"]) == list(clean["subject"])
+    np.testing.assert_allclose(table["d_logprob"], silenced["logprob"] - clean["logprob"], atol=1e-5)
+    np.testing.assert_allclose(table["clean_logprob"], clean["logprob"], atol=1e-5)
+    changed = silenced["correct_string"].astype(float) - clean["correct_string"].astype(float)
+    np.testing.assert_array_equal(table["d_correct"], changed)
+    assert (table["generated"].str.strip() != "").all()
+
+
+def test_nothing_is_asked_twice(study, asked):
+    case = Case(study.target("eats"), study.evaluation("eats"), {})
+    first = study.changes([case])
+    assert asked == [10, 10]
+    more = study.changes([Case(study.target("eats"), study.evaluation(), {})])
+    assert asked == [10, 10, 20, 20]
+    pd.testing.assert_frame_equal(more[more["relation"] == "eats"].reset_index(drop=True), first)
+
+
+def test_the_same_neurons_in_another_order_are_the_same_state(study, asked):
+    target = study.target("eats")
+    turned = rn.NeuronSet(target.neurons[::-1], "turned")
+    study.changes([Case(target, study.evaluation("eats"), {"n": 1}), Case(turned, study.evaluation("eats"), {"n": 2})])
+    assert sum(asked) == 20
+
+
+def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monkeypatch):
+    def open_study():
+        return Study(planted.model, planted.relations, CONFIG, folder=RunFolder(tmp_path / "study", {"a": 1}))
+
+    def table(study):
+        return study.changes([Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names])
+
+    first = open_study()
+    before, n_asked = table(first), sum(asked)
+    again = open_study()
+    monkeypatch.setattr(rn.experiments.study, "collect_activations", lambda *a, **k: pytest.fail("read again"))
+    pd.testing.assert_frame_equal(table(again), before)
+    assert sum(asked) == n_asked
+    ranking, kept = first.ranking(), again.ranking()
+    assert ranking.best == kept.best
+    np.testing.assert_array_equal(ranking.activity, kept.activity)
+    pd.testing.assert_frame_equal(ranking.counts, kept.counts)
+
+
+def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "PART_ROWS", 16)
+
+    def open_study(name):
+        return Study(planted.model, planted.relations, CONFIG, folder=RunFolder(tmp_path / name, {"a": 1}))
+
+    def table(study):
+        return study.changes([Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names])
+
+    whole = table(open_study("whole"))
+    parts = []
+
+    def stopping(model, conditions, **options):
+        parts.append([condition.name for condition in conditions])
+        if len(parts) == 4:
+            raise KeyboardInterrupt
+        return rn.recall_under(model, conditions, **options)
+
+    monkeypatch.setattr(asking, "recall_under", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        table(open_study("stopped"))
+    stored = len(list((tmp_path / "stopped" / "answers").iterdir()))
+    assert stored == 3
+    pd.testing.assert_frame_equal(table(open_study("stopped")), whole)
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole" / "answers").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "stopped" / "answers").iterdir()} == expected
+
+
+def test_targets_are_the_plain_top_k(study, planted):
+    detection = study.prompts().detection
+    activations = rn.collect_activations(planted.model, detection)
+    scores = rn.average_precision(activations.values, *rn.contrast(detection))
+    assert {name: study.target(name) for name in study.names} == rn.top_k(
+        scores, 6, activations.space, list(study.names)
+    )
+    deeper = rn.top_k(scores, 20, activations.space, list(study.names))
+    assert study.ranking().best["eats"].part(6, 12).neurons == deeper["eats"].neurons[6:12]
+
+
+def test_sites_read_together_rank_as_each_alone(planted):
+    together = Study(planted.model, planted.relations, CONFIG, read="all")
+    for site in ("ffn", "up", "attn"):
+        alone = Study(planted.model, planted.relations, CONFIG)
+        assert together.ranking(site=site).best == alone.ranking(site=site).best
+        assert together.ranking(site=site).space == alone.ranking(site=site).space
+    assert together.activations(together.detection(), "gate").values.shape[1] == 2 * 128
+
+
+def test_columns_of_a_site_are_those_of_reading_it_alone(planted):
+    prompts = rn.make_prompts(planted.relations, CONFIG.prompts).detection
+    everything = rn.collect_activations(planted.model, prompts, site="all")
+    for site in ("gate", "down", "v", "ffn", "attn", "all"):
+        alone = rn.collect_activations(planted.model, prompts, site=site)
+        assert everything.at(site).space == alone.space
+        torch.testing.assert_close(everything.at(site).values, alone.values)
+    with pytest.raises(rn.RelationNeuronsError, match="'q' was not read"):
+        everything.at("ffn").at("attn")
+
+
+def test_detection_keeps_rightly_answered_prompts_only(planted):
+    study = Study(planted.model, planted.relations, CONFIG)
+    everything = study.detection()
+    kept = study.detection(validation="string")
+    right = rn.recall(planted.model, everything)["correct_string"]
+    assert kept == tuple(prompt for prompt, is_right in zip(everything, right, strict=True) if is_right)
+    with pytest.raises(rn.RelationNeuronsError, match="too few detection prompts"):
+        study.detection(validation="prefix")
+
+
+def test_k_has_the_share_it_has_in_llama_2_7b():
+    ffn = NeuronSpace("Llama-2-7B", 32, (("gate", 11008), ("up", 11008), ("down", 4096)))
+    assert scaled_k(3000, ffn) == 3000
+    assert scaled_k(3000, NeuronSpace("13B", 40, (("gate", 13824), ("up", 13824), ("down", 5120)))) == 3000
+    small = NeuronSpace("SmolLM2", 30, (("gate", 1536), ("up", 1536), ("down", 576)))
+    assert scaled_k(3000, small) == round(3000 / 835_584 * 109_440) == 393
+    assert scaled_k(1, small) == 1
+
+
+def test_controls_are_matched_as_asked(study):
+    target, space = study.target("eats"), study.ranking().space
+    for match in ("none", "layer", "activation"):
+        for control in study.controls(target, match=match):
+            assert len(control) == len(target)
+            assert control.overlap(target) == 0
+            layers = [(one.site, one.layer) for one in control]
+            if match != "none":
+                assert layers == [(one.site, one.layer) for one in target]
+    activity = study.ranking().activity
+
+    def distance(match):
+        sets = [one for n in range(3) for one in study.controls(target, n=n + 1, match=match)]
+        values = [activity[space.flatten(list(one))] for one in sets]
+        return np.mean([np.abs(one - activity[space.flatten(list(target))]) for one in values])
+
+    assert distance("activation") <= distance("layer")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"k": 257}, "k is 257"),
+        ({"scorer": "auroc_"}, "did you mean 'auroc'"),
+        ({"n_controls": 1}, "n_controls is 1"),
+    ],
+)
+def test_bad_studies_are_refused(planted, changes, says):
+    import dataclasses
+
+    with pytest.raises(rn.RelationNeuronsError, match=says):
+        Study(planted.model, planted.relations, dataclasses.replace(CONFIG, **changes))
+    with pytest.raises(rn.RelationNeuronsError, match="1 relation was asked for"):
+        Study(planted.model, planted.relations[:1], CONFIG)
+
+
+def test_a_wrong_average_precision_is_refused(planted, monkeypatch):
+    from relation_neurons.experiments import selection
+
+    activations = rn.collect_activations(planted.model, rn.make_prompts(planted.relations, CONFIG.prompts).detection)
+    monkeypatch.setitem(selection.SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
+    with pytest.raises(rn.RelationNeuronsError, match="differs from scikit-learn"):
+        rank_neurons(activations, depth=3)
