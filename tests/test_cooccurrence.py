@@ -152,17 +152,18 @@ def test_counts_equal_those_of_a_regular_expression_per_name(tmp_path_factory, d
     assert rows(count_cooccurrences([relation("r", *facts)], path)) == expected
 
 
-def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    words = [f"word{number}" for number in range(1000)]
-    line = lines([" ".join(words)])
-    peaks = []
+@pytest.mark.parametrize("make", [lambda _: "some words " * 500, lambda number: f"{number}" + "東京" * 400])
+def test_memory_does_not_grow_with_the_corpus(tmp_path, make):
+    peaks, sizes = [], []
     for n_lines in (20, 400):
-        (tmp_path / "a.jsonl").write_bytes(line * n_lines)
+        content = lines(map(make, range(n_lines)))
+        (tmp_path / "a.jsonl").write_bytes(content)
+        sizes.append(len(content))
         tracemalloc.start()
         count_cooccurrences([CAPITALS], tmp_path)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert 400 * len(line) > 2 * peaks[0]
+    assert sizes[1] > 2 * peaks[0]
     assert peaks[1] < 1.5 * peaks[0]
 
 

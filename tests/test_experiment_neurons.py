@@ -45,7 +45,7 @@ def people(planted):
     parts = [("person_father", lives, 0, 20), ("person_mother", plays, 0, 20), ("company_ceo", eats, 20, 40)]
     relations = [dataclasses.replace(one, name=name, facts=one.facts[i:j]) for name, one, i, j in parts]
     odd = dataclasses.replace(eats, name="odd", facts=eats.facts[5:30])
-    return Study(planted.model, (*relations, odd), config(site="post"))
+    return Study(planted.model, (*relations, odd), config(site="post", n_controls=4))
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,14 @@ def test_shuffled_labels_are_as_many_among_those_that_take_part(study, shuffled)
         assert not (labels[:, column] & ~weights[:, column]).any()
     different = {labels[:, column].tobytes() for column in range(9)}
     assert len(different) == 9
+
+
+def test_prompts_that_take_no_part_stay_out_of_the_shuffles():
+    labels, weights = np.zeros((60, 1), dtype=bool), np.zeros((60, 1), dtype=bool)
+    labels[5:15], weights[:25] = True, True
+    for shuffle in range(5):
+        found = layers_module._shuffled(labels, weights, 0, shuffle)
+        assert found.sum() == found[:25].sum() == 10
 
 
 def test_neurons_of_shuffled_labels_are_those_of_scikit_learn(study, shuffled):
@@ -215,7 +223,7 @@ def test_the_exact_matched_p_is_that_of_random_draws():
         NeuronSet(tuple(Neuron("gate", layer, i) for layer in range(3) for i in range(n * (layer + 1)))) for n in (6, 9)
     )
     row = overlap_table([({}, first, second)], space).iloc[0]
-    assert row["count"] == 6 + 12 + 18
+    assert (row["count"], row["coefficient"]) == (6 + 12 + 18, 1)
     drawn = sum(generator.hypergeometric(6 * n, 60 - 6 * n, 9 * n, size=9999) for n in (1, 2, 3))
     pmf = matched_overlap(first, second, space)
     assert pmf.sum() == pytest.approx(1)
@@ -346,6 +354,7 @@ def test_silenced_concepts_do_what_the_plain_interface_says(people, people_found
     assert row["effect"] == pytest.approx(change(company), abs=1e-5)
     controls = people.ranking().controls(company, n=3, seed=4)
     assert row["random"] == pytest.approx(np.mean([change(control) for control in controls]), abs=1e-5)
+    assert row["random_sd"] == effects.loc[("person", "person_mother", "logprob"), "random_sd"]  # pooled over concepts
 
 
 def mean_logprob(model, prompts, neurons):
@@ -365,7 +374,7 @@ def test_a_relation_is_silenced_without_the_neurons_of_its_concept(people, peopl
     prompts = people.evaluation("company_ceo")
     change = mean_logprob(people.model, prompts, left) - mean_logprob(people.model, prompts, None)
     assert row["effect"] == pytest.approx(change, abs=1e-5)
-    assert row["n_controls"] == 3
+    assert row["n_controls"] == 4
 
 
 def test_a_relation_all_of_whose_neurons_are_its_concepts_has_nothing_left(people, monkeypatch):

@@ -48,9 +48,21 @@ def translated(relation, **dropped):
 
 @pytest.fixture(scope="module")
 def relations(planted):
-    """`eats` has fewer names in German, `plays` no Spanish."""
-    lives, eats, plays = planted.relations
-    return translated(lives), translated(eats, de=12), translated(plays, es=0)
+    """Each relation's second templates have another's word; every third fact of `plays` is wrong.
+
+    `eats` has fewer names in German, `plays` no Spanish.
+    """
+    words = dict(zip(NAMES, NAMES[1:] + NAMES[:1], strict=True))
+    lives, eats, plays = (
+        dataclasses.replace(one, templates_zs=(f"in in {{}} {words[one.name]}",)) for one in planted.relations
+    )
+    wrong = dict(zip(plays.objects, plays.objects[1:] + plays.objects[:1], strict=True))
+    facts = tuple(rn.Fact(one.subject, one.object if n % 3 else wrong[one.object]) for n, one in enumerate(plays.facts))
+    return (
+        translated(lives),
+        translated(eats, de=12),
+        translated(dataclasses.replace(plays, facts=facts), es=0),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +71,11 @@ def study(planted, relations):
 
 
 def ask(model, prompts, neurons=None):
-    """One prompt at a time: log-probabilities and rightness."""
-    rows = []
-    for prompt in prompts:
-        if neurons is None:
-            rows.append(rn.recall(model, [prompt]).iloc[0])
-        else:
-            with rn.ablate(model, neurons):
-                rows.append(rn.recall(model, [prompt]).iloc[0])
-    return pd.DataFrame(rows).reset_index(drop=True)
+    """Answers of the model as it is, or inside a block that silences neurons."""
+    if neurons is None:
+        return rn.recall(model, prompts)
+    with rn.ablate(model, neurons):
+        return rn.recall(model, prompts)
 
 
 def row_of(table, **wanted):
@@ -137,10 +145,10 @@ def test_pooled_languages_have_all_facts_as_units(spoken):
 
 
 def test_transfer_is_a_ratio_over_the_facts_asked_in_both(spoken):
-    answers = spoken.tables["answers"].set_index(["silenced", "language", "fact"])["d_logprob"]
+    answers = spoken.tables["answers"].query("silenced == 'eats'").set_index("fact")
     row = row_of(spoken.tables["transfer"], silenced="eats", language="de", measure="logprob")
-    there, both = answers.xs(("eats", "de")), answers.xs(("eats", "en"))
-    home = both[there.index]
+    there, home = (answers.loc[answers["language"] == code, "d_logprob"] for code in ("de", "en"))
+    home = home[there.index]
     assert row["n"] == len(there) < 10
     assert row["ratio"] == pytest.approx(there.mean() / home.mean())
     assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
@@ -238,7 +246,7 @@ def crossed(study):
 @pytest.mark.parametrize("found", ["main", "zs"])
 @pytest.mark.parametrize("asked", ["main", "zs"])
 def test_each_cell_is_found_with_one_set_and_asked_in_another(planted, study, crossed, found, asked):
-    other = dict(zip(("main", "zs"), ("{} eats in", "{} in eats"), strict=True))[asked]
+    other = dict(zip(("main", "zs"), ("{} eats in", "in in {} plays"), strict=True))[asked]
     finding = dataclasses.replace(CONFIG, prompts=dataclasses.replace(PROMPTS, template_set=found))
     target = Study(planted.model, study.relations, finding).target("eats")
     prompts = [
@@ -260,13 +268,13 @@ def test_the_overlap_of_two_sets_is_counted(study, crossed):
 
 
 def test_a_crossing_keeps_a_share_of_the_drop(crossed):
-    answers = crossed.tables["answers"].query("silenced == 'plays' and asked == 'zs'").groupby("detected")["d_logprob"]
-    row = row_of(crossed.tables["crossing"], silenced="plays", asked="zs", measure="logprob")
-    assert row["same"] == pytest.approx(answers.mean()["zs"])
-    assert row["ratio"] == pytest.approx(answers.mean()["main"] / answers.mean()["zs"])
-    whole = crossed.tables["answers"].query("asked == 'zs'").groupby("detected")["d_logprob"].mean()
-    pooled = row_of(crossed.tables["crossing"], silenced="all", asked="zs", measure="logprob")
-    assert pooled["ratio"] == pytest.approx(whole["main"] / whole["zs"])
+    answers = crossed.tables["answers"].query("asked == 'main'")
+    for name, rows in [("eats", answers.query("silenced == 'eats'")), ("all", answers)]:
+        by_set = rows.groupby("detected")["d_logprob"].mean()
+        row = row_of(crossed.tables["crossing"], silenced=name, asked="main", measure="logprob")
+        assert (row["same"], row["crossed"]) == pytest.approx((by_set["main"], by_set["zs"]))
+        assert row["ratio"] == pytest.approx(by_set["zs"] / by_set["main"])
+        assert row["n"] == rows["fact"].size / 2
 
 
 def test_relations_without_a_second_set_are_left_out_and_named(planted, study):
@@ -358,6 +366,8 @@ def test_kinds_of_answers_are_counted(study, erred, state):
     neurons = {"clean": None, "own": target, "random": study.controls(target)[0]}[state]
     said = ask(study.model, study.evaluation("eats"), neurons)
     counts = Counter(said["error"])
+    found = erred.tables["answers"].query("relation == 'eats' and state == @state")
+    assert found["logprob"].to_numpy() == pytest.approx(said["logprob"].to_numpy(), abs=1e-5)
     for row in erred.table.query("relation == 'eats' and state == @state").to_dict("records"):
         assert row["count"] == counts[row["kind"]]
         low, high = proportion_confint(row["count"], 10, method="wilson")

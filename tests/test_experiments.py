@@ -1,5 +1,6 @@
 """Each experiment's numbers against a naive reimplementation on the planted model."""
 
+import itertools
 import re
 
 import numpy as np
@@ -20,7 +21,7 @@ from relation_neurons.experiments.inter import InterConfig, flips, inter
 from relation_neurons.experiments.intra import IntraConfig, intra
 from relation_neurons.experiments.methods import MethodsConfig, methods
 from relation_neurons.experiments.study import Study
-from relation_neurons.experiments.sweep import SweepConfig, nested_controls, slopes, sweep
+from relation_neurons.experiments.sweep import SweepConfig, doses, nested_controls, slopes, sweep
 
 KS = (1, 2, 4, 6, 9)
 
@@ -112,7 +113,7 @@ def test_flips_are_the_answers_that_changed():
 
 
 def test_sweep_equals_silencing_by_hand(study):
-    found = sweep(study, SweepConfig(ks=KS, n_sweep_controls=2, n_other=2))
+    found = sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=2, n_other=2))
     prompts, by_k = study.evaluation("lives"), []
     for k in KS:
         values = change(study, study.target("lives", k), prompts)
@@ -144,7 +145,7 @@ def test_smaller_controls_are_parts_of_larger_ones(study):
     drawn = {(k, draw): control for k, draw, control in nested_controls(study, "eats", KS, 2)}
     assert len(drawn) == 2 * len(KS)
     for draw in (0, 1):
-        for small, large in zip(KS, KS[1:], strict=False):
+        for small, large in itertools.pairwise(KS):
             assert set(drawn[small, draw]) <= set(drawn[large, draw])
         target = study.target("eats", KS[-1])
         for k in KS:
@@ -152,9 +153,9 @@ def test_smaller_controls_are_parts_of_larger_ones(study):
 
 
 def test_cumulativity_equals_a_loop_over_prompts(study):
-    found = cumulativity(study, CumulativityConfig(ks=KS, n_slices=2, n_slice_controls=2))
+    found = cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=2))
     steps, every = found.tables["steps"], [0, 0]
-    for small, large in zip(KS, KS[1:], strict=False):
+    for small, large in itertools.pairwise(KS):
         total = affected = 0
         for name in study.names:
             prompts, whole = study.evaluation(name), study.target(name, KS[-1])
@@ -267,6 +268,14 @@ def test_confounds_compare_ways_of_detecting_and_of_matching(study):
     selections = found.tables["selections"]
     assert (selections.query("selection == 'as configured'")["shared"] == 1).all()
     assert re.search(r"layer: falls in 3 of 3", " ".join(found.verdict))
+
+
+def test_ks_have_the_share_that_they_have_in_llama_2_7b(study):
+    assert doses(study, (10_000, 30_000, 50_000), True) == (7, 22, 36)
+    with pytest.raises(rn.RelationNeuronsError, match="ks are"):
+        doses(study, (10, 50), True)  # both scale to one neuron
+    with pytest.raises(rn.RelationNeuronsError, match=r"up to \d+"):
+        doses(study, (5, 300), False)
 
 
 def test_ks_that_are_no_sweep_are_refused():

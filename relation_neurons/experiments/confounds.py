@@ -16,6 +16,8 @@ from relation_neurons.experiments.study import Case, Study
 QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
 MATCHES = ("none", "layer", "activation")
 Selections = Mapping[str, dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class ConfoundsConfig:
     """Detect neurons in other ways, and compare them with controls matched in other ways."""

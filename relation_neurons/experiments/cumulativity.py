@@ -13,7 +13,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, compare
 from relation_neurons.experiments.finding import Finding, listed, said
 from relation_neurons.experiments.study import MEASURES, Case, Study
-from relation_neurons.experiments.sweep import SweepConfig, nested_controls, own_answers
+from relation_neurons.experiments.sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
 from relation_neurons.statistics import N_RESAMPLES
 
 QUESTION = "Are facts lost because of the neurons added last, or because of all that are silenced together?"
@@ -23,16 +23,17 @@ QUESTION = "Are facts lost because of the neurons added last, or because of all 
 class CumulativityConfig:
     """Silence nested sets of neurons, the differences between them, and disjoint slices of the ranking."""
 
-    ks: tuple[int, ...] | None = None
-    """Sizes of the nested sets; by default the paper's 10 to 50,000 of Llama-2-7B, and the same shares of a smaller
-    model."""
+    ks: tuple[int, ...] = PAPER_KS
+    """Sizes of the nested sets for Llama-2-7B; of a smaller model as large a share."""
+    scale: bool = True
+    """Whether ks are scaled to the size of the model."""
     n_slices: int = 5
     """Disjoint slices of k neurons each, from the best downwards."""
     n_slice_controls: int = 3
     """Control sets of each slice."""
 
     def __post_init__(self) -> None:
-        SweepConfig(ks=self.ks)
+        check_ks(self.ks)
         require_at_least(self, n_slices=1, n_slice_controls=2)
 
 
@@ -44,7 +45,7 @@ def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()
         under the k neurons minus the changes under either half of them; `slices`, from `effects.compare` by `silenced`
         and `slice`; `facts`, from `flip_table`; `answers`, to nested sets; and `parts`, to the differences alone.
     """
-    ks = SweepConfig(ks=config.ks).steps(study)
+    ks = doses(study, config.ks, config.scale)
     nested = own_answers(study, ks)
     parts = _difference_answers(study, ks)
     steps = difference_table(nested, parts, seed=study.config.seed)

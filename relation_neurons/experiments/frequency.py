@@ -6,6 +6,8 @@ after, by the number of documents that name subject and object.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +16,51 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
+from relation_neurons.cooccurrence import corpus_files, count_cooccurrences, read_cooccurrences
 from relation_neurons.errors import refuse
+from relation_neurons.experiments.finding import Finding
+from relation_neurons.experiments.study import Case, Study
 from relation_neurons.statistics import CONFIDENCE, N_RESAMPLES
 
+QUESTION = "Do facts that survive the silencing of their relation's neurons stand in more documents?"
 FACT = ["relation", "subject", "object"]
+
+
+@dataclass(frozen=True)
+class FrequencyConfig:
+    """Set facts that survive the silencing of their relation's neurons against those that do not, by frequency."""
+
+    counts: Path | None = None
+    """A table (CSV or parquet) with columns relation, subject, object and n_both, the documents that name both."""
+    corpus: Path | None = None
+    """A folder of texts (.txt, .jsonl, also compressed) to count in, where no table is given."""
+
+
+def frequency(study: Study, config: FrequencyConfig = FrequencyConfig()) -> Finding:
+    """The paper's comparison of resilient and sensitive facts by how often a corpus names them.
+
+    A fact is resilient if all its prompts that were right stay right with its relation's neurons silenced, else it is
+    sensitive; facts that were wrong before do not count. The same division under each control set is the null.
+
+    Returns:
+        Tables `frequency`, from `compare_frequencies`; `facts`, which were compared; `test`, the Wilcoxon test over
+        relations for the neurons and, with `draw`, for each control set; and `counts`, all facts of the corpus.
+
+    Raises:
+        RelationNeuronsError: Neither a table nor a corpus, or one that cannot be read.
+    """
+    counts = _counts(study, config)
+    cases = [Case(study.target(name), study.evaluation(name), {"silenced": name, "draw": -1}) for name in study.names]
+    for name in study.names:
+        drawn = enumerate(study.controls(study.target(name)))
+        cases += [Case(one, study.evaluation(name), {"silenced": name, "draw": draw}) for draw, one in drawn]
+    answers = study.changes(cases)
+    facts = {draw: divided(answers[answers["draw"] == draw], counts) for draw in answers["draw"].unique().tolist()}
+    tables = {draw: compare_frequencies(rows, seed=study.config.seed) for draw, rows in facts.items() if len(rows)}
+    tests = pd.DataFrame([{"draw": draw, **across_relations(table)._asdict()} for draw, table in tables.items()])
+    own = tables.get(-1, pd.DataFrame())
+    found = {"frequency": own, "facts": facts[-1], "test": tests, "counts": counts}
+    return Finding("frequency", QUESTION, found, _verdict(own, tests, facts[-1]))
 
 
 class PairedTest(NamedTuple):
@@ -143,3 +186,34 @@ def _check(facts: pd.DataFrame) -> None:
         raise refuse("The column n_both has values that are no numbers of documents", expected="finite numbers from 0")
     if not all(isinstance(value, bool | np.bool_) for value in facts["resilient"]):
         raise refuse("The column resilient has values that are not true or false", expected="a truth value for each")
+
+
+def divided(answers: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+    """Facts that were right and are counted, with `resilient`, whether they stay right, and `n_both`."""
+    right = answers[answers["clean_correct"] == 1]
+    facts = right.groupby(FACT, sort=False)["correct"].min().eq(1).rename("resilient").reset_index()
+    return facts.merge(counts[[*FACT, "n_both"]], on=FACT, how="inner", validate="1:1")
+
+
+def _counts(study: Study, config: FrequencyConfig) -> pd.DataFrame:
+    if config.counts is not None:
+        return read_cooccurrences(config.counts, study.relations)
+    if config.corpus is None:
+        raise refuse("There is nothing to count co-occurrences in", do="give --counts TABLE or --corpus FOLDER")
+    files = len(list(corpus_files(config.corpus)))
+    with study.show("Counting co-occurrences", files) as progress:
+        return count_cooccurrences(study.relations, config.corpus, progress=progress)
+
+
+def _verdict(table: pd.DataFrame, tests: pd.DataFrame, facts: pd.DataFrame) -> tuple[str, ...]:
+    if table.empty:
+        return ("No fact that was right is counted, so that there is nothing to compare.",)
+    own = tests[tests["draw"] == -1].to_dict("records")[0]
+    first = (
+        f"{int(facts['resilient'].sum())} facts stay right and {int((~facts['resilient']).sum())} are lost. Over "
+        f"{own['n']} relations with both, resilient facts stand in {own['median_relative_difference']:+.0%} documents "
+        f"relative to sensitive ones (median); Wilcoxon's signed-rank p = {own['p']:.2f}."
+    )
+    random = tests[(tests["draw"] >= 0) & tests["p"].notna()]
+    lower = int((random["p"] <= own["p"]).sum())
+    return first, f"Of {len(random)} control sets, {lower} divide the facts as unevenly (p as low)."

@@ -21,8 +21,11 @@ class InterConfig:
     n_cross_controls: int = 2
     """Control sets of each relation; their spread on each relation's facts is estimated over all silenced ones."""
 
+    n_asked: int | None = None
+    """Evaluation prompts of each relation that are asked; by default all, as in the paper."""
+
     def __post_init__(self) -> None:
-        require_at_least(self, n_cross_controls=2)
+        require_at_least(self, n_cross_controls=2, n_asked=1)
 
 
 def inter(study: Study, config: InterConfig = InterConfig()) -> Finding:
@@ -33,11 +36,11 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> Finding:
         with `relative_drop`, the paper's (accuracy before - after) / before; `flips`, the facts that were lost and
         gained under other relations' neurons; and `answers`, the relation's own facts among them.
     """
-    cases = [Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names]
-    answers = study.changes(cases)
+    asked = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_asked])
+    answers = study.changes([Case(study.target(name), asked, {"silenced": name}) for name in study.names])
     controls = study.changes(
         [
-            Case(control, study.evaluation(), {"silenced": name, "draw": draw})
+            Case(control, asked, {"silenced": name, "draw": draw})
             for name in study.names
             for draw, control in enumerate(study.controls(study.target(name), n=config.n_cross_controls))
         ]

@@ -211,7 +211,8 @@ def _null_sentence(null: pd.DataFrame) -> str:
     most = f"{worst['shuffled_mean']:.1f} of {worst['real']}, mean of {worst['n_shuffles']} shuffles"
     chance = (
         f"Of the neurons that reach the score of the last of the {worst['k']}, a median of "
-        f"{null['share'].median():.1%} would by shuffled labels, at most {worst['share']:.1%} ({worst['relation']}: {most})."
+        f"{null['share'].median():.1%} would by shuffled labels, at most {worst['share']:.1%} "
+        f"({worst['relation']}: {most})."
     )
     tied = null[null["real"] > null["k"]]
     if tied.empty:

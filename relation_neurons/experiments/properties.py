@@ -62,12 +62,12 @@ def _records(table: pd.DataFrame, measure: str) -> Sequence[dict[str, object]]:
 
 
 def _cumulative(trend: pd.DataFrame, steps: pd.DataFrame) -> Rows:
-    every = steps[(steps["k"] == 0) & (steps["relation"] != "all")].set_index("relation")
+    every = steps[(steps["k"] == 0) & (steps["relation"] != "all")]
+    jointly = set(every.loc[every["low"] > 0, "relation"])
     rows = []
     for row in _records(trend, "logprob"):
         name = str(row["silenced"])
-        jointly = name in every.index and bool(every.loc[name, "low"] > 0)
-        rows.append(_tested(row, "cumulativity", "slope over k", name, row["verdict"] == FALLS and jointly))
+        rows.append(_tested(row, "cumulativity", "slope over k", name, row["verdict"] == FALLS and name in jointly))
     return rows
 
 

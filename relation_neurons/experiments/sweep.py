@@ -22,8 +22,10 @@ PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
 class SweepConfig:
     """Silence the k best neurons of each relation for every k, and ask its own facts and others'."""
 
-    ks: tuple[int, ...] | None = None
-    """How many neurons; by default the paper's 10 to 50,000 of Llama-2-7B, and the same shares of a smaller model."""
+    ks: tuple[int, ...] = PAPER_KS
+    """How many neurons of Llama-2-7B; of a smaller model as large a share."""
+    scale: bool = True
+    """Whether ks are scaled to the size of the model."""
     n_sweep_controls: int = 5
     """Control sets at each k; those of smaller k are parts of those of larger k."""
     n_other: int | None = None
@@ -31,12 +33,26 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, n_sweep_controls=2, n_other=1)
-        if self.ks is not None and (len(set(self.ks)) < 2 or min(self.ks) < 1):
-            raise refuse(f"ks is {self.ks}", expected="at least two different numbers of at least 1")
+        check_ks(self.ks)
 
-    def steps(self, study: Study) -> tuple[int, ...]:
-        """The ks on this study's model, ascending."""
-        return tuple(sorted(set(self.ks or map(study.scaled, PAPER_KS))))
+
+def check_ks(ks: Sequence[int]) -> None:
+    """Refuse numbers of neurons that are no sweep."""
+    if len(set(ks)) < 2 or min(ks) < 1:
+        raise refuse(f"ks is {tuple(ks)}", expected="at least two different numbers of at least 1")
+
+
+def doses(study: Study, ks: Sequence[int], scale: bool) -> tuple[int, ...]:
+    """Numbers of neurons on this study's model, ascending; those that scale to the same number once.
+
+    Raises:
+        RelationNeuronsError: Fewer than two are left, or more neurons than were ranked.
+    """
+    found = tuple(sorted({study.scaled(k) if scale else k for k in ks}))
+    deepest = len(study.ranking().best[study.names[0]])
+    if len(found) < 2 or found[-1] > deepest:
+        raise refuse(f"ks are {found} on this model", expected=f"at least two different numbers up to {deepest}")
+    return found
 
 
 def sweep(study: Study, config: SweepConfig = SweepConfig()) -> Finding:
@@ -47,7 +63,7 @@ def sweep(study: Study, config: SweepConfig = SweepConfig()) -> Finding:
         relations' facts, with one control; `trend`, from `effects.compare` by `silenced` of each fact's slope over
         log10(k): nats, or share right, for each tenfold of k; and `answers` to own facts.
     """
-    ks = config.steps(study)
+    ks = doses(study, config.ks, config.scale)
     own = own_answers(study, ks)
     controls = _control_answers(study, ks, config.n_sweep_controls)
     effects = compare(own, controls, by=["silenced", "k"], seed=study.config.seed)

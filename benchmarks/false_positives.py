@@ -1,0 +1,113 @@
+"""How often the experiments' tests find something in models in which there is nothing to find.
+
+Each seed makes a small model whose relations are labels dealt out at random (`tests/planted_properties.py`), runs the
+experiments as a user would, and counts p-values below 5 % and verdicts after Holm's correction. Run from the
+repository's root: `python -m benchmarks.false_positives --seeds 200`.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from scipy import stats
+
+import relation_neurons as rn
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
+from relation_neurons.experiments.inter import inter
+from relation_neurons.experiments.intra import IntraConfig, intra
+from relation_neurons.experiments.overlap import overlap
+from relation_neurons.experiments.properties import properties
+from relation_neurons.experiments.study import Study
+from relation_neurons.experiments.sweep import SweepConfig, sweep
+from tests.planted_properties import GROUP, plant_nothing
+
+KS = (2, 8, GROUP)
+TESTS = {
+    "own facts": ("intra", "effects"),
+    "control sets against each other": ("intra", "calibration"),
+    "pairs of relations": ("inter", "effects"),
+    "slope over k": ("sweep", "trend"),
+    "halves together": ("cumulativity", "together"),
+    "slices": ("cumulativity", "slices"),
+    "overlap of pairs": ("overlap", "pairs"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Count false positives over models without relations."""
+
+    seeds: int = 200
+    """How many models."""
+    common: tuple[float, ...] = (0.0, 0.3)
+    """How far sets of neurons move all facts alike; see `plant_nothing`."""
+    workers: int = 2
+    """Processes."""
+    out: Path = Path("docs/results/false_positives.json")
+    """Where to write the counts."""
+
+
+def one_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]:
+    """For each test and measure: p-values, those below 5 %, and whether any verdict was reached."""
+    torch.set_num_threads(1)
+    planted = plant_nothing(seed, common=common)
+    prompts = rn.PromptConfig(shots=0, n_evaluation=10, split_seed=seed)
+    config = StudyConfig(k=GROUP, site="post", n_controls=5, validation="none", prompts=prompts, seed=seed)
+    study = Study(planted.model, planted.relations, config)
+    findings = {
+        "intra": intra(study, IntraConfig(n_detection_asked=0)),
+        "inter": inter(study),
+        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=5, n_other=1)),
+        "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=4)),
+        "overlap": overlap(study),
+    }
+    found = {}
+    for name, (experiment, table) in TESTS.items():
+        rows = findings[experiment].tables[table]
+        for measure, group in rows.groupby("measure") if "measure" in rows else [("neurons", rows)]:
+            p = group["p"].dropna()
+            shown = bool((group["verdict"] != "not shown").any()) if "verdict" in group else False
+            found[f"{name}, {measure}"] = (len(p), int((p < 0.05).sum()), shown)
+    for name, rows in properties(findings).table.groupby("property"):
+        found[f"property: {name}"] = (len(rows), 0, bool(rows["shown"].any()))
+    return found
+
+
+def main(config: Config) -> None:
+    """Count over all seeds and write a table."""
+    rows = []
+    for common in config.common:
+        with ProcessPoolExecutor(config.workers) as pool:
+            results = list(pool.map(partial(one_model, common=common), range(config.seeds)))
+        for name in results[0]:
+            counts = np.array([result[name] for result in results])
+            any_shown = int(counts[:, 2].sum())
+            interval = stats.binomtest(any_shown, config.seeds).proportion_ci(method="wilson")
+            rows.append(
+                {
+                    "common": common,
+                    "test": name,
+                    "n_tests": int(counts[:, 0].sum()),
+                    "below_5_percent": round(float(counts[:, 1].sum() / counts[:, 0].sum()), 4),
+                    "models_with_a_verdict": any_shown,
+                    "models": config.seeds,
+                    "share": round(any_shown / config.seeds, 4),
+                    "low": round(interval.low, 4),
+                    "high": round(interval.high, 4),
+                }
+            )
+        print(pd.DataFrame(rows).to_string())
+    config.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,173 @@
+"""Where the selected neurons are, which of them relations share, and which are their concepts'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from relation_neurons.figures.style import OWN, RANDOM, heatmap, styled
+
+MANY = 24
+"""Relations beyond which cells are too small for numbers."""
+ABOVE = "above chance"
+LEAST = 0.5
+"""Where a logarithmic axis has its 0."""
+DETAILS = ("count", "expected", "low", "high", "p_holm")
+
+
+def layer_distribution_figure(layers: pd.DataFrame) -> go.Figure:
+    """The share of each relation's neurons in every layer (the paper's Figures 1, 13 and 17).
+
+    Args:
+        layers: From the experiment `layers`; sites are added up, and told apart under the pointer.
+    """
+    names, n_layers = list(layers["relation"].unique()), int(layers["layer"].max()) + 1
+    summed = layers.groupby(["relation", "layer"])[["count", "share", "chance"]].sum()
+    sites = layers.assign(said=layers["site"] + " " + layers["count"].astype(str))
+    by_site = sites.groupby(["relation", "layer"], sort=False)["said"].agg(", ".join).unstack("layer").loc[names]
+    shares, counts, chance = (summed[name].unstack("layer").loc[names] for name in ("share", "count", "chance"))
+    figure = heatmap(
+        shares.to_numpy(),
+        names,
+        list(range(n_layers)),
+        hover="%{y}, layer %{x}<br>%{customdata[0]} neurons, %{z:.1%} (%{customdata[1]:.1f} expected of random ones)"
+        "<br>%{customdata[2]}<extra></extra>",
+    )
+    figure.update_traces(
+        customdata=np.stack([table.to_numpy(dtype=object) for table in (counts, chance, by_site)], axis=-1),
+        zmax=float(shares.to_numpy().max()),
+        colorbar={"thickness": 12, "tickformat": ".0%"},
+    )
+    step = next(step for step in (1, 2, 5, 10, 20) if n_layers / step <= 20)
+    figure.update_layout(xaxis_title="layer")
+    figure = styled(
+        figure, "Share of a relation's neurons by layer", height=160 + _row(names) * len(names), legend_rows=0
+    )
+    figure.update_xaxes(dtick=step, tickangle=0, showgrid=False)
+    return _small_names(figure, names, x=False)
+
+
+def overlap_matrix_figure(pairs: pd.DataFrame) -> go.Figure:
+    """The share of neurons that two relations have in common (the paper's Figures 2 and 18).
+
+    Args:
+        pairs: From the experiment `overlap`; a star stands where the overlap is above that of random sets matched by
+            site and layer, Holm-corrected.
+    """
+    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    turned = pairs.rename(columns={"first": "second", "second": "first"})
+    cells = pd.concat([pairs, turned], ignore_index=True)
+    figure = _overlaps(cells, "first", names, "second", names)
+    title = "Share of neurons in common (* above matched random sets)"
+    return _small_names(styled(figure, title, height=200 + _row(names) * len(names), legend_rows=0), names)
+
+
+def concept_overlap_figure(overlaps: pd.DataFrame) -> go.Figure:
+    """The share of neurons that relations have in common with concepts (the paper's Figures 9, 30 and 31).
+
+    Args:
+        overlaps: From the experiment `concepts`; stars as in `overlap_matrix_figure`, and a frame around the concept of
+            a relation's own subjects.
+    """
+    names, concepts = list(overlaps["relation"].unique()), list(overlaps["concept"].unique())
+    figure = _overlaps(overlaps, "relation", names, "concept", concepts)
+    own = overlaps[overlaps["own"].astype(bool)]
+    for name, concept in zip(own["relation"], own["concept"], strict=True):
+        row, column = names.index(name), concepts.index(concept)
+        corners = {"x0": column - 0.48, "x1": column + 0.48, "y0": row - 0.46, "y1": row + 0.46}
+        figure.add_shape(type="rect", line={"color": "#D55E00", "width": 2}, **corners)
+    figure.update_layout(xaxis_title="concept")
+    title = "Neurons in common with concepts (framed: its own; * above matched random sets)"
+    figure = styled(figure, title, height=200 + _row(names) * len(names), legend_rows=0)
+    return _small_names(figure, names, x=False)
+
+
+def multiplicity_figure(multiplicity: pd.DataFrame) -> go.Figure:
+    """How many neurons are among the best of exactly so many relations, and in how many random sets they would be.
+
+    Args:
+        multiplicity: From the experiment `overlap`.
+    """
+    last = int(multiplicity.loc[multiplicity[["count", "high"]].max(axis=1) > 0, "n_relations"].max())
+    rows = multiplicity[multiplicity["n_relations"] <= last]
+    count, expected, low, high = (rows[name].clip(lower=LEAST) for name in ("count", "expected", "low", "high"))
+    figure = go.Figure()
+    figure.add_scatter(
+        x=rows["n_relations"] + 0.1,
+        y=expected,
+        error_y={"array": (high - expected).clip(lower=0), "arrayminus": (expected - low).clip(lower=0), "width": 3},
+        mode="markers",
+        marker={"color": RANDOM, "size": 8, "symbol": "square"},
+        name="random sets in the same layers, 95 % range",
+        customdata=rows[["n_relations", "expected", "low", "high"]].to_numpy(),
+        hovertemplate="%{customdata[0]:.0f} relations<br>%{customdata[1]:.2f} "
+        "[%{customdata[2]:.1f}, %{customdata[3]:.1f}]<extra>random sets</extra>",
+    )
+    figure.add_scatter(
+        x=rows["n_relations"] - 0.1,
+        y=count,
+        mode="markers",
+        marker={"color": OWN, "size": 9},
+        name="relation neurons",
+        customdata=rows[["n_relations", "count", "at_least", "p"]].to_numpy(),
+        hovertemplate="%{customdata[0]:.0f} relations<br>%{customdata[1]:.0f} neurons; %{customdata[2]:.0f} in so many "
+        "or more, p = %{customdata[3]:.3f}<extra>relation neurons</extra>",
+    )
+    ticks = [LEAST, *(10**power for power in range(int(np.log10(max(count.max(), high.max()))) + 1))]
+    figure.update_yaxes(
+        type="log", tickvals=ticks, ticktext=["0", *(f"{tick:,}" for tick in ticks[1:])], title="neurons"
+    )
+    figure.update_xaxes(dtick=1 if last <= MANY else 5, title="relations among whose best a neuron is")
+    return styled(figure, "Neurons in several relations' sets", height=330, legend_rows=2)
+
+
+def _overlaps(cells: pd.DataFrame, row: str, rows: Sequence[str], column: str, columns: Sequence[str]) -> go.Figure:
+    """A heatmap of the coefficient with stars; counts and expectations under the pointer."""
+    many = len(columns) > MANY
+    grid = {name: _grid(cells, row, rows, column, columns, name) for name in ("coefficient", "verdict", *DETAILS)}
+    shares = grid["coefficient"].to_numpy(dtype=float)
+    stars = np.where(grid["verdict"].to_numpy() == ABOVE, "*", "")
+    figure = heatmap(
+        shares,
+        rows,
+        columns,
+        hover="%{y} and %{x}<br>%{customdata[0]:.0f} shared, %{z:.1%}<br>matched random sets %{customdata[1]:.1f} "
+        "[%{customdata[2]:.0f}, %{customdata[3]:.0f}]<br>p = %{customdata[4]:.2g} (Holm)<extra></extra>",
+    )
+    text = [
+        [
+            "" if np.isnan(share) else f"{'' if many else f'{share:.2f}'}{star}"
+            for share, star in zip(*pair, strict=True)
+        ]
+        for pair in zip(shares, stars, strict=True)
+    ]
+    return figure.update_traces(
+        customdata=np.stack([grid[name].to_numpy(dtype=float) for name in DETAILS], axis=-1),
+        text=text,
+        texttemplate="%{text}",
+        textfont_size=9,
+        zmax=float(np.nanmax(shares)) or 1.0 if np.isfinite(shares).any() else 1.0,
+    )
+
+
+def _grid(
+    cells: pd.DataFrame, row: str, rows: Sequence[str], column: str, columns: Sequence[str], name: str
+) -> pd.DataFrame:
+    return cells.pivot(index=row, columns=column, values=name).reindex(index=list(rows), columns=list(columns))
+
+
+def _row(names: Sequence[str]) -> int:
+    """Height of a row."""
+    return 14 if len(names) > MANY else 30
+
+
+def _small_names(figure: go.Figure, names: Sequence[str], *, x: bool = True) -> go.Figure:
+    """Every name legible, however many there are."""
+    many = len(names) > MANY
+    figure.update_yaxes(dtick=1, showgrid=False, tickfont_size=9 if many else 12)
+    if x:
+        figure.update_xaxes(dtick=1, showgrid=False, tickangle=-90 if many else -45, tickfont_size=9 if many else 12)
+    return figure

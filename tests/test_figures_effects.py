@@ -1,0 +1,371 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from relation_neurons import RelationNeuronsError
+from relation_neurons.experiments.effects import compare
+from relation_neurons.experiments.frequency import compare_frequencies
+from relation_neurons.figures.effects import (
+    controls_figure,
+    flips_figure,
+    frequency_figure,
+    methods_figure,
+    pairs_figure,
+)
+
+EFFECTS = {"alpha": -1.0, "beta": 0.02, "gamma": 0.8}
+N_FACTS, N_DRAWS = 12, 4
+
+
+def asked(silenced, relation, change, rng, draw=-1, **labels):
+    """Answers to the facts of a relation, the first of which is asked in two templates."""
+    rows = []
+    for number in [0, *range(N_FACTS)]:
+        noise = rng.normal(0, 0.1, 2)
+        rows.append(
+            {
+                "silenced": silenced,
+                **labels,
+                "draw": draw,
+                "relation": relation,
+                "fact": f"f{number}",
+                "clean_logprob": -2.0,
+                "d_logprob": change + noise[0],
+                "clean_correct": float(change <= 0),
+                "d_correct": float(np.sign(change) * (abs(change) > abs(noise[1] * 4))),
+            }
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def intra():
+    """Answers and effects by relation and kind of facts: alpha falls, beta does nothing, gamma rises."""
+    rng, rows = np.random.default_rng(0), []
+    for name, change in EFFECTS.items():
+        for facts in ("evaluation", "detection"):
+            rows += asked(name, name, change, rng, facts=facts)
+            for draw in range(N_DRAWS):
+                rows += asked(name, name, rng.normal(0, 0.05), rng, draw, facts=facts)
+    answers = pd.DataFrame(rows)
+    own, controls = answers[answers["draw"] < 0], answers[answers["draw"] >= 0]
+    return answers, compare(own, controls, by=["silenced", "facts"])
+
+
+@pytest.fixture(scope="module")
+def evaluation(intra):
+    answers, effects = intra
+    return answers[answers["facts"] == "evaluation"], effects[effects["facts"] == "evaluation"]
+
+
+@pytest.fixture(scope="module")
+def inter():
+    rng, own, controls = np.random.default_rng(1), [], []
+    for silenced in EFFECTS:
+        for relation in EFFECTS:
+            if silenced != relation:
+                change = {("alpha", "beta"): -0.6, ("gamma", "alpha"): 0.5}.get((silenced, relation), 0.0)
+                own += asked(silenced, relation, change, rng)
+                for draw in range(3):
+                    controls += asked(silenced, relation, rng.normal(0, 0.03), rng, draw)
+    return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["silenced", "relation"], pool="relation")
+
+
+def traces(figure, name):
+    found = [trace for trace in figure.data if trace.name == name]
+    assert found, f"no trace {name} among {[trace.name for trace in figure.data]}"
+    return found
+
+
+def points(figure, name):
+    """Name of the row (its marks stand a little above or below) and x, of the first trace so called."""
+    (trace, *_), axis = traces(figure, name), figure.layout.yaxis
+    return {axis.ticktext[round(y)]: x for x, y in zip(trace.x, trace.y, strict=True)}
+
+
+def says_nothing(figure):
+    return not figure.data and len(figure.layout.annotations) == 1
+
+
+def marks(figure, name, rows, columns):
+    """Cells with a mark; a mark may stand in the corner of its cell."""
+    (trace,) = traces(figure, name)
+    return {(rows[round(y)], columns[round(x)]) for x, y in zip(trace.x, trace.y, strict=True)}
+
+
+@pytest.mark.parametrize("measure", ["logprob", "correct"])
+def test_marks_of_effects_stand_where_the_verdicts_say(evaluation, measure):
+    _, effects = evaluation
+    rows = effects[effects["measure"] == measure].set_index("silenced")
+    figure = controls_figure(effects, measure)
+    for verdict, name in (("falls", "falls (Holm)"), ("rises", "rises (Holm)"), ("not shown", "not shown")):
+        chosen = rows[rows["verdict"] == verdict]
+        assert points(figure, name) == chosen["effect"].to_dict()
+        (trace,) = traces(figure, name)
+        np.testing.assert_allclose(trace.x + trace.error_x.array, chosen["effect_high"])
+        np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, chosen["effect_low"])
+    assert points(figure, "falls (Holm)").keys() == {"alpha"}
+    assert points(figure, "rises (Holm)").keys() == {"gamma"}
+
+
+def test_a_verdict_that_holms_correction_does_not_give_leaves_the_mark_hollow(evaluation):
+    effects = evaluation[1].assign(verdict="not shown", p_bh=0.01)
+    figure = controls_figure(effects)
+    assert points(figure, "not shown").keys() == set(EFFECTS)
+    assert traces(figure, "not shown")[0].marker.symbol == "circle-open"
+    assert points(figure, "falls (Holm)") == points(figure, "rises (Holm)") == {}
+
+
+def test_rows_are_sorted_with_the_deepest_fall_on_top(evaluation):
+    shuffled = evaluation[1].sample(frac=1, random_state=3)
+    assert list(controls_figure(shuffled).layout.yaxis.ticktext) == ["gamma", "beta", "alpha"]
+
+
+def test_controls_are_drawn_with_mean_range_and_every_set(evaluation):
+    answers, effects = evaluation
+    figure = controls_figure(effects, answers=answers)
+    rows = effects[effects["measure"] == "logprob"].set_index("silenced")
+    (trace,) = traces(figure, "random sets: mean and range")
+    assert points(figure, trace.name) == rows["random"].to_dict()
+    np.testing.assert_allclose(trace.x + trace.error_x.array, rows["random_max"])
+    np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, rows["random_min"])
+    (single,) = traces(figure, "each random set")
+    assert len(single.x) == N_DRAWS * len(EFFECTS)
+    for number, name in enumerate(figure.layout.yaxis.ticktext):
+        drawn = [x for x, y in zip(single.x, single.y, strict=True) if round(y) == number]
+        assert [min(drawn), max(drawn)] == pytest.approx(rows.loc[name, ["random_min", "random_max"]].tolist())
+        assert np.mean(drawn) == pytest.approx(rows.loc[name, "random"])
+
+
+def test_a_pointer_shows_interval_facts_controls_and_p_values(evaluation):
+    figure = controls_figure(evaluation[1])
+    row = evaluation[1].query("silenced == 'alpha' and measure == 'logprob'").iloc[0]
+    (text,) = traces(figure, "falls (Holm)")[0].hovertext
+    for shown in (
+        f"{row['effect']:+.3f} [{row['effect_low']:+.3f}",
+        "n = 12 facts",
+        f"4 random sets {row['random']:+.3f}",
+    ):
+        assert shown in text
+    assert f"p = {row['p_holm']:.2g} (Holm)" in text
+
+
+def test_few_panels_stand_side_by_side_with_one_key(intra):
+    answers, effects = intra
+    effects = effects.copy()
+    rises = (effects["verdict"] == "rises") & (effects["facts"] == "evaluation")
+    effects.loc[rises, "verdict"] = "not shown"  # gamma rises in the second panel alone
+    figure = controls_figure(effects, panel="facts", answers=answers)
+    assert {trace.xaxis for trace in figure.data} == {"x", "x2"}
+    for axis, facts in (("x", "evaluation"), ("x2", "detection")):
+        rows = effects.query("measure == 'logprob' and facts == @facts")
+        drawn = [trace for trace in figure.data if trace.xaxis == axis and trace.name in ("falls (Holm)", "not shown")]
+        wanted = rows.loc[rows["verdict"] != "rises", "effect"]
+        np.testing.assert_allclose(sorted(x for trace in drawn for x in trace.x), sorted(wanted))
+    keys = [trace.name for trace in figure.data if trace.showlegend]
+    assert len(keys) == len(set(keys)) == 5
+    assert figure.layout.xaxis.title.text == "evaluation: change"
+
+
+def test_many_panels_are_chosen_from_a_menu(evaluation):
+    ways = ["as configured", "all prompts", "balanced", "one template"]
+    table = pd.concat(
+        [evaluation[1].assign(way=way, effect=lambda t, i=i: t["effect"] - i) for i, way in enumerate(ways)]
+    )
+    figure = controls_figure(table, panel="way")
+    (menu,) = figure.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ways
+    assert {trace.xaxis for trace in figure.data} == {"x"}
+    for number, button in enumerate(menu.buttons):
+        shown = [trace for trace, is_shown in zip(figure.data, button.args[0]["visible"], strict=True) if is_shown]
+        (falls,) = [trace for trace in shown if trace.name == "falls (Holm)"]
+        assert falls.x[0] == pytest.approx(evaluation[1].query("silenced == 'alpha'")["effect"].iloc[0] - number)
+    assert [bool(trace.visible) for trace in figure.data] == list(menu.buttons[0].args[0]["visible"])
+    low, high = figure.layout.xaxis.range
+    rows = table[table["measure"] == "logprob"]
+    assert low < rows["effect"].min()
+    assert high > rows["effect_high"].max()
+
+
+def test_without_controls_only_the_effects_stand():
+    rng = np.random.default_rng(2)
+    own = pd.DataFrame([row for name, change in EFFECTS.items() for row in asked(name, name, change, rng)])
+    table = compare(own, own.head(0), by=["silenced"])
+    assert table["random"].isna().all()
+    figure = controls_figure(table)
+    assert points(figure, "random sets: mean and range") == {}
+    assert len(points(figure, "falls (Holm)") | points(figure, "rises (Holm)") | points(figure, "not shown")) == 3
+    json.loads(figure.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in the figure"))
+
+
+def test_an_infinite_interval_is_not_drawn(evaluation):
+    one = evaluation[1].query("silenced == 'alpha'").assign(effect_low=-np.inf, effect_high=np.inf)
+    figure = controls_figure(one)
+    (trace,) = traces(figure, "falls (Holm)")
+    assert list(trace.error_x.array) == list(trace.error_x.arrayminus) == [0]
+    assert np.isfinite(figure.layout.xaxis.range).all()
+    assert list(figure.layout.yaxis.ticktext) == ["alpha"]
+
+
+@pytest.mark.parametrize("empty", [pd.DataFrame(), "rows"])
+def test_empty_tables_say_so(intra, inter, empty):
+    none, pairs = (intra[1].head(0), inter.head(0)) if isinstance(empty, str) else (empty, empty)
+    assert says_nothing(controls_figure(none, panel="facts"))
+    assert says_nothing(pairs_figure(pairs))
+    assert says_nothing(flips_figure(none))
+    assert says_nothing(frequency_figure(none))
+    assert says_nothing(methods_figure(none))
+
+
+def test_tables_that_cannot_be_drawn_are_refused(intra):
+    answers, effects = intra
+    with pytest.raises(RelationNeuronsError, match="several rows for the same silenced"):
+        controls_figure(effects)
+    with pytest.raises(RelationNeuronsError, match="did you mean 'logprob'"):
+        controls_figure(effects, "log_prob", panel="facts")
+    with pytest.raises(RelationNeuronsError, match="no column p_holm, verdict"):
+        controls_figure(effects.drop(columns=["verdict", "p_holm"]), panel="facts")
+    with pytest.raises(RelationNeuronsError, match="answers have no column draw"):
+        controls_figure(effects, panel="facts", answers=answers.drop(columns="draw"))
+
+
+def test_the_matrix_of_pairs_is_signed_and_centred_and_its_own_diagonal_does_not_set_the_colours(inter, evaluation):
+    names = ["alpha", "beta", "gamma"]
+    figure = pairs_figure(inter, own=evaluation[1])
+    heat = figure.data[0]
+    wide = inter[inter["measure"] == "logprob"].pivot(index="silenced", columns="relation", values="effect")
+    order = list(figure.layout.yaxis.ticktext)
+    assert sorted(order) == names
+    assert list(figure.layout.xaxis.ticktext) == order
+    drawn = pd.DataFrame(np.asarray(heat.z), order, order).loc[names, names]
+    own = evaluation[1].query("measure == 'logprob'").set_index("silenced")["effect"]
+    for a in names:
+        for b in names:
+            assert drawn.loc[a, b] == pytest.approx(own[a] if a == b else wide.loc[a, b])
+    assert heat.zmax == -heat.zmin == pytest.approx(wide.abs().max().max())
+    assert np.isnan(np.diag(np.asarray(pairs_figure(inter).data[0].z))).all()
+    row = inter.query("silenced == 'alpha' and relation == 'beta' and measure == 'logprob'").iloc[0]
+    text = heat.hovertext[order.index("alpha")][order.index("beta")]
+    assert f"{row['effect']:+.3f} [{row['effect_low']:+.3f}" in text
+    assert f"{row['p_holm']:.2g} (Holm), {row['p_bh']:.2g} (Benj" in text
+
+
+def test_stars_stand_where_holm_shows_something_and_dots_where_only_the_other_does(inter):
+    table = inter.copy()
+    logprob = table["measure"] == "logprob"
+    only = logprob & (table["silenced"] == "beta") & (table["relation"] == "gamma")
+    table.loc[only, ["p_bh", "verdict"]] = [0.03, "not shown"]
+    not_quite = logprob & (table["silenced"] == "beta") & (table["relation"] == "alpha")
+    table.loc[not_quite, ["p_bh", "verdict"]] = [0.05, "not shown"]
+    figure = pairs_figure(table)
+    names = list(figure.layout.yaxis.ticktext)
+    assert marks(figure, "shown (Holm)", names, names) == {("alpha", "beta"), ("gamma", "alpha")}
+    assert marks(figure, "only by Benjamini-Hochberg", names, names) == {("beta", "gamma")}
+
+
+def test_one_pair_and_a_diagonal_alone_are_drawn(inter, evaluation):
+    one = inter.query("silenced == 'alpha' and relation == 'beta'")
+    assert np.isfinite(np.asarray(pairs_figure(one).data[0].z, dtype=float)).sum() == 1
+    alone = pairs_figure(inter.head(0), own=evaluation[1])
+    assert np.isfinite(np.diag(np.asarray(alone.data[0].z, dtype=float))).all()
+    assert alone.data[0].zmax > 0
+
+
+def test_lost_and_gained_answers_are_counted_in_the_halves_of_each_cell():
+    rows = [("alpha", "beta", "lost")] * 3 + [("alpha", "beta", "gained")] + [("gamma", "alpha", "gained")] * 2
+    flips = pd.DataFrame(rows, columns=["silenced", "relation", "flip"])
+    names = ["alpha", "beta", "gamma", "delta"]
+    heat = flips_figure(flips, names).data[0]
+    z = np.asarray(heat.z, dtype=float)
+    assert z.shape == (4, 8)
+    assert z[0, 2:4].tolist() == [-3, 1]
+    assert z[2, 0:2].tolist() == [0, 2]
+    assert np.nansum(np.abs(z)) == 6
+    assert np.isnan(z).sum() == 8  # own facts were not asked
+    assert list(heat.customdata[0][3]) == ["beta", 3, 1]
+    assert list(heat.x[2:4]) == [0.75, 1.25]
+    assert heat.zmax == -heat.zmin == 3
+    assert list(flips_figure(flips).layout.xaxis.ticktext) == ["alpha", "gamma", "beta"]
+
+
+@pytest.fixture(scope="module")
+def frequencies():
+    groups = {
+        "more": ([100, 300], [10, 30]),
+        "never resilient": ([0, 0], [5, 5]),
+        "never sensitive": ([7, 9], [0, 0]),
+        "rare": ([20, 40, 60], [0, 0, 0, 0, 40]),
+        "one group": ([50], []),
+    }
+    facts = [
+        {"relation": name, "subject": f"{kind}{i}", "object": "o", "n_both": count, "resilient": kind == 0}
+        for name, pair in groups.items()
+        for kind, counts in enumerate(pair)
+        for i, count in enumerate(counts)
+    ]
+    return compare_frequencies(pd.DataFrame(facts))
+
+
+def test_frequencies_are_drawn_with_zeros_and_ratios(frequencies):
+    figure = frequency_figure(frequencies)
+    zero = figure.layout.xaxis.tickvals[0]
+    assert figure.layout.xaxis.ticktext[0] == "0"
+    assert 0 < zero < 1
+    resilient, sensitive = (points(figure, f"{kind} facts, mean") for kind in ("resilient", "sensitive"))
+    assert resilient == {"more": 200, "never resilient": zero, "never sensitive": 8, "rare": 40, "one group": 50}
+    assert sensitive["more"] == 20
+    assert sensitive["never sensitive"] == zero
+    assert np.isnan(sensitive["one group"])
+    edge = figure.layout.xaxis2.range[1]
+    ratios = points(figure, "relative difference, 95 %")
+    assert ratios["more"] == pytest.approx(10)
+    assert ratios["never resilient"] == pytest.approx(10**-edge)
+    assert ratios["never sensitive"] == 2
+    assert np.isnan(ratios["one group"])
+    assert list(figure.layout.yaxis.ticktext)[-1] == "one group"
+
+
+def test_an_infinite_relative_difference_ends_at_the_edge(frequencies):
+    row = frequencies.set_index("relation").loc["rare"]
+    assert row["relative_difference_high"] == np.inf
+    figure = frequency_figure(frequencies)
+    (trace,) = traces(figure, "relative difference, 95 %")
+    place = list(figure.layout.yaxis.ticktext).index("rare")
+    assert trace.x[place] + trace.error_x.array[place] == pytest.approx(10 ** figure.layout.xaxis2.range[1])
+    low = trace.x[place] - trace.error_x.arrayminus[place]
+    assert low == pytest.approx(1 + row["relative_difference_low"])
+    assert "+inf%" in trace.hovertext[place]
+
+
+def test_a_relation_without_both_groups_alone_is_drawn(frequencies):
+    figure = frequency_figure(frequencies[frequencies["relation"] == "one group"])
+    assert points(figure, "resilient facts, mean") == {"one group": 50}
+
+
+def methods_table():
+    rows = []
+    for number, scorer in enumerate(("average_precision", "auroc")):
+        for k in (3000, 300):
+            own, other = -0.1 * k / 300 - number, -0.01 * number
+            ends = {"own_low": own - 0.2, "own_high": own + 0.1, "other_low": other - 0.02, "other_high": other + 0.03}
+            rows.append({"scorer": scorer, "k": k, "measure": "logprob", "n": 12, "own": own, "other": other, **ends})
+    return pd.DataFrame(rows)
+
+
+def test_own_stands_against_other_for_each_scorer_and_k():
+    table = methods_table()
+    figure = methods_figure(table)
+    symbols = {trace.name: trace.marker.symbol for trace in figure.data if trace.name.startswith("k = ")}
+    assert symbols.keys() == {"k = 300", "k = 3,000"}
+    for scorer, group in table.groupby("scorer"):
+        (trace,) = traces(figure, scorer)
+        group = group.sort_values("k")
+        np.testing.assert_allclose(trace.x, group["own"])
+        np.testing.assert_allclose(trace.y, group["other"])
+        np.testing.assert_allclose(trace.x + trace.error_x.array, group["own_high"])
+        np.testing.assert_allclose(trace.y - trace.error_y.arrayminus, group["other_low"])
+        assert list(trace.marker.symbol) == [symbols["k = 300"], symbols["k = 3,000"]]
+        assert "n = 12 relations" in trace.hovertext[0]
+    assert len({trace.line.color for trace in figure.data if trace.name in ("auroc", "average_precision")}) == 2

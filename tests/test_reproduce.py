@@ -1,0 +1,147 @@
+"""Experiments by name on the planted model, as a user would run them."""
+
+import dataclasses
+import json
+import re
+
+import pandas as pd
+import pytest
+
+import relation_neurons as rn
+from relation_neurons import cli, reproduce
+from relation_neurons.drawing import FIGURES
+from relation_neurons.experiments import asking
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.cumulativity import CumulativityConfig
+from relation_neurons.experiments.intra import IntraConfig
+from relation_neurons.experiments.sweep import SweepConfig
+
+KS = (1, 3, 6)
+OPTIONS = {
+    "intra": IntraConfig(n_detection_asked=0),
+    "sweep": SweepConfig(ks=KS, scale=False, n_sweep_controls=2, n_other=1),
+    "cumulativity": CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=2),
+}
+
+
+@pytest.fixture(scope="module")
+def config(planted_folder):
+    return StudyConfig(
+        model=str(planted_folder / "model"),
+        relations=(str(planted_folder),),
+        site="post",
+        k=6,
+        n_controls=2,
+        validation="none",
+        rule="string",
+        device="cpu",
+        prompts=rn.PromptConfig(shots=0, n_evaluation=8),
+    )
+
+
+@pytest.fixture(scope="module")
+def counts(planted, tmp_path_factory):
+    path = tmp_path_factory.mktemp("counts") / "counts.csv"
+    rows = [
+        (relation.name, fact.subject, fact.object, number)
+        for relation in planted.relations
+        for number, fact in enumerate(relation.facts)
+    ]
+    pd.DataFrame(rows, columns=["relation", "subject", "object", "n_both"]).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def everything(config, counts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "all"
+    options = reproduce.all_options("demo", counts=counts) | OPTIONS
+    return reproduce.reproduce(list(options), config, out, options=options), out
+
+
+def test_all_experiments_write_tables_figures_and_verdicts(everything):
+    findings, out = everything
+    assert [finding.name for finding in findings] == [*reproduce.EXPERIMENTS, "properties"]
+    for finding in findings:
+        folder = out / finding.name
+        assert finding.verdict
+        assert all(sentence in (folder / "verdict.md").read_text(encoding="utf-8") for sentence in finding.verdict)
+        for label, table in finding.tables.items():
+            kept = pd.read_parquet(folder / f"{label}.parquet")
+            assert len(kept) == len(table)
+            if len(table):
+                pd.testing.assert_frame_equal(kept, table.reset_index(drop=True))
+        for label, (_, tables) in FIGURES.get(finding.name, {}).items():
+            if all(len(finding.tables[table]) for table in tables):
+                page = (folder / f"{label}.html").read_text(encoding="utf-8")
+                assert 'src="../plotly.min.js"' in page
+    assert (out / "plotly.min.js").stat().st_size > 1e6
+    assert json.loads((out / "sweep" / "options.json").read_text(encoding="utf-8"))["ks"] == list(KS)
+    page = (out / "verdicts.md").read_text(encoding="utf-8")
+    assert page.index("## properties") < page.index("## layers")
+    assert "6 neurons each at site post" in page
+
+
+def test_the_planted_relations_are_found_by_every_experiment_that_could(everything):
+    findings = {finding.name: finding for finding in everything[0]}
+    own = findings["intra"].tables["effects"].query("measure == 'logprob'")
+    assert set(own["verdict"]) == {"falls"}
+    assert set(findings["sweep"].tables["trend"].query("measure == 'logprob'")["verdict"]) == {"falls"}
+    assert "shown in 0 of 6" in " ".join(findings["properties"].verdict)  # pairs: nothing is shared
+    lost = findings["intra"].tables["answers"].query("draw == -1 and clean_correct == 1 and correct == 0")
+    wrong = findings["errors"].tables["newly_wrong"]
+    assert len(wrong[wrong["state"] == "own"]) == len(lost)
+    facts = findings["frequency"].tables["facts"]
+    assert (~facts["resilient"]).sum() == lost["fact"].nunique() if lost["fact"].is_unique else len(facts) > 0
+
+
+def test_a_second_call_asks_nothing_and_writes_the_same(everything, config, monkeypatch, tmp_path):
+    findings, out = everything
+    before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
+    monkeypatch.setattr(asking, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    again = reproduce.reproduce(["sweep", "inter"], config, out, options=OPTIONS)
+    for finding in again[:2]:
+        first = next(one for one in findings if one.name == finding.name)
+        assert finding.verdict == first.verdict
+    for name in ("sweep", "inter", "answers"):
+        for path in (out / name).glob("*.parquet"):
+            assert path.read_bytes() == before[path]
+
+
+def test_one_experiment_alone_equals_the_same_among_all(everything, config, tmp_path):
+    alone = reproduce.reproduce(["inter"], config, tmp_path / "alone")[0]
+    among = next(finding for finding in everything[0] if finding.name == "inter")
+    pd.testing.assert_frame_equal(alone.table, among.table, atol=1e-5)
+    assert not (tmp_path / "alone" / "verdicts.md").exists()
+
+
+def test_names_and_folders_that_do_not_fit_are_refused(everything, config, tmp_path):
+    with pytest.raises(rn.RelationNeuronsError, match="did you mean 'cumulativity'"):
+        reproduce.reproduce(["cumulativty"], config, tmp_path / "none")
+    with pytest.raises(rn.RelationNeuronsError, match="holds another run"):
+        reproduce.reproduce(["intra"], dataclasses.replace(config, seed=1), everything[1])
+    with pytest.raises(rn.RelationNeuronsError, match="give --counts TABLE or --corpus FOLDER"):
+        reproduce.reproduce(["frequency"], config, tmp_path / "frequency")
+
+
+def test_the_paper_is_the_default():
+    config = StudyConfig()
+    assert (config.site, config.k, config.n_controls, config.validation) == ("ffn", None, 10, "prefix")
+    assert (config.prompts.shots, config.prompts.templates, config.prompts.n_evaluation) == (0, "all", 50)
+    assert SweepConfig().ks == (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
+    assert IntraConfig().n_detection_asked is None
+    assert set(reproduce.all_options("paper")) == set(reproduce.EXPERIMENTS) - {"frequency"}
+
+
+@pytest.mark.parametrize(
+    "command", [["reproduce", "intra", "--n-detection-asked", "2"], ["compare-methods", "--ks", "3"]]
+)
+def test_the_command_line_prints_the_verdict(config, planted_folder, tmp_path, capsys, monkeypatch, command):
+    arguments = [*command, "--model", config.model, "--relations", str(planted_folder), "--k", "6", "--site", "post"]
+    arguments += ["--n-controls", "2", "--validation", "none", "--n-evaluation", "6", "--out", str(tmp_path / "cli")]
+    monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
+    cli.main()
+    printed = re.sub(r"\s+", " ", capsys.readouterr().out)
+    name = "intra" if "intra" in command else "methods"
+    for sentence in (tmp_path / "cli" / name / "verdict.md").read_text(encoding="utf-8").splitlines():
+        assert re.sub(r"\s+", " ", sentence.removeprefix("- ").removeprefix("## ")) in printed
+    assert f"See {tmp_path / 'cli' / name}" in printed.replace("\n", "")
