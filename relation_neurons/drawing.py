@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.experiments.finding import Finding
-from relation_neurons.figures.doses import dose_figure, fates_figure, mean_dose_figure, slices_figure, steps_figure
-from relation_neurons.figures.effects import (
+from relation_neurons.figures import (
+    concept_overlap_figure,
     controls_figure,
+    dose_figure,
+    drops_figure,
+    error_kinds_figure,
+    fates_figure,
     flips_figure,
     frequency_figure,
-    methods_figure,
-    pairs_figure,
-)
-from relation_neurons.figures.selected import (
-    concept_overlap_figure,
-    layer_distribution_figure,
-    multiplicity_figure,
-    overlap_matrix_figure,
-)
-from relation_neurons.figures.transfer import (
-    error_kinds_figure,
     languages_figure,
+    layer_distribution_figure,
+    mean_dose_figure,
+    methods_figure,
+    multiplicity_figure,
     neuron_types_figure,
+    overlap_matrix_figure,
+    pairs_figure,
     perplexity_figure,
+    slices_figure,
+    steps_figure,
     templates_figure,
 )
 
@@ -39,6 +41,11 @@ def _twice(draw: Callable[..., go.Figure], label: str, tables: tuple[str, ...], 
         f"{label}_logprob": (partial(draw, measure="logprob", **options), tables),
         f"{label}_accuracy": (partial(draw, measure="correct", **options), tables),
     }
+
+
+def _fates(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
+    """The fates of facts at the ks that were asked."""
+    return fates_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
 FIGURES: Mapping[str, Drawings] = {
@@ -55,16 +62,22 @@ FIGURES: Mapping[str, Drawings] = {
     },
     "cumulativity": {
         "steps": (steps_figure, ("steps",)),
-        "fates": (fates_figure, ("facts",)),
+        "fates": (_fates, ("facts", "answers")),
         **_twice(slices_figure, "slices", ("slices",)),
         **_twice(controls_figure, "together", ("together",)),
     },
-    "languages": _twice(languages_figure, "languages", ("effects", "by_language")),
+    "languages": {
+        **_twice(languages_figure, "languages", ("effects", "by_language")),
+        **_twice(drops_figure, "drops", ("by_language",), by="language"),
+    },
     "templates": _twice(templates_figure, "templates", ("effects", "pooled")),
     "concepts": {"overlaps": (concept_overlap_figure, ("overlaps",))},
     "perplexity": {"perplexity": (perplexity_figure, ("perplexity", "states"))},
     "frequency": {"frequency": (frequency_figure, ("frequency",))},
-    "neuron-types": _twice(neuron_types_figure, "types", ("effects", "pooled")),
+    "neuron-types": {
+        **_twice(neuron_types_figure, "types", ("effects", "pooled")),
+        **_twice(drops_figure, "drops", ("pooled",), by="site"),
+    },
     "errors": {"kinds": (error_kinds_figure, ("kinds",))},
     "confounds": {
         **_twice(controls_figure, "selections", ("selections",), panel="selection"),

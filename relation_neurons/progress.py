@@ -26,7 +26,7 @@ def bar(label: str, total: int, console: Console | None = None) -> Iterator[Prog
         console: Where to; standard error by default, so that standard output stays clean.
     """
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<34}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -104,10 +104,14 @@ def reproduce(
     model = load_model(config.model, device=config.device, dtype=config.dtype)
     folder = RunFolder(out, study_key(config, relations, model))
     together = "all" if "neuron-types" in names else None
-    study = Study(model, relations, config, folder=folder, show=bar, read=together)
+    doing = [""]
+    study = Study(
+        model, relations, config, folder=folder, show=lambda what, total: bar(doing[0] + what, total), read=together
+    )
     chosen = {name: (options or {}).get(name) or known[name].config() for name in names}
     findings = {}
     for name, option in chosen.items():
+        doing[0] = f"{name}: "
         findings[name] = replace(known[name].run(study, option), name=name)
         write_finding(folder, name, findings[name], option)
     if len(findings) > 1:

@@ -160,7 +160,7 @@ def test_few_panels_stand_side_by_side_with_one_key(intra):
     figure = controls_figure(effects, panel="facts", answers=answers)
     assert {trace.xaxis for trace in figure.data} == {"x", "x2"}
     for axis, facts in (("x", "evaluation"), ("x2", "detection")):
-        rows = effects.query("measure == 'logprob' and facts == @facts")
+        rows = effects[(effects["measure"] == "logprob") & (effects["facts"] == facts)]
         drawn = [trace for trace in figure.data if trace.xaxis == axis and trace.name in ("falls (Holm)", "not shown")]
         wanted = rows.loc[rows["verdict"] != "rises", "effect"]
         np.testing.assert_allclose(sorted(x for trace in drawn for x in trace.x), sorted(wanted))

@@ -214,3 +214,18 @@ def test_a_wrong_average_precision_is_refused(planted, monkeypatch):
     monkeypatch.setitem(selection.SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
     with pytest.raises(rn.RelationNeuronsError, match="differs from scikit-learn"):
         rank_neurons(activations, depth=3)
+
+
+def test_controls_of_different_targets_are_drawn_independently(planted):
+    """Else sets that stand for chance would resemble each other, and a spread pooled over them would be too small."""
+    study = Study(planted.model, planted.relations, CONFIG)
+    space = study.ranking().space
+    pairs = rn.NeuronSet.from_pairs([(0, index) for index in range(10)], name="one")
+    others = rn.NeuronSet.from_pairs([(0, index) for index in range(10, 20)], name="other")
+    shared = [
+        one.overlap(other)
+        for one, other in zip(study.controls(pairs, n=100), study.controls(others, n=100), strict=True)
+    ]
+    assert len(space) == 256
+    assert np.mean(shared) < 1.3  # 10 of about 118 twice: 0.8 by chance, 9 with the same seed
+    assert study.controls(pairs) == study.controls(pairs)

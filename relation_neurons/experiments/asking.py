@@ -75,7 +75,7 @@ class Answers:
     ) -> list[pd.DataFrame]:
         """Ask what is missing, a part after the other."""
         keys, found = list(missing), []
-        with self.show("Asking", len(keys)) as progress:
+        with self.show("asking", len(keys)) as progress:
             for start in range(0, len(keys), PART_ROWS):
                 part = keys[start : start + PART_ROWS]
                 asked: dict[str, list[tuple[str, Prompt]]] = {}

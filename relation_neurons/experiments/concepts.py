@@ -99,7 +99,8 @@ def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, Neu
 
     def best() -> pd.DataFrame:
         activations = study.activations(prompts)
-        ranking = rank_neurons(activations, depth=study.k, scorer=settings.scorer, seed=settings.seed)
+        # As many negatives as positives, as in the paper.
+        ranking = rank_neurons(activations, depth=study.k, scorer=settings.scorer, ratio=1, seed=settings.seed)
         return pd.concat([neurons.to_frame() for neurons in ranking.best.values()])
 
     table = study.table(

@@ -113,7 +113,7 @@ def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measur
             raise refuse(
                 f"Controls of {key} were not asked every fact that its neurons were", expected="the same facts"
             )
-    resolution = LEAST_NATS if measure == "logprob" else 1 / len(own)
+    resolution = 1 / len(own) if measure == "correct" else LEAST_NATS
     return Facts(mine[f"clean_{measure}"].to_numpy(), mine[change].to_numpy(), drawn, resolution)
 
 

@@ -160,11 +160,11 @@ def verdict(
         )
     ratios = transfer.loc[transfer["measure"] == "logprob", "ratio"]
     known = ratios.dropna()
-    middle = f" Its median there is {known.median():.2f} of the drop at home, in nats." if len(known) else ""
+    middle = f", with a median of {known.median():.2f}" if len(known) else ""
     sentences.append(
-        f"In {len(known)} of {len(ratios)} pairs of a relation and another language the log-probability drops in the "
-        f"relation's own by an interval below zero, so that a share of that drop can be named.{middle}"
-        f"{_left_out(left_out)}"
+        "The change elsewhere as a share of that in the relation's own language, in nats, can be named in "
+        f"{len(known)} of {len(ratios)} pairs of relation and language, where the interval of the latter lies below "
+        f"zero{middle}.{_left_out(left_out)}"
     )
     return tuple(sentences)
 

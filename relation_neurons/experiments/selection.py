@@ -12,7 +12,7 @@ from numpy import ndarray
 from relation_neurons.activations import Activations
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.neurons import NeuronSet, random_controls, random_sets, top_k
-from relation_neurons.prompts import contrast, relation_names
+from relation_neurons.prompts import NEGATIVES_PER_POSITIVE, contrast, relation_names
 from relation_neurons.scorers import SCORERS
 from relation_neurons.scores import difference_from_scikit_learn
 from relation_neurons.sites import NeuronSpace, expand_site
@@ -65,6 +65,7 @@ def rank_neurons(
     *,
     depth: int,
     scorer: str = "average_precision",
+    ratio: int = NEGATIVES_PER_POSITIVE,
     balanced: bool = True,
     seed: int = 0,
 ) -> Ranking:
@@ -74,6 +75,7 @@ def rank_neurons(
         activations: Of the detection prompts of at least two relations.
         depth: How many neurons to keep per relation; more than there are means all.
         scorer: One of `relation_neurons.scorers.SCORERS`.
+        ratio: Negatives per positive.
         balanced: Whether negatives are drawn evenly from the other relations.
         seed: Chooses the negatives.
 
@@ -84,7 +86,7 @@ def rank_neurons(
     if scorer not in SCORERS:
         raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
     names = relation_names(activations.prompts)
-    labels, weights = contrast(activations.prompts, balanced=balanced, seed=seed)
+    labels, weights = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
     scores = SCORERS[scorer](activations.values, labels, weights)
     difference = float("nan")
     if scorer == "average_precision":

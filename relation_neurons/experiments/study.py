@@ -23,6 +23,7 @@ from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations import Relation
 from relation_neurons.runs import RunFolder, digest
 from relation_neurons.sites import expand_site
+from relation_neurons.splits import stable_rank
 
 DEEPEST_K = 50_000
 """The largest k of the paper's sweep."""
@@ -131,7 +132,7 @@ class Study:
         site = site or self.config.site
         if self._last_read is None or self._last_read[0] != detection or not self._covers(site):
             wider = self._read if self._read and set(expand_site(site)) <= set(expand_site(self._read)) else site
-            with self._show("Reading activations", len(detection)) as progress:
+            with self._show("reading activations", len(detection)) as progress:
                 found = collect_activations(
                     self.model,
                     detection,
@@ -179,9 +180,11 @@ class Study:
     def controls(
         self, target: NeuronSet, *, n: int | None = None, match: str | None = None, **changes: Any
     ) -> list[NeuronSet]:
-        """Random sets matched to a target of that ranking."""
+        """Random sets matched to a target of that ranking, drawn anew for each target, so that all are independent."""
         n, match = self.config.n_controls if n is None else n, match or self.config.match
-        return self.ranking(**changes).controls(target, n=n, seed=self.config.seed, match=match)
+        drawn = stable_rank(self.config.seed, target.name, str(target.neurons[0]), str(len(target)))
+        seed = int.from_bytes(drawn[:6], "big")
+        return self.ranking(**changes).controls(target, n=n, seed=seed, match=match)
 
     def clean(self, prompts: Sequence[Prompt], *, generate: bool = False) -> pd.DataFrame:
         """What the model answers as it is, a row per prompt."""

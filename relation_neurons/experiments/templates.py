@@ -136,7 +136,8 @@ def verdict(
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons, by templates of finding -> asking, in: "
             f"{listed(cells)}, n = {rows['n'].min()} to {rows['n'].max()} facts a relation, Holm-corrected over all "
-            f"cells. Share of the pooled drop that neurons found with the other set keep, by set asked: {listed(kept)}."
+            f"cells. The pooled change under neurons found with the other set, as a share of that under those found "
+            f"with the set that is asked, where the interval of the latter lies below zero: {listed(kept)}."
         )
     sentences.append(
         f"The two sets of neurons share {overlap['coefficient'].median():.0%} (median over relations, "

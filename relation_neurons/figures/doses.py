@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Int
-from numpy import ndarray
 
-from relation_neurons.errors import refuse
 from relation_neurons.experiments.effects import NOT_SHOWN
 from relation_neurons.experiments.finding import said
-from relation_neurons.figures.effects import (
+from relation_neurons.figures.style import OTHER, OWN, RANDOM, styled
+from relation_neurons.figures.tested import (
     ENDS,
     MEASURE_TITLES,
-    choose,
     details,
     errors,
     keyed,
     marked_matrix,
     measured,
     nothing,
-    raised,
+    panels,
     short,
-    wrapped,
 )
-from relation_neurons.figures.style import OTHER, OWN, RANDOM, styled
 from relation_neurons.statistics import mean_interval
-
-COLUMNS = 3
-"""Small panels beside each other, so that they are legible on a narrow page."""
-FATES = {
-    "right throughout": OWN,
-    "right again": "#56B4E9",
-    "gained": "#009E73",
-    "lost": "#D55E00",
-    "wrong without silencing": "rgba(127,127,127,0.35)",
-}
-"""What has become of an answer, the right ones first, with its colour."""
 
 
 def dose_figure(
@@ -63,7 +47,7 @@ def dose_figure(
         traces += _line(other[other["silenced"] == name], "effect", None, OTHER, "other facts")
         traces += _line(group, "effect", ENDS, OWN, "own facts, 95 % (filled: shown)")
         parts[str(name)] = traces
-    figure = _panels(parts, title, max_panels, "neurons silenced")
+    figure = panels(parts, title, max_panels, "neurons silenced")
     figure.update_yaxes(title="change", col=1)
     return _dose_axis(figure, rows["k"])
 
@@ -103,9 +87,10 @@ def steps_figure(steps: pd.DataFrame) -> go.Figure:
     Args:
         steps: From `cumulativity.difference_table`. Above the averages, below the counts behind them.
     """
-    title, single = "Cumulativity by step of k", steps.loc[steps["k"] > 0, ["k_small", "k"]].drop_duplicates()
+    title = "Cumulativity by step of k"
     if steps.empty:
         return nothing(title)
+    single = steps.loc[steps["k"] > 0, ["k_small", "k"]].drop_duplicates()
     order = [*single.sort_values("k").itertuples(index=False, name=None), (0, 0)]
     labels = [f"{short(small)}<br>to {short(k)}" for small, k in order[:-1]] + ["all<br>steps"]
     place = [order.index(pair) for pair in zip(steps["k_small"], steps["k"], strict=True)]
@@ -149,63 +134,6 @@ def slices_figure(slices: pd.DataFrame, measure: str = "logprob") -> go.Figure:
     names, numbers = list(rows["silenced"].unique()), sorted(rows["slice"].unique())
     figure = marked_matrix(rows, "silenced", names, "slice", numbers, title)
     return figure.update_layout(xaxis_title="slice of the ranking, 1 the best", height=figure.layout.height - 60)
-
-
-def fates_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, max_panels: int = 16) -> go.Figure:
-    """What becomes of the answers as more neurons are silenced, in all relations and in each.
-
-    Args:
-        facts: From `cumulativity.flip_table`.
-        ks: The numbers of neurons, ascending; by default those at which some answer first changed, the others unnamed.
-        max_panels: Relations up to which each has a small panel; of more, one is chosen from a menu.
-    """
-    title = "Fates of answers"
-    if facts.empty:
-        return nothing(title)
-    courses = np.array([list(map(int, course)) for course in facts["course"]])
-    labels = ["0", *_labels(facts, courses, ks)]
-    relations = facts["relation"].to_numpy()
-    parts = {f"all relations ({len(facts)})": _fates(courses, labels)}
-    for name in facts["relation"].unique():
-        there = courses[relations == name]
-        parts[f"{name} ({len(there)})"] = _fates(there, labels)
-    figure = _panels(parts, title, max_panels + 1, "neurons silenced")
-    figure.update_layout(barmode="stack", bargap=0.06)
-    stride = 1 if len(parts) > max_panels + 1 else 1 + (len(labels) - 1) // 6
-    figure.update_xaxes(
-        tickvals=list(range(len(labels)))[::stride], ticktext=labels[::stride], tickangle=0, showgrid=False
-    )
-    return figure.update_yaxes(range=[0, 1], tickvals=[0, 0.5, 1], tickformat=".0%", title="answers", col=1)
-
-
-def _panels(parts: Mapping[str, Sequence[go.Figure]], title: str, most: int, x_title: str) -> go.Figure:
-    """Equally many traces for each name: in a small panel each, or chosen from a menu if there are too many."""
-    if len(parts) > most:
-        figure = go.Figure([trace for traces in parts.values() for trace in traces]).set_subplots(1, 1)
-        figure = styled(figure, title, height=380)
-        return choose(raised(figure, 26), list(parts)).update_xaxes(title=x_title)
-    columns = min(COLUMNS, len(parts))
-    rows = -(-len(parts) // columns)
-    height = 80 + 160 * rows
-    figure = go.Figure().set_subplots(
-        rows,
-        columns,
-        shared_xaxes="all",
-        shared_yaxes="all",
-        horizontal_spacing=0.04,
-        vertical_spacing=44 / height,
-        subplot_titles=[wrapped(name, 24) for name in parts],
-        specs=[
-            [{} if row * columns + column < len(parts) else None for column in range(columns)] for row in range(rows)
-        ],
-    )
-    for number, traces in enumerate(parts.values()):
-        row, column = divmod(number, columns)
-        figure.add_traces(traces, rows=row + 1, cols=column + 1)
-        if number >= len(parts) - columns:
-            figure.update_xaxes(title=x_title, showticklabels=True, row=row + 1, col=column + 1)
-    figure.update_annotations(font_size=11)
-    return keyed(raised(styled(figure, title, height=height, legend_rows=2), 34))
 
 
 def _line(rows: pd.DataFrame, column: str, ends: Sequence[str] | None, colour: str, name: str) -> list[go.Scatter]:
@@ -279,31 +207,3 @@ def _step_texts(rows: pd.DataFrame) -> list[str]:
             f"<br>cumulativity {said(row, 'cumulativity').replace('+', '')}, n = {row['n']} facts{macro}"
         )
     return found
-
-
-def _fates(courses: Int[ndarray, "answer step"], labels: Sequence[str]) -> list[go.Bar]:
-    """The share of answers in each state at every step."""
-    right, at_first = courses == 1, courses[:, :1] == 1
-    throughout = np.logical_and.accumulate(right, axis=1)
-    states = (throughout, right & at_first & ~throughout, right & ~at_first, ~right & at_first, ~right & ~at_first)
-    bars = []
-    for (name, colour), state in zip(FATES.items(), states, strict=True):
-        counts, fresh = state.sum(axis=0), (state[:, 1:] & ~state[:, :-1]).sum(axis=0)
-        hover = [f"k = {label}<br>{n} of {len(courses)} {name}" for label, n in zip(labels, counts, strict=True)]
-        hover[1:] = [f"{text}, {n} of them not at the k before" for text, n in zip(hover[1:], fresh, strict=True)]
-        about = {"name": name, "legendgroup": name, "marker_color": colour, "hovertext": hover, "hoverinfo": "text"}
-        bars.append(go.Bar(x=list(range(len(labels))), y=counts / len(courses), **about))
-    return bars
-
-
-def _labels(facts: pd.DataFrame, courses: Int[ndarray, "answer step"], ks: Sequence[int] | None) -> list[str]:
-    """What the steps are called: their k where it is given, or where an answer first changed."""
-    n_steps = courses.shape[1] - 1
-    if ks is not None:
-        if len(ks) != n_steps:
-            raise refuse(f"{len(ks)} ks were given", expected=f"{n_steps}, as many as the courses have steps")
-        return [short(k) for k in ks]
-    changed = courses != courses[:, :1]
-    first = facts["lost_at"].fillna(facts["gained_at"])
-    known = dict(zip(changed.argmax(axis=1), first, strict=True))
-    return [short(known[step]) if known.get(step, np.nan) > 0 else "?" for step in range(1, n_steps + 1)]

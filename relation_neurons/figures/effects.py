@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -10,24 +9,33 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.errors import nearest, refuse
-from relation_neurons.experiments.effects import FALLS, LEVEL, NOT_SHOWN, RISES
+from relation_neurons.errors import refuse
+from relation_neurons.experiments.effects import FALLS, NOT_SHOWN, RISES
 from relation_neurons.experiments.finding import said
 from relation_neurons.figures.style import GRID, OTHER, OWN, RANDOM, heatmap, styled
+from relation_neurons.figures.tested import (
+    ENDS,
+    MANY,
+    MEASURE_TITLES,
+    NUMBERED,
+    RISE,
+    choose,
+    details,
+    errors,
+    keyed,
+    marked_matrix,
+    measured,
+    named_places,
+    nothing,
+    row_height,
+    short,
+    wrapped,
+)
 
-MEASURE_TITLES = {"logprob": "log-probability (nats)", "correct": "accuracy"}
-RISE = "#D55E00"
 COLOURS = (OWN, OTHER, "#009E73", RISE, "#CC79A7", "#56B4E9", RANDOM)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
-MANY = 24
-"""Rows beyond which they are drawn closer."""
-NUMBERED = 8
-"""Columns up to which cells hold numbers."""
 SIDE_BY_SIDE = 3
 """Panels beside each other; of more, one is chosen from a menu."""
-TESTED = ("n", "effect", "effect_low", "effect_high", "n_controls", "random", "random_min", "random_max")
-SHOWN = ("p_holm", "p_bh", "verdict")
-ENDS = ("_low", "_high")
 
 
 def controls_figure(
@@ -129,7 +137,7 @@ def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.
         figure.add_vline(x=edge - 0.5, line_width=1, line_color=GRID if len(names) > MANY else RANDOM)
     figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons silenced")
     figure = styled(figure, title, height=220 + row_height(names) * len(names), legend_rows=0)
-    return _named(figure, names, names)
+    return named_places(figure, names, names)
 
 
 def frequency_figure(table: pd.DataFrame) -> go.Figure:
@@ -139,9 +147,10 @@ def frequency_figure(table: pd.DataFrame) -> go.Figure:
         table: From `frequency.compare_frequencies`. Means are on a logarithmic axis that begins with 0. Differences are
             drawn as ratios, so that half and double are equally far from none; what is infinite ends at the edge.
     """
-    title, rows = "Documents of resilient and sensitive facts", table.sort_values("relative_difference", kind="stable")
-    if rows.empty:
+    title = "Documents of resilient and sensitive facts"
+    if table.empty:
         return nothing(title)
+    rows = table.sort_values("relative_difference", kind="stable")
     figure = go.Figure().set_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.05)
     means = rows[["mean_resilient", "mean_sensitive"]].to_numpy(dtype=float)
     logs = np.log10(means[means > 0]) if (means > 0).any() else np.zeros(1)
@@ -204,159 +213,6 @@ def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure
     figure.add_scatter(x=[least, 0], y=[least, 0], mode="lines", line=line, name="own = other", hoverinfo="skip")
     figure.update_layout(xaxis_title="change of own facts", yaxis_title="change of other facts")
     return styled(figure, title, height=380, legend_rows=(3 * len(figure.data) + 7) // 8)
-
-
-def measured(
-    table: pd.DataFrame, measure: str, cell: Sequence[str], needed: Sequence[str] = (*TESTED, *SHOWN)
-) -> pd.DataFrame:
-    """The rows of a measure, one for each `cell`."""
-    if measure not in MEASURE_TITLES:
-        raise refuse(f"'{measure}' is no measure", expected=nearest(measure, MEASURE_TITLES))
-    columns = [*cell, "measure", *needed]
-    if table.empty:
-        return table.reindex(columns=columns)
-    if missing := [name for name in columns if name not in table]:
-        raise refuse(f"The table has no column {', '.join(missing)}", expected=f"the columns {', '.join(columns)}")
-    rows = table[table["measure"] == measure]
-    if rows.duplicated(list(cell)).any():
-        raise refuse(
-            f"The table has several rows for the same {' and '.join(cell)}",
-            expected="one",
-            do="choose the rows of one value of its other columns, or name such a column as panel",
-        )
-    return rows
-
-
-def nothing(title: str, why: str = "nothing to draw") -> go.Figure:
-    """A figure that says that there is nothing."""
-    figure = go.Figure().add_annotation(text=why, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
-    return styled(figure, title, height=120, legend_rows=0).update_xaxes(visible=False).update_yaxes(visible=False)
-
-
-def details(rows: pd.DataFrame) -> list[str]:
-    """What the pointer shows of tested effects."""
-    found = []
-    for row in rows.to_dict("records"):
-        controls = "no controls"
-        if row["n_controls"]:
-            controls = f"{row['n_controls']:.0f} random sets {row['random']:+.3f} "
-            controls += f"({row['random_min']:+.3f} to {row['random_max']:+.3f})"
-        p = f"p = {row['p_holm']:.2g} (Holm), {row['p_bh']:.2g} (Benjamini-Hochberg)"
-        found.append(f"{said(row, decimals=3)}, n = {row['n']:.0f} facts<br>{controls}<br>{row['verdict']}, {p}")
-    return found
-
-
-def errors(rows: pd.DataFrame, name: str, ends: Sequence[str] = ENDS) -> dict[str, object]:
-    """Error bars of a column; an end that is infinite or unknown is not drawn."""
-    value = rows[name].astype(float)
-    low, high = (rows[name + end].astype(float).replace([np.inf, -np.inf], np.nan).fillna(value) for end in ends)
-    return {"array": high - value, "arrayminus": value - low, "thickness": 1.5, "width": 3}
-
-
-def marked_matrix(
-    cells: pd.DataFrame, row: str, rows: Sequence[object], column: str, columns: Sequence[object], title: str
-) -> go.Figure:
-    """Signed effects as colours, a star where Holm's correction shows one and a dot where only the other does."""
-    numbered, names, across = len(columns) <= NUMBERED, list(rows), list(columns)
-    effects, hover = (
-        cells.assign(hover=details(cells)).pivot(index=row, columns=column, values=value).reindex(names, columns=across)
-        for value in ("effect", "hover")
-    )
-    figure = heatmap(
-        effects.to_numpy(dtype=float),
-        range(len(names)),
-        range(len(across)),
-        hover=f"{row} %{{y}}, {column} %{{x}}<br>%{{hovertext}}<extra></extra>",
-        decimals=2 if numbered else None,
-        diverging=True,
-    )
-    figure.update_traces(hovertext=hover.to_numpy())
-    shown, (right, up) = (
-        cells["verdict"] != NOT_SHOWN,
-        (0.4 if numbered else 0, 0.28 if numbered and len(names) <= MANY else 0),
-    )
-    by_other = ~shown & (cells["p_bh"] < LEVEL)
-    size = 7 if len(across) > MANY else 10
-    kinds = {"shown (Holm)": (shown, "star", size), "only by Benjamini-Hochberg": (by_other, "circle", size / 2)}
-    for name, (chosen, symbol, wide) in kinds.items():
-        figure.add_scatter(
-            x=[across.index(value) + right for value in cells.loc[chosen, column]],
-            y=[names.index(value) - up for value in cells.loc[chosen, row]],
-            mode="markers",
-            marker={"symbol": symbol, "size": wide, "color": "black", "line": {"width": 1, "color": "white"}},
-            name=name,
-            hoverinfo="skip",
-            showlegend=bool(chosen.any()),
-        )
-    return _named(styled(figure, title, height=200 + row_height(names) * len(names)), names, across)
-
-
-def keyed(figure: go.Figure) -> go.Figure:
-    """One key for all panels: the first trace of a name that has points."""
-    seen: set[str] = set()
-    for trace in figure.data:
-        trace.showlegend = trace.name is not None and len(trace.x) > 0 and trace.name not in seen
-        seen |= {trace.name} if trace.showlegend else set()
-    return figure
-
-
-def choose(figure: go.Figure, values: Sequence[object]) -> go.Figure:
-    """A menu of values, to each of which equally many traces belong, in order."""
-    owner = np.repeat(np.arange(len(values)), len(figure.data) // len(values))
-    for number, trace in zip(owner, figure.data, strict=True):
-        trace.visible = bool(number == 0)
-    buttons = [
-        {"label": str(value), "method": "restyle", "args": [{"visible": (owner == number).tolist()}]}
-        for number, value in enumerate(values)
-    ]
-    place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 8}}
-    colours = {"bgcolor": "#F0F0F0", "bordercolor": "#999", "font": {"color": "#333"}}
-    figure.update_layout(updatemenus=[{"buttons": buttons, **place, **colours}])
-    return raised(figure, 44)
-
-
-def raised(figure: go.Figure, pixels: int) -> go.Figure:
-    """Room between the legend and what is below it."""
-    height = figure.layout.height + pixels
-    legend = {"yref": "container", "y": 1 - 36 / height, "yanchor": "top"}
-    return figure.update_layout(height=height, margin_t=figure.layout.margin.t + pixels, legend=legend)
-
-
-def row_height(names: Sequence[object]) -> int:
-    """Height of each of so many rows."""
-    return 16 if len(names) > MANY else 30
-
-
-def short(number: float) -> str:
-    """A number as a tick.
-
-    Example:
-        >>> [short(number) for number in (0.01, 50, 3000, 2e6)]
-        ['0.01', '50', '3k', '2M']
-    """
-    size, letter = next((one for one in ((1e6, "M"), (1e3, "k")) if number >= one[0]), (1, ""))
-    return f"{number / size:.3g}{letter}"
-
-
-def wrapped(text: str, width: int = 20) -> str:
-    """A label in lines of so many letters.
-
-    Example:
-        >>> wrapped("person_plays_position_in_sport")
-        'person_plays_<br>position_in_sport'
-    """
-    return "<br>".join(textwrap.wrap(text.replace("_", "_ "), width)).replace("_ ", "_")
-
-
-def _named(figure: go.Figure, rows: Sequence[object], columns: Sequence[object]) -> go.Figure:
-    """Names of the places 0, 1, ... of a matrix, all legible."""
-    for names, update in ((rows, figure.update_yaxes), (columns, figure.update_xaxes)):
-        size = 12 if len(names) <= MANY else 7 if names is columns and len(names) > 40 else 9
-        labels = [str(name) for name in names]
-        update(tickvals=list(range(len(names))), ticktext=labels, tickfont_size=size, showgrid=False)
-    angle = 0 if max(len(str(name)) for name in columns) < 9 else -90 if len(columns) > MANY else -45
-    figure.update_xaxes(range=[-0.5, len(columns) - 0.5], tickangle=angle)
-    return figure.update_yaxes(range=[len(rows) - 0.5, -0.5], autorange=False)
 
 
 def _control_sets(answers: pd.DataFrame | None, measure: str, cell: Sequence[str]) -> pd.DataFrame:

@@ -191,7 +191,7 @@ def perplexity_figure(perplexity: pd.DataFrame, states: pd.DataFrame) -> go.Figu
     _points(figure, drawn["effect"], drawn["silenced"].map(label), "each random set", TICK, each)
     _points(figure, perplexity["effect"], names, STATES["own"], _dot(OWN), hover, error_x=_interval(perplexity))
     figure.add_vline(x=0, line_width=1, line_color="#777")
-    figure.update_xaxes(title=f"change in nats per token, to the right is damage; {SHOWN}")
+    figure.update_xaxes(title=f"nats per token, a rise is damage; {SHOWN}")
     figure.update_yaxes(type="category", dtick=1, range=[len(names) - 0.4, -0.6])
     return styled(figure, title, height=140 + 26 * len(names))
 

@@ -1,0 +1,95 @@
+"""The three properties' verdicts come out as planted, and not where nothing is planted."""
+
+import pandas as pd
+import pytest
+
+import relation_neurons as rn
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
+from relation_neurons.experiments.finding import Finding
+from relation_neurons.experiments.inter import inter
+from relation_neurons.experiments.overlap import overlap
+from relation_neurons.experiments.properties import properties
+from relation_neurons.experiments.study import Study
+from relation_neurons.experiments.sweep import SweepConfig, sweep
+from tests.planted_properties import GROUP, INTERFERING, RELATIONS, VERSATILE, plant_nothing, plant_properties
+
+KS = (1, 2, 4, 8, 12, 16)
+
+
+def findings(planted):
+    """What a user would run, who knows nothing of what is planted."""
+    prompts = rn.PromptConfig(shots=0, n_evaluation=15)
+    config = StudyConfig(k=GROUP, site="post", n_controls=4, validation="none", prompts=prompts)
+    study = Study(planted.model, planted.relations, config)
+    found = {
+        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=4, n_other=1)),
+        "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=1, n_slice_controls=4)),
+        "overlap": overlap(study),
+        "inter": inter(study),
+    }
+    return found | {"properties": properties(found)}
+
+
+def shown(found, name, evidence=None):
+    table = found["properties"].table
+    rows = table[(table["property"] == name) & table["shown"]]
+    return set(rows["what"] if evidence is None else rows.loc[rows["evidence"] == evidence, "what"])
+
+
+@pytest.fixture(scope="module")
+def cumulative():
+    return findings(plant_properties())
+
+
+@pytest.fixture(scope="module")
+def not_cumulative():
+    return findings(plant_properties(seed=1, cumulative=False))
+
+
+def test_every_relation_is_cumulative_as_planted(cumulative):
+    assert shown(cumulative, "cumulativity") == set(RELATIONS)
+    together = cumulative["cumulativity"].tables["together"].query("measure == 'logprob'")
+    assert set(together["verdict"]) == {"falls"}
+    every = cumulative["cumulativity"].tables["steps"].query("k == 0 and relation == 'all'").iloc[0]
+    assert every["cumulativity"] > 0.9
+
+
+def test_a_relation_that_rests_on_one_neuron_is_not_cumulative(not_cumulative):
+    assert shown(not_cumulative, "cumulativity") == set()
+    falls = not_cumulative["sweep"].tables["trend"].query("measure == 'logprob'")["verdict"]
+    assert (falls == "falls").sum() > 4  # though its facts do fall with k
+    every = not_cumulative["cumulativity"].tables["steps"].query("k == 0 and relation == 'all'").iloc[0]
+    assert every["cumulativity"] < 0.1
+
+
+@pytest.mark.parametrize("world", ["cumulative", "not_cumulative"])
+def test_only_the_pair_that_shares_neurons_is_versatile(world, request):
+    first, second = VERSATILE
+    found = request.getfixturevalue(world)
+    assert shown(found, "versatility") == {f"{first} -> {second}", f"{second} -> {first}"}
+    pairs = found["overlap"].tables["pairs"].query("verdict == 'above chance'")
+    assert pairs[["first", "second"]].to_numpy().tolist() == [[first, second]]
+
+
+@pytest.mark.parametrize("world", ["cumulative", "not_cumulative"])
+def test_only_the_planted_pair_interferes(world, request):
+    found = request.getfixturevalue(world)
+    assert shown(found, "interference", "gain in log-probability") == {" -> ".join(INTERFERING)}
+    assert shown(found, "interference") == {" -> ".join(INTERFERING)}
+    flips = found["inter"].tables["flips"]
+    gained = flips[(flips["silenced"] == INTERFERING[0]) & (flips["relation"] == INTERFERING[1])]["flip"]
+    assert (gained == "gained").sum() > (gained == "lost").sum()
+
+
+@pytest.mark.parametrize(("seed", "common"), [(0, 0.0), (1, 0.3), (2, 0.3)])
+def test_nothing_is_shown_where_nothing_is_planted(seed, common):
+    found = findings(plant_nothing(seed, common=common))
+    assert not found["properties"].table["shown"].any()
+    assert all("shown in 0 of" in sentence for sentence in found["properties"].verdict)
+
+
+def test_without_experiments_nothing_is_said():
+    assert properties({}).verdict == ("Nothing was tested.",)
+    nothing = Finding("languages", "", {"by_language": pd.DataFrame()}, ())
+    assert properties({"languages": nothing}).verdict == ("Nothing was tested.",)
