@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Num
 from numpy import ndarray
-from scipy import stats
+from scipy import optimize, special, stats
 from statsmodels.stats.power import TTestPower
 
 from relation_neurons.errors import nearest, refuse
@@ -54,13 +54,52 @@ def mcnemar_test(lost: int, gained: int) -> float:
     return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
 
 
-def pooled_spread(groups: Sequence[Num[ndarray, " draw"]]) -> tuple[float, int]:
+def pooled_spread(groups: Sequence[Num[ndarray, " draw"]]) -> tuple[float, float]:
     """Standard deviation of draws about the mean of their group, over all groups, and its degrees of freedom."""
     freedom = sum(len(group) - 1 for group in groups)
     if freedom < 1:
-        return float("nan"), 0
+        return float("nan"), 0.0
     squares = sum(float(np.square(group - np.mean(group)).sum()) for group in groups)
-    return float(np.sqrt(squares / freedom)), freedom
+    return float(np.sqrt(squares / freedom)), float(freedom)
+
+
+def moderated_spreads(groups: Sequence[Num[ndarray, " draw"]], *, least: float = 0.0) -> list[tuple[float, float]]:
+    """Standard deviations of draws, each drawn towards what is usual for all groups, as far as they are alike.
+
+    Few control sets tell little of their spread. The empirical Bayes estimate of Smyth (2004; the "moderated t" of
+    limma) takes the variances as draws from a scaled inverse chi-squared distribution, whose scale and degrees of
+    freedom it estimates from all groups: where variances differ little more than by chance it comes to pooling, where
+    they really differ to each group's own.
+
+    Args:
+        groups: The draws of each group.
+        least: Half of this is the least standard deviation of a group.
+
+    Returns:
+        For each group a standard deviation and its degrees of freedom, at most those of all groups together.
+    """
+    own = [pooled_spread([group]) for group in groups]
+    freedom = np.array([one[1] for one in own], dtype=float)
+    known = freedom > 0
+    variances = np.maximum(np.array([one[0] for one in own]), least / 2) ** 2
+    if known.sum() < 3 or (variances[known] <= 0).any():
+        return [(sd, float(n)) for sd, n in own]
+    half = freedom[known] / 2
+    logs = np.log(variances[known]) - special.digamma(half) + np.log(half)
+    beyond_chance = logs.var(ddof=1) - special.polygamma(1, half).mean()
+    prior = 2 * _trigamma_inverse(beyond_chance) if beyond_chance > 0 else np.inf
+    usual = logs.mean() + (special.digamma(prior / 2) - np.log(prior / 2) if np.isfinite(prior) else 0.0)
+    weight = freedom / (freedom + prior) if np.isfinite(prior) else np.zeros(len(freedom))
+    together = np.minimum(freedom + prior, freedom.sum())
+    found = np.sqrt(weight * variances + (1 - weight) * np.exp(usual))
+    return [
+        (float(sd), float(n)) if there else (float("nan"), 0.0)
+        for sd, n, there in zip(found, together, known, strict=True)
+    ]
+
+
+def _trigamma_inverse(value: float) -> float:
+    return float(np.exp(optimize.brentq(lambda x: special.polygamma(1, np.exp(x)) - value, -30, 30)))
 
 
 def control_test(
@@ -68,7 +107,7 @@ def control_test(
     controls: Num[ndarray, " draw"],
     *,
     resolution: float = 0.0,
-    spread: tuple[float, int] | None = None,
+    spread: tuple[float, float] | None = None,
 ) -> float:
     """Whether a set's effect could be one more draw from those of its random controls (prediction t-test, two-sided).
 
@@ -77,7 +116,8 @@ def control_test(
         controls: Those of its control sets, over the same facts.
         resolution: The least step of the effect, such as one fact of n for accuracy. Half of it is taken off the
             difference and is the least standard deviation, so that controls that all do nothing prove little.
-        spread: Standard deviation and degrees of freedom from `pooled_spread`; by default from `controls` alone.
+        spread: Standard deviation and degrees of freedom, such as from `moderated_spreads`; by default from `controls`
+            alone.
 
     Returns:
         The p-value; NaN where there is no spread to compare with, as with a single control.

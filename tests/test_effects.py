@@ -7,7 +7,7 @@ from scipy import stats
 
 import relation_neurons as rn
 from relation_neurons.experiments.effects import compare, judged
-from relation_neurons.significance import control_test, sign_flip_test
+from relation_neurons.significance import control_test, moderated_spreads, sign_flip_test
 
 
 def answers(effects, *, spread=0.3, n=12, draws=(), seed=0, templates=2):
@@ -45,7 +45,7 @@ def test_every_number_equals_a_loop_over_facts():
     assert row["p_random"] == pytest.approx(control_test(np.mean(mine), np.array(sets), resolution=1e-3))
     assert row["p"] == max(row["p_chance"], row["p_random"])
     assert row["p_holm"] == pytest.approx(min(1, 2 * row["p"]))
-    assert row["verdict"] == "falls"
+    assert row["verdict"] == "falls"  # two groups: each has its own spread
     assert (row["lost"], row["gained"]) == (12, 0)
 
 
@@ -97,6 +97,16 @@ def test_the_spread_is_pooled_over_groups_that_are_alike():
     sets = controls.groupby(["silenced", "draw"])["d_logprob"].mean().unstack().to_numpy()
     pooled = np.sqrt(np.square(sets - sets.mean(axis=1, keepdims=True)).sum() / 2)
     assert table["random_sd"].tolist() == [pytest.approx(pooled)] * 2
+
+
+def test_the_spread_of_many_groups_is_moderated():
+    names = [f"r{number}" for number in range(6)]
+    own, controls = answers(dict.fromkeys(names, -0.2)), answers(dict.fromkeys(names, 0.0), draws=range(3), seed=1)
+    table = compare(own, controls, by=["silenced"], measures=["logprob"])
+    sets = controls.groupby(["silenced", "draw"])["d_logprob"].mean().unstack().to_numpy()
+    expected = moderated_spreads(list(sets), least=1e-3)
+    assert table["random_sd"].tolist() == [pytest.approx(sd) for sd, _ in expected]
+    assert expected[0][1] > 2
 
 
 def test_controls_must_have_been_asked_the_same_facts():

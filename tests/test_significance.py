@@ -14,6 +14,7 @@ from relation_neurons.significance import (
     control_test,
     mcnemar_test,
     minimum_effect,
+    moderated_spreads,
     pooled_spread,
     sign_flip_test,
 )
@@ -76,6 +77,46 @@ def test_the_sign_flip_test_keeps_its_level():
     generator = np.random.default_rng(0)
     found = [sign_flip_test(generator.laplace(size=20)) < 0.05 for _ in range(300)]
     assert np.mean(found) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_moderated_spreads_find_how_alike_the_groups_are():
+    """Variances drawn with 8 degrees of freedom about 0.25: each estimate gains those 8."""
+    generator = np.random.default_rng(0)
+    variances = 0.25 * 8 / generator.chisquare(8, size=4000)
+    groups = [generator.normal(5, np.sqrt(variance), size=4) for variance in variances]
+    spreads = moderated_spreads(groups)
+    assert spreads[0][1] == pytest.approx(3 + 8, rel=0.1)
+    sd = np.std(groups[7], ddof=1)
+    assert spreads[7][0] ** 2 == pytest.approx((3 * sd**2 + 8 * 0.25) / 11, rel=0.1)
+
+
+def test_moderated_spreads_of_equal_groups_are_pooled_and_of_few_their_own():
+    generator = np.random.default_rng(1)
+    groups = list(generator.normal(0, 2, size=(30, 3)))
+    spreads = moderated_spreads(groups)
+    assert len({round(sd, 6) for sd, _ in spreads}) == 1
+    assert spreads[0][0] == pytest.approx(2, rel=0.2)
+    assert spreads[0][1] == 60  # no more than all groups have together
+    assert moderated_spreads(groups[:2]) == [pooled_spread([group]) for group in groups[:2]]
+    single = moderated_spreads([*groups, np.array([1.0])])
+    assert np.isnan(single[-1][0])
+    assert single[:-1] == spreads
+    same = moderated_spreads([np.zeros(4)] * 5, least=0.1)
+    assert same[0][0] == pytest.approx(0.05, rel=0.3)
+
+
+@pytest.mark.parametrize("prior", [4, np.inf])
+def test_the_moderated_control_test_keeps_its_level(prior):
+    generator, found = np.random.default_rng(0), []
+    for _ in range(300):
+        factor = prior / generator.chisquare(prior, size=16) if np.isfinite(prior) else np.ones(16)
+        sets = generator.normal(0.1, 0.3 * np.sqrt(factor)[:, None], size=(16, 4))
+        spreads = moderated_spreads(list(sets[:, 1:]))
+        found += [
+            control_test(float(own[0]), own[1:], spread=spread) < 0.05
+            for own, spread in zip(sets, spreads, strict=True)
+        ]
+    assert 0.04 < np.mean(found) < 0.065
 
 
 def test_corrections_equal_hand_counts_and_leave_out_what_is_missing():

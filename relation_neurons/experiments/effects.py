@@ -17,6 +17,7 @@ from relation_neurons.significance import (
     control_test,
     mcnemar_test,
     minimum_effect,
+    moderated_spreads,
     pooled_spread,
     sign_flip_test,
 )
@@ -57,7 +58,8 @@ def compare(
         controls: The same for control sets, told apart by the label `draw`, on the same prompts.
         by: What makes a group, such as `["silenced"]`.
         pool: A column of `by` whose groups vary alike: the spread of controls is then estimated over all groups that
-            share it, each about its own mean. For groups with few controls each.
+            share it, each about its own mean. By default each group has its own spread, drawn towards the others' as
+            far as they are alike (`significance.moderated_spreads`).
         measures: Which of `MEASURES`.
         seed: Of resamples.
 
@@ -117,11 +119,12 @@ def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measur
     return Facts(mine[f"clean_{measure}"].to_numpy(), mine[change].to_numpy(), drawn, resolution)
 
 
-def _spreads(cells: dict[tuple[object, ...], Facts], pool: int | None) -> dict[tuple[object, ...], tuple[float, int]]:
-    """Standard deviation of control sets about their mean, of each group or pooled over those alike."""
+def _spreads(cells: dict[tuple[object, ...], Facts], pool: int | None) -> dict[tuple[object, ...], tuple[float, float]]:
+    """Standard deviation and degrees of freedom of each group's control sets."""
     sets = {key: facts.controls.mean(axis=0) for key, facts in cells.items()}
     if pool is None:
-        return {key: pooled_spread([draws]) for key, draws in sets.items()}
+        least = max(facts.resolution for facts in cells.values())
+        return dict(zip(sets, moderated_spreads(list(sets.values()), least=least), strict=True))
     alike: dict[object, list[ndarray]] = {}
     for key, draws in sets.items():
         alike.setdefault(key[pool], []).append(draws)
@@ -129,7 +132,7 @@ def _spreads(cells: dict[tuple[object, ...], Facts], pool: int | None) -> dict[t
     return {key: pooled[key[pool]] for key in sets}
 
 
-def _row(facts: Facts, spread: tuple[float, int], measure: str, family: int, seed: int) -> dict[str, object]:
+def _row(facts: Facts, spread: tuple[float, float], measure: str, family: int, seed: int) -> dict[str, object]:
     clean, effect = (mean_interval(values, seed=seed) for values in (facts.clean, facts.own))
     lost, gained = int((facts.own < 0).sum()), int((facts.own > 0).sum())
     row: dict[str, object] = {"n": effect.n}
@@ -142,7 +145,7 @@ def _row(facts: Facts, spread: tuple[float, int], measure: str, family: int, see
     return row | {"p_chance": chance, "p": p, "minimum_effect": minimum_effect(facts.own, alpha=LEVEL / family)}
 
 
-def _against_controls(facts: Facts, spread: tuple[float, int], seed: int) -> dict[str, object]:
+def _against_controls(facts: Facts, spread: tuple[float, float], seed: int) -> dict[str, object]:
     """The distribution of control sets, the difference from their mean, and whether the set could be one of them."""
     draws = facts.controls.mean(axis=0)
     if not len(draws):

@@ -10,9 +10,9 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, LEAST_NATS, LEVEL, RISES, compare
 from relation_neurons.experiments.finding import Finding, listed, said
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.study import MEASURES, Case, Study
 from relation_neurons.prompts import Prompt
-from relation_neurons.significance import control_test
+from relation_neurons.significance import control_test, moderated_spreads
 
 QUESTION = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"
 
@@ -37,7 +37,7 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> Finding:
         distinct objects) and the share of the most frequent object; `calibration`, the control test applied to each
         control set against the others, whose p-values should be evenly spread; and `answers`.
     """
-    asked = _asked(study, config)
+    asked, seed = _asked(study, config), study.config.seed
     own = study.changes([Case(study.target(name), prompts, _labels(name, facts)) for name, facts, prompts in asked])
     cases = [
         Case(control, prompts, _labels(name, facts) | {"draw": draw})
@@ -45,7 +45,11 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> Finding:
         for draw, control in enumerate(study.controls(study.target(name)))
     ]
     controls = study.changes(cases)
-    table = compare(own, controls, by=["silenced", "facts"], seed=study.config.seed)
+    parts = [
+        compare(own[own["facts"] == facts], controls[controls["facts"] == facts], by=["silenced", "facts"], seed=seed)
+        for facts in own["facts"].unique()  # a family of tests each
+    ]
+    table = pd.concat(parts, ignore_index=True)
     calibration = _calibration(controls)
     tables = {
         "effects": table,
@@ -86,14 +90,16 @@ def _calibration(controls: pd.DataFrame) -> pd.DataFrame:
     """Each control set tested against the others of its relation, as if it were the relation's own."""
     chosen = controls[controls["facts"] == "evaluation"]
     rows = []
-    for measure in ("logprob", "correct"):
-        means = chosen.groupby(["silenced", "draw"], sort=False)[f"d_{measure}"].mean().unstack("draw")
-        sizes = chosen.groupby("silenced", sort=False)["fact"].nunique()
-        for name, draws in zip(means.index, means.to_numpy(), strict=True):
-            for draw in range(len(draws)):
-                others = np.delete(draws, draw)
-                resolution = LEAST_NATS if measure == "logprob" else 1 / int(sizes[name])
-                rows.append((name, draw, measure, control_test(float(draws[draw]), others, resolution=resolution)))
+    for measure in MEASURES:
+        means = chosen.groupby(["silenced", "draw"], sort=False)[f"d_{measure}"].mean().unstack("draw").to_numpy()
+        least = LEAST_NATS if measure == "logprob" else 1 / int(chosen.groupby("silenced")["fact"].nunique().min())
+        for draw in range(means.shape[1]):
+            others = np.delete(means, draw, axis=1)
+            spreads = moderated_spreads(list(others), least=least)
+            for name, own, rest, spread in zip(
+                chosen["silenced"].unique(), means[:, draw], others, spreads, strict=True
+            ):
+                rows.append((name, draw, measure, control_test(float(own), rest, resolution=least, spread=spread)))
     return pd.DataFrame(rows, columns=["relation", "draw", "measure", "p"])
 
 
@@ -112,7 +118,6 @@ def _verdict(table: pd.DataFrame, calibration: pd.DataFrame, study: Study) -> tu
         )
     levels = calibration.dropna().groupby("measure")["p"].agg(lambda p: (p < LEVEL).mean())
     shares = ", ".join(f"{measure} {share:.3f}" for measure, share in levels.items())
-    sentences.append(
-        f"Control sets tested against each other fall below 5 % in these shares: {shares} (0.05 is honest)."
-    )
+    known = f"are below 5 % in these shares: {shares} (0.05 is honest)" if shares else "cannot be had of so few"
+    sentences.append(f"P-values of control sets tested against each other {known}.")
     return tuple(sentences)
