@@ -9,12 +9,17 @@ TRANSFORMER_LENS := $(shell sed -n 's/^transformer-lens==//p' constraints.txt)
 BRIDGE_VENV ?= .venv-bridge
 MODEL_TESTS := tests/test_models.py tests/test_encoding.py tests/test_activations.py tests/test_interventions.py \
 	tests/test_recall.py tests/test_planted.py tests/test_experiment.py tests/test_batches.py tests/test_values.py \
-	tests/test_perplexity.py
+	tests/test_perplexity.py tests/test_study.py tests/test_experiments.py tests/test_experiment_transfer.py \
+	tests/test_planted_properties.py
 
-.PHONY: demo test test-bridge lint notebooks clean
+.PHONY: demo reproduce test test-bridge lint notebooks clean
 
 demo: $(VENV)/.ready  ## find and silence relation neurons in the embedded model; writes runs/demo/report.html
 	$(BIN)/relation-neurons run --out runs/demo $(ARGS)
+
+reproduce: $(VENV)/.ready  ## every experiment on all shipped relations; writes runs/study/verdicts.md
+	$(BIN)/relation-neurons reproduce all --profile demo --relations shipped --shots 2 --templates cycle \
+		--n-evaluation 25 --validation none --n-controls 4 --out runs/study $(ARGS)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest $(ARGS)

@@ -31,6 +31,7 @@ from relation_neurons.experiments.sweep import SweepConfig, sweep
 from tests.planted_properties import GROUP, plant_nothing
 
 KS = (2, 8, GROUP)
+N_RELATIONS = 5
 TESTS = {
     "own facts": ("intra", "effects"),
     "control sets against each other": ("intra", "calibration"),
@@ -62,7 +63,7 @@ def one_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]:
     planted = plant_nothing(seed, common=common)
     prompts = rn.PromptConfig(shots=0, n_evaluation=10, split_seed=seed)
     config = StudyConfig(k=GROUP, site="post", n_controls=5, validation="none", prompts=prompts, seed=seed)
-    study = Study(planted.model, planted.relations, config)
+    study = Study(planted.model, planted.relations[:N_RELATIONS], config)
     findings = {
         "intra": intra(study, IntraConfig(n_detection_asked=0)),
         "inter": inter(study),

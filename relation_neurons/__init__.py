@@ -19,9 +19,12 @@ from relation_neurons.interventions import Intervention, ablate, intervene
 from relation_neurons.recall import Condition, recall, recall_under
 from relation_neurons.perplexity import perplexity
 from relation_neurons.describe import describe
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.study import Case, Study
 
 __all__ = [
     "Activations",
+    "Case",
     "Condition",
     "Constant",
     "Fact",
@@ -37,6 +40,8 @@ __all__ = [
     "RelationNeuronsError",
     "Resample",
     "Scale",
+    "Study",
+    "StudyConfig",
     "Value",
     "Zero",
     "ablate",

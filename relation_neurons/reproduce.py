@@ -55,7 +55,7 @@ class Experiment:
 DEMO_KS = (10, 200, 1000, 3000, 10_000, 50_000)
 EXPERIMENTS: Mapping[str, Experiment] = {
     "layers": Experiment(layers, LayersConfig, LayersConfig()),
-    "neuron-types": Experiment(neuron_types, NeuronTypesConfig, NeuronTypesConfig(n_controls=2)),
+    "neuron-types": Experiment(neuron_types, NeuronTypesConfig, NeuronTypesConfig(n_type_controls=2)),
     "overlap": Experiment(overlap, OverlapConfig, OverlapConfig()),
     "intra": Experiment(intra, IntraConfig, IntraConfig(n_detection_asked=10)),
     "inter": Experiment(inter, InterConfig, InterConfig(n_asked=12)),
@@ -63,10 +63,12 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "cumulativity": Experiment(
         cumulativity, CumulativityConfig, CumulativityConfig(ks=DEMO_KS, n_slices=3, n_slice_controls=2)
     ),
-    "languages": Experiment(languages, LanguagesConfig, LanguagesConfig(n_controls=2)),
-    "templates": Experiment(templates, TemplatesConfig, TemplatesConfig(n_controls=2)),
-    "concepts": Experiment(concepts, ConceptsConfig, ConceptsConfig(n_controls_concepts=2)),
-    "perplexity": Experiment(language_modelling, LanguageModellingConfig, LanguageModellingConfig(n_controls=3)),
+    "languages": Experiment(languages, LanguagesConfig, LanguagesConfig(n_language_controls=2)),
+    "templates": Experiment(templates, TemplatesConfig, TemplatesConfig(n_template_controls=2)),
+    "concepts": Experiment(concepts, ConceptsConfig, ConceptsConfig(n_concept_controls=2)),
+    "perplexity": Experiment(
+        language_modelling, LanguageModellingConfig, LanguageModellingConfig(n_sentence_controls=3)
+    ),
     "frequency": Experiment(frequency, FrequencyConfig, FrequencyConfig()),
     "errors": Experiment(error_kinds, ErrorKindsConfig, ErrorKindsConfig()),
     "confounds": Experiment(confounds, ConfoundsConfig, ConfoundsConfig(n_confound_controls=2)),

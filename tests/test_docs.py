@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from relation_neurons import cli
+from relation_neurons.reproduce import EXPERIMENTS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -36,18 +39,42 @@ def test_the_commands_of_the_readme_exist():
     assert {"demo", "test"} <= set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["relations"], ["parity"], ["compare-scores"]])
-def test_help_pages(command):
-    done = subprocess.run(
-        [sys.executable, "-c", "from relation_neurons.cli import main; main()", *command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "usage: relation-neurons" in done.stdout
+ENTRY = "from relation_neurons.cli import main; main()"
+COMMANDS = [[], ["run"], ["relations"], ["parity"], ["compare-scores"], ["compare-methods"], ["reproduce"]]
+COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS)]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_pages(command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["relation-neurons", *command, "--help"])
+    with pytest.raises(SystemExit) as status:
+        cli.main()
+    assert not status.value.code
+    page = capsys.readouterr().out
+    assert "usage: relation-neurons" in page
     if command == ["run"]:
         for option in re.findall(r"`(--[a-z-]+)", README):
-            assert option in done.stdout, option
+            assert option in page, option
+    if command[:1] == ["reproduce"] and len(command) > 1:
+        for option in ("--model", "--relations", "--site", "--k", "--scorer", "--n-controls", "--shots", "--out"):
+            assert option in page
+
+
+def test_the_command_is_installed():
+    done = subprocess.run([sys.executable, "-c", ENTRY, "--help"], capture_output=True, text=True, check=True)
+    assert "usage: relation-neurons" in done.stdout
+
+
+def test_every_figure_and_table_of_the_paper_is_on_the_map():
+    page = (ROOT / "docs" / "paper-map.md").read_text(encoding="utf-8")
+    for name in EXPERIMENTS:
+        assert f"`reproduce {name}" in page
+    for kind, last in (("Figure", 31), ("Table", 7)):
+        covered: set[int] = set()
+        for numbers in re.findall(rf"{kind}s? ((?:\d+(?:, | to )?)+)", page):
+            for first, end in re.findall(r"(\d+)(?: to (\d+))?", numbers):
+                covered |= set(range(int(first), int(end or first) + 1))
+        assert covered >= set(range(1, last + 1))
 
 
 def test_links_inside_the_repository_lead_somewhere():

@@ -90,7 +90,7 @@ def row_of(table, **wanted):
 
 @pytest.fixture(scope="module")
 def spoken(study):
-    return languages(study, LanguagesConfig(languages=("de", "es"), n_controls=2))
+    return languages(study, LanguagesConfig(languages=("de", "es"), n_language_controls=2))
 
 
 def german(study, relation):
@@ -201,7 +201,7 @@ def test_relations_without_a_translation_do_not_change_which_facts_are_examples(
     asked = []
     for third in (translated(plays), plays):
         some = (translated(lives), eats, third)
-        found = languages(Study(planted.model, some, config), LanguagesConfig(languages=("es",), n_controls=2))
+        found = languages(Study(planted.model, some, config), LanguagesConfig(languages=("es",), n_language_controls=2))
         asked.append(found.tables["answers"].query("silenced == 'lives' and language == 'es'")["clean_logprob"])
     assert len(asked[0]) == 10
     np.testing.assert_allclose(*asked, atol=1e-5)
@@ -315,7 +315,7 @@ def test_the_verdict_on_templates_says_what_holds_when_crossed():
 
 @pytest.fixture(scope="module")
 def typed(study):
-    return neuron_types(study, NeuronTypesConfig(sites=("gate", "attn"), n_controls=2))
+    return neuron_types(study, NeuronTypesConfig(sites=("gate", "attn"), n_type_controls=2))
 
 
 @pytest.mark.parametrize("site", ["gate", "attn"])
@@ -344,7 +344,7 @@ def test_controls_stay_at_the_site(study, monkeypatch):
     seen = []
     real = Study.changes
     monkeypatch.setattr(Study, "changes", lambda self, cases, **more: seen.extend(cases) or real(self, cases, **more))
-    neuron_types(study, NeuronTypesConfig(sites=("gate",), k=5, n_controls=2))
+    neuron_types(study, NeuronTypesConfig(sites=("gate",), site_k=5, n_type_controls=2))
     sites = {(case.labels["site"], neuron.site, len(case.neurons)) for case in seen for neuron in case.neurons}
     assert sites == {("gate", "gate", 5), ("post", "post", 4)}
     assert Counter(case.labels.get("draw") for case in seen) == {None: 6, 0: 6, 1: 6}
@@ -352,11 +352,11 @@ def test_controls_stay_at_the_site(study, monkeypatch):
 
 def test_sites_that_a_model_has_not_are_left_out_and_named(study, monkeypatch):
     monkeypatch.setattr(study.model.cfg, "gated_mlp", False)
-    found = neuron_types(study, NeuronTypesConfig(sites=("up", "all", "down"), n_controls=2))
+    found = neuron_types(study, NeuronTypesConfig(sites=("up", "all", "down"), n_type_controls=2))
     assert set(found.table["site"]) == {"down", "post"}
     assert found.verdict[-1] == "The model has no such neurons, and left out: up, all."
     with pytest.raises(rn.RelationNeuronsError, match="k is 9999"):
-        neuron_types(study, NeuronTypesConfig(sites=("down",), k=9999))
+        neuron_types(study, NeuronTypesConfig(sites=("down",), site_k=9999))
 
 
 # error kinds
@@ -436,7 +436,7 @@ def sentences(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def modelled(study, sentences):
-    return language_modelling(study, LanguageModellingConfig(str(sentences), n_controls=3))
+    return language_modelling(study, LanguageModellingConfig(str(sentences), n_sentence_controls=3))
 
 
 def nll_of(model, texts, neurons=None):
@@ -533,7 +533,7 @@ def test_files_of_sentences_that_cannot_be_used_are_refused(tmp_path):
 
 
 def test_what_was_read_is_kept(planted, relations, sentences, modelled, tmp_path, monkeypatch):
-    config = LanguageModellingConfig(str(sentences), n_controls=3)
+    config = LanguageModellingConfig(str(sentences), n_sentence_controls=3)
     tables = []
     for _ in range(2):
         kept = Study(planted.model, relations, CONFIG, folder=RunFolder(tmp_path / "run", {}))

@@ -36,11 +36,11 @@ class ConceptsConfig:
 
     n_prompts: int | None = None
     """Prompts per concept; by default as many as the smallest concept has subjects outside the evaluation."""
-    n_controls_concepts: int = 3
+    n_concept_controls: int = 3
     """Random control sets per concept."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_prompts=1, n_controls_concepts=2)
+        require_at_least(self, n_prompts=1, n_concept_controls=2)
 
 
 def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Finding:
@@ -68,7 +68,7 @@ def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Finding
         ],
         study.ranking().space,
     )
-    effects = _silence_concepts(study, found, known, config.n_controls_concepts)
+    effects = _silence_concepts(study, found, known, config.n_concept_controls)
     without = _silence_rest(study, targets, {name: found[concept] for name, concept in known.items()})
     summary = own_against_others(overlaps, effects, k=study.k, seed=study.config.seed)
     tables = {"overlaps": overlaps, "summary": summary, "effects": effects, "without_concept": without}

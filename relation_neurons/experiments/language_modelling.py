@@ -32,11 +32,11 @@ class LanguageModellingConfig:
     default those shipped."""
     n_sentences: int = 50
     """Sentences per relation at most."""
-    n_controls: int = 5
+    n_sentence_controls: int = 5
     """Random control sets per relation."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_sentences=1, n_controls=2)
+        require_at_least(self, n_sentences=1, n_sentence_controls=2)
 
 
 def language_modelling(study: Study, config: LanguageModellingConfig = LanguageModellingConfig()) -> Finding:
@@ -99,7 +99,7 @@ def _from_file(path: Path) -> tuple[str, ...]:
 def _read(study: Study, name: str, texts: Sequence[str], config: LanguageModellingConfig) -> pd.DataFrame:
     """How well the model predicts each sentence of a relation in each state, kept with the study."""
     target = study.target(name)
-    drawn = study.controls(target, n=config.n_controls)
+    drawn = study.controls(target, n=config.n_sentence_controls)
     states = [("clean", -1, None), ("own", -1, target), *(("random", draw, one) for draw, one in enumerate(drawn))]
 
     def read() -> pd.DataFrame:

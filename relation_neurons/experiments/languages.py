@@ -30,11 +30,11 @@ class LanguagesConfig:
 
     languages: tuple[str, ...] = ("de", "es", "fr", "zh", "ja")
     """Codes of the languages to ask in, beside each relation's own."""
-    n_controls: int = 3
+    n_language_controls: int = 3
     """Random control sets per relation, the same in every language."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_controls=2)
+        require_at_least(self, n_language_controls=2)
         if not self.languages:
             raise refuse("There is no language", expected="at least one code, such as de")
 
@@ -58,7 +58,7 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Find
     cases = [
         Case(control, prompts, {"silenced": name, "draw": draw})
         for name, prompts in asked.items()
-        for draw, control in enumerate(study.controls(study.target(name), n=config.n_controls))
+        for draw, control in enumerate(study.controls(study.target(name), n=config.n_language_controls))
     ]
     controls = study.changes(cases)
     # The same sets are asked in all languages, so that only other relations' sets tell more of their spread.

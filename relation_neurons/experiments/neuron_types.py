@@ -24,14 +24,14 @@ class NeuronTypesConfig:
 
     sites: tuple[SiteName, ...] = ("all", "attn", "up", "gate", "down")
     """Sites, beside the study's own."""
-    k: int | None = None
+    site_k: int | None = None
     """Neurons per relation and site; by default 3,000 of Llama-2-7B's at the site, and the same share of a smaller
     model's. At the study's own site it is the study's."""
-    n_controls: int = 3
+    n_type_controls: int = 3
     """Random control sets per relation and site."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, k=1, n_controls=2)
+        require_at_least(self, site_k=1, n_type_controls=2)
         if not self.sites:
             raise refuse("There is no site", expected="at least one, such as attn")
 
@@ -54,7 +54,7 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
             target, prompts = study.target(name, k, site=site), study.evaluation(name)
             labels = {"silenced": name, "site": site}
             own_cases.append(Case(target, prompts, labels))
-            drawn = study.controls(target, n=config.n_controls, site=site)
+            drawn = study.controls(target, n=config.n_type_controls, site=site)
             control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     own, controls, seed = study.changes(own_cases), study.changes(control_cases), study.config.seed
     # Few controls each; of a site, other relations' sets tell more of their spread.
@@ -85,7 +85,7 @@ def _spaces(study: Study, config: NeuronTypesConfig) -> tuple[dict[str, NeuronSp
 def _size(study: Study, config: NeuronTypesConfig, site: str, space: NeuronSpace) -> int:
     if site == study.config.site:
         return study.k
-    k = scaled_k(PAPER_K, space) if config.k is None else config.k
+    k = scaled_k(PAPER_K, space) if config.site_k is None else config.site_k
     if k > len(space):
         raise refuse(f"k is {k}", expected=f"1 to {len(space)}, the number of neurons at '{site}'")
     return k

@@ -32,11 +32,11 @@ CELL = ["silenced", "detected", "asked"]
 class TemplatesConfig:
     """Find each relation's neurons with either template set, and ask its facts in either."""
 
-    n_controls: int | None = None
+    n_template_controls: int | None = None
     """Random control sets per relation and template set; by default the study's."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_controls=2)
+        require_at_least(self, n_template_controls=2)
 
 
 def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Finding:
@@ -58,7 +58,7 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Find
     targets = {(name, found): part.target(name, **_changes(part, found)) for name in part.names for found in SETS}
     own_cases, control_cases = [], []
     for (name, found), target in targets.items():
-        drawn = part.controls(target, n=config.n_controls, **_changes(part, found))
+        drawn = part.controls(target, n=config.n_template_controls, **_changes(part, found))
         for asked in SETS:
             prompts = part.evaluation(name, **_changes(part, asked))
             labels = {"silenced": name, "detected": found, "asked": asked}
