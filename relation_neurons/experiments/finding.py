@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,3 +53,14 @@ def said(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> 
     """
     mean, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
     return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+
+
+def span(values: Iterable[float]) -> str:
+    """One number, or the least and the largest of several.
+
+    Example:
+        >>> span([25, 25]), span([25, 40, 30])
+        ('25', '25 to 40')
+    """
+    found = sorted(set(values))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, LEAST_NATS, LEVEL, RISES, compare
-from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import MEASURES, Case, Study
 from relation_neurons.prompts import Prompt
 from relation_neurons.significance import control_test, moderated_spreads
@@ -113,7 +113,7 @@ def _verdict(table: pd.DataFrame, calibration: pd.DataFrame, study: Study) -> tu
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons in {len(falls)} of {len(rows)} relations "
             f"({listed(list(falls['silenced']))}) and rises in {len(rises)} ({listed(list(rises['silenced']))}), "
-            f"Holm-corrected, n = {rows['n'].min()} to {rows['n'].max()} facts and {study.config.n_controls} control "
+            f"Holm-corrected, n = {span(rows['n'])} facts and {study.config.n_controls} control "
             f"sets each.{example} Effects below {rows['minimum_effect'].median():.2f} (median) would be missed."
         )
     levels = calibration.dropna().groupby("measure")["p"].agg(lambda p: (p < LEVEL).mean())

@@ -13,7 +13,7 @@ import pandas as pd
 from relation_neurons.concepts import neutral_sentences
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
 from relation_neurons.experiments.effects import FALLS, LEAST_NATS, RISES, judged
-from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import Study
 from relation_neurons.interventions import Intervention
 from relation_neurons.perplexity import perplexity
@@ -198,7 +198,7 @@ def verdict(table: pd.DataFrame, left_out: Sequence[str] = ()) -> tuple[str, ...
     tests = (
         f"Damage, a rise beyond chance over sentences and beyond matched random neurons, is shown in {len(damage)} of "
         f"{len(table)} relations ({listed(list(damage['silenced']))}), improvement in {len(gain)} "
-        f"({listed(list(gain['silenced']))}), Holm-corrected, n = {table['n'].min()} to {table['n'].max()} sentences "
+        f"({listed(list(gain['silenced']))}), Holm-corrected, n = {span(table['n'])} sentences "
         f"and {table['n_controls'].min()} control sets each.{example}"
     )
     return counts, tests + _left_out(left_out)

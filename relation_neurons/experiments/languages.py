@@ -13,7 +13,7 @@ from scipy import stats
 
 from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare
-from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import MEASURES, Case, Study
 from relation_neurons.prompts import Prompt, make_prompts
 from relation_neurons.relations import Relation, Translation
@@ -153,9 +153,9 @@ def verdict(
         shown = list(pooled.loc[pooled["verdict"] == FALLS, "language"])
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons in so many relations: "
-            f"{listed(counts, most=12)} (Holm-corrected over all, n = {rows['n'].min()} to {rows['n'].max()} facts, "
+            f"{listed(counts, most=12)} (Holm-corrected over all, n = {span(rows['n'])} facts, "
             f"{rows['n_controls'].min()} control sets each). Pooled over relations it changes by "
-            f"{listed(changes, most=12)} (n = {pooled['n'].min()} to {pooled['n'].max()} facts); "
+            f"{listed(changes, most=12)} (n = {span(pooled['n'])} facts); "
             f"a fall is shown in {listed(shown, most=12)}."
         )
     ratios = transfer.loc[transfer["measure"] == "logprob", "ratio"]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare
-from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.languages import WHAT
 from relation_neurons.experiments.selection import PAPER_K, scaled_k
 from relation_neurons.experiments.study import Case, Study
@@ -117,7 +117,7 @@ def verdict(effects: pd.DataFrame, pooled: pd.DataFrame, left_out: list[str]) ->
             )
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons, by site, in so many relations: "
-            f"{listed(parts, most=12)}; n = {rows['n'].min()} to {rows['n'].max()} facts and "
+            f"{listed(parts, most=12)}; n = {span(rows['n'])} facts and "
             f"{rows['n_controls'].min()} control sets a relation, Holm-corrected over all."
         )
     if left_out:

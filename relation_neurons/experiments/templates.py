@@ -16,7 +16,7 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare
-from relation_neurons.experiments.finding import Finding, listed, said
+from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.languages import RATIO, WHAT, share_of_drop
 from relation_neurons.experiments.study import MEASURES, Case, Study
 from relation_neurons.models import neuron_space
@@ -135,7 +135,7 @@ def verdict(
         ]
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons, by templates of finding -> asking, in: "
-            f"{listed(cells)}, n = {rows['n'].min()} to {rows['n'].max()} facts a relation, Holm-corrected over all "
+            f"{listed(cells)}, n = {span(rows['n'])} facts a relation, Holm-corrected over all "
             f"cells. The pooled change under neurons found with the other set, as a share of that under those found "
             f"with the set that is asked, where the interval of the latter lies below zero: {listed(kept)}."
         )
