@@ -17,7 +17,7 @@ from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import Study
 from relation_neurons.interventions import Intervention
 from relation_neurons.perplexity import perplexity
-from relation_neurons.significance import control_test, pooled_spread, sign_flip_test
+from relation_neurons.significance import control_test, moderated_spreads, sign_flip_test
 from relation_neurons.statistics import mean_interval
 
 QUESTION = "Does silencing a relation's neurons damage the model's language beyond the relation?"
@@ -152,30 +152,34 @@ def compare_sentences(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         `p_bh` and `verdict`, where `rises` is damage.
     """
     rows = []
-    for name, group in readings.groupby("silenced", sort=False):
-        states, changes = perplexities(group), _changes(group)
+    by_relation = {name: _changes(group) for name, group in readings.groupby("silenced", sort=False)}
+    sets = [changes["random"].to_numpy().mean(axis=0) for changes in by_relation.values()]
+    spreads = moderated_spreads(sets, least=LEAST_NATS)
+    for (name, changes), spread in zip(by_relation.items(), spreads, strict=True):
+        states = perplexities(readings[readings["silenced"] == name])
         shown = states.groupby("state")["perplexity"]
         mean, least, most = shown.mean(), shown.min(), shown.max()
         rows.append(
             {"silenced": name, "measure": "nll", "n": len(changes), "tokens": int(states["tokens"].iloc[0])}
             | {"clean": mean["clean"], "own": mean["own"], "n_controls": changes["random"].shape[1]}
             | {"random": mean["random"], "random_min": least["random"], "random_max": most["random"]}
-            | _tested(changes["own", -1].to_numpy(), changes["random"].to_numpy(), seed)
+            | _tested(changes["own", -1].to_numpy(), changes["random"].to_numpy(), spread, seed)
         )
     return judged(pd.DataFrame(rows))
 
 
-def _tested(own: np.ndarray, controls: np.ndarray, seed: int) -> dict[str, float]:
+def _tested(own: np.ndarray, controls: np.ndarray, spread: tuple[float, float], seed: int) -> dict[str, float]:
     """The change per sentence under the neurons, with its tests against none and against the control sets."""
     effect, draws = mean_interval(own, seed=seed), controls.mean(axis=0)
-    chance, random = sign_flip_test(own, seed=seed), control_test(effect.mean, draws, resolution=LEAST_NATS)
+    chance = sign_flip_test(own, seed=seed)
+    random = control_test(effect.mean, draws, resolution=LEAST_NATS, spread=spread)
     alike = effect.mean * (effect.mean - float(draws.mean())) > 0
     return {
         "effect": effect.mean,
         "effect_low": effect.low,
         "effect_high": effect.high,
         "random_effect": float(draws.mean()),
-        "random_sd": pooled_spread([draws])[0],
+        "random_sd": spread[0],
         "p_chance": chance,
         "p_random": random,
         "p": max(chance, random) if alike else 1.0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,12 +62,12 @@ def layers(study: Study, config: LayersConfig = LayersConfig()) -> Finding:
     targets = {name: study.target(name) for name in study.names}
     space = study.ranking().space
     detection, settings = study.detection(), study.config
+    choices: dict[str, Any] = {"scorer": settings.scorer, "n": config.n_shuffles, "seed": settings.seed}
+    choices["balanced"] = settings.negatives == "balanced"
     selections = study.table(
-        "layers",
-        lambda: select_shuffled(
-            study.activations(detection), targets, scorer=settings.scorer, n=config.n_shuffles, seed=settings.seed
-        ),
-        *(detection, settings.site, settings.scorer, study.k, config.n_shuffles, settings.seed),
+        "layers/shuffled",
+        lambda: select_shuffled(study.activations(detection), targets, **choices),
+        *(detection, settings.site, study.k, choices),
     )
     tables = {
         "layers": pd.concat([_layer_counts(target, space) for target in targets.values()], ignore_index=True),
@@ -89,7 +90,13 @@ def third_of(layer: int, n_layers: int) -> str:
 
 
 def select_shuffled(
-    activations: Activations, targets: Mapping[str, NeuronSet], *, scorer: str, n: int, seed: int
+    activations: Activations,
+    targets: Mapping[str, NeuronSet],
+    *,
+    scorer: str,
+    n: int,
+    balanced: bool = True,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Choose neurons again by the real labels, and by labels shuffled among the prompts that take part.
 
@@ -98,6 +105,7 @@ def select_shuffled(
         targets: The neurons of each relation: their number and the lowest score are what is asked about.
         scorer: What ranked them.
         n: Shuffles per relation.
+        balanced: Whether the negatives are drawn evenly from the other relations.
         seed: Chooses the negatives, as for the targets, and the shuffles.
 
     Returns:
@@ -106,7 +114,7 @@ def select_shuffled(
         least the lowest score of the target.
     """
     names = relation_names(activations.prompts)
-    labels, weights = contrast(activations.prompts, seed=seed)
+    labels, weights = contrast(activations.prompts, balanced=balanced, seed=seed)
     shuffled = [_shuffled(labels, weights, seed, shuffle) for shuffle in range(1, n + 1)]
     columns = [(name, shuffle) for shuffle in range(n + 1) for name in names]
     all_labels, all_weights = np.concatenate([labels, *shuffled], axis=1), np.tile(weights, n + 1)
