@@ -17,6 +17,7 @@ from relation_neurons.experiments.cumulativity import (
     flip_table,
     interaction,
 )
+from relation_neurons.experiments.frequency import FrequencyConfig, divided, frequency
 from relation_neurons.experiments.inter import InterConfig, flips, inter
 from relation_neurons.experiments.intra import IntraConfig, intra
 from relation_neurons.experiments.methods import MethodsConfig, methods
@@ -268,6 +269,34 @@ def test_confounds_compare_ways_of_detecting_and_of_matching(study):
     selections = found.tables["selections"]
     assert (selections.query("selection == 'as configured'")["shared"] == 1).all()
     assert re.search(r"layer: falls in 3 of 3", " ".join(found.verdict))
+
+
+def test_facts_that_stay_right_are_resilient():
+    answers = pd.DataFrame(
+        [("r", "a", 1, 1), ("r", "a", 1, 0), ("r", "b", 1, 1), ("r", "b", 0, 0), ("r", "c", 0, 1), ("r", "d", 1, 1)],
+        columns=["relation", "subject", "clean_correct", "correct"],
+    ).assign(object="o")
+    counts = pd.DataFrame({"relation": "r", "subject": ["a", "b", "c"], "object": "o", "n_both": [5, 7, 9]})
+    found = divided(answers, counts)  # c was wrong before, d is not counted
+    assert found[["subject", "resilient", "n_both"]].to_numpy().tolist() == [["a", False, 5], ["b", True, 7]]
+
+
+def test_frequency_counts_in_a_corpus_and_divides_facts(study, tmp_path):
+    facts = [fact for relation in study.relations for fact in relation.facts]
+    for number in range(3):
+        text = " ".join(f"{fact.subject} {fact.object}" if number == 0 else fact.subject for fact in facts)
+        (tmp_path / f"{number}.txt").write_text(text, encoding="utf-8")
+    found = frequency(study, FrequencyConfig(corpus=tmp_path))
+    assert (found.tables["counts"]["n_both"] == 1).all()
+    divided_facts = found.tables["facts"]
+    for name in study.names:
+        prompts = study.evaluation(name)
+        before, after = ask(study, None, prompts)[1], ask(study, study.target(name), prompts)[1]
+        rows = divided_facts[divided_facts["relation"] == name].set_index("subject")["resilient"]
+        expected = {p.subject: bool(a) for p, b, a in zip(prompts, before, after, strict=True) if b}
+        assert rows.to_dict() == expected
+    assert len(found.tables["test"]) == 1 + study.config.n_controls
+    assert "facts stay right" in found.verdict[0]
 
 
 def test_ks_have_the_share_that_they_have_in_llama_2_7b(study):
