@@ -1,8 +1,11 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.sites import NeuronSpace
+from relation_neurons.neurons import NEIGHBOURS, random_sets
+from relation_neurons.sites import Neuron, NeuronSpace
 
 SPACE = NeuronSpace("toy", 3, (("gate", 4), ("down", 2)))  # 18 neurons
 
@@ -95,3 +98,38 @@ def test_a_set_survives_its_frame():
 def test_overlap_counts_shared_neurons():
     a, b = rn.NeuronSet.from_pairs([(0, 1), (0, 2), (1, 1)]), rn.NeuronSet.from_pairs([(1, 1), (0, 2), (2, 2)])
     assert a.overlap(b) == b.overlap(a) == 2
+
+
+def test_controls_matched_by_activity_are_drawn_from_the_nearest():
+    space = NeuronSpace("wide", 2, (("post", 1000),))
+    activity = np.tile(np.random.default_rng(0).permutation(1000).astype(float), 2)  # neurons 0 to 999, twice
+    target = rn.NeuronSet.from_pairs([(0, 100), (0, 500), (1, 100)], name="t")
+    drawn = set()
+    for control in rn.random_controls(target, space, n=50, activity=activity):
+        for theirs, ours in zip(control, target, strict=True):
+            assert theirs.layer == ours.layer
+            assert abs(activity[theirs.index] - activity[ours.index]) <= NEIGHBOURS
+            drawn.add(theirs)
+        assert not set(control) & set(target)
+    assert len(drawn) > 2 * NEIGHBOURS  # not always the same
+
+
+def test_random_sets_come_from_anywhere_but_the_target():
+    space = NeuronSpace("wide", 4, (("post", 50), ("down", 10)))
+    target = rn.NeuronSet.from_pairs([(0, index) for index in range(40)], name="t")
+    sets = random_sets(target, space, n=30, seed=1)
+    assert all(len(one) == 40 and not one.overlap(target) for one in sets)
+    places = Counter((neuron.site, neuron.layer) for one in sets for neuron in one)
+    assert len(places) == 8  # every site and layer
+    assert places["post", 1] / 1200 == pytest.approx(50 / 200, abs=0.05)
+    assert places["post", 0] / 1200 == pytest.approx(10 / 200, abs=0.03)
+    with pytest.raises(rn.RelationNeuronsError, match="5 neurons outside the target"):
+        random_sets(target, NeuronSpace("small", 1, (("post", 45),)))
+
+
+def test_parts_of_a_set_keep_order_and_scores():
+    whole = rn.NeuronSet(tuple(Neuron("post", 0, index) for index in (5, 3, 9)), "w", (0.9, 0.8, 0.7))
+    assert whole.part(1, 3) == rn.NeuronSet(whole.neurons[1:], "w", (0.8, 0.7))
+    for start, stop in ((0, 4), (2, 2), (-1, 2)):
+        with pytest.raises(rn.RelationNeuronsError, match="Ranks"):
+            whole.part(start, stop)
