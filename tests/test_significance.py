@@ -33,6 +33,16 @@ def test_sign_flips_of_gains_and_losses_are_mcnemars_test():
     assert sign_flip_test(changes) == pytest.approx(mcnemar_test(9, 2))
 
 
+def test_many_flips_tell_small_p_values_apart():
+    values = np.concatenate([np.full(17, -1.0), [0.4, 0.3, 0.2]])
+    halves = np.array(list(product([-1, 1], repeat=10)))
+    sums = np.add.outer((halves * values[:10]).sum(axis=1), (halves * values[10:]).sum(axis=1))
+    exact = np.mean(np.abs(sums) >= abs(values.sum()) - 1e-9)
+    assert exact < 1e-4
+    assert sign_flip_test(values) == pytest.approx(exact, abs=3 * np.sqrt(exact / 200_000) + 2e-5)
+    assert sign_flip_test(np.full(30, -1.0)) <= 2 / 200_000
+
+
 @pytest.mark.parametrize("values", [[], [0.0, 0.0], [3.0], [0.0, 2.0]])
 def test_one_change_proves_nothing(values):
     assert sign_flip_test(np.array(values)) == 1
