@@ -55,7 +55,8 @@ def recount(study):
 
 def test_the_papers_twelve_relations_are_asked(study):
     assert set(study.names) == set(lre.PAPER)
-    assert len(study.evaluation()) == 12 * 3
+    asked = {(prompt.relation, prompt.subject) for prompt in study.evaluation()}
+    assert len(asked) == 12 * 3  # some subjects have two objects in LRE
 
 
 def test_lost_and_gained_answers_are_those_of_asking_in_one_state_after_the_other(study, recount):
@@ -64,9 +65,10 @@ def test_lost_and_gained_answers_are_those_of_asking_in_one_state_after_the_othe
     pairs = pairs[pairs["relation"].isin(study.names[:2])]
     changed = 0
     for table in (own, pairs):
-        prompts = {(prompt.relation, prompt.subject, prompt.template): prompt for prompt in study.evaluation()}
+        about = ("relation", "subject", "object", "template")
+        prompts = {tuple(getattr(prompt, name) for name in about): prompt for prompt in study.evaluation()}
         for row in table.to_dict("records"):
-            prompt = prompts[row["relation"], row["subject"], row["template"]]
+            prompt = prompts[tuple(row[name] for name in about)]
             before, after = recount(None, prompt), recount(study.target(row["silenced"]), prompt)
             assert row["d_correct"] == float(after) - float(before)
             changed += before != after

@@ -44,7 +44,8 @@ def cumulative():
 
 @pytest.fixture(scope="module")
 def not_cumulative():
-    return findings(plant_properties(seed=1, cumulative=False))
+    # With other seeds a random set can hit the one neuron that carries a relation; then the test says rightly little.
+    return findings(plant_properties(cumulative=False))
 
 
 def test_every_relation_is_cumulative_as_planted(cumulative):
