@@ -50,14 +50,12 @@ class Ranking:
             raise refuse(f"Relation '{relation}' was not ranked", expected=nearest(relation, self.best))
         return self.best[relation].part(0, k)
 
-    def controls(
-        self, target: NeuronSet, *, n: int, seed: int, match: str = "layer", exclude: NeuronSet | None = None
-    ) -> list[NeuronSet]:
+    def controls(self, target: NeuronSet, *, n: int, seed: int, match: str = "layer") -> list[NeuronSet]:
         """Random sets like `target` in site and layer, and in mean activation if asked to `match` it, or anywhere."""
         if match == "none":
             return random_sets(target, self.space, n=n, seed=seed)
         activity = self.activity if match == "activation" else None
-        return random_controls(target, self.space, n=n, seed=seed, exclude=exclude or (), activity=activity)
+        return random_controls(target, self.space, n=n, seed=seed, activity=activity)
 
 
 def rank_neurons(
