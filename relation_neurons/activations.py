@@ -1,4 +1,4 @@
-"""One pass over the prompts: the mean activation of every neuron on every prompt's query."""
+"""One pass over the prompts: every neuron's mean activation on every prompt's query, or one neuron's at each token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import einops
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.batches import Batch, Task, stream
@@ -18,7 +18,7 @@ from relation_neurons.errors import nearest, refuse
 from relation_neurons.models import PAD, Cache, add_hook, forward, hook_name, neuron_space
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
-from relation_neurons.sites import NeuronSpace, expand_site
+from relation_neurons.sites import Neuron, NeuronSpace, expand_site
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,57 @@ def collect_activations(
     return Activations(values, tuple(prompts), space, include_bos)
 
 
+def token_activations(
+    model: Any,
+    prompts: Sequence[Prompt],
+    neuron: Neuron,
+    *,
+    include_bos: bool = False,
+    batch_size: int | None = None,
+    progress: Progress = silent,
+) -> list[Float[Tensor, " token"]]:
+    """One neuron's activation at every token of each prompt's query; their mean is what `collect_activations` finds.
+
+    Args:
+        model: A model from `load_model`.
+        prompts: Each is read once.
+        neuron: Which; only its site in its layer is hooked.
+        include_bos: Put the BOS token's in front, for models that take one.
+        batch_size: Prompts at a time; by default what memory holds.
+        progress: Called with the number of prompts finished.
+
+    Raises:
+        RelationNeuronsError: No prompts, a neuron that the model does not have, or activations that are not finite.
+    """
+    if not prompts:
+        raise refuse("There are no prompts", expected="at least one")
+    neuron_space(model, neuron.site).flatten([neuron])
+    tasks = [Task(one) for one in encode(model, prompts)]
+    include_bos = include_bos and any(task.encoded.bos for task in tasks)
+    found: list[Tensor] = [torch.empty(0)] * len(prompts)
+    read: list[Tensor] = []
+
+    def hook(activation: Tensor) -> None:
+        read.append(activation.flatten(2)[:, :, neuron.index].float())
+
+    def work(batch: Batch, cache: Cache) -> None:
+        tokens, kinds = batch.read()
+        counted = _counted(batch, kinds, include_bos) > 0
+        read.clear()  # what was read in advance
+        forward(model, tokens, kinds, cache, keep=0)
+        for row, values, there in zip(batch.rows, read.pop(), counted, strict=True):
+            found[row] = values[there].cpu()
+
+    remove = add_hook(model, hook_name(neuron.site, neuron.layer), hook)
+    try:
+        stream(model, tasks, work, share=not include_bos, batch_size=batch_size, progress=progress)
+    finally:
+        remove()
+    if not all(bool(torch.isfinite(one).all()) for one in found):
+        raise refuse(f"Some activations of {neuron} are not finite", do="check the model's weights for NaN")
+    return found
+
+
 class _Pool:
     """Hooks at every site and layer of a space that add up one batch; they do nothing outside `into`."""
 
@@ -138,13 +189,19 @@ class _Pool:
 
 def _pool_batch(model: Any, batch: Batch, cache: Cache, pool: _Pool, include_bos: bool) -> Float[Tensor, "row neuron"]:
     tokens, kinds = batch.read()
-    counted = (kinds != PAD).float()
-    for row, (task, start) in enumerate(zip(batch.tasks, batch.starts, strict=True)):
-        first = tokens.shape[1] - len(task.encoded.ids) + start
-        counted[row, : first + max(task.encoded.query_start - start, 0)] = 0
-        if include_bos and task.encoded.bos:
-            counted[row, first] = 1
+    counted = _counted(batch, kinds, include_bos)
     pooled = torch.full((len(batch.rows), len(pool.space)), float("nan"), device=tokens.device)
     with pool.into(pooled, counted / counted.sum(dim=1, keepdim=True)):
         forward(model, tokens, kinds, cache, keep=0)
     return pooled
+
+
+def _counted(batch: Batch, kinds: Int[Tensor, "row pos"], include_bos: bool) -> Float[Tensor, "row pos"]:
+    """1 where a batch reads a token of a query, or the BOS token if it counts."""
+    counted = (kinds != PAD).float()
+    for row, (task, start) in enumerate(zip(batch.tasks, batch.starts, strict=True)):
+        first = kinds.shape[1] - len(task.encoded.ids) + start
+        counted[row, : first + max(task.encoded.query_start - start, 0)] = 0
+        if include_bos and task.encoded.bos:
+            counted[row, first] = 1
+    return counted

@@ -13,7 +13,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from relation_neurons import data_commands, models, packs, report, reproduce_commands
+from relation_neurons import (
+    close_up_command,
+    data_commands,
+    figure_commands,
+    models,
+    notebook_commands,
+    packs,
+    report,
+    reproduce_commands,
+)
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.pipeline import RunConfig
@@ -23,6 +32,9 @@ from relation_neurons.runs import digest
 app = tyro.extras.SubcommandApp()
 app.command(data_commands.app, name="data", help="Get, check, describe and translate relations.")
 app.command(reproduce_commands.app, name="reproduce", help="Carry out an experiment of the paper, or all of them.")
+app.command(notebook_commands.app, name="notebooks", help="List, execute and copy the notebooks.")
+app.command(name="neuron")(close_up_command.neuron_command)
+app.command(name="figures")(figure_commands.figures_command)
 app.command(name="compare-methods")(reproduce_commands.compare_methods_command)
 
 

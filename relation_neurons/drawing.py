@@ -13,11 +13,14 @@ from relation_neurons.figures import (
     concept_overlap_figure,
     controls_figure,
     dose_figure,
+    dose_slider_figure,
     drops_figure,
     error_kinds_figure,
     fates_figure,
     flips_figure,
+    flows_figure,
     frequency_figure,
+    language_bars_figure,
     languages_figure,
     layer_distribution_figure,
     mean_dose_figure,
@@ -31,6 +34,7 @@ from relation_neurons.figures import (
     steps_figure,
     templates_figure,
 )
+from relation_neurons.figures.close_up import NEURON_FIGURES
 
 Drawings = Mapping[str, tuple[Callable[..., go.Figure], tuple[str, ...]]]
 
@@ -48,6 +52,11 @@ def _fates(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     return fates_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
+def _flows(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
+    """The answers at some of the ks that were asked."""
+    return flows_figure(facts, ks=sorted(answers["k"].unique().tolist()))
+
+
 FIGURES: Mapping[str, Drawings] = {
     "layers": {"layers": (layer_distribution_figure, ("layers",))},
     "overlap": {
@@ -59,15 +68,18 @@ FIGURES: Mapping[str, Drawings] = {
     "sweep": {
         **_twice(dose_figure, "dose", ("effects", "others")),
         **_twice(mean_dose_figure, "mean_dose", ("effects", "others")),
+        **_twice(dose_slider_figure, "slider", ("effects", "others")),
     },
     "cumulativity": {
         "steps": (steps_figure, ("steps",)),
         "fates": (_fates, ("facts", "answers")),
+        "flows": (_flows, ("facts", "answers")),
         **_twice(slices_figure, "slices", ("slices",)),
         **_twice(controls_figure, "together", ("together",)),
     },
     "languages": {
         **_twice(languages_figure, "languages", ("effects", "by_language")),
+        **_twice(language_bars_figure, "bars", ("effects",)),
         **_twice(drops_figure, "drops", ("by_language",), by="language"),
     },
     "templates": _twice(templates_figure, "templates", ("effects", "pooled")),
@@ -83,6 +95,7 @@ FIGURES: Mapping[str, Drawings] = {
         **_twice(controls_figure, "selections", ("selections",), panel="selection"),
         **_twice(controls_figure, "controls", ("controls",), panel="match"),
     },
+    "neuron": NEURON_FIGURES,
     "methods": _twice(methods_figure, "methods", ("methods",)),
 }
 """For each experiment by name and each label: what draws it, and the tables that it is given."""

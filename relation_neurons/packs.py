@@ -18,7 +18,7 @@ def shipped_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (data_folder() / "relations").glob("*.json")))
 
 
-def load_relations(*sources: str | Path) -> tuple[Relation, ...]:
+def load_relations(*sources: str | Path | Relation) -> tuple[Relation, ...]:
     """Load relations by name, file or folder.
 
     Args:
@@ -30,6 +30,7 @@ def load_relations(*sources: str | Path) -> tuple[Relation, ...]:
             - `"paper"`, the paper's 12 relations out of LRE with the paper's names, templates and numbers of facts:
               there, unlike in `"lre"`, duplicates and repeated subjects stay.
             - A JSON file in the LRE schema, a CSV file (see `relation_neurons.tables`), or a folder of such files.
+            - A relation itself, such as one from `relation_from_frame`.
 
     Returns:
         The relations, in the order asked for.
@@ -50,7 +51,9 @@ def load_relations(*sources: str | Path) -> tuple[Relation, ...]:
     return relations
 
 
-def _load(source: str | Path) -> tuple[Relation, ...]:
+def _load(source: str | Path | Relation) -> tuple[Relation, ...]:
+    if isinstance(source, Relation):
+        return (source,)
     if source == "lre":
         return _with_labels(lre.load())
     if source == "paper":

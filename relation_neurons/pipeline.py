@@ -86,7 +86,8 @@ def run(config: RunConfig, out: Path) -> Results:
     Args:
         config: What to do.
         out: The run folder: `run.json` (configuration, versions), `neurons.parquet`, `controls.parquet`,
-            `counts.parquet`, `recall.parquet`, `summary.parquet` and `report.html`.
+            `counts.parquet`, `recall.parquet`, `summary.parquet`, `space.parquet` (layers and neurons of the model)
+            and `report.html`, which `relation-neurons report` writes anew from these tables.
 
     Raises:
         RelationNeuronsError: Whatever of the input cannot be used, or a folder that holds another run.
@@ -103,6 +104,7 @@ def run(config: RunConfig, out: Path) -> Results:
     summary = folder.table("summary", lambda: summarise(table, seed=config.seed))
     space = neuron_space(model, config.site)
     neurons = folder.table("neurons", pd.DataFrame)
+    folder.table("space", lambda: pd.DataFrame({"n_layers": [space.n_layers], "n_neurons": [len(space)]}))
     results = Results(table, neurons, selection.counts, summary, space.n_layers, len(space))
     folder.write_text("report.html", write_report(results, folder.key))
     folder.drop_parts()

@@ -1,8 +1,10 @@
-"""Progress of long work: a callback that takes the number of items finished, and its rich bar."""
+"""Progress of long work: a callback that takes the number of items finished, and its bar."""
 
 from __future__ import annotations
 
 import contextlib
+import html
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -18,13 +20,17 @@ def silent(done: int) -> None:
 
 @contextlib.contextmanager
 def bar(label: str, total: int, console: Console | None = None) -> Iterator[Progress]:
-    """Show a bar on the console while the block runs.
+    """Show a bar on the console, or in a notebook, while the block runs.
 
     Args:
         label: What is being done.
         total: How many items there are.
         console: Where to; standard error by default, so that standard output stays clean.
     """
+    if console is None and Console().is_jupyter:
+        with _notebook_bar(label, total) as progress:
+            yield progress
+        return
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(),
@@ -35,3 +41,26 @@ def bar(label: str, total: int, console: Console | None = None) -> Iterator[Prog
     with RichProgress(*columns, console=console or Console(stderr=True)) as shown:
         task = shown.add_task(label, total=total)
         yield lambda done: shown.advance(task, done)
+
+
+
+@contextlib.contextmanager
+def _notebook_bar(label: str, total: int) -> Iterator[Progress]:
+    """A bar below the cell that vanishes when the block ends, so that executed notebooks keep nothing of it."""
+    from IPython.display import HTML, display
+
+    done, shown_at = 0, time.monotonic()
+    shown = display(HTML(""), display_id=True)
+
+    def advance(more: int) -> None:
+        nonlocal done, shown_at
+        done += more
+        if time.monotonic() - shown_at > 0.5:
+            shown_at = time.monotonic()
+            shape = f'<progress value="{done}" max="{total}"></progress>'
+            shown.update(HTML(f"{html.escape(label)} {shape} {done}/{total}"))
+
+    try:
+        yield advance
+    finally:
+        shown.update(HTML(""))

@@ -1,24 +1,29 @@
-"""A run as one self-contained page: summary, figures, neurons, answers; works offline."""
+"""The page of a run: summary, figures, neurons, answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.offline
 
+from relation_neurons.errors import refuse
 from relation_neurons.experiments.ablation import effect_matrix, effects, verdict
 from relation_neurons.figures import effect_matrix_figure, effects_figure, layers_figure, overlap_figure
-from relation_neurons.sites import Neuron
+from relation_neurons.page import Section, Table, neurons_section, write_page
 from relation_neurons.statistics import Interval
 
-TOP_SHOWN = 10
 ANSWERS_SHOWN = 5
+TABLES = ("recall", "neurons", "counts", "summary", "space")
+WHERE = "Where the neurons sit"
+SIDES = {"below": "below 0", "across": "holds 0", "above": "above 0"}
+INTERVALS = (
+    "Brackets are 95 % intervals over facts. Own and other silence the relation's neurons and ask its own or the other "
+    "relations' facts; random silences its controls. Own minus random is paired by fact."
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,25 @@ class Results:
     summary: pd.DataFrame
     n_layers: int
     n_neurons: int
+
+
+def read_results(folder: Path) -> Results:
+    """The tables that a finished run left in its folder.
+
+    Raises:
+        RelationNeuronsError: A table is missing or cannot be read.
+    """
+    tables = {}
+    for name in TABLES:
+        try:
+            tables[name] = pd.read_parquet(folder / f"{name}.parquet")
+        except FileNotFoundError as error:
+            do = "let the run end (the same command goes on from here), or carry it out anew in another folder"
+            raise refuse(f"{folder} has no {name}.parquet", expected="the folder of a finished run", do=do) from error
+        except (OSError, ValueError) as error:
+            raise refuse(f"{folder / name}.parquet cannot be read ({error})") from error
+    space = tables.pop("space").iloc[0]
+    return Results(**tables, n_layers=int(space["n_layers"]), n_neurons=int(space["n_neurons"]))
 
 
 def figures_of(results: Results) -> dict[str, go.Figure]:
@@ -95,49 +119,80 @@ def write_report(results: Results, run: Mapping[str, Any]) -> str:
         run: What determined it (configuration, versions), shown at the end.
 
     Returns:
-        HTML with plotly inside, a few megabytes.
+        HTML that works offline, some megabytes.
     """
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        (resources.files("relation_neurons") / "templates" / "report.html").read_text(encoding="utf-8")
-    )
-    figures = {
-        name: figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
-        for name, figure in figures_of(results).items()
+    config, relations = run["config"], list(results.counts["relation"])
+    about = {
+        "model": str(config["model"]),
+        "relations": f"{len(relations)}: {', '.join(relations)}",
+        "site": str(config["site"]),
+        "neurons per relation": f"{config['k']:,} of {results.n_neurons:,}",
+        "facts per relation": " to ".join(str(n) for n in sorted({*_facts(results.summary).agg(["min", "max"])})),
+        "random control sets": f"{config['n_controls']} per relation, matched by layer and site",
+        "seed": str(config["seed"]),
     }
-    return template.render(
-        plotlyjs=plotly.offline.get_plotlyjs(),
-        figures=figures,
-        tables={measure: summary_rows(results.summary, measure) for measure in results.summary["measure"].unique()},
-        verdict=verdict_sentence(results.summary),
-        verdict_accuracy=verdict_sentence(results.summary, "correct_string"),
-        counts=results.counts.to_dict("records"),
-        top=_top_neurons(results.neurons),
-        answers=_changed_answers(results.recall),
-        run=run,
-        config=run["config"],
-        n_neurons=results.n_neurons,
+    return write_page(f"Relation neurons of {config['model']}", about, _sections(results), run)
+
+
+def _facts(summary: pd.DataFrame) -> pd.Series:
+    return summary.loc[summary["measure"] == "logprob", "clean_n"].astype(int)
+
+
+def _sections(results: Results) -> list[Section]:
+    drawn, summary = figures_of(results), results.summary
+    changed = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"
+    return [
+        Section(
+            "Log-probability of the right object",
+            changed,
+            [verdict_sentence(summary)],
+            {"effects": drawn["effects"]},
+            [_summary_table(summary, "logprob", "changes in nats")],
+        ),
+        Section(
+            "Accuracy",
+            verdict=[verdict_sentence(summary, "correct_string")],
+            figures={"accuracy": drawn["accuracy"]},
+            tables=[
+                _summary_table(summary, "correct_string", "by the string rule (the answer begins with the object)"),
+                _summary_table(summary, "correct_prefix", "by the paper's rule (two greedy tokens)", shown=False),
+            ],
+        ),
+        Section("Every relation's facts", figures={"matrix": drawn["matrix"]}),
+        Section(WHERE, figures={"layers": drawn["layers"], "overlap": drawn["overlap"]}, pairs="overlap"),
+        _neurons(results),
+        Section("Answers that suffered most", tables=[Table("answers", _changed_answers(results.recall), shown=True)]),
+    ]
+
+
+def _summary_table(summary: pd.DataFrame, measure: str, name: str, *, shown: bool = True) -> Table:
+    """A row per relation; each part with its interval."""
+    rows = summary[summary["measure"] == measure]
+    table = rows[["relation"]].assign(facts=rows["clean_n"].astype(int))
+    for part in ("clean", "own", "other", "random", "own_minus_random"):
+        table[[part, f"{part}_low", f"{part}_high"]] = rows[[f"{part}_mean", f"{part}_low", f"{part}_high"]]
+    sides = {name: SIDES[side] for side, names in verdict(summary, measure).items() for name in names}
+    return Table(name, table.assign(difference=rows["relation"].map(sides)), INTERVALS, shown)
+
+
+def _neurons(results: Results) -> Section:
+    section = neurons_section(results.neurons, pairs_in=WHERE)
+    note = (
+        "Average precision (AP) of a neuron's mean activation over the query, positives against negatives of other "
+        "relations. Equal AP is broken by layer, then index. In a random sample AP equals scikit-learn's to "
+        f"{results.counts['ap_check'].iloc[0]:.0e}. A relation with few templates is partly told apart by their words: "
+        "high AP alone proves nothing."
     )
+    counts = Table("the cut of each relation", results.counts.drop(columns="ap_check"))
+    return Section(section.name, section.question, tables=[*section.tables, counts], notes=[note])
 
 
-def _top_neurons(neurons: pd.DataFrame) -> list[dict[str, object]]:
-    shown: list[dict[str, object]] = []
-    for relation, rows in neurons.groupby("name", sort=False):
-        best = rows.head(TOP_SHOWN)[["site", "layer", "index", "score"]].to_numpy().tolist()
-        named = [(str(Neuron(site, layer, index)), score) for site, layer, index, score in best]
-        shown.append({"relation": relation, "neurons": named})
-    return shown
-
-
-def _changed_answers(recall: pd.DataFrame) -> list[dict[str, object]]:
+def _changed_answers(recall: pd.DataFrame) -> pd.DataFrame:
     """For each relation the facts whose probability fell most, with the answers before and after."""
     changes = effects(recall)
     own = changes[changes["kind"] == "own"].sort_values("d_logprob", kind="stable")
     clean = recall[recall["kind"] == "clean"].set_index(["relation", "subject", "template"])["generated"]
-    shown = []
-    for relation in recall["relation"].unique():
-        rows = own[own["relation"] == relation].head(ANSWERS_SHOWN)
-        shown += [
-            {**row, "before": clean.loc[(row["relation"], row["subject"], row["template"])]}
-            for row in rows.to_dict("records")
-        ]
-    return shown
+    worst = pd.concat([own[own["relation"] == name].head(ANSWERS_SHOWN) for name in recall["relation"].unique()])
+    before = [clean.loc[key] for key in worst[["relation", "subject", "template"]].itertuples(index=False, name=None)]
+    shown = worst[["relation", "subject", "object"]].assign(before=before, after=worst["generated"])
+    return shown.assign(change=worst["d_logprob"])

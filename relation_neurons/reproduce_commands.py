@@ -12,15 +12,8 @@ from rich.console import Console
 
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.finding import Finding
-from relation_neurons.reproduce import (
-    EXPERIMENTS,
-    FREQUENCY_NEEDS,
-    METHODS,
-    Experiment,
-    Profile,
-    all_options,
-    reproduce,
-)
+from relation_neurons.profiles import EXPERIMENTS, METHODS, Experiment, Profile
+from relation_neurons.reproduce import FREQUENCY_NEEDS, all_options, reproduce
 from relation_neurons.runs import digest
 
 app = tyro.extras.SubcommandApp()
@@ -59,7 +52,7 @@ for _name, _experiment in EXPERIMENTS.items():
 @app.command(name="all")
 def all_command(
     study: Annotated[StudyConfig, tyro.conf.arg(name="")],
-    profile: Profile = "paper",
+    profile: Profile = "full",
     counts: Path | None = None,
     corpus: Path | None = None,
     out: Path | None = None,
@@ -68,8 +61,8 @@ def all_command(
 
     Args:
         study: The model, its relations and what is asked.
-        profile: How much is asked beside each relation's own facts: as much as in the paper, or what a small model on
-            a CPU is done with within the hour.
+        profile: How much is asked beside each relation's own facts: `full`, as much as in the paper; `demo`, what a
+            small model on a CPU is done with within the hour; `smoke`, only to see that everything works.
         counts: A table of co-occurrences for `frequency`; without it and `--corpus` that experiment is left out.
         corpus: A folder of texts to count co-occurrences in.
         out: The folder; by default one under `runs/` named after model and options.

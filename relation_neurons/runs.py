@@ -41,7 +41,8 @@ class RunFolder:
         if manifest.is_file():
             self._same_run(manifest)
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        # A hidden file may be the manifest of a process that opens the same folder at this moment.
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.glob("[!.]*"))):
             raise refuse(f"{self.path} exists and is no run folder", do="choose another --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)

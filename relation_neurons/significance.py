@@ -63,7 +63,7 @@ def mcnemar_test(lost: int, gained: int) -> float:
     return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
 
 
-def pooled_spread(groups: Sequence[Num[ndarray, " draw"]]) -> tuple[float, float]:
+def pooled_spread(groups: Sequence[Num[ndarray, " _"]]) -> tuple[float, float]:
     """Standard deviation of draws about the mean of their group, over all groups, and its degrees of freedom."""
     freedom = sum(len(group) - 1 for group in groups)
     if freedom < 1:
@@ -72,7 +72,7 @@ def pooled_spread(groups: Sequence[Num[ndarray, " draw"]]) -> tuple[float, float
     return float(np.sqrt(squares / freedom)), float(freedom)
 
 
-def moderated_spreads(groups: Sequence[Num[ndarray, " draw"]], *, least: float = 0.0) -> list[tuple[float, float]]:
+def moderated_spreads(groups: Sequence[Num[ndarray, " _"]], *, least: float = 0.0) -> list[tuple[float, float]]:
     """Standard deviations of draws, each drawn towards what is usual for all groups, as far as they are alike.
 
     Few control sets tell little of their spread. The empirical Bayes estimate of Smyth (2004; the "moderated t" of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -73,6 +74,30 @@ class Neuron(NamedTuple):
 
     def __str__(self) -> str:
         return f"{'' if self.site == 'post' else self.site + ':'}L{self.layer}.N{self.index}"
+
+    @classmethod
+    def parse(cls, text: str, site: str = "post") -> Neuron:
+        """Read what `str` writes; whether a model has such a neuron is seen when it is used.
+
+        Args:
+            text: Such as `L12.N345` or `gate:L12.N345`.
+            site: The simple site of a neuron that names none.
+
+        Raises:
+            RelationNeuronsError: Another text, or not a simple site.
+
+        Example:
+            >>> Neuron.parse("gate:L12.N345"), str(Neuron.parse("L3.N4"))
+            (Neuron(site='gate', layer=12, index=345), 'L3.N4')
+        """
+        found = re.fullmatch(r"(?:([^:]*):)?L([0-9]+)\.N([0-9]+)", text.strip())
+        if found is None:
+            raise refuse(f"'{text}' is no neuron", expected="layer and index such as L12.N345 or gate:L12.N345")
+        site = site if found[1] is None else found[1]
+        if site not in SITES:
+            several = f", it stands for {', '.join(COMPOSITE_SITES[site])}" if site in COMPOSITE_SITES else ""
+            raise refuse(f"'{site}' is not the site of one neuron{several}", expected=nearest(site, SITES))
+        return cls(site, int(found[2]), int(found[3]))
 
 
 @dataclass(frozen=True)

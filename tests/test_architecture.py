@@ -48,13 +48,19 @@ ORDER = [
     "describe",
     "runs",
     "experiments",
+    "profiles",
     "figures",
+    "export",
     "report",
     "pipeline",
     "drawing",
+    "figure_commands",
     "reproduce",
     "reproduce_commands",
+    "close_up_command",
     "data_commands",
+    "rerun",
+    "notebook_commands",
     "cli",
 ]
 WITHOUT_TORCH = {
@@ -81,6 +87,7 @@ WITHOUT_TORCH = {
         "statistics",
         "significance",
         "figures",
+        "export",
         "report",
         "runs",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relation_neurons import cli
-from relation_neurons.reproduce import EXPERIMENTS
+from relation_neurons.profiles import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,22 +42,47 @@ def test_the_commands_of_the_readme_exist():
 ENTRY = "from relation_neurons.cli import main; main()"
 COMMANDS = [[], ["run"], ["relations"], ["parity"], ["compare-scores"], ["compare-methods"], ["reproduce"]]
 COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS)]
+COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
+COMMANDS += [["neuron"], ["figures"], ["report"]]
+
+
+@pytest.fixture
+def help_page(monkeypatch, capsys):
+    def printed(*command):
+        monkeypatch.setattr("sys.argv", ["relation-neurons", *command, "--help"])
+        with pytest.raises(SystemExit) as status:
+            cli.main()
+        assert not status.value.code
+        return capsys.readouterr().out
+
+    return printed
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_pages(command, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["relation-neurons", *command, "--help"])
-    with pytest.raises(SystemExit) as status:
-        cli.main()
-    assert not status.value.code
-    page = capsys.readouterr().out
+def test_help_pages(command, help_page):
+    page = help_page(*command)
     assert "usage: relation-neurons" in page
-    if command == ["run"]:
-        for option in re.findall(r"`(--[a-z-]+)", README):
-            assert option in page, option
     if command[:1] == ["reproduce"] and len(command) > 1:
         for option in ("--model", "--relations", "--site", "--k", "--scorer", "--n-controls", "--shots", "--out"):
             assert option in page
+
+
+def test_options_that_the_readme_names_exist(help_page):
+    pages = help_page("run") + help_page("notebooks", "run") + help_page("figures") + help_page("neuron")
+    for option in re.findall(r"`(--[a-z-]+)", README):
+        assert option in pages, option
+
+
+def test_the_batch_script_calls_what_there_is(help_page):
+    path = ROOT / "docs" / "slurm" / "notebooks.sbatch"
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    script = path.read_text(encoding="utf-8")
+    call = script.split("relation-neurons notebooks run")[1]
+    options = re.findall(r"--[a-z-]+", call)
+    assert options
+    assert all(option in help_page("notebooks", "run") for option in options)
+    last = int(re.findall(r"--array=0-(\d+)", script)[0])
+    assert last + 1 == len(list((ROOT / "notebooks").glob("*.ipynb")))
 
 
 def test_the_command_is_installed():

@@ -7,7 +7,7 @@ import pytest
 from relation_neurons import RelationNeuronsError
 from relation_neurons.experiments.effects import compare
 from relation_neurons.experiments.frequency import compare_frequencies
-from relation_neurons.figures.effects import (
+from relation_neurons.figures import (
     controls_figure,
     flips_figure,
     frequency_figure,

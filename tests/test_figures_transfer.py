@@ -5,11 +5,11 @@ import pytest
 
 from relation_neurons.answers import ERROR_KINDS
 from relation_neurons.experiments.error_kinds import STATES as ERROR_STATES
-from relation_neurons.figures import transfer
+from relation_neurons.figures import kinds, transfer
+from relation_neurons.figures.kinds import error_kinds_figure
 from relation_neurons.figures.transfer import (
     ALL,
     drops_figure,
-    error_kinds_figure,
     languages_figure,
     neuron_types_figure,
     perplexity_figure,
@@ -126,7 +126,7 @@ def test_kinds_of_answers_are_stacked_to_a_whole():
 
 
 def test_every_kind_and_state_has_its_place():
-    assert transfer.KINDS == ERROR_KINDS
+    assert kinds.KINDS == ERROR_KINDS
     assert tuple(transfer.STATES) == ERROR_STATES
 
 

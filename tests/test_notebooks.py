@@ -1,56 +1,163 @@
-"""Notebooks carry no output, define nothing, and run on the planted model with the API's own numbers."""
+"""Notebooks carry no output, define nothing, run as they are, and show the numbers that the API gives."""
 
-import json
-from pathlib import Path
+import re
 
 import nbformat
+import pandas as pd
 import pytest
-from nbclient import NotebookClient
 
 import relation_neurons as rn
+from relation_neurons import rerun
+from relation_neurons.experiments import asking
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PARAMETERS = {"model", "relations", "site", "k", "seed", "profile", "folder"}
+NOTEBOOKS = rerun.notebook_paths()
+SMOKE = {**rerun.SMOKE, "profile": "smoke", "seed": 0}
 
 
-def test_there_is_a_notebook():
-    assert NOTEBOOKS
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_clean(path):
-    notebook = nbformat.read(path, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+def test_there_are_all_notebooks():
+    assert [name[:2] for name in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_clean(name):
+    notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
+    code = code_cells(notebook)
     assert len(code) <= 15
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-    for cell in code:
-        assert not cell.outputs
-        assert "def " not in cell.source
-        assert "sys.path" not in cell.source
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert not any(word in cell.source for cell in code for word in ("def ", "lambda", "sys.path"))
+    assert NOTEBOOKS[name].stat().st_size < 20_000
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert set(re.findall(r"^(\w+) = ", parameters.source, re.M)) >= PARAMETERS
+    assert 'model = "smollm2-135m"' in parameters.source
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, planted_folder, planted):
-    notebook = nbformat.read(path, as_version=4)
-    (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    values = {
-        "model_name": str(planted_folder / "model"),
-        "relation_names": (str(planted_folder),),
-        "k": 6,
-        "n_evaluation": 10,
-    }
-    assert all(f"{name} = " in parameters.source for name in values)
-    parameters.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
-    notebook.cells.append(nbformat.v4.new_code_cell("print(summary.to_json(orient='records'))"))
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    errors = [
-        out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs if out.output_type == "error"
-    ]
-    assert not errors
-    shown = json.loads(notebook.cells[-1].outputs[0].text)
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_tells_a_reader_what_it_asks_and_what_it_does_not_say(name):
+    notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
+    words = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    first, last = words[0], words[-1]
+    assert f"/notebooks/{name}.ipynb)" in first
+    assert "?" in rerun.notebook_title(NOTEBOOKS[name]) or name == "05_your_own_relations"
+    assert len(first.split("\n\n")) == 3  # badge and question, and two paragraphs
+    assert last.startswith("## What the numbers say, and what they do not")
+    links = re.findall(r"\]\((\d\d_\w+)\.ipynb\)", "\n".join(words))
+    assert set(links) <= set(NOTEBOOKS)
 
-    prompts = rn.make_prompts(planted.relations, rn.PromptConfig(n_evaluation=10))
-    asked = [prompt for prompt in prompts.evaluation if prompt.relation == "eats"]
-    clean = rn.recall(planted.model, asked)["logprob"].mean()
-    (row,) = [row for row in shown if (row["relation"], row["measure"]) == ("eats", "logprob")]
-    assert row["clean_mean"] == pytest.approx(clean, abs=1e-4)
+
+@pytest.fixture(scope="module")
+def study():
+    """The smoke profile's study, made by the API; all experiments share its answers."""
+    return rn.open_study(
+        "smollm2-135m",
+        SMOKE["relations"],
+        profile="smoke",
+        site=SMOKE["site"],
+        k=SMOKE["k"],
+        seed=SMOKE["seed"],
+        show=asking.quiet,
+    )
+
+
+def effect_of(study, asked, neurons):
+    """A mean change of log-probability by the plain calls, without a study's bookkeeping."""
+    prompts = study.evaluation(asked)
+    before = rn.recall(study.model, prompts)["logprob"]
+    with rn.ablate(study.model, neurons):
+        after = rn.recall(study.model, prompts)["logprob"]
+    return (after - before).mean()
+
+
+def quickstart(study, shown):
+    detection = study.detection()
+    activations = rn.collect_activations(study.model, detection, site=SMOKE["site"])
+    scores = rn.average_precision(activations.values, *rn.contrast(detection, seed=0))
+    neurons = rn.top_k(scores, SMOKE["k"], activations.space, study.names)
+    own = shown[shown["measure"] == "logprob"].set_index("silenced")["effect"]
+    for name in study.names:
+        assert own[name] == pytest.approx(effect_of(study, name, neurons[name]), abs=1e-4)
+
+
+def cumulativity(study, shown):
+    steps = rn.run_experiment(study, "cumulativity", "smoke").tables["steps"]
+    same(shown, steps[steps["relation"] == "all"])
+
+
+def versatility(study, shown):
+    for row in shown.itertuples():
+        one, other = study.target(row.silenced), study.target(row.relation)
+        assert row.shared == len(set(one.neurons) & set(other.neurons))
+    effects = rn.run_experiment(study, "inter", "smoke").table
+    same(shown, effects[effects["measure"] == "logprob"])
+
+
+def interference(study, shown):
+    effects = rn.run_experiment(study, "inter", "smoke").table
+    assert (shown["effect"] > 0).all()
+    same(shown, effects[effects["effect"] > 0].sort_values("p_holm", kind="stable"))
+
+
+def languages(study, shown):
+    same(shown, rn.run_experiment(study, "languages", "smoke").tables["by_language"])
+
+
+def your_own_relations(study, shown):
+    cells = code_cells(nbformat.read(NOTEBOOKS["05_your_own_relations"], as_version=4))
+    (data,) = [cell.source for cell in cells if "symbols = " in cell.source]
+    names = {}
+    exec(data, names)
+    own = rn.relation_from_frame(names["frame"], name="element_symbol", templates=names["templates"])
+    mine = rn.Study(study.model, [own, *study.relations], study.config)
+    effect = effect_of(mine, own.name, mine.target(own.name))
+    row = shown[shown["measure"] == "logprob"].iloc[0]
+    assert (row["silenced"], row["n"]) == ("element_symbol", 6)
+    assert row["effect"] == pytest.approx(effect, abs=1e-4)
+
+
+def neurons_up_close(study, shown):
+    (neuron,) = shown["silenced"].unique()
+    assert neuron == str(study.target(study.names[0]).neurons[0])
+    chosen = rn.NeuronSet((rn.Neuron.parse(neuron),), "alone")
+    own = shown[shown["measure"] == "logprob"].set_index("relation")["effect"]
+    for name in study.names:
+        assert own[name] == pytest.approx(effect_of(study, name, chosen), abs=1e-4)
+
+
+def same(shown, table):
+    """The table shown is that of the API, up to what JSON loses."""
+    expected = table[list(shown.columns.intersection(table.columns))].reset_index(drop=True)
+    assert len(expected) > 0
+    pd.testing.assert_frame_equal(shown[expected.columns], expected, check_dtype=False, rtol=1e-4, atol=1e-4)
+
+
+CHECKS = {
+    "00_quickstart": quickstart,
+    "01_cumulativity": cumulativity,
+    "02_versatility": versatility,
+    "03_interference": interference,
+    "04_languages": languages,
+    "05_your_own_relations": your_own_relations,
+    "06_neurons_up_close": neurons_up_close,
+}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_and_shows_what_the_api_gives(name, study, tmp_path, monkeypatch):
+    notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
+    table = tmp_path / "headline.json"
+    notebook.cells.append(
+        nbformat.v4.new_code_cell(f"headline.to_json({str(table)!r}, orient='split', double_precision=15)")
+    )
+    asking_for_it = tmp_path / f"{name}.ipynb"
+    nbformat.write(notebook, asking_for_it)
+    monkeypatch.setattr(rerun, "notebook_paths", lambda: {name: asking_for_it})
+    (outcome,) = rerun.run_notebooks([name], tmp_path / "out", profile="smoke")
+    assert outcome.error == ""
+    executed = nbformat.read(outcome.path, as_version=4)
+    said = [one for cell in code_cells(executed) for one in cell.outputs if one.get("name") == "stderr"]
+    assert not said
+    CHECKS[name](study, pd.read_json(table, orient="split", precise_float=True))

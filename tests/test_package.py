@@ -23,6 +23,8 @@ def test_an_installed_package_finds_its_relations(tmp_path):
     code = (
         "import relation_neurons as rn; from importlib import resources; "
         "import relation_neurons.report; "
+        "from relation_neurons.rerun import notebook_paths; "
+        "assert '00_quickstart' in notebook_paths(); "
         "assert (resources.files('relation_neurons') / 'templates' / 'report.html').is_file(); "
         "print(rn.__file__, len(rn.load_relations()))"
     )

@@ -1,3 +1,7 @@
+import base64
+import gzip
+import itertools
+import json
 import re
 
 import numpy as np
@@ -5,14 +9,27 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import figures, report
+from relation_neurons import figures, page, report, report_command
 from relation_neurons.experiments.ablation import effect_matrix, effects, summarise
 
 RELATIONS = ("alpha", "beta <b>", "gamma")
+KS = (1, 10, 100)
+SHARED = {
+    ("alpha", "beta <b>"): 4,
+    ("alpha", "gamma"): 1,
+    ("beta <b>", "gamma"): 3,
+    ("alpha", "delta"): 0,
+    ("beta <b>", "delta"): 0,
+    ("gamma", "delta"): 0,
+}
+RUN = {
+    "config": {"model": "toy", "k": 3, "site": "post", "n_controls": 2, "seed": 0},
+    "relations": dict.fromkeys(RELATIONS, "digest"),
+    "versions": {"python": "3"},
+}
 
 
-@pytest.fixture(scope="module")
-def results():
+def made_results():
     """Tables with known effects: own -1, other -0.1, random 0, plus noise."""
     generator = np.random.default_rng(0)
     rows = []
@@ -54,29 +71,240 @@ def results():
     return report.Results(table, neurons, counts, summarise(table), n_layers=8, n_neurons=80)
 
 
+def write_run(folder, results):
+    """The folder that a run leaves, without its page."""
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(RUN), encoding="utf-8")
+    for name in ("recall", "neurons", "counts", "summary"):
+        getattr(results, name).to_parquet(folder / f"{name}.parquet")
+    pd.DataFrame({"n_layers": [8], "n_neurons": [80]}).to_parquet(folder / "space.parquet")
+    return folder
+
+
+def made_neurons():
+    """Twelve neurons of each relation, of which pairs share as many as `SHARED` says: one is in three relations."""
+    alpha, beta, gamma, delta = ([("gate", layer, number) for layer in range(12)] for number in range(4))
+    beta[:3], gamma[6:8] = alpha[:3], beta[6:8]
+    beta[11] = gamma[11] = alpha[11]
+    sets = dict(zip((*RELATIONS, "delta"), (alpha, beta, gamma, delta), strict=True))
+    rows = [
+        {"name": name, "rank": rank, "site": site, "layer": layer, "index": index, "score": 1 - rank / 100}
+        for name, neurons in sets.items()
+        for rank, (site, layer, index) in enumerate(neurons, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def made_sweep():
+    """Effects whose order as text is not that as numbers."""
+    values = itertools.cycle([-0.5, -12.25, 3.0, -2.75, 10.5, -1.125, -9.0, 0.25, -100.5])
+    rows = []
+    for measure, name, k in itertools.product(("logprob", "correct"), RELATIONS, KS):
+        effect = next(values)
+        ends = {"effect_low": effect - 0.5, "effect_high": effect + 0.25}
+        random = {"n_controls": 2, "random": -0.1, "random_sd": 0.1, "random_min": -0.2, "random_max": 0.0}
+        tests = {"p": 0.01, "p_holm": 0.04, "p_bh": 0.02, "verdict": "falls" if effect < -1 else "not shown"}
+        row = {"silenced": name, "k": k, "measure": measure, "n": 25, "clean": -1.0, "effect": effect}
+        rows.append({**row, **ends, **random, **tests})
+    return pd.DataFrame(rows)
+
+
+def write_study(folder):
+    """The folder of a study with two experiments and the properties, as `reproduce` leaves it."""
+    names = {"name": "toy", "weights": "", "dtype": "float32", "device": "cpu"}
+    config = {"model": "toy", "site": "ffn", "k": None, "n_controls": 2, "match": "layer", "seed": 0}
+    config |= {"scorer": "average_precision", "prompts": {"n_evaluation": 25}}
+    run = {"config": config, "relations": RUN["relations"], "model": names, "versions": {}}
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    made_neurons().to_parquet(folder / "neurons.parquet")
+    pairs = pd.DataFrame([{"first": a, "second": b, "count": n} for (a, b), n in SHARED.items()])
+    pairs = pairs.assign(coefficient=pairs["count"] / 12, expected=1.0, low=0, high=3, p_holm=0.5, verdict="not shown")
+    multiplicity = pd.DataFrame({"n_relations": [1, 2, 3], "count": [21, 5, 0], "at_least": [26, 5, 0], "p": 0.5})
+    multiplicity = multiplicity.assign(expected=[20.0, 6, 1], low=[10, 3, 0], high=[30, 9, 2])
+    shown = pd.DataFrame({"property": ["cumulativity"], "what": ["alpha"], "effect": [-1.0], "shown": [True]})
+    tables = {
+        "overlap": {"pairs": pairs, "multiplicity": multiplicity},
+        "sweep": {"effects": made_sweep(), "others": made_sweep(), "answers-0123456789abcdef": shown},
+        "properties": {"properties": shown},
+    }
+    for name, kept in tables.items():
+        (folder / name).mkdir()
+        verdict = f"## {name}\n\nWhat of {name}?\n\n- First <i>{name}</i>.\n- Second {name}.\n"
+        (folder / name / "verdict.md").write_text(verdict, encoding="utf-8")
+        for label, table in kept.items():
+            table.to_parquet(folder / name / f"{label}.parquet")
+    return folder
+
+
+def contents(text):
+    """What the page holds compressed, by the id of the element that shows it."""
+    found = re.findall(r'id="(\S+)"[^>]*>\s*<script type="application/gzip">([^<]*)</script>', text)
+    return {name: json.loads(gzip.decompress(base64.b64decode(packed))) for name, packed in found}
+
+
+def column(table, title):
+    """The cells of a column of a table on the page."""
+    (one,) = (one for one in table if one["title"] == title)
+    return [one["text"][code] for code in one["codes"]] if "codes" in one else one["values"]
+
+
 @pytest.fixture(scope="module")
-def page(results):
-    config = {"model": "toy", "k": 3, "site": "post", "n_controls": 2, "seed": 0}
-    return report.write_report(results, {"config": config, "versions": {"python": "3"}})
+def results():
+    return made_results()
 
 
-def test_the_page_is_one_file(page):
-    head = page.split("</script>", 1)[1]  # what follows plotly itself
-    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)\s*=", head)
-    assert len(page) < 10e6
+@pytest.fixture(scope="module")
+def run_page(results):
+    return report.write_report(results, RUN)
 
 
-def test_the_page_says_what_the_tables_say(page, results):
-    row = results.summary.query("relation == 'alpha' and measure == 'logprob'").iloc[0]
-    assert f"{row['own_mean']:+.2f} [{row['own_low']:+.2f}, {row['own_high']:+.2f}]" in page
-    assert "in 3 of 3 relations" in page
-    assert "L7.N7 (0.900)" in page
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("report") / "study")
 
 
-def test_names_are_escaped(page):
-    body = page.split("</script>", 1)[1]
-    assert "<td>beta &lt;b&gt;</td>" in body
-    assert "<td>beta <b></td>" not in body
+@pytest.fixture(scope="module")
+def study_page(study):
+    return report_command.rebuild(study).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["run_page", "study_page"])
+def test_the_page_is_one_file_and_may_ask_nobody(name, request):
+    text = request.getfixturevalue(name)
+    assert (
+        "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:" in text
+    )
+    body = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=", body)
+    assert text.count('id="plotly"') == text.count('id="datatables"') == 1
+    assert len(text.encode()) < 4e6
+
+
+def test_a_run_says_what_its_tables_say(run_page, results):
+    held = contents(run_page)
+    rows = results.summary.query("measure == 'logprob'")
+    (table,) = (table for name, table in held.items() if name.startswith("log-probability") and "-table-" in name)
+    np.testing.assert_allclose(column(table, "own [low, high]"), rows["own_mean"], rtol=1e-5)
+    (own,) = (one for one in table if one["title"] == "own [low, high]")
+    np.testing.assert_allclose(own["low"], rows["own_low"], rtol=1e-5)
+    np.testing.assert_allclose(own["high"], rows["own_high"], rtol=1e-5)
+    assert column(table, "difference") == ["below 0"] * 3
+    assert "in 3 of 3 relations (alpha, beta &lt;b&gt;, gamma)" in run_page
+    assert "<dd>3 of 80</dd>" in run_page
+    assert {name.split("-figure-")[1] for name in held if "-figure-" in name} == set(report.figures_of(results))
+
+
+def test_a_study_says_the_properties_first_then_every_verdict(study_page):
+    said = re.findall(r"<h2>(.*?)</h2>", study_page)
+    assert said == ["properties", "overlap", "sweep", "neurons", "how this was made"]
+    assert re.findall(r"<li>(.*?)</li>", study_page)[:2] == [
+        "First &lt;i&gt;properties&lt;/i&gt;.",
+        "Second properties.",
+    ]
+    assert '<p class="question">What of sweep?</p>' in study_page
+    assert "<dd>12</dd>" in study_page  # neurons per relation
+    assert not [name for name in contents(study_page) if "0123456789abcdef" in name]
+
+
+def test_the_page_of_a_study_draws_its_tables(study_page):
+    held = contents(study_page)
+    drawn = {name for name in held if "-figure-" in name}
+    assert {"overlap-figure-pairs", "overlap-figure-multiplicity", "sweep-figure-dose_logprob"} <= drawn
+    assert 'id="overlap-figure-pairs" style="min-height' in study_page
+    assert study_page.count("data-pairs") > 1
+    table, rows = held["sweep-table-effects"], made_sweep()
+    assert column(table, "effect [low, high]") == rows["effect"].tolist()
+    assert column(table, "random [min, max]") == rows["random"].tolist()
+    assert column(table, "p (Holm)") == rows["p_holm"].tolist()
+    assert "random sd" not in [one["title"] for one in table]
+    assert "Also in sweep/effects.parquet: n_controls, random_sd, p, p_bh." in study_page
+
+
+def test_the_neurons_of_a_page_know_who_shares_them(study_page):
+    table, rows = contents(study_page)["neurons-table-neurons"], made_neurons()
+    owners = rows.groupby(["site", "layer", "index"])["name"].agg(set)
+    for relation, neuron, others in zip(
+        column(table, "relation"), column(table, "neuron"), column(table, "shared with"), strict=True
+    ):
+        site, layer, index = re.fullmatch(r"(\w+):L(\d+)\.N(\d+)", neuron).groups()
+        assert {relation, *others} == owners[site, int(layer), int(index)]
+    assert column(table, "score") == [pytest.approx(score) for score in rows["score"]]
+
+
+def test_names_are_escaped(study_page, run_page):
+    for text in (study_page, run_page):
+        assert "beta &lt;b&gt;" in text
+        assert "beta <b>" not in text
+
+
+def test_large_studies_stay_below_ten_megabytes_and_say_what_they_leave_out():
+    generator, n, k = np.random.default_rng(0), 47, 3000
+    flat = np.concatenate([generator.choice(835_584, k, replace=False) for _ in range(n)])
+    names = np.repeat([f"relation_{number}" for number in range(n)], k)
+    columns = {"site": np.array(["gate", "up", "down"])[flat % 3], "layer": flat // 3 % 32, "index": flat // 96}
+    rows = pd.DataFrame({"name": names, "rank": np.tile(np.arange(1, k + 1), n), **columns})
+    section = page.neurons_section(rows.assign(score=generator.random(n * k)), pairs_in="overlap")
+    (table,) = section.tables
+    several = rows.duplicated(["site", "layer", "index"], keep=False)
+    best = page.MOST_NEURONS // n
+    assert len(table.rows) == (several | (rows["rank"] <= best)).sum() < n * k
+    assert table.note.startswith(f"{len(table.rows):,} of 141,000 rows: the best {best:,} neurons of each relation")
+    assert len(page.write_page("large", {}, [section], RUN).encode()) < 10e6
+
+
+def test_tables_keep_numbers_text_and_what_is_missing():
+    rows = pd.DataFrame(
+        {
+            "count": [1200, 7, 9],
+            "mean": [np.nan, np.inf, -0.123456789],
+            "mean_low": [np.nan, -np.inf, -1],
+            "mean_high": [np.nan, np.inf, 1],
+            "p": [1e-9, 0.5, 1],
+            "known": [True, False, True],
+            "text": ["a", None, "a"],
+            "names": [["x", "y"], [], np.array(["x"])],
+        }
+    )
+    count, mean, p, known, text, names = page.encoded(rows)
+    assert (count["values"], count["decimals"]) == ([1200, 7, 9], 0)
+    assert mean["values"] == [None, "Infinity", -0.123457]
+    assert mean["low"] == [None, "-Infinity", -1]
+    assert (p["values"], p["decimals"]) == ([1e-9, 0.5, 1], -2)
+    assert column([known], "known") == ["yes", "no", "yes"]
+    assert (text["text"], text["codes"]) == (["a", ""], [0, 1, 0])
+    assert column([names], "names") == [("x", "y"), (), ("x",)]
+
+
+def test_a_page_is_made_anew_from_the_tables_alone(results, run_page, tmp_path):
+    path = report_command.rebuild(write_run(tmp_path / "run", results))
+    assert path == tmp_path / "run" / "report.html"
+    assert path.read_text(encoding="utf-8") == run_page
+
+
+def test_folders_that_are_no_run_are_refused(results, tmp_path):
+    def refused(folder, match):
+        with pytest.raises(rn.RelationNeuronsError, match=match):
+            report_command.rebuild(folder)
+
+    refused(tmp_path / "nowhere", "There is no folder")
+    refused(tmp_path, "is no run folder: it has no run.json")
+    (tmp_path / "run.json").write_text("{", encoding="utf-8")
+    refused(tmp_path, "run.json cannot be read")
+    (tmp_path / "run.json").write_text("[]", encoding="utf-8")
+    refused(tmp_path, "says nothing of a run")
+    (tmp_path / "run.json").write_text(json.dumps(RUN), encoding="utf-8")
+    refused(tmp_path, "holds no results yet")
+    begun = write_run(tmp_path / "begun", results)
+    (begun / "recall.parquet").unlink()
+    refused(begun, "has no recall.parquet")
+    (begun / "recall.parquet").write_bytes(b"no table")
+    refused(begun, "recall.parquet cannot be read")
+    study = write_study(tmp_path / "study")
+    (study / "sweep" / "others.parquet").unlink()
+    refused(study, "The tables of sweep in .* have no 'others'")
+    (study / "sweep" / "effects.parquet").write_bytes(b"no table")
+    refused(study, "effects.parquet cannot be read")
 
 
 def test_the_effects_figure_draws_the_summary(results):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli, reproduce
+from relation_neurons import cli, profiles, reproduce
 from relation_neurons.drawing import FIGURES
 from relation_neurons.experiments import asking
 from relation_neurons.experiments.config import StudyConfig
@@ -60,7 +60,7 @@ def everything(config, counts, tmp_path_factory):
 
 def test_all_experiments_write_tables_figures_and_verdicts(everything):
     findings, out = everything
-    assert [finding.name for finding in findings] == [*reproduce.EXPERIMENTS, "properties"]
+    assert [finding.name for finding in findings] == [*profiles.EXPERIMENTS, "properties"]
     for finding in findings:
         folder = out / finding.name
         assert finding.verdict
@@ -129,7 +129,7 @@ def test_the_paper_is_the_default():
     assert (config.prompts.shots, config.prompts.templates, config.prompts.n_evaluation) == (0, "all", 50)
     assert SweepConfig().ks == (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
     assert IntraConfig().n_detection_asked is None
-    assert set(reproduce.all_options("paper")) == set(reproduce.EXPERIMENTS) - {"frequency"}
+    assert set(reproduce.all_options("full")) == set(profiles.EXPERIMENTS) - {"frequency"}
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from relation_neurons.errors import nearest, refuse
+
+KEPT = re.compile(r"-[0-9a-f]{16}$")
+"""How the names of tables end that an experiment keeps to go on from, which are none of its findings."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,41 @@ class Finding:
     def table(self) -> pd.DataFrame:
         """The main table."""
         return next(iter(self.tables.values()))
+
+
+def read_finding(folder: Path, name: str) -> Finding:
+    """What an experiment found, from the folder that `reproduce` wrote.
+
+    Args:
+        folder: Of the study.
+        name: Of the experiment.
+
+    Returns:
+        The finding as it was written, but for the order of its tables, which is that of their names.
+
+    Raises:
+        RelationNeuronsError: A folder that is no study's, an experiment that was not carried out in it, or a file that
+            cannot be read.
+    """
+    if not (folder / "run.json").is_file():
+        raise refuse(f"{folder} is no study folder", expected="a folder that `reproduce` wrote", do="name its --out")
+    there = carried_out(folder)
+    if name not in there:
+        raise refuse(f"'{name}' was not carried out in {folder}", expected=nearest(name, there) if there else "")
+    tables = {}
+    for path in sorted((folder / name).glob("*.parquet")):
+        if not KEPT.search(path.stem):
+            try:
+                tables[path.stem] = pd.read_parquet(path)
+            except (OSError, ValueError) as error:
+                raise refuse(f"{path} cannot be read ({error})", do=f"reproduce {name} again") from error
+    _, question, *rest = (line for line in (folder / name / "verdict.md").read_text("utf-8").splitlines() if line)
+    return Finding(name, question, tables, tuple(line.removeprefix("- ") for line in rest))
+
+
+def carried_out(folder: Path) -> list[str]:
+    """The experiments whose findings are in a study's folder, in order of their names."""
+    return sorted(path.parent.name for path in folder.glob("*/verdict.md"))
 
 
 def listed(names: Sequence[object], *, most: int = 8) -> str:
@@ -55,7 +97,7 @@ def said(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> 
     return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
 
 
-def span(values: Iterable[float]) -> str:
+def span(values: Iterable[Any]) -> str:
     """One number, or the least and the largest of several.
 
     Example:

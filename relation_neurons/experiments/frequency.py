@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -141,7 +141,7 @@ def across_relations(table: pd.DataFrame) -> PairedTest:
     return PairedTest(float(found.statistic), float(found.pvalue), len(pairs), median)
 
 
-def _compare(resilient: Float[ndarray, " one"], sensitive: Float[ndarray, " other"], seed: int) -> tuple[float, ...]:
+def _compare(resilient: Float[ndarray, " one"], sensitive: Float[ndarray, " other"], seed: int) -> tuple[Any, ...]:
     """The row of one relation."""
     counts = (len(resilient), len(sensitive))
     means = tuple(float(group.mean()) if len(group) else np.nan for group in (resilient, sensitive))

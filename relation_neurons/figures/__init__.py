@@ -1,26 +1,33 @@
 """Figures: pure functions from tables to plotly figures."""
 
 from relation_neurons.figures.ablation import effect_matrix_figure, effects_figure
-from relation_neurons.figures.doses import dose_figure, mean_dose_figure, slices_figure, steps_figure
-from relation_neurons.figures.effects import (
-    controls_figure,
-    flips_figure,
-    frequency_figure,
-    methods_figure,
-    pairs_figure,
+from relation_neurons.figures.bars import language_bars_figure
+from relation_neurons.figures.close_up import (
+    neuron_effects_figure,
+    neuron_scores_figure,
+    neuron_tokens_figure,
+    neuron_values_figure,
+    shaded_prompts,
 )
+from relation_neurons.figures.doses import dose_figure, mean_dose_figure, slices_figure, steps_figure
+from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
 from relation_neurons.figures.fates import fates_figure
+from relation_neurons.figures.flows import flows_figure
+from relation_neurons.figures.frequency import frequency_figure
+from relation_neurons.figures.kinds import error_kinds_figure
+from relation_neurons.figures.methods import methods_figure
 from relation_neurons.figures.neurons import layers_figure, overlap_figure
 from relation_neurons.figures.relations import facts_figure, overlap_of_names_figure, token_lengths_figure
+from relation_neurons.figures.scores import score_pair_figure
 from relation_neurons.figures.selected import (
     concept_overlap_figure,
     layer_distribution_figure,
     multiplicity_figure,
     overlap_matrix_figure,
 )
+from relation_neurons.figures.slider import dose_slider_figure
 from relation_neurons.figures.transfer import (
     drops_figure,
-    error_kinds_figure,
     languages_figure,
     neuron_types_figure,
     perplexity_figure,
@@ -31,6 +38,7 @@ __all__ = [
     "concept_overlap_figure",
     "controls_figure",
     "dose_figure",
+    "dose_slider_figure",
     "drops_figure",
     "effect_matrix_figure",
     "effects_figure",
@@ -38,19 +46,27 @@ __all__ = [
     "facts_figure",
     "fates_figure",
     "flips_figure",
+    "flows_figure",
     "frequency_figure",
+    "language_bars_figure",
     "languages_figure",
     "layer_distribution_figure",
     "layers_figure",
     "mean_dose_figure",
     "methods_figure",
     "multiplicity_figure",
+    "neuron_effects_figure",
+    "neuron_scores_figure",
+    "neuron_tokens_figure",
     "neuron_types_figure",
+    "neuron_values_figure",
     "overlap_figure",
     "overlap_matrix_figure",
     "overlap_of_names_figure",
     "pairs_figure",
     "perplexity_figure",
+    "score_pair_figure",
+    "shaded_prompts",
     "slices_figure",
     "steps_figure",
     "templates_figure",

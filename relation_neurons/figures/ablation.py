@@ -6,13 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.style import OTHER, OWN, RANDOM, heatmap, styled
-
-MEASURE_TITLES = {
-    "logprob": "change in log-probability of the object (nats)",
-    "correct_prefix": "change in accuracy (2-token prefix rule)",
-    "correct_string": "change in accuracy (string rule)",
-}
+from relation_neurons.figures.style import MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, heatmap, styled
 
 
 def effects_figure(summary: pd.DataFrame, changes: pd.DataFrame, measure: str = "logprob") -> go.Figure:
@@ -66,10 +60,10 @@ def effects_figure(summary: pd.DataFrame, changes: pd.DataFrame, measure: str = 
             hovertemplate="%{customdata[0]}<br>%{x:+.3f} [%{customdata[1]:+.3f}, %{customdata[2]:+.3f}], "
             "n = %{customdata[3]}<extra>" + label + "</extra>",
         )
-    figure.add_vline(x=0, line_width=1, line_color="#777")
+    figure.add_vline(x=0, line_width=1, line_color=ZERO)
     figure.update_yaxes(tickvals=list(range(len(relations))), ticktext=relations, range=[-0.6, len(relations) - 0.4])
-    figure.update_xaxes(title=MEASURE_TITLES[measure])
-    title = "Silencing a relation's neurons: " + MEASURE_TITLES[measure].removeprefix("change in ")
+    figure.update_xaxes(title="change in " + MEASURE_TITLES[measure])
+    title = "Silencing a relation's neurons: " + MEASURE_TITLES[measure]
     return styled(figure, title, height=140 + 48 * len(relations), legend_rows=2)
 
 
@@ -89,4 +83,5 @@ def effect_matrix_figure(matrix: pd.DataFrame, measure: str = "logprob") -> go.F
         diverging=True,
     )
     figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons silenced")
-    return styled(figure, "Effect on every relation: " + MEASURE_TITLES[measure], height=220 + 34 * len(matrix))
+    title = "Effect on every relation: change in " + MEASURE_TITLES[measure]
+    return styled(figure, title, height=220 + 34 * len(matrix))

@@ -10,10 +10,9 @@ import plotly.graph_objects as go
 
 from relation_neurons.experiments.effects import NOT_SHOWN
 from relation_neurons.experiments.finding import said
-from relation_neurons.figures.style import OTHER, OWN, RANDOM, styled
+from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
 from relation_neurons.figures.tested import (
     ENDS,
-    MEASURE_TITLES,
     details,
     errors,
     keyed,
@@ -179,14 +178,14 @@ def _texts(rows: pd.DataFrame, column: str) -> list[str]:
 def _dose_axis(figure: go.Figure, ks: pd.Series) -> go.Figure:
     powers = [10**power for power in range(12) if ks.min() <= 10**power <= ks.max()]
     ticks = powers if len(powers) > 1 else sorted({int(ks.min()), int(ks.max())})
-    figure.add_hline(y=0, line_width=1, line_color="#777")
+    figure.add_hline(y=0, line_width=1, line_color=ZERO)
     return figure.update_xaxes(type="log", tickvals=ticks, ticktext=[short(tick) for tick in ticks])
 
 
 def _add_counts(figure: go.Figure, every: pd.DataFrame) -> None:
     """The counts of all relations together; those of all steps together would dwarf them."""
     for name, y, colour, width in (
-        ("turned wrong", "total", "rgba(127,127,127,0.45)", 0.8),
+        ("turned wrong", "total", FAINT, 0.8),
         ("by the added ones alone", "affected", OWN, 0.5),
         ("by random ones", "affected_random", OTHER, 0.15),
     ):

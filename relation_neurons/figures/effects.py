@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -11,14 +10,21 @@ import plotly.graph_objects as go
 
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.effects import FALLS, NOT_SHOWN, RISES
-from relation_neurons.experiments.finding import said
-from relation_neurons.figures.style import GRID, OTHER, OWN, RANDOM, heatmap, styled
-from relation_neurons.figures.tested import (
-    ENDS,
+from relation_neurons.figures.style import (
+    GRID,
     MANY,
     MEASURE_TITLES,
-    NUMBERED,
+    OWN,
+    RANDOM,
     RISE,
+    ZERO,
+    heatmap,
+    row_height,
+    styled,
+)
+from relation_neurons.figures.tested import (
+    ENDS,
+    NUMBERED,
     choose,
     details,
     errors,
@@ -27,13 +33,9 @@ from relation_neurons.figures.tested import (
     measured,
     named_places,
     nothing,
-    row_height,
-    short,
     wrapped,
 )
 
-COLOURS = (OWN, OTHER, "#009E73", RISE, "#CC79A7", "#56B4E9", RANDOM)
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 SIDE_BY_SIDE = 3
 """Panels beside each other; of more, one is chosen from a menu."""
 
@@ -71,7 +73,7 @@ def controls_figure(
         if beside:
             figure.update_xaxes(title=wrapped(f"{value}: change" if panel else "change"), col=column)
     figure = styled(figure, title, height=110 + row_height(order) * len(order), legend_rows=2)
-    figure.add_vline(x=0, line_width=1, line_color="#777")
+    figure.add_vline(x=0, line_width=1, line_color=ZERO)
     ends = rows[["effect", "effect_low", "effect_high", "random_min", "random_max"]].to_numpy(dtype=float)
     reach = np.append(ends[np.isfinite(ends)], 0)
     figure.update_xaxes(matches="x", range=[reach.min() - 0.04 * np.ptp(reach), reach.max() + 0.04 * np.ptp(reach)])
@@ -140,81 +142,6 @@ def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.
     return named_places(figure, names, names)
 
 
-def frequency_figure(table: pd.DataFrame) -> go.Figure:
-    """Documents that name both sides of resilient and of sensitive facts (the paper's Figure 23).
-
-    Args:
-        table: From `frequency.compare_frequencies`. Means are on a logarithmic axis that begins with 0. Differences are
-            drawn as ratios, so that half and double are equally far from none; what is infinite ends at the edge.
-    """
-    title = "Documents of resilient and sensitive facts"
-    if table.empty:
-        return nothing(title)
-    rows = table.sort_values("relative_difference", kind="stable")
-    figure = go.Figure().set_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.05)
-    means = rows[["mean_resilient", "mean_sensitive"]].to_numpy(dtype=float)
-    logs = np.log10(means[means > 0]) if (means > 0).any() else np.zeros(1)
-    powers, places = np.arange(np.floor(logs.min()), np.ceil(logs.max()) + 1), list(range(len(rows)))
-    ticks = [10.0 ** (powers[0] - 1), *10.0 ** powers[:: 1 + len(powers) // 4]]
-    for part, colour, symbol, shift in (("resilient", OWN, "circle", 0.1), ("sensitive", OTHER, "diamond", -0.1)):
-        hover = rows["relation"] + rows[f"mean_{part}"].map("<br>{:,.4g} documents, n = ".format)
-        figure.add_scatter(
-            x=rows[f"mean_{part}"].clip(lower=ticks[0]),
-            y=[place + shift for place in places],
-            mode="markers",
-            marker={"color": colour, "size": 8, "symbol": symbol},
-            name=f"{part} facts, mean",
-            hovertext=hover + rows[f"n_{part}"].map("{} facts".format),
-            hoverinfo="text",
-        )
-    _add_ratios(figure, rows, places)
-    figure = styled(figure, title, height=120 + row_height(places) * len(rows), legend_rows=2)
-    labels = ["0", *map(short, ticks[1:])]
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=labels, tickangle=0, title="documents", col=1)
-    return figure.update_yaxes(tickvals=places, ticktext=list(rows["relation"]), range=[-0.6, len(rows) - 0.4])
-
-
-def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """What own facts change against what others do, by scorer (colour) and k (symbol); 95 % over relations.
-
-    Args:
-        methods: From the experiment `methods`.
-        measure: `logprob` or `correct`.
-    """
-    needed = [f"{part}{end}" for part in ("own", "other") for end in ("", "_low", "_high")]
-    rows, title = measured(methods, measure, ["scorer", "k"], [*needed, "n"]), f"Scorers: {MEASURE_TITLES[measure]}"
-    if rows.empty:
-        return nothing(title)
-    figure, symbols = go.Figure(), dict(zip(sorted(rows["k"].unique()), cycle(SYMBOLS), strict=False))
-    for (scorer, group), colour in zip(rows.groupby("scorer", sort=False), cycle(COLOURS), strict=False):
-        group = group.sort_values("k")
-        hover = [
-            f"{scorer}, k = {row['k']:,}<br>own {said(row, 'own', decimals=3)}<br>other "
-            f"{said(row, 'other', decimals=3)}<br>n = {row['n']} relations"
-            for row in group.to_dict("records")
-        ]
-        figure.add_scatter(
-            x=group["own"],
-            y=group["other"],
-            error_x=errors(group, "own"),
-            error_y=errors(group, "other"),
-            mode="lines+markers",
-            line={"width": 1, "color": colour},
-            marker={"size": 9, "symbol": [symbols[k] for k in group["k"]]},
-            name=str(scorer),
-            hovertext=hover,
-            hoverinfo="text",
-        )
-    for k, symbol in symbols.items():
-        key = {"symbol": symbol, "color": RANDOM, "size": 9}
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=key, name=f"k = {k:,}", hoverinfo="skip")
-    least = min(0.0, max(rows["own"].min(), rows["other"].min()))
-    line = {"dash": "dot", "width": 1, "color": RANDOM}
-    figure.add_scatter(x=[least, 0], y=[least, 0], mode="lines", line=line, name="own = other", hoverinfo="skip")
-    figure.update_layout(xaxis_title="change of own facts", yaxis_title="change of other facts")
-    return styled(figure, title, height=380, legend_rows=(3 * len(figure.data) + 7) // 8)
-
-
 def _control_sets(answers: pd.DataFrame | None, measure: str, cell: Sequence[str]) -> pd.DataFrame:
     """The mean change under every control set, each fact counting once."""
     if answers is None or answers.empty:
@@ -255,35 +182,3 @@ def _beside_controls(rows: pd.DataFrame, sets: pd.DataFrame, group: str, order: 
         )
         for name, table, x, ends, colour, symbol in parts
     ]
-
-
-def _add_ratios(figure: go.Figure, rows: pd.DataFrame, places: Sequence[int]) -> None:
-    """Relative differences as ratios on a logarithmic axis, whose edges stand for nothing and for infinity."""
-    name = "relative_difference"
-    ratios = 1 + rows[[name, *(name + end for end in ENDS)]].astype(float)
-    finite = ratios.where((ratios > 0) & np.isfinite(ratios)).to_numpy()
-    edge = 0.1 + float(np.nanmax(np.abs(np.log10(finite)), initial=1.0))
-    drawn = ratios.clip(10**-edge, 10**edge)
-    hover = [
-        f"{row['relation']}<br>{row[name]:+.0%} [{row[name + '_low']:+.0%}, {row[name + '_high']:+.0%}]<br>"
-        f"n = {row['n_resilient']} and {row['n_sensitive']} facts, p = {row['p']:.2g} (uncorrected)"
-        for row in rows.to_dict("records")
-    ]
-    mark = {"mode": "markers", "marker": {"color": RANDOM, "size": 8, "symbol": "square"}}
-    figure.add_scatter(
-        x=drawn[name],
-        y=places,
-        error_x=errors(drawn, name),
-        name="relative difference, 95 %",
-        hovertext=hover,
-        hoverinfo="text",
-        cliponaxis=False,
-        row=1,
-        col=2,
-        **mark,
-    )
-    ticks = [0.1, 1, 10] if edge < 2 else [0.01, 1, 100] if edge < 3 else [0.001, 1, 1000]
-    labels = ["0" if tick == 1 else f"{100 * (tick - 1):+,.4g} %" for tick in ticks]
-    figure.add_vline(x=1, line_width=1, line_color="#777", col=2)
-    figure.update_xaxes(type="log", range=[-edge, edge], tickvals=ticks, ticktext=labels, tickangle=0, col=2)
-    figure.update_xaxes(title="resilient against sensitive", col=2)

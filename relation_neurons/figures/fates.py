@@ -11,15 +11,15 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from relation_neurons.errors import refuse
-from relation_neurons.figures.style import OWN
+from relation_neurons.figures.style import FAINT, GREEN, OWN, RISE, SKY
 from relation_neurons.figures.tested import nothing, panels, short
 
 FATES = {
     "right throughout": OWN,
-    "right again": "#56B4E9",
-    "gained": "#009E73",
-    "lost": "#D55E00",
-    "wrong without silencing": "rgba(127,127,127,0.35)",
+    "right again": SKY,
+    "gained": GREEN,
+    "lost": RISE,
+    "wrong without silencing": FAINT,
 }
 """What has become of an answer, the right ones first, with its colour."""
 
@@ -35,8 +35,8 @@ def fates_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, max_panel
     title = "Fates of answers"
     if facts.empty:
         return nothing(title)
-    courses = np.array([list(map(int, course)) for course in facts["course"]])
-    labels = ["0", *_labels(facts, courses, ks)]
+    courses = courses_of(facts)
+    labels = ["0", *step_labels(facts, courses, ks)]
     relations = facts["relation"].to_numpy()
     parts = {f"all relations ({len(facts)})": _fates(courses, labels)}
     for name in facts["relation"].unique():
@@ -53,11 +53,9 @@ def fates_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, max_panel
 
 def _fates(courses: Int[ndarray, "answer step"], labels: Sequence[str]) -> list[go.Bar]:
     """The share of answers in each state at every step."""
-    right, at_first = courses == 1, courses[:, :1] == 1
-    throughout = np.logical_and.accumulate(right, axis=1)
-    states = (throughout, right & at_first & ~throughout, right & ~at_first, ~right & at_first, ~right & ~at_first)
-    bars = []
-    for (name, colour), state in zip(FATES.items(), states, strict=True):
+    fates, bars = fates_of(courses), []
+    for number, (name, colour) in enumerate(FATES.items()):
+        state = fates == number
         counts, fresh = state.sum(axis=0), (state[:, 1:] & ~state[:, :-1]).sum(axis=0)
         hover = [f"k = {label}<br>{n} of {len(courses)} {name}" for label, n in zip(labels, counts, strict=True)]
         hover[1:] = [f"{text}, {n} of them not at the k before" for text, n in zip(hover[1:], fresh, strict=True)]
@@ -66,7 +64,19 @@ def _fates(courses: Int[ndarray, "answer step"], labels: Sequence[str]) -> list[
     return bars
 
 
-def _labels(facts: pd.DataFrame, courses: Int[ndarray, "answer step"], ks: Sequence[int] | None) -> list[str]:
+def courses_of(facts: pd.DataFrame) -> Int[ndarray, "answer step"]:
+    """Right (1) or wrong (0) answers at every step, from the column `course`."""
+    return np.array([list(map(int, course)) for course in facts["course"]])
+
+
+def fates_of(courses: Int[ndarray, "answer step"]) -> Int[ndarray, "answer step"]:
+    """What has become of each answer at every step, as a number in `FATES`."""
+    right, at_first = courses == 1, courses[:, :1] == 1
+    throughout = np.logical_and.accumulate(right, axis=1)
+    return np.select([throughout, right & at_first, right, at_first], [0, 1, 2, 3], 4)
+
+
+def step_labels(facts: pd.DataFrame, courses: Int[ndarray, "answer step"], ks: Sequence[int] | None) -> list[str]:
     """What the steps are called: their k where it is given, or where an answer first changed."""
     n_steps = courses.shape[1] - 1
     if ks is not None:

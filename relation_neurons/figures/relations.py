@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.errors import refuse
-from relation_neurons.figures.style import OTHER, OWN, RANDOM, heatmap, styled
+from relation_neurons.figures.style import MANY, OTHER, OWN, RANDOM, heatmap, name_size, styled
 
 
 def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
@@ -19,7 +19,7 @@ def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
         table: From `describe.overlaps`; its diagonal stays empty, so that the colours show what is shared.
         title: What is counted.
     """
-    sizes, names, many = np.diag(table), list(table.columns), len(table) > 24
+    sizes, names, many = np.diag(table), list(table.columns), len(table) > MANY
     shared = np.where(np.eye(len(table), dtype=bool), np.nan, table.to_numpy(dtype=float))
     either = sizes[:, None] + sizes[None, :] - shared
     hover = "%{y} (%{customdata[0]}) and %{x} (%{customdata[1]})<br>%{z} shared, %{customdata[2]:.1%} of all"
@@ -31,8 +31,8 @@ def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
         textfont_size=None,  # as large as the cells allow
     )
     figure = styled(figure, title, height=200 + (13 if many else 34) * len(names), legend_rows=0)
-    figure.update_xaxes(dtick=1, showgrid=False, tickangle=-90 if many else -45, tickfont_size=9 if many else 12)
-    return figure.update_yaxes(dtick=1, showgrid=False, tickfont_size=9 if many else 12)
+    figure.update_xaxes(dtick=1, showgrid=False, tickangle=-90 if many else -45, tickfont_size=name_size(names))
+    return figure.update_yaxes(dtick=1, showgrid=False, tickfont_size=name_size(names))
 
 
 def facts_figure(description: pd.DataFrame) -> go.Figure:

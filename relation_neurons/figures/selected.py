@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.style import OWN, RANDOM, heatmap, styled
+from relation_neurons.experiments.finding import listed
+from relation_neurons.figures.style import MANY, OWN, RANDOM, RISE, heatmap, name_size, row_height, styled
+from relation_neurons.figures.tested import wrapped
+from relation_neurons.sites import Neuron
 
-MANY = 24
-"""Relations beyond which cells are too small for numbers."""
 ABOVE = "above chance"
 LEAST = 0.5
 """Where a logarithmic axis has its 0."""
+NAMED = 8
+"""Shared neurons that the pointer names."""
 DETAILS = ("count", "expected", "low", "high", "p_holm")
 
 
@@ -39,30 +42,38 @@ def layer_distribution_figure(layers: pd.DataFrame) -> go.Figure:
     figure.update_traces(
         customdata=np.stack([table.to_numpy(dtype=object) for table in (counts, chance, by_site)], axis=-1),
         zmax=float(shares.to_numpy().max()),
-        colorbar={"thickness": 12, "tickformat": ".0%"},
+        colorbar_tickformat=".0%",
     )
     step = next(step for step in (1, 2, 5, 10, 20) if n_layers / step <= 20)
     figure.update_layout(xaxis_title="layer")
     figure = styled(
-        figure, "Share of a relation's neurons by layer", height=160 + _row(names) * len(names), legend_rows=0
+        figure, "Share of a relation's neurons by layer", height=160 + row_height(names) * len(names), legend_rows=0
     )
     figure.update_xaxes(dtick=step, tickangle=0, showgrid=False)
     return _small_names(figure, names, x=False)
 
 
-def overlap_matrix_figure(pairs: pd.DataFrame) -> go.Figure:
+def overlap_matrix_figure(pairs: pd.DataFrame, neurons: pd.DataFrame | None = None) -> go.Figure:
     """The share of neurons that two relations have in common (the paper's Figures 2 and 18).
 
     Args:
         pairs: From the experiment `overlap`; a star stands where the overlap is above that of random sets matched by
             site and layer, Holm-corrected.
+        neurons: The sets themselves, as from `NeuronSet.to_frame`, best first: the pointer then names shared neurons.
+
+    Returns:
+        A heatmap whose x and y are the names of relations, so that a page can tell which cell was clicked.
     """
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     turned = pairs.rename(columns={"first": "second", "second": "first"})
     cells = pd.concat([pairs, turned], ignore_index=True)
     figure = _overlaps(cells, "first", names, "second", names)
+    if neurons is not None:
+        (heat,) = figure.data
+        shown = heat.hovertemplate.replace("<extra>", "%{hovertext}<extra>")
+        figure.update_traces(hovertext=_shared_names(neurons, names), hovertemplate=shown)
     title = "Share of neurons in common (* above matched random sets)"
-    return _small_names(styled(figure, title, height=200 + _row(names) * len(names), legend_rows=0), names)
+    return _small_names(styled(figure, title, height=200 + row_height(names) * len(names), legend_rows=0), names)
 
 
 def concept_overlap_figure(overlaps: pd.DataFrame) -> go.Figure:
@@ -78,10 +89,10 @@ def concept_overlap_figure(overlaps: pd.DataFrame) -> go.Figure:
     for name, concept in zip(own["relation"], own["concept"], strict=True):
         row, column = names.index(name), concepts.index(concept)
         corners = {"x0": column - 0.48, "x1": column + 0.48, "y0": row - 0.46, "y1": row + 0.46}
-        figure.add_shape(type="rect", line={"color": "#D55E00", "width": 2}, **corners)
+        figure.add_shape(type="rect", line={"color": RISE, "width": 2}, **corners)
     figure.update_layout(xaxis_title="concept")
     title = "Neurons in common with concepts (framed: its own; * above matched random sets)"
-    figure = styled(figure, title, height=200 + _row(names) * len(names), legend_rows=0)
+    figure = styled(figure, title, height=200 + row_height(names) * len(names), legend_rows=0)
     return _small_names(figure, names, x=False)
 
 
@@ -153,21 +164,31 @@ def _overlaps(cells: pd.DataFrame, row: str, rows: Sequence[str], column: str, c
     )
 
 
+def _shared_names(neurons: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
+    """For every pair of relations the first neurons of both, in the order of the first."""
+    sets: dict[str, dict[Neuron, None]] = {
+        str(name): dict.fromkeys(Neuron(*place) for place in rows[["site", "layer", "index"]].to_numpy().tolist())
+        for name, rows in neurons.groupby("name", sort=False)
+    }
+
+    def said(first: str, second: str) -> str:
+        also = sets.get(second, {})
+        shared = [] if first == second else [neuron for neuron in sets.get(first, {}) if neuron in also]
+        return f"<br>{wrapped(listed(shared, most=NAMED), 60)}" if shared else ""
+
+    return [[said(first, second) for second in names] for first in names]
+
+
 def _grid(
     cells: pd.DataFrame, row: str, rows: Sequence[str], column: str, columns: Sequence[str], name: str
 ) -> pd.DataFrame:
     return cells.pivot(index=row, columns=column, values=name).reindex(index=list(rows), columns=list(columns))
 
 
-def _row(names: Sequence[str]) -> int:
-    """Height of a row."""
-    return 14 if len(names) > MANY else 30
-
-
 def _small_names(figure: go.Figure, names: Sequence[str], *, x: bool = True) -> go.Figure:
     """Every name legible, however many there are."""
-    many = len(names) > MANY
-    figure.update_yaxes(dtick=1, showgrid=False, tickfont_size=9 if many else 12)
+    figure.update_yaxes(dtick=1, showgrid=False, tickfont_size=name_size(names))
     if x:
-        figure.update_xaxes(dtick=1, showgrid=False, tickangle=-90 if many else -45, tickfont_size=9 if many else 12)
+        angle = -90 if len(names) > MANY else -45
+        figure.update_xaxes(dtick=1, showgrid=False, tickangle=angle, tickfont_size=name_size(names))
     return figure

@@ -12,12 +12,10 @@ import plotly.graph_objects as go
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.effects import LEVEL, NOT_SHOWN
 from relation_neurons.experiments.finding import said
-from relation_neurons.figures.style import heatmap, styled
+from relation_neurons.figures.style import BUTTONS, MANY, heatmap, name_size, raised, row_height, styled
 
-MEASURE_TITLES = {"logprob": "log-probability (nats)", "correct": "accuracy"}
-RISE = "#D55E00"
-MANY = 24
-"""Rows beyond which they are drawn closer."""
+MEASURES = ("logprob", "correct")
+"""Of tables of tested effects."""
 NUMBERED = 8
 """Columns up to which cells hold numbers."""
 TESTED = ("n", "effect", "effect_low", "effect_high", "n_controls", "random", "random_min", "random_max")
@@ -31,8 +29,8 @@ def measured(
     table: pd.DataFrame, measure: str, cell: Sequence[str], needed: Sequence[str] = (*TESTED, *SHOWN)
 ) -> pd.DataFrame:
     """The rows of a measure, one for each `cell`."""
-    if measure not in MEASURE_TITLES:
-        raise refuse(f"'{measure}' is no measure", expected=nearest(measure, MEASURE_TITLES))
+    if measure not in MEASURES:
+        raise refuse(f"'{measure}' is no measure", expected=nearest(measure, MEASURES))
     columns = [*cell, "measure", *needed]
     if table.empty:
         return table.reindex(columns=columns)
@@ -131,21 +129,8 @@ def choose(figure: go.Figure, values: Sequence[object]) -> go.Figure:
         for number, value in enumerate(values)
     ]
     place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 8}}
-    colours = {"bgcolor": "#F0F0F0", "bordercolor": "#999", "font": {"color": "#333"}}
-    figure.update_layout(updatemenus=[{"buttons": buttons, **place, **colours}])
+    figure.update_layout(updatemenus=[{"buttons": buttons, **place, **BUTTONS}])
     return raised(figure, 44)
-
-
-def raised(figure: go.Figure, pixels: int) -> go.Figure:
-    """Room between the legend and what is below it."""
-    height = figure.layout.height + pixels
-    legend = {"yref": "container", "y": 1 - 36 / height, "yanchor": "top"}
-    return figure.update_layout(height=height, margin_t=figure.layout.margin.t + pixels, legend=legend)
-
-
-def row_height(names: Sequence[object]) -> int:
-    """Height of each of so many rows."""
-    return 16 if len(names) > MANY else 30
 
 
 def short(number: float) -> str:
@@ -172,7 +157,7 @@ def wrapped(text: str, width: int = 20) -> str:
 def named_places(figure: go.Figure, rows: Sequence[object], columns: Sequence[object]) -> go.Figure:
     """Names of the places 0, 1, ... of a matrix, all legible."""
     for names, update in ((rows, figure.update_yaxes), (columns, figure.update_xaxes)):
-        size = 12 if len(names) <= MANY else 7 if names is columns and len(names) > 40 else 9
+        size = 7 if names is columns and len(names) > 40 else name_size(names)
         labels = [str(name) for name in names]
         update(tickvals=list(range(len(names))), ticktext=labels, tickfont_size=size, showgrid=False)
     angle = 0 if max(len(str(name)) for name in columns) < 9 else -90 if len(columns) > MANY else -45

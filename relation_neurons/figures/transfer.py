@@ -1,4 +1,4 @@
-"""Whether neurons carry over to other languages, templates and sites, and what their loss does to what is said."""
+"""Whether neurons carry over to other languages, templates and sites, and what their loss does to other text."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.style import OTHER, OWN, RANDOM, heatmap, styled
+from relation_neurons.figures.style import MANY, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, heatmap, styled
 
-TITLES = {"logprob": "log-probability (nats)", "correct": "accuracy"}
 ALL = "all relations"
 SHOWN = "* beyond chance and random neurons"
 STATES = {"clean": "the model as it is", "own": "own neurons silenced", "random": "random neurons silenced"}
-KINDS = ("right", "empty", "repeats the prompt", "other answer", "the", "a", "other")
-KIND_COLOURS = (OWN, "#D0D0D0", OTHER, "#D55E00", "#009E73", "#56B4E9", "#CC79A7")
-"""Okabe and Ito's colours, which the colour-blind can tell apart."""
 TICK = {"symbol": "line-ns-open", "size": 10, "color": RANDOM}
 
 
@@ -64,9 +60,11 @@ def _effects(effects: pd.DataFrame, pooled: pd.DataFrame, by: str, measure: str,
     figure.update_traces(
         text=said.fillna("").to_numpy(), texttemplate="%{text}", customdata=hover.fillna("").to_numpy()
     )
-    figure.add_hline(y=0.5, line_width=2, line_color="#777")
-    figure = styled(figure, title, height=150 + (24 if len(names) > 24 else 30) * len(names), legend_rows=0)
-    figure.update_xaxes(tickangle=0, showgrid=False, type="category", title=f"change in {TITLES[measure]}; {SHOWN}")
+    figure.add_hline(y=0.5, line_width=2, line_color=ZERO)
+    figure = styled(figure, title, height=150 + (24 if len(names) > MANY else 30) * len(names), legend_rows=0)
+    figure.update_xaxes(
+        tickangle=0, showgrid=False, type="category", title=f"change in {MEASURE_TITLES[measure]}; {SHOWN}"
+    )
     return figure.update_yaxes(dtick=1, showgrid=False)
 
 
@@ -82,7 +80,7 @@ def drops_figure(pooled: pd.DataFrame, by: str, measure: str = "correct") -> go.
         A row each, with a line from the model as it is to where silencing leaves it, the 95 % interval of the change,
         and where control sets leave it.
     """
-    title = f"All relations, before and after: {TITLES[measure]}"
+    title = f"All relations, before and after: {MEASURE_TITLES[measure]}"
     if pooled.empty:
         return _nothing(title)
     rows, figure = pooled[pooled["measure"] == measure], go.Figure()
@@ -92,7 +90,7 @@ def drops_figure(pooled: pd.DataFrame, by: str, measure: str = "correct") -> go.
     _points(figure, after, names, STATES["own"], _dot(OWN), hover, error_x=_interval(rows))
     _points(figure, rows["clean"] + rows["random"], names, STATES["random"], TICK, hover)
     figure.update_yaxes(type="category", dtick=1, range=[len(rows) - 0.4, -0.6])
-    figure.update_xaxes(title=TITLES[measure])
+    figure.update_xaxes(title=MEASURE_TITLES[measure])
     return styled(figure, title, height=130 + 34 * len(rows))
 
 
@@ -124,44 +122,10 @@ def templates_figure(effects: pd.DataFrame, pooled: pd.DataFrame, measure: str =
             _points(figure, rows["effect"], places, f"found with {found}", look, hover, error_x=_interval(rows), **at)
             at["showlegend"] = panel == 1 and number == 1
             _points(figure, rows["random"], places, "random (mean)", TICK, hover, **at)
-        figure.add_vline(x=0, line_width=1, line_color="#777", row=1, col=panel)
-        figure.update_xaxes(title=f"asked in {asked}: change in {TITLES[measure]}", matches="x", col=panel)
+        figure.add_vline(x=0, line_width=1, line_color=ZERO, row=1, col=panel)
+        figure.update_xaxes(title=f"asked in {asked}:<br>change in {MEASURE_TITLES[measure]}", matches="x", col=panel)
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6])
     return styled(figure, title, height=130 + 34 * len(names))
-
-
-def error_kinds_figure(kinds: pd.DataFrame) -> go.Figure:
-    """What the model says as it is, with its own and with random neurons silenced (the paper's Tables 4 to 7).
-
-    Args:
-        kinds: From the experiment `error_kinds`.
-
-    Returns:
-        A panel for each state; in each a bar per relation, divided by kind of answer.
-    """
-    n_relations, occurring = kinds["relation"].nunique(), set(kinds.loc[kinds["count"] > 0, "kind"])
-    figure = go.Figure().set_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.06)
-    for panel, (state, label) in enumerate(STATES.items(), start=1):
-        for kind, colour in zip(KINDS, KIND_COLOURS, strict=True):
-            rows = kinds[(kinds["kind"] == kind) & (kinds["state"] == state)]
-            figure.add_bar(
-                x=rows["share"],
-                y=rows["relation"],
-                orientation="h",
-                marker_color=colour,
-                name=kind,
-                legendgroup=kind,
-                showlegend=panel == 1 and kind in occurring,
-                customdata=rows[["count", "n", "share_low", "share_high"]].to_numpy(),
-                hovertemplate="%{y}<br>" + kind + ": %{customdata[0]} of %{customdata[1]}, %{x:.0%} "
-                "[%{customdata[2]:.0%}, %{customdata[3]:.0%}]<extra>" + label + "</extra>",
-                row=1,
-                col=panel,
-            )
-        figure.update_xaxes(title=label, range=[0, 1], tickvals=[0, 0.5, 1], tickformat=".0%", col=panel)
-    figure.update_layout(barmode="stack", bargap=0.25)
-    figure.update_yaxes(dtick=1, range=[n_relations - 0.4, -0.6])
-    return styled(figure, "What the model says", height=130 + 26 * n_relations, legend_rows=2)
 
 
 def perplexity_figure(perplexity: pd.DataFrame, states: pd.DataFrame) -> go.Figure:
@@ -190,8 +154,8 @@ def perplexity_figure(perplexity: pd.DataFrame, states: pd.DataFrame) -> go.Figu
     _lines(figure, 0 * perplexity["effect"], perplexity["effect"], names)
     _points(figure, drawn["effect"], drawn["silenced"].map(label), "each random set", TICK, each)
     _points(figure, perplexity["effect"], names, STATES["own"], _dot(OWN), hover, error_x=_interval(perplexity))
-    figure.add_vline(x=0, line_width=1, line_color="#777")
-    figure.update_xaxes(title=f"nats per token, a rise is damage; {SHOWN}")
+    figure.add_vline(x=0, line_width=1, line_color=ZERO)
+    figure.update_xaxes(title=f"nats per token, a rise is damage<br>{SHOWN}")
     figure.update_yaxes(type="category", dtick=1, range=[len(names) - 0.4, -0.6])
     return styled(figure, title, height=140 + 26 * len(names))
 

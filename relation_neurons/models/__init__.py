@@ -4,6 +4,7 @@ Up to TransformerLens 3.9 a loaded model is a `HookedTransformer`; from 4.0 on, 
 Both take the same hook names, and everything else in the package treats them alike.
 """
 
+from relation_neurons.models.attribution import direct_logits, output_row
 from relation_neurons.models.load import Parity, load_model, parity
 from relation_neurons.models.passes import BOS, DECODE, LAST, PAD, PROMPT, Watcher, watch
 from relation_neurons.models.surface import (
@@ -32,12 +33,14 @@ __all__ = [
     "add_hook",
     "bridge",
     "crop_cache",
+    "direct_logits",
     "forward",
     "hook_llama",
     "hook_name",
     "load_model",
     "neuron_space",
     "new_cache",
+    "output_row",
     "parity",
     "select_cache",
     "watch",

@@ -1,0 +1,220 @@
+"""The command `neuron NEURON`: one neuron up close, as tables and as one page that works offline."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+import pandas as pd
+import plotly.offline
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relation_neurons.drawing import draw
+from relation_neurons.experiments.close_up import CloseUpConfig, close_up
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.effects import NOT_SHOWN
+from relation_neurons.experiments.finding import Finding, said, span
+from relation_neurons.experiments.study import Study
+from relation_neurons.figures.close_up import shaded_prompts, visible
+from relation_neurons.models import load_model, neuron_space
+from relation_neurons.packs import load_relations
+from relation_neurons.pipeline import DEMO_RELATIONS
+from relation_neurons.progress import bar
+from relation_neurons.prompts import PromptConfig
+from relation_neurons.runs import RunFolder, digest, study_key
+from relation_neurons.sites import SITES, Neuron
+
+QUICK = StudyConfig(
+    relations=DEMO_RELATIONS,
+    n_controls=4,
+    prompts=PromptConfig(n_evaluation=20, n_detection=40),
+    validation="none",
+)
+"""What is asked unless options say otherwise: relations that the embedded model knows, of each so few facts that a CPU
+needs no more than a minute."""
+PRINTED = 8
+"""Relations and tokens that the command prints."""
+
+
+def neuron_command(
+    neuron: tyro.conf.Positional[str],
+    options: Annotated[CloseUpConfig, tyro.conf.arg(name="")],
+    study: Annotated[StudyConfig, tyro.conf.arg(name="")] = QUICK,
+    out: Path | None = None,
+) -> None:
+    """Look at one neuron: the relations it tells apart, what fires it, what it promotes, what is lost without it.
+
+    Writes a folder with tables and neuron.html, one page that works offline.
+
+    Args:
+        neuron: Such as gate:L11.N507, or L11.N507 for one of the site that --site names (post where that is several).
+        options: How much is shown.
+        study: The model, its relations and what is asked.
+        out: The folder of the study, in which the neuron gets one of its own; by default one under `runs/` named after
+            model and options, shared with the experiments of the same study.
+    """
+    console, started = Console(), time.monotonic()
+    chosen = Neuron.parse(neuron, study.site if study.site in SITES else "post")
+    out = out or Path("runs") / f"study-{Path(study.model).stem}-{digest(study)[:8]}"
+    finding, place = look_at(chosen, study, out, options)
+    for sentence in finding.verdict:
+        console.print(f"- {sentence}", soft_wrap=True, markup=False, highlight=False)
+    for table in _printed(finding):
+        console.print(table)
+    console.print(f"Took {time.monotonic() - started:.0f} s. Open {place / 'neuron.html'}", soft_wrap=True)
+
+
+def look_at(neuron: Neuron, config: StudyConfig, out: Path, options: CloseUpConfig) -> tuple[Finding, Path]:
+    """Carry out a close-up and write its folder: tables as parquet, `options.json`, and `neuron.html`.
+
+    Args:
+        neuron: Which.
+        config: The model, its relations and what is asked.
+        out: The folder of the study, which keeps its answers.
+        options: How much is shown.
+
+    Returns:
+        What was found, and the neuron's folder, `out/neuron/SITE-LAYER.INDEX`.
+
+    Raises:
+        RelationNeuronsError: A neuron that the model does not have, whatever of the input cannot be used, or a folder
+            of another study.
+    """
+    relations = load_relations(*config.relations)
+    model = load_model(config.model, device=config.device, dtype=config.dtype)
+    neuron_space(model, neuron.site).flatten([neuron])  # before anything is written
+    folder = RunFolder(out, study_key(config, relations, model))
+    study = Study(model, relations, config, folder=folder, show=bar)
+    finding = close_up(study, neuron, options)
+    name = f"neuron/{neuron.site}-L{neuron.layer}.N{neuron.index}"
+    for label, table in finding.tables.items():
+        folder.write_table(f"{name}/{label}", table)
+    folder.write_text(f"{name}/options.json", json.dumps(asdict(options), indent=2) + "\n")
+    folder.write_text(f"{name}/neuron.html", close_up_page(finding, neuron, study, folder.key))
+    return finding, folder.path / name
+
+
+def close_up_page(finding: Finding, neuron: Neuron, study: Study, run: Mapping[str, Any]) -> str:
+    """A close-up as one page.
+
+    Args:
+        finding: From `close_up`.
+        neuron: Which.
+        study: What was asked.
+        run: What determined it (configuration, versions), shown at the end.
+
+    Returns:
+        HTML with plotly inside, a few megabytes.
+    """
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        (resources.files("relation_neurons") / "templates" / "neuron.html").read_text(encoding="utf-8")
+    )
+    figures = {
+        label: figure.to_html(
+            full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+        )
+        for label, figure in draw("neuron", finding).items()
+    }
+    return template.render(
+        plotlyjs=plotly.offline.get_plotlyjs(),
+        neuron=neuron,
+        model=study.model.cfg.model_name,
+        n_prompts=len(finding.tables["values"]),
+        n_controls=study.config.n_controls,
+        seed=study.config.seed,
+        verdict=finding.verdict,
+        figures=figures,
+        prompts=shaded_prompts(finding.tables["firing"]),
+        scores=_score_rows(finding.tables["scores"]),
+        effects=_effect_rows(finding.tables["effects"]),
+        run=run,
+    )
+
+
+def _score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
+    """Average precision as text, the best first."""
+    rows = scores.sort_values("ap", ascending=False, kind="stable").to_dict("records")
+    return [
+        {str(name): str(value) for name, value in row.items()}
+        | {name: f"{row[name]:.3f}" for name in ("chance", "null_high")}
+        | {"ap": f"{row['ap']:.3f} [{row['ap_low']:.3f}, {row['ap_high']:.3f}]", "p_holm": f"{row['p_holm']:.2g}"}
+        for row in rows
+    ]
+
+
+def _effect_rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
+    """Effects as text, both measures of a relation in a row, the deepest fall in log-probability first."""
+    by_measure = {str(measure): rows.set_index("relation") for measure, rows in effects.groupby("measure", sort=False)}
+    found: list[dict[str, Any]] = []
+    for name in by_measure["logprob"].sort_values("effect", kind="stable").index:
+        found.append({"relation": name, "n": str(by_measure["logprob"].loc[name, "n"])})
+        for measure, rows in by_measure.items():
+            row = rows.loc[name].to_dict()
+            found[-1] |= {
+                measure: said(row, decimals=3 if measure == "logprob" else 2),
+                f"random_{measure}": f"{row['random']:+.3f}",
+                f"p_{measure}": f"{row['p_holm']:.2g}",
+                f"shown_{measure}": row["verdict"] != NOT_SHOWN,
+            }
+    return found
+
+
+def _printed(finding: Finding) -> list[Table]:
+    """Short tables for a terminal: the relations of highest average precision, tokens, and effects."""
+    scores, effects = (
+        make(finding.tables[name]) for make, name in ((_score_rows, "scores"), (_effect_rows, "effects"))
+    )
+    tables = [
+        _table(
+            f"Average precision{_of(scores)}: 95 % over facts",
+            {
+                "relation": [row["relation"] for row in scores],
+                "AP": [row["ap"] for row in scores],
+                "shuffled, 97.5 %": [row["null_high"] for row in scores],
+                "p (Holm)": [row["p_holm"] for row in scores],
+            },
+        )
+    ]
+    tokens = finding.tables["tokens"]
+    if len(tokens):
+        sides = {side: rows.to_dict("records") for side, rows in tokens.groupby("side", sort=False)}
+        columns = {
+            str(side): [f"{visible(row['token'])} ({row['z']:+.1f})" for row in rows] for side, rows in sides.items()
+        }
+        tables.append(_table("Tokens, standard deviations from the mean of the vocabulary", columns))
+    columns = {
+        title: [row[name] for row in effects]
+        for title, name in (
+            ("relation", "relation"),
+            ("logprob (nats)", "logprob"),
+            ("random", "random_logprob"),
+            ("accuracy", "correct"),
+        )
+    }
+    n = span(int(row["n"]) for row in effects)
+    return [*tables, _table(f"Silenced alone{_of(effects)}: 95 % over {n} facts", columns)]
+
+
+def _of(rows: list[dict[str, Any]]) -> str:
+    return f" (first {PRINTED} of {len(rows)} relations)" if len(rows) > PRINTED else ""
+
+
+def _table(title: str, columns: Mapping[str, list[str]]) -> Table:
+    """A table of texts that are printed as they are."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(name, no_wrap=name != "relation", overflow="fold")
+    n = min(PRINTED, max(map(len, columns.values())))
+    for number in range(n):
+        table.add_row(*(Text(cells[number]) if number < len(cells) else "" for cells in columns.values()))
+    return table

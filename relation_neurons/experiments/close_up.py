@@ -1,0 +1,213 @@
+"""One neuron up close: which relations it tells apart, where it fires, what it promotes, what is lost without it.
+
+The paper looks at sets of neurons; this looks at a single one, of any site. Its direct effect on the logits is
+TransformerLens's direct logit attribution, which leaves out whatever later layers make of what it writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from relation_neurons.activations import token_activations
+from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.effects import FALLS, RISES, compare
+from relation_neurons.experiments.finding import Finding, listed, said, span
+from relation_neurons.experiments.firing import firing_table, pooled_values, score_table
+from relation_neurons.experiments.overlap import ABOVE
+from relation_neurons.experiments.study import Case, Study
+from relation_neurons.models import direct_logits, neuron_space, output_row
+from relation_neurons.neurons import NeuronSet, random_controls
+from relation_neurons.sites import Neuron
+from relation_neurons.splits import stable_rank
+
+QUESTION = "What fires {neuron}, what does it promote, and what is lost without it?"
+NAMED_TOKENS = 5
+"""Tokens of each side that the verdict names."""
+
+
+@dataclass(frozen=True)
+class CloseUpConfig:
+    """Look at one neuron: average precision, prompts that fire it, tokens it promotes, and its ablation alone."""
+
+    n_prompts_shown: int = 5
+    """Prompts that fire it most, and as many that fire it least, shown token by token."""
+    n_tokens_shown: int = 10
+    """Tokens that it promotes most, and as many that it suppresses most."""
+    n_resamples: int = 2000
+    """Of facts, for the interval of its average precision."""
+    n_shuffles: int = 1999
+    """Of labels, for what average precision is by chance."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, n_prompts_shown=1, n_tokens_shown=1, n_resamples=100, n_shuffles=99)
+
+
+def close_up(study: Study, neuron: Neuron, config: CloseUpConfig = CloseUpConfig()) -> Finding:
+    """One neuron on the study's prompts, which are read once; its ablation beside that of random single neurons.
+
+    Args:
+        study: The model and its prompts; `site` and `k` of its configuration are not used.
+        neuron: Any of the model's; its controls are random neurons of its site and layer.
+        config: How much to show.
+
+    Returns:
+        Tables `scores`, from `score_table`; `values`, from `pooled_values`; `firing`, from `firing_table`; `tokens`,
+        from `token_table`; `effects`, from `effects.compare` by `silenced` (the neuron) and `relation` over evaluation
+        facts; and `answers`, those behind the effects, with `draw` -1 for the neuron's own.
+
+    Raises:
+        RelationNeuronsError: A neuron that the model does not have.
+    """
+    prompts, seed = study.detection(), study.config.seed
+    with study.show("reading one neuron", len(prompts)) as progress:
+        tokens = token_activations(
+            study.model,
+            prompts,
+            neuron,
+            include_bos=study.config.include_bos,
+            batch_size=study.config.batch_size,
+            progress=progress,
+        )
+    values = pooled_values(prompts, tokens)
+    scores = score_table(
+        prompts,
+        values,
+        balanced=study.config.negatives == "balanced",
+        n_resamples=config.n_resamples,
+        n_shuffles=config.n_shuffles,
+        seed=seed,
+    )
+    own, controls = _silenced(study, neuron)
+    tables = {
+        "scores": scores,
+        "values": values,
+        "firing": firing_table(study.model, prompts, values, tokens, config.n_prompts_shown),
+        "tokens": token_table(study.model, neuron, config.n_tokens_shown),
+        "effects": compare(own, controls, by=["silenced", "relation"], seed=seed),
+        "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
+    }
+    return Finding("neuron", QUESTION.format(neuron=neuron), tables, verdict(neuron, tables))
+
+
+def token_table(model: Any, neuron: Neuron, n: int) -> pd.DataFrame:
+    """The tokens that a neuron's output row promotes and suppresses most, directly and per unit of its activation.
+
+    For `gate` and `up` it is per unit of the activation of the MLP unit that they feed, act(gate) * up.
+
+    Returns:
+        A row per token: `side` (`promotes` or `suppresses`), `rank` from 1, `id`, `token`, `logit`, with the final
+        norm's scale left out (see `models.direct_logits`), and `z`, its distance from the mean of the vocabulary in
+        standard deviations, positive for what is promoted. No rows if the neuron has no output row.
+    """
+    row, names = output_row(model, neuron), ["side", "rank", "id", "token", "logit", "z"]
+    if row is None:
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+    logits = direct_logits(model, row)[: len(model.tokenizer)].numpy()
+    z = (logits - logits.mean()) / max(float(logits.std()), np.finfo(np.float32).tiny)
+    order = np.argsort(-logits, kind="stable")
+    sides = {"promotes": order[z[order] > 0][:n], "suppresses": order[z[order] < 0][::-1][:n]}
+    rows = [
+        (side, rank, number, token_text(model.tokenizer, number), float(logits[number]), float(z[number]))
+        for side, chosen in sides.items()
+        for rank, number in enumerate(chosen.tolist(), start=1)
+    ]
+    return pd.DataFrame(rows, columns=names)
+
+
+def token_text(tokenizer: Any, number: int) -> str:
+    """A token as the text that it stands for, its space in front included; its own name if it is no whole letter."""
+    name, text = str(tokenizer.convert_ids_to_tokens(number)), str(tokenizer.decode([number]))
+    if not text or "\ufffd" in text:
+        return name
+    return f" {text}" if name.startswith("\u2581") and not text.startswith(" ") else text  # SentencePiece's space
+
+
+def _silenced(study: Study, neuron: Neuron) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What silencing the neuron alone changes in all evaluation facts, and what random single neurons do."""
+    target, asked = NeuronSet((neuron,), str(neuron)), study.evaluation()
+    seed = int.from_bytes(stable_rank(study.config.seed, str(neuron))[:6], "big")
+    space = neuron_space(study.model, neuron.site)
+    own = study.changes([Case(target, asked, {"silenced": str(neuron)})])
+    cases = [
+        Case(control, asked, {"silenced": str(neuron), "draw": draw})
+        for draw, control in enumerate(random_controls(target, space, n=study.config.n_controls, seed=seed))
+    ]
+    return own, study.changes(cases)
+
+
+def verdict(neuron: Neuron, tables: dict[str, pd.DataFrame]) -> tuple[str, ...]:
+    """What the tables of a close-up say in words."""
+    return (
+        _scores_sentence(neuron, tables["scores"]),
+        _firing_sentence(tables["scores"], tables["firing"]),
+        _tokens_sentence(neuron, tables["tokens"]),
+        *_effects_sentences(neuron, tables["effects"]),
+    )
+
+
+def _scores_sentence(neuron: Neuron, scores: pd.DataFrame) -> str:
+    above, best = scores[scores["verdict"] == ABOVE], scores.sort_values("ap", ascending=False, kind="stable").iloc[0]
+    return (
+        f"{neuron} tells {best['relation']} from other relations best: average precision {best['ap']:.3f} "
+        f"[{best['ap_low']:.3f}, {best['ap_high']:.3f}] over {best['n_facts']} facts (shuffled labels "
+        f"{best['null_mean']:.3f}, 97.5 % quantile {best['null_high']:.3f}). It is above chance in {len(above)} of "
+        f"{len(scores)} relations ({listed(list(above.sort_values('ap', ascending=False)['relation']))}), "
+        "Holm-corrected; words of their templates can be the reason."
+    )
+
+
+def _firing_sentence(scores: pd.DataFrame, firing: pd.DataFrame) -> str:
+    best = scores.sort_values("ap", ascending=False, kind="stable").iloc[0]
+    most, least = (firing[(firing["side"] == side) & (firing["place"] == 1)].iloc[0] for side in ("most", "least"))
+    sides = firing.drop_duplicates(["side", "place"]).groupby("side", sort=False)["relation"].unique()
+    return (
+        f"Its mean over the query is {best['mean_positive']:.3g} on the {best['n_positive']} prompts of "
+        f"{best['relation']} and {best['mean_negative']:.3g} on their {best['n_negative']} negatives. It fires most "
+        f"on '{most['prompt']}' ({most['value']:.3g}), least on '{least['prompt']}' ({least['value']:.3g}); the "
+        f"prompts that fire it most are of {listed(list(sides['most']))}."
+    )
+
+
+def _tokens_sentence(neuron: Neuron, tokens: pd.DataFrame) -> str:
+    if tokens.empty:
+        why = (
+            "what a neuron of q, k or v does goes through attention"
+            if neuron.site in ("q", "k", "v")
+            else ("its MLP's output is normed again, or it is one of several experts")
+        )
+        return f"It has no output row, so that no tokens can be attributed to it: {why}."
+    named = []
+    for side in ("promotes", "suppresses"):
+        rows = tokens[tokens["side"] == side].head(NAMED_TOKENS)
+        named.append(", ".join(f"{token!r} (z {z:+.1f})" for token, z in zip(rows["token"], rows["z"], strict=True)))
+    return (
+        f"Per unit of activation its output row directly promotes {named[0]} most and suppresses {named[1]} most "
+        "(the final norm's weight is in this, its scale is not)."
+    )
+
+
+def _effects_sentences(neuron: Neuron, effects: pd.DataFrame) -> list[str]:
+    sentences = []
+    for measure, what in (("logprob", "log-probability of the object (nats)"), ("correct", "accuracy")):
+        rows = effects[effects["measure"] == measure]
+        falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
+        largest = rows.sort_values("effect", key=abs, ascending=False, kind="stable").to_dict("records")[0]
+        missed = float(rows["minimum_effect"].median())
+        change = (
+            f" Largest change: {largest['relation']} {said(largest, decimals=3)}, random neurons "
+            f"{largest['random']:+.3f}, {largest['verdict']}."
+            if largest["effect"]
+            else " Its mean changes in none of them."
+        )
+        sentences.append(
+            f"With {neuron} alone silenced, {what} falls beyond chance and beyond random single neurons of its site "
+            f"and layer in {len(falls)} of {len(rows)} relations ({listed(list(falls['relation']))}) and rises in "
+            f"{len(rises)} ({listed(list(rises['relation']))}), Holm-corrected, n = {span(rows['n'])} facts and "
+            f"{span(rows['n_controls'])} random neurons each.{change}"
+            + (f" Effects below {missed:.3f} (median) would be missed." if missed > 0 else "")
+        )
+    return sentences

@@ -1,0 +1,80 @@
+"""The command `figures`: draw the figures of a study again from its tables, without its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import plotly.graph_objects as go
+import tyro
+from rich.console import Console
+
+from relation_neurons.drawing import FIGURES, draw
+from relation_neurons.errors import nearest, refuse
+from relation_neurons.experiments.finding import carried_out, read_finding
+from relation_neurons.export import save_figures
+
+Format = Literal["html", "png", "svg", "pdf"]
+
+
+def figures_command(
+    folder: tyro.conf.Positional[Path],
+    out: Path | None = None,
+    formats: Annotated[tuple[Format, ...], tyro.conf.arg(name="format")] = ("png",),
+    experiments: tuple[str, ...] = (),
+    width: int = 1000,
+) -> None:
+    """Draw the figures of a study again from its tables, as images or pages; no model is loaded.
+
+    Images need Kaleido and a Chrome or Chromium; pages (html) need neither.
+
+    Args:
+        folder: Of the study, as `reproduce` wrote it.
+        out: Where to put them, a folder for each experiment; by default `figures` in the folder of the study.
+        formats: One or more of html, png, svg and pdf.
+        experiments: Names of experiments; by default all that have been carried out there.
+        width: Of images, in pixels; a png has twice as many, so that it is sharp.
+    """
+    out = out or folder / "figures"
+    drawn = study_figures(folder, experiments)
+    files = {
+        out / name / f"{label}.{ending}": figure
+        for name, figures in drawn.items()
+        for label, figure in figures.items()
+        for ending in dict.fromkeys(formats)
+    }
+    save_figures(files, width=width)
+    Console().print(f"Wrote {len(files)} figures of {', '.join(drawn)} to {out}", soft_wrap=True)
+
+
+def study_figures(folder: Path, experiments: Sequence[str] = ()) -> dict[str, dict[str, go.Figure]]:
+    """The figures of a study by experiment and label, drawn from its tables.
+
+    Args:
+        folder: Of the study, as `reproduce` wrote it.
+        experiments: Names of experiments; by default all there that have figures.
+
+    Raises:
+        RelationNeuronsError: A folder that is no study's, an unknown experiment or one that was not carried out, or
+            tables of another version of this package.
+    """
+    for name in experiments:
+        if name not in FIGURES:
+            raise refuse(f"'{name}' is no experiment with figures", expected=nearest(name, FIGURES))
+    if not (folder / "run.json").is_file():
+        raise refuse(f"{folder} is no study folder", expected="a folder that `reproduce` wrote", do="name its --out")
+    there = experiments or [name for name in FIGURES if name in carried_out(folder)]
+    if not there:
+        raise refuse(f"No experiment was carried out in {folder}", do="reproduce one")
+    found = {}
+    for name in dict.fromkeys(there):
+        finding = read_finding(folder, name)
+        try:
+            found[name] = draw(name, finding)
+        except KeyError as error:
+            raise refuse(
+                f"The tables of {name} in {folder} have no {error}, which its figures are drawn from",
+                do=f"reproduce {name} again with this version",
+            ) from error
+    return found

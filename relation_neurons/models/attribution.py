@@ -1,0 +1,58 @@
+"""What a neuron writes into the residual stream, and what that adds to the logits directly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from relation_neurons.models.surface import neuron_space
+from relation_neurons.sites import Neuron
+
+
+def output_row(model: Any, neuron: Neuron) -> Float[Tensor, " d_model"] | None:
+    """What one unit of a neuron's activation adds to the residual stream, in float32.
+
+    For `post`, and for `gate` and `up`, which feed the same unit of the MLP, it is the unit's row of the output
+    projection; for `down` and `o`, which are the stream's own directions, a unit vector. A neuron of q, k or v has
+    none: what it does goes through attention. Nor has a unit of an MLP whose output is normed again before it is added,
+    or of several experts.
+
+    Raises:
+        RelationNeuronsError: A neuron that the model does not have.
+    """
+    neuron_space(model, neuron.site).flatten([neuron])
+    if neuron.site in ("down", "o"):
+        return torch.nn.functional.one_hot(torch.tensor(neuron.index), model.cfg.d_model).float()
+    block = model.blocks[neuron.layer]
+    if neuron.site in ("q", "k", "v") or hasattr(block, "ln2_post"):
+        return None
+    weights = getattr(block.mlp, "W_out", None)
+    return None if weights is None else weights[neuron.index].detach().float().cpu()
+
+
+def direct_logits(model: Any, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
+    """What a direction of the residual stream adds to every logit (TransformerLens's direct logit attribution).
+
+    The direction is centred where the final norm centres, multiplied by that norm's weight and unembedded. The norm's
+    scale, which depends on the whole stream and is the same for every token, is left out, and so are all biases: only
+    comparisons between tokens mean something.
+
+    Args:
+        model: A model from `load_model`.
+        direction: Such as from `output_row`.
+
+    Returns:
+        In float32, on the CPU.
+    """
+    unembedding, norm = model.unembed.W_U, model.ln_final
+    if str(model.cfg.normalization_type).startswith("LN"):
+        direction = direction - direction.mean()
+    weight = getattr(norm, "w", None)  # none where it was folded into the unembedding
+    if weight is not None:
+        weight = weight.detach().float().cpu() + float(getattr(norm, "uses_weight_offset", False))
+        direction = direction * weight
+    with torch.inference_mode():
+        return (direction.to(unembedding) @ unembedding).float().cpu()

@@ -1,0 +1,62 @@
+"""The command `report`: writes the page of a run or a study anew, from its tables alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from relation_neurons.errors import refuse
+from relation_neurons.report import read_results, write_report
+from relation_neurons.runs import RunFolder
+from relation_neurons.study_report import experiments_in, write_study_report
+
+PAGE = "report.html"
+
+
+def report_command(folder: tyro.conf.Positional[Path]) -> None:
+    """Write report.html of a run or a study anew, from its tables alone; no model is loaded.
+
+    Args:
+        folder: What `run` or `reproduce` wrote.
+    """
+    Console().print(f"Open {rebuild(folder)}", soft_wrap=True)
+
+
+def rebuild(folder: Path) -> Path:
+    """Write the page of a folder.
+
+    Raises:
+        RelationNeuronsError: Not the folder of a run or a study, or one without results.
+    """
+    run = read_run(folder)
+    if experiments_in(folder):
+        page = write_study_report(folder, run)
+    elif (folder / "neurons.parquet").is_file():
+        page = write_report(read_results(folder), run)
+    else:
+        raise refuse(f"{folder} holds no results yet", do="let the run end (the same command goes on from here)")
+    return RunFolder(folder, run).write_text(PAGE, page)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What determined a run or a study.
+
+    Raises:
+        RelationNeuronsError: There is no such folder, or it is no run's.
+    """
+    manifest, expected = folder / "run.json", "a folder that `run` or `reproduce` wrote"
+    if not folder.is_dir():
+        raise refuse(f"There is no folder {folder}", expected=expected)
+    if not manifest.is_file():
+        raise refuse(f"{folder} is no run folder: it has no run.json", expected=expected)
+    try:
+        run = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise refuse(f"{manifest} cannot be read ({error})", expected=expected) from error
+    if not isinstance(run, dict) or not {"config", "relations"} <= run.keys():
+        raise refuse(f"{manifest} says nothing of a run", expected=expected)
+    return run

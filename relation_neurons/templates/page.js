@@ -1,0 +1,158 @@
+"use strict";
+(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const shade = () => document.documentElement.classList.toggle("dark", dark.matches);
+  dark.addEventListener("change", shade);
+  shade();
+
+  // The page holds its content compressed; all of it is unpacked at once, so that paper need not wait for it.
+  const unpack = (script) => {
+    const packed = Uint8Array.from(atob(script.textContent), (sign) => sign.charCodeAt(0));
+    script.remove();
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  if (!("DecompressionStream" in window)) {
+    document.getElementById("old").hidden = false;
+    return;
+  }
+  const source = async (id) => {
+    const text = await unpack(document.getElementById(id));
+    return URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  };
+  const plotly = source("plotly").then((url) => new Promise((resolve, reject) => {
+    document.head.append(Object.assign(document.createElement("script"), { src: url, onload: resolve, onerror: reject }));
+  }));
+  const datatables = source("datatables");
+  const ready = new Map();
+  const waiting = new Map(all(".plot, .table").map((place) => {
+    const text = unpack(place.querySelector("script"));
+    text.then((found) => ready.set(place, found));
+    return [place, text];
+  }));
+
+  // Figures: each is drawn when it is about to be seen.
+  const draw = async (place) => {
+    if (place.dataset.drawn) return;
+    place.dataset.drawn = "yes";
+    const text = ready.get(place) ?? await waiting.get(place);
+    if (!window.Plotly) await plotly;
+    const plot = place.appendChild(document.createElement("div"));
+    const { data, layout, frames } = JSON.parse(text);
+    Plotly.newPlot(plot, { data, layout, frames, config: { displaylogo: false, responsive: true } });
+    if ("pairs" in place.dataset) {
+      plot.on("plotly_click", ({ points: [{ x, y }] }) => { if (x !== y) choose(y, x, place); });
+    }
+  };
+
+  // Tables: numbers are sorted as numbers, text is shown as text.
+  let library;
+  const loaded = () => (library ??= datatables.then((url) => import(url)).then((module) => module.default));
+  const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+  const natural = (text) => text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(8, "0"));
+  const number = (value, decimals) => {
+    if (value === null) return "";
+    if (typeof value === "string") return value.replace("Infinity", "∞");
+    return decimals === -2 ? String(Number(value.toPrecision(2))) : value.toFixed(decimals);
+  };
+  const shown = (cell, { decimals }) => {
+    if (!Array.isArray(cell)) return number(cell, decimals);
+    const [value, low, high] = cell.map((one) => number(one, decimals));
+    return low || high ? `${value} [${low}, ${high}]` : value;
+  };
+  const numeric = (column, place) => ({
+    title: escaped(column.title), type: "num", className: "dt-right",
+    data: place,
+    render: (cell, type) => {
+      if (type !== "sort" && type !== "type") return shown(cell, column);
+      const value = Array.isArray(cell) ? cell[0] : cell;
+      return value === null ? "" : Number(value);
+    },
+  });
+  const textual = (column, place) => ({
+    title: escaped(column.title), type: "string", className: column.text.some((one) => one.length > 30) ? "long" : "",
+    data: place,
+    render: (cell, type) => {
+      const text = Array.isArray(cell) ? cell.join(", ") : cell;
+      return type === "display" ? escaped(text) : type === "sort" ? natural(text) : text;
+    },
+  });
+  const cells = (column) => {
+    if (column.codes) return column.codes.map((code) => column.text[code]);
+    return column.low ? column.values.map((value, row) => [value, column.low[row], column.high[row]]) : column.values;
+  };
+  const build = (place) => (place.built ??= make(place));
+  const make = async (place) => {
+    const DataTable = await loaded(), columns = JSON.parse(await waiting.get(place));
+    const drawn = columns.map(cells), rows = drawn[0].map((_, row) => drawn.map((column) => column[row]));
+    const table = document.createElement("table");
+    table.className = "display compact";
+    place.append(table);
+    const built = new DataTable(table, {
+      data: rows,
+      columns: columns.map((column, place) => (column.codes ? textual : numeric)(column, place)),
+      order: [],
+      autoWidth: false,
+      paging: rows.length > 10,
+      lengthMenu: [10, 25, 100, { label: "all", value: -1 }],
+      layout: { topStart: "search", topEnd: "pageLength" },
+      language: { search: "Search ", lengthMenu: "Show _MENU_ rows", info: "_START_ to _END_ of _TOTAL_ rows", infoEmpty: "no rows",
+        infoFiltered: "(of _MAX_)", zeroRecords: "no row matches", emptyTable: "nothing was found" },
+    });
+    place.style.minHeight = "";
+    return built;
+  };
+
+  // A cell of the overlap chooses the neurons that both of its relations share; relation and others are columns 0 and 5.
+  const neurons = document.querySelector(".table[data-pairs]");
+  const banner = document.querySelector(".chosen");
+  const choose = async (first, second, figure) => {
+    neurons.closest("details").open = true;
+    const pair = [first, second];
+    const both = (_, row) => pair.includes(row[0]) && pair.some((one) => one !== row[0] && row[5].includes(one));
+    const table = await build(neurons);
+    table.search("").search.fixed("pair", both).draw();
+    const count = table.rows({ search: "applied" }).count() / 2;
+    banner.hidden = false;
+    banner.querySelector("span").textContent =
+      `${count.toLocaleString("en")} ${count === 1 ? "neuron is" : "neurons are"} among those of both ${first} and ${second}, with the rank in each.`;
+    banner.figure = figure;
+    banner.scrollIntoView({ block: "center" });
+  };
+  banner?.addEventListener("click", async ({ target }) => {
+    const what = target.dataset.do;
+    if (!what) return;
+    const table = await build(neurons);
+    table.search.fixed("pair", null).draw();
+    banner.hidden = true;
+    if (what === "back") banner.figure.scrollIntoView({ block: "center" });
+  });
+
+  const seen = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      (target.matches(".plot") ? draw : build)(target);
+    }
+  }, { rootMargin: "600px 0px" });
+  all(".plot, .table").forEach((place) => seen.observe(place));
+
+  const links = Object.fromEntries(all("nav a").map((link) => [link.hash.slice(1), link]));
+  const reading = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      const link = links[target.id];
+      link.classList.toggle("here", isIntersecting);
+      if (isIntersecting) link.parentElement.scrollLeft = link.offsetLeft - 80;
+    }
+  }, { rootMargin: "-20% 0px -79% 0px" });
+  all("main > section").forEach((section) => reading.observe(section));
+
+  // Paper holds what nobody has scrolled to yet, and is narrower.
+  const PAPER = 680;
+  const plots = () => all(".plot > div");
+  addEventListener("beforeprint", () => {
+    all(".plot").forEach(draw);
+    plots().forEach((plot) => Plotly.relayout(plot, { width: PAPER }));
+  });
+  addEventListener("afterprint", () => plots().forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
+})();

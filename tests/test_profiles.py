@@ -1,0 +1,100 @@
+"""Studies and experiments by name and profile."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+import relation_neurons as rn
+from relation_neurons import profiles
+from relation_neurons.experiments import asking
+from relation_neurons.experiments.intra import IntraConfig, intra
+from relation_neurons.experiments.sweep import SweepConfig
+
+CHANGES = {"site": "post", "k": 6, "rule": "string", "prompts": rn.PromptConfig(n_evaluation=6, n_detection=12)}
+
+
+@pytest.fixture
+def opened(planted_folder):
+    def make(**changes):
+        return rn.open_study(
+            str(planted_folder / "model"), [planted_folder], profile="smoke", show=asking.quiet, **CHANGES | changes
+        )
+
+    return make
+
+
+def test_an_opened_study_is_one_made_by_hand(opened, planted):
+    config = rn.StudyConfig(n_controls=2, validation="none", **CHANGES)
+    relations = sorted(planted.relations, key=lambda relation: relation.name)  # as files of a folder are
+    by_hand = intra(rn.Study(planted.model, relations, config), IntraConfig(n_detection_asked=0))
+    found = rn.run_experiment(opened(), "intra", "smoke")
+    pd.testing.assert_frame_equal(found.table, by_hand.table)
+
+
+def test_relations_may_be_given_themselves(opened, planted, planted_folder):
+    study = rn.open_study(
+        str(planted_folder / "model"), planted.relations, profile="smoke", show=asking.quiet, **CHANGES
+    )
+    assert study.names == tuple(relation.name for relation in planted.relations)
+    assert study.config.relations == study.names
+    with pytest.raises(rn.RelationNeuronsError, match="asked for twice"):
+        rn.open_study(str(planted_folder / "model"), [planted_folder, planted.relations[0]])
+
+
+def test_answers_are_kept_in_a_folder_for_each_question(opened, tmp_path, monkeypatch):
+    first = rn.run_experiment(opened(folder=tmp_path), "intra", "smoke")
+    other = opened(folder=tmp_path, seed=1)
+    rn.run_experiment(other, "intra", "smoke")
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(asking, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    again = rn.run_experiment(opened(folder=tmp_path), "intra", "smoke")
+    pd.testing.assert_frame_equal(again.table, first.table)
+
+
+@pytest.mark.parametrize("name", [*profiles.EXPERIMENTS, "methods"])
+def test_every_experiment_has_options_in_every_profile(name):
+    full, demo, smoke = (profiles.options(name, profile) for profile in ("full", "demo", "smoke"))
+    assert type(full) is type(demo) is type(smoke) is profiles.find_experiment(name).config
+    assert full == profiles.find_experiment(name).config()
+
+
+def test_profiles_ask_more_and_more():
+    smoke, demo, full = (profiles.study_config(name) for name in ("smoke", "demo", "full"))
+    assert smoke.n_controls < demo.n_controls < full.n_controls
+    assert smoke.prompts.n_evaluation < demo.prompts.n_evaluation < full.prompts.n_evaluation
+    assert full == rn.StudyConfig()
+    assert profiles.study_config("demo", k=7) == dataclasses.replace(demo, k=7)
+
+
+def test_options_can_be_changed_by_name(opened):
+    ks = (2, 6)
+    found = rn.run_experiment(opened(), "sweep", "smoke", ks=ks, scale=False)
+    assert tuple(sorted(found.table["k"].unique())) == ks
+    assert profiles.options("sweep", "smoke") == SweepConfig(ks=profiles.SMOKE_KS, n_sweep_controls=2, n_other=1)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(rn.RelationNeuronsError, match=r"'swep' is no experiment.*did you mean 'sweep'"):
+        profiles.options("swep")
+    with pytest.raises(rn.RelationNeuronsError, match=r"'fulll' is no profile.*did you mean 'full'"):
+        profiles.options("sweep", "fulll")
+
+
+def test_a_bar_in_a_notebook_leaves_nothing(monkeypatch):
+    IPython = pytest.importorskip("IPython.display")
+    from relation_neurons import progress
+
+    shown = []
+
+    class Handle:
+        def update(self, what):
+            shown.append(what.data)
+
+    monkeypatch.setattr(IPython, "display", lambda what, display_id: Handle())
+    monkeypatch.setattr(progress.time, "monotonic", iter(range(10)).__next__)
+    with progress._notebook_bar("a < b", 3) as advance:
+        advance(2)
+    assert "2/3" in shown[0]
+    assert "a &lt; b" in shown[0]
+    assert shown[-1] == ""

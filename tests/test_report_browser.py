@@ -1,0 +1,242 @@
+"""The page in a real browser: what is drawn, shown under the pointer, sorted, searched, filtered and printed."""
+
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from relation_neurons.report_command import rebuild
+from tests.test_report import KS, SHARED, made_neurons, made_results, made_sweep, write_run, write_study
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SLIDER = "#sweep-figure-slider_logprob"
+PLACES = """
+([place, trace]) => {
+  const plot = document.querySelector(place + ' .js-plotly-plot'), axis = plot._fullLayout.xaxis;
+  return [...plot.querySelectorAll('.scatterlayer .trace')[trace].querySelectorAll('.points path')]
+    .map((mark) => axis.p2d(Number(mark.getAttribute('transform').match(/translate\\(([-\\d.]+)/)[1])));
+}
+"""
+CELL = """
+([place, first, second]) => {
+  const plot = document.querySelector(place + ' .js-plotly-plot'), { xaxis, yaxis } = plot._fullLayout;
+  const corner = plot.getBoundingClientRect();
+  return [corner.x + xaxis._offset + xaxis.d2p(second), corner.y + yaxis._offset + yaxis.d2p(first)];
+}
+"""
+CLIPPED = """
+() => [...document.querySelectorAll('.gtitle')].filter((title) => {
+  const inner = title.getBoundingClientRect(), outer = title.closest('.plot').getBoundingClientRect();
+  return inner.left < outer.left || inner.right > outer.right || inner.top < outer.top || inner.height === 0;
+}).map((title) => title.textContent)
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    return {
+        "study": rebuild(write_study(folder / "study")),
+        "run": rebuild(write_run(folder / "run", made_results())),
+    }
+
+
+@pytest.fixture
+def visit(browser, pages):
+    """Opens a page; whatever it complains of, or asks of the network, fails the test."""
+    complaints, contexts = [], []
+
+    def route(one):
+        if one.request.url.startswith("file:"):
+            one.continue_()
+        else:
+            complaints.append(one.request.url)
+            one.abort()
+
+    def opened(name, width=1400, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        context.route(lambda url: not url.startswith("blob:"), route)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(pages[name].as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def shown(page, place):
+    """Scroll to a figure or a table and wait until it is there."""
+    page.locator(place).scroll_into_view_if_needed()
+    page.locator(f"{place} :is(svg.main-svg, table.dataTable tbody tr)").first.wait_for()
+    return page.locator(place)
+
+
+def cells(page, place):
+    """What a table shows, all of its rows."""
+    length = page.locator(f"{place} .dt-length select")
+    if length.count():
+        length.select_option("-1")
+    heads = page.locator(f"{place} thead th").all_inner_texts()
+    rows = page.locator(f"{place} tbody").evaluate(
+        "body => [...body.rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    return pd.DataFrame(rows, columns=[head.strip() for head in heads])
+
+
+@pytest.mark.parametrize("name", ["study", "run"])
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (700, "dark")])
+def test_every_figure_and_table_is_drawn_and_nothing_is_cut(visit, name, width, scheme):
+    page = visit(name, width, scheme)
+    assert not page.evaluate("[...document.querySelectorAll('.plot')].every((one) => one.dataset.drawn)")  # lazily
+    closed = page.locator("details:not([open]) > summary")
+    while closed.count():
+        closed.first.click()
+    for place in page.locator(".plot, .table").all():
+        shown(page, f"#{place.get_attribute('id')}")
+    plots = page.locator(".js-plotly-plot")
+    assert plots.count() == page.locator(".plot").count() > 4
+    for plot in plots.all():
+        assert plot.locator("svg.main-svg").count()
+        assert plot.locator(".trace, .hm").count()
+    assert page.evaluate(CLIPPED) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", dark))) < 150) == (scheme == "dark")
+
+
+def test_the_contents_lead_to_every_section(visit):
+    page = visit("study", 700)
+    for link in page.locator("nav a:not(.home)").all():
+        link.click()
+        top = page.locator(link.get_attribute("href")).evaluate("section => section.getBoundingClientRect().top")
+        assert -1 <= top < 900
+
+
+def test_the_pointer_shows_the_values_of_the_table(visit):
+    page = visit("study")
+    shown(page, SLIDER)
+    own = page.locator(f"{SLIDER} .scatterlayer .trace").last.locator(".points path")
+    rows = made_sweep().query("measure == 'logprob'")
+    for number, row in enumerate(rows[rows["k"] == KS[1]].to_dict("records")):
+        own.nth(number).hover(force=True)
+        text = f"{row['effect']:+.3f} [{row['effect_low']:+.3f}, {row['effect_high']:+.3f}], n = {row['n']}"
+        page.locator(f"{SLIDER} .hoverlayer .hovertext", has_text=text).wait_for()
+
+
+def test_the_slider_moves_the_marks_to_the_values_of_its_k(visit):
+    page = visit("study")
+    shown(page, SLIDER)
+    rail = page.locator(f"{SLIDER} .slider-rail-touch-rect")
+    sweep = made_sweep().query("measure == 'logprob'")
+    for k, share in ((KS[2], 0.99), (KS[0], 0.01), (KS[1], 0.5)):
+        box = rail.bounding_box()
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        page.wait_for_timeout(300)
+        expected = sweep.loc[sweep["k"] == k, "effect"].tolist()
+        last = page.locator(f"{SLIDER} .scatterlayer .trace").count() - 1
+        assert page.evaluate(PLACES, [SLIDER, last]) == pytest.approx(expected, abs=0.2)
+
+
+def test_columns_are_sorted_as_numbers(visit):
+    page, place = visit("study"), "#sweep-table-effects"
+    shown(page, place)
+    ordered = made_sweep().sort_values("effect", kind="stable")
+    head = page.locator(f"{place} thead th", has_text="effect [low, high]")
+    for ascending in (True, False):
+        head.click()
+        found = cells(page, place)["effect [low, high]"].str.extract(r"^(\S+) \[(\S+), (\S+)\]$").astype(float)
+        expected = ordered["effect"].tolist()
+        assert found[0].tolist() == pytest.approx(expected if ascending else expected[::-1], abs=0.005)
+    page.locator(f"{place} thead th", has_text=re.compile("^k$")).click()
+    assert cells(page, place)["k"].tolist() == [str(k) for k in sorted(made_sweep()["k"])]
+
+
+def test_neurons_are_sorted_by_layer_not_by_letter(visit):
+    page, place = visit("study"), "#neurons-table-neurons"
+    shown(page, place)
+    page.locator(f"{place} thead th", has_text="neuron").click()
+    layers = cells(page, place)["neuron"].str.extract(r"L(\d+)")[0].astype(int)
+    assert layers.is_monotonic_increasing
+    assert layers.max() > 9
+
+
+def test_the_search_box_filters(visit):
+    page, place = visit("study"), "#sweep-table-effects"
+    shown(page, place)
+    page.locator(f"{place} input[type=search]").fill("gamma logprob")
+    found, rows = cells(page, place), made_sweep()
+    assert set(found["silenced"]) == {"gamma"}
+    assert len(found) == len(rows.query("silenced == 'gamma' and measure == 'logprob'"))
+
+
+def click(page, figure, pair):
+    """A click on the cell of two relations."""
+    shown(page, figure)
+    x, y = page.evaluate(CELL, [figure, *pair])
+    page.mouse.move(x - 3, y)
+    page.mouse.click(x, y)
+    page.locator(".chosen").wait_for()
+
+
+def test_a_cell_of_the_overlap_shows_the_shared_neurons_and_there_is_a_way_back(visit):
+    page, place, rows = visit("study"), "#neurons-table-neurons", made_neurons()
+    for pair, n in SHARED.items():
+        click(page, "#overlap-figure-pairs", pair)
+        assert page.locator(".chosen span").text_content().startswith(f"{n} neuron")
+        first, second = (rows[rows["name"] == name] for name in pair)
+        both = first.merge(second, on=["site", "layer", "index"])
+        expected = {f"{one.site}:L{one.layer}.N{one.index}" for one in both.itertuples()}
+        assert len(expected) == n
+        if expected:
+            found = cells(page, place)
+            assert set(found["neuron"]) == expected
+            assert sorted(found["relation"]) == sorted([*pair] * n)
+        else:
+            assert "no row matches" in page.locator(place).text_content()
+        page.locator(".chosen button", has_text="all neurons").click()
+        assert len(cells(page, place)) == len(rows)
+        assert page.locator(".chosen").is_hidden()
+
+
+def test_the_overlap_of_a_run_leads_to_its_neurons(visit):
+    page, figure = visit("run"), "#where-the-neurons-sit-figure-overlap"
+    click(page, figure, ("alpha", "gamma"))
+    assert set(cells(page, "#neurons-table-neurons")["neuron"]) == {"L7.N7"}
+    page.locator(".chosen button", has_text="back to the figure").click()
+    top = page.locator(figure).evaluate("place => place.getBoundingClientRect().top")
+    assert -500 < top < 900
+
+
+def test_text_of_tables_is_text(visit):
+    page = visit("study")
+    place = shown(page, "#neurons-table-neurons")
+    assert place.locator("tbody b").count() == 0
+    assert "beta <b>" in set(cells(page, "#neurons-table-neurons")["relation"])
+
+
+def test_paper_holds_every_figure(visit):
+    page = visit("study")
+    page.wait_for_timeout(300)
+    assert page.locator(".js-plotly-plot").count() < page.locator(".plot").count()
+    page.emulate_media(media="print")
+    page.pdf()
+    assert page.locator(".js-plotly-plot svg.main-svg").count() >= page.locator(".plot").count()
