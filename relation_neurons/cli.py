@@ -21,6 +21,7 @@ from relation_neurons import (
     notebook_commands,
     packs,
     report,
+    report_command,
     reproduce_commands,
 )
 from relation_neurons.errors import RelationNeuronsError
@@ -35,6 +36,7 @@ app.command(reproduce_commands.app, name="reproduce", help="Carry out an experim
 app.command(notebook_commands.app, name="notebooks", help="List, execute and copy the notebooks.")
 app.command(name="neuron")(close_up_command.neuron_command)
 app.command(name="figures")(figure_commands.figures_command)
+app.command(name="report")(report_command.report_command)
 app.command(name="compare-methods")(reproduce_commands.compare_methods_command)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.errors import refuse
 from relation_neurons.experiments.finding import Finding
 from relation_neurons.figures import (
     concept_overlap_figure,
@@ -102,9 +103,19 @@ FIGURES: Mapping[str, Drawings] = {
 
 
 def draw(name: str, finding: Finding) -> dict[str, go.Figure]:
-    """The figures of an experiment by label; those whose tables are empty are left out."""
-    return {
-        label: make(*(finding.tables[table] for table in tables))
-        for label, (make, tables) in FIGURES.get(name, {}).items()
-        if all(len(finding.tables[table]) for table in tables)
-    }
+    """The figures of an experiment by label; those whose tables are empty are left out.
+
+    Raises:
+        RelationNeuronsError: Tables that another version of this package wrote, without what figures need.
+    """
+    try:
+        return {
+            label: make(*(finding.tables[table] for table in tables))
+            for label, (make, tables) in FIGURES.get(name, {}).items()
+            if all(len(finding.tables[table]) for table in tables)
+        }
+    except KeyError as error:
+        raise refuse(
+            f"The tables of {name} have no {error}, which its figures are drawn from",
+            do=f"reproduce {name} again with this version",
+        ) from error

@@ -67,14 +67,4 @@ def study_figures(folder: Path, experiments: Sequence[str] = ()) -> dict[str, di
     there = experiments or [name for name in FIGURES if name in carried_out(folder)]
     if not there:
         raise refuse(f"No experiment was carried out in {folder}", do="reproduce one")
-    found = {}
-    for name in dict.fromkeys(there):
-        finding = read_finding(folder, name)
-        try:
-            found[name] = draw(name, finding)
-        except KeyError as error:
-            raise refuse(
-                f"The tables of {name} in {folder} have no {error}, which its figures are drawn from",
-                do=f"reproduce {name} again with this version",
-            ) from error
-    return found
+    return {name: draw(name, read_finding(folder, name)) for name in dict.fromkeys(there)}

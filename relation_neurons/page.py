@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata, resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -242,8 +243,8 @@ def _template(name: str) -> str:
 
 def _of_itables(name: str) -> str:
     """DataTables as the package itables brings it, read without importing that package."""
-    path = metadata.distribution("itables").locate_file(f"itables/html/{name}")
+    path = Path(str(metadata.distribution("itables").locate_file(f"itables/html/{name}")))
     try:
-        return str(open(str(path), encoding="utf-8").read())
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise refuse(f"itables has no {name} ({error.strerror})", do="install itables 2.7 or later") from error

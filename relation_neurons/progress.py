@@ -43,7 +43,6 @@ def bar(label: str, total: int, console: Console | None = None) -> Iterator[Prog
         yield lambda done: shown.advance(task, done)
 
 
-
 @contextlib.contextmanager
 def _notebook_bar(label: str, total: int) -> Iterator[Progress]:
     """A bar below the cell that vanishes when the block ends, so that executed notebooks keep nothing of it."""

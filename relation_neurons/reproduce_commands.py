@@ -81,8 +81,7 @@ def _report(names: list[str], study: StudyConfig, out: Path | None, options: dic
     out = out or Path("runs") / f"study-{Path(study.model).stem}-{digest(study)[:8]}"
     for finding in reproduce(names, study, out, options=options):
         _print(console, finding)
-    where = out / names[0] if len(names) == 1 else out / "verdicts.md"
-    console.print(f"Took {time.monotonic() - started:.0f} s. See {where}", soft_wrap=True)
+    console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
 
 
 def _print(console: Console, finding: Finding) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from relation_neurons.drawing import FIGURES, draw
 from relation_neurons.errors import refuse
@@ -71,16 +70,6 @@ def experiments_in(folder: Path) -> list[str]:
     return sorted(carried_out(folder), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def _drawn(folder: Path, finding: Finding) -> dict[str, go.Figure]:
-    try:
-        return draw(finding.name, finding)
-    except KeyError as error:
-        raise refuse(
-            f"The tables of {finding.name} in {folder} have no {error}, which its figures are drawn from",
-            do=f"reproduce {finding.name} again with this version",
-        ) from error
-
-
 def _in_order(finding: Finding) -> dict[str, pd.DataFrame]:
     """Its tables, those that figures are drawn from first."""
     drawn = [table for _, tables in FIGURES.get(finding.name, {}).values() for table in tables]
@@ -109,7 +98,7 @@ def _section(folder: Path, name: str) -> Section:
             shown.append(_table(name, label, rows, main))
     notes = [f"Not on this page, in the folder {name}: {', '.join(named)}."] if named else []
     pairs = "pairs" if name == "overlap" else ""
-    return Section(name, finding.question, finding.verdict, _drawn(folder, finding), shown, pairs, notes)
+    return Section(name, finding.question, finding.verdict, draw(name, finding), shown, pairs, notes)
 
 
 def _table(name: str, label: str, rows: pd.DataFrame, main: bool) -> Table:

@@ -25,7 +25,8 @@ def test_an_installed_package_finds_its_relations(tmp_path):
         "import relation_neurons.report; "
         "from relation_neurons.rerun import notebook_paths; "
         "assert '00_quickstart' in notebook_paths(); "
-        "assert (resources.files('relation_neurons') / 'templates' / 'report.html').is_file(); "
+        "files = ('report.html', 'section.html', 'page.css', 'page.js', 'neuron.html'); "
+        "assert all((resources.files('relation_neurons') / 'templates' / one).is_file() for one in files); "
         "print(rn.__file__, len(rn.load_relations()))"
     )
     elsewhere = tmp_path / "elsewhere"

@@ -144,4 +144,4 @@ def test_the_command_line_prints_the_verdict(config, planted_folder, tmp_path, c
     name = "intra" if "intra" in command else "methods"
     for sentence in (tmp_path / "cli" / name / "verdict.md").read_text(encoding="utf-8").splitlines():
         assert re.sub(r"\s+", " ", sentence.removeprefix("- ").removeprefix("## ")) in printed
-    assert f"See {tmp_path / 'cli' / name}" in printed.replace("\n", "")
+    assert f"Open {tmp_path / 'cli' / 'report.html'}" in printed.replace("\n", "")

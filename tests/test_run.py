@@ -12,7 +12,7 @@ from relation_neurons import cli, pipeline
 from relation_neurons.pipeline import RunConfig, run
 from relation_neurons.runs import RunFolder
 
-TABLES = ("neurons", "controls", "counts", "recall", "summary")
+TABLES = ("neurons", "controls", "counts", "recall", "summary", "space")
 
 
 @pytest.fixture(scope="module")
