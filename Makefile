@@ -13,7 +13,7 @@ BRIDGE_VENV ?= .venv-bridge
 MODEL_TESTS := tests/test_models.py tests/test_encoding.py tests/test_activations.py tests/test_interventions.py \
 	tests/test_recall.py tests/test_planted.py tests/test_experiment.py tests/test_batches.py tests/test_values.py \
 	tests/test_perplexity.py tests/test_study.py tests/test_experiments.py tests/test_experiment_transfer.py \
-	tests/test_planted_properties.py tests/test_close_up.py
+	tests/test_planted_properties.py tests/test_close_up.py tests/test_doctor.py
 
 .PHONY: demo reproduce test test-bridge lint notebooks gallery clean
 

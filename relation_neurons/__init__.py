@@ -3,7 +3,8 @@
 The public names, in the order of the data flow.
 """
 
-from relation_neurons.errors import RelationNeuronsError  # noqa: I001 (pipeline order)
+from relation_neurons import edge  # noqa: I001 (pipeline order)
+from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.relations import Fact, Relation
 from relation_neurons.tables import relation_from_frame
 from relation_neurons.packs import load_relations
@@ -19,6 +20,8 @@ from relation_neurons.interventions import Intervention, ablate, intervene
 from relation_neurons.recall import Condition, recall, recall_under
 from relation_neurons.perplexity import perplexity
 from relation_neurons.describe import describe
+from relation_neurons.run_reading import Run, open_run
+from relation_neurons.neuron_files import load_neurons, save_neurons
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.profiles import open_study, run_experiment
@@ -40,6 +43,7 @@ __all__ = [
     "Relation",
     "RelationNeuronsError",
     "Resample",
+    "Run",
     "Scale",
     "Study",
     "StudyConfig",
@@ -53,9 +57,11 @@ __all__ = [
     "describe",
     "intervene",
     "load_model",
+    "load_neurons",
     "load_relations",
     "make_prompts",
     "neutral_sentences",
+    "open_run",
     "open_study",
     "perplexity",
     "random_controls",
@@ -63,6 +69,11 @@ __all__ = [
     "recall_under",
     "relation_from_frame",
     "run_experiment",
+    "save_neurons",
     "top_k",
 ]
 __version__ = "0.1.0"
+
+for _name in __all__:
+    globals()[_name] = edge.guard(globals()[_name], f"rn.{_name}")
+del _name

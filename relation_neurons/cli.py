@@ -16,6 +16,7 @@ from rich.table import Table
 from relation_neurons import (
     close_up_command,
     data_commands,
+    doctor_command,
     figure_commands,
     models,
     notebook_commands,
@@ -23,6 +24,7 @@ from relation_neurons import (
     report,
     report_command,
     reproduce_commands,
+    run_commands,
 )
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.experiments.compare import CompareConfig, compare
@@ -34,6 +36,8 @@ app = tyro.extras.SubcommandApp()
 app.command(data_commands.app, name="data", help="Get, check, describe and translate relations.")
 app.command(reproduce_commands.app, name="reproduce", help="Carry out an experiment of the paper, or all of them.")
 app.command(notebook_commands.app, name="notebooks", help="List, execute and copy the notebooks.")
+app.command(run_commands.app, name="runs", help="List, show, verify and clean run folders.")
+app.command(name="doctor")(doctor_command.doctor_command)
 app.command(name="neuron")(close_up_command.neuron_command)
 app.command(name="figures")(figure_commands.figures_command)
 app.command(name="report")(report_command.report_command)

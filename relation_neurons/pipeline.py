@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from relation_neurons.activations import collect_activations
 from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.ablation import (
     Selection,
@@ -30,6 +29,8 @@ from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
 from relation_neurons.report import Results, write_report
 from relation_neurons.runs import RunFolder, study_key
+from relation_neurons.shard_files import drop_shards
+from relation_neurons.shards import kept_activations
 from relation_neurons.sites import SiteName
 
 DEMO_RELATIONS = (
@@ -120,6 +121,7 @@ def select(config: RunConfig, model: Any, prompts: Prompts, folder: RunFolder) -
         folder.table("neurons", lambda: pd.concat([one.to_frame() for one in selection.targets.values()]))
         folder.table("controls", lambda: pd.concat([one.to_frame() for one in drawn]))
         folder.table("counts", lambda: selection.counts)
+        drop_shards(folder.path / "activations")
     neurons, controls, counts = (folder.table(name, pd.DataFrame) for name in names)
     targets = {str(name): NeuronSet.from_frame(rows) for name, rows in neurons.groupby("name", sort=False)}
     sets = [NeuronSet.from_frame(rows) for _, rows in controls.groupby("name", sort=False)]
@@ -136,9 +138,10 @@ def _select_anew(config: RunConfig, model: Any, detection: tuple[Prompt, ...], f
             )
         detection = keep_right(detection, answers, config.validation, at_least=10)
     with bar("Reading activations", len(detection)) as progress:
-        activations = collect_activations(
+        activations = kept_activations(
             model,
             detection,
+            folder.path / "activations",
             site=config.site,
             include_bos=config.include_bos,
             batch_size=config.batch_size,

@@ -66,6 +66,7 @@ def reproduce(
         findings["properties"] = properties(findings)
         write_finding(folder, "properties", findings["properties"], None)
         folder.write_text("verdicts.md", _page(study, findings))
+    study.drop_activations()
     folder.write_table("neurons", pd.concat([study.target(name).to_frame() for name in study.names]))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
     return list(findings.values())

@@ -1,29 +1,42 @@
-"""Run folders: what determines a run, its tables, and going on where it stopped."""
+"""Run folders: what determines a run, its files with their digests, and going on where it stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pandas as pd
 
 from relation_neurons.errors import refuse
 from relation_neurons.relations import Relation
 
 PACKAGES = ("relation-neurons", "transformer-lens", "transformers", "torch", "numpy", "pandas", "scipy", "plotly")
+KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
+ENVIRONMENT = ("code", "versions", "device")
+"""Parts of a key that say what a run was made by, not what it asked."""
+PATIENCE = 60
+"""Seconds to wait for another process that is writing the manifest."""
+Entry = dict[str, Any]
 
 
 class RunFolder:
     """A folder that belongs to one run.
+
+    Every file is written whole or not at all, and stands in `manifest.json` with its SHA-256; a file that does not, or
+    whose contents are others, is never read but made anew. Several processes may work in one folder.
 
     Attributes:
         path: The folder.
@@ -33,74 +46,156 @@ class RunFolder:
     def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
         """Open or make the folder.
 
+        What the same question found with another version of the code or of a package is set aside, in a folder
+        `before-...` within, and never mixed with what is found now.
+
         Raises:
             RelationNeuronsError: The folder belongs to another run, holds something else, or cannot be written.
         """
         self.path, self.key = Path(path), json.loads(json.dumps(key))
-        manifest = self.path / "run.json"
-        if manifest.is_file():
-            self._same_run(manifest)
-            return
-        # A hidden file may be the manifest of a process that opens the same folder at this moment.
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.glob("[!.]*"))):
+        # A hidden file may be the key of a process that opens the same folder at this moment.
+        used = self.path.is_file() or any(self.path.glob("[!.]*"))
+        if used and not (self.path / KEY).is_file():
             raise refuse(f"{self.path} exists and is no run folder", do="choose another --out")
-        try:
+        with _said(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write_text("run.json", json.dumps(self.key, indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise refuse(f"{self.path} cannot be written ({error.strerror})", do="choose another --out") from error
+            with self._locked():
+                self._begin()
 
     def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The table of that name: read if this run wrote it before, else made and written as parquet."""
-        path = self.path / f"{name}.parquet"
-        if not path.is_file():
+        if not self.has(name):
             self.write_table(name, make())
-        return pd.read_parquet(path)
+        return pd.read_parquet(self.path / f"{name}.parquet")
 
     def tables(self, pattern: str) -> list[pd.DataFrame]:
         """All tables that this run wrote under names like the pattern, such as `answers/*`, in the order of names."""
-        return [pd.read_parquet(path) for path in sorted(self.path.glob(f"{pattern}.parquet"))]
+        names = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob(f"{pattern}.parquet"))
+        return [pd.read_parquet(self.path / name) for name in names if self._whole(name)]
 
     def has(self, *names: str) -> bool:
-        """Whether this run has already written all of these tables."""
-        return all((self.path / f"{name}.parquet").is_file() for name in names)
+        """Whether this run has already written all of these tables, and they are still what was written."""
+        return all(self._whole(f"{name}.parquet") for name in names)
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write a table as parquet, in place of an older one."""
-        path = self.path / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _atomic(path) as unfinished:
-            table.to_parquet(unfinished, index=False)
-        return path
+        return self._write(f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file whole or not at all."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _atomic(path) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
-        return path
+        return self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def drop_parts(self) -> None:
         """Remove the partial tables once the whole one is written."""
         parts = self.path / "parts"
-        for part in parts.glob("*.parquet"):
-            part.unlink()
+        with self._locked():
+            kept = {name: entry for name, entry in read_manifest(self.path).items() if not name.startswith("parts/")}
+            self._record(kept)
+            for part in parts.glob("*.parquet"):
+                part.unlink(missing_ok=True)
         if parts.is_dir():
-            parts.rmdir()
+            with contextlib.suppress(OSError):
+                parts.rmdir()
 
-    def _same_run(self, manifest: Path) -> None:
+    def _begin(self) -> None:
+        """Write the key, unless it is there; set aside what another version found."""
+        if (self.path / KEY).is_file():
+            before = read_key(self.path)
+            differing = sorted(name for name in {*before, *self.key} if before.get(name) != self.key.get(name))
+            asked = [name for name in differing if name not in ENVIRONMENT]
+            if asked:
+                shown = "; ".join(f"{name} was {before.get(name)!r}, now {self.key.get(name)!r}" for name in asked[:3])
+                raise refuse(
+                    f"{self.path} holds another run ({shown})",
+                    do="choose another --out, or remove the folder to start anew",
+                )
+            if not differing:
+                return
+            self._set_aside(before, differing)
+        with atomic(self.path / KEY) as unfinished:
+            unfinished.write_text(json.dumps(self.key, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        self._record({})
+
+    def _set_aside(self, before: Mapping[str, Any], differing: list[str]) -> None:
+        """Move all but the key, which goes last, so that a process killed meanwhile leaves a run folder."""
+        stem, number = f"before-{digest(sorted(before.items()))[:8]}", 0
+        while (aside := self.path / (f"{stem}-{number}" if number else stem)).exists():
+            number += 1
+        aside.mkdir()
+        shutil.rmtree(self.path / "activations", ignore_errors=True)  # large, and no other code may use them
+        for path in self.path.glob("[!.]*"):
+            if path.name != KEY and not path.name.startswith("before-"):
+                path.replace(aside / path.name)
+        shutil.copyfile(self.path / KEY, aside / KEY)
+        warnings.warn(
+            f"{self.path}: {', '.join(differing)} changed since this run began, so all is made anew; what there was is "
+            f"in {aside.name}",
+            stacklevel=5,
+        )
+
+    def _write(self, name: str, write: Callable[[Path], object]) -> Path:
+        path = self.path / name
+        with _said(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as unfinished:
+                write(unfinished)
+                entry = {"sha256": file_digest(unfinished), "bytes": unfinished.stat().st_size}
+            with self._locked():
+                self._record(read_manifest(self.path) | {name: entry})
+        return path
+
+    def _whole(self, name: str) -> bool:
+        """Whether a file is what was written; one that is not is named and made anew by whoever asks for it."""
+        entry, path = read_manifest(self.path).get(name), self.path / name
+        if entry is None or not path.is_file():
+            return False
+        if file_digest(path) == entry["sha256"]:
+            return True
+        warnings.warn(f"{path} is damaged, and is made anew", stacklevel=4)
+        return False
+
+    def _record(self, entries: Mapping[str, Entry]) -> None:
+        with atomic(self.path / MANIFEST) as unfinished:
+            unfinished.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
         try:
-            before = json.loads(manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise refuse(f"{manifest} cannot be read ({error})", do="choose another --out") from error
-        differing = sorted(name for name in {*before, *self.key} if before.get(name) != self.key.get(name))
-        if differing:
-            shown = "; ".join(f"{name} was {before.get(name)!r}, now {self.key.get(name)!r}" for name in differing[:3])
+            with filelock.FileLock(self.path / LOCK, timeout=PATIENCE):
+                yield
+        except filelock.Timeout as error:
             raise refuse(
-                f"{self.path} holds another run ({shown})",
-                do="choose another --out, or remove the folder to start anew",
-            )
+                f"{self.path / LOCK} has been held by another process for {PATIENCE} s",
+                do="end that process, or choose another --out",
+            ) from error
+
+
+def read_key(path: Path) -> dict[str, Any]:
+    """What a run folder belongs to.
+
+    Raises:
+        RelationNeuronsError: No run folder, or a key that cannot be read.
+    """
+    manifest = path / KEY
+    if not manifest.is_file():
+        raise refuse(f"{path} is no run folder: it has no {KEY}", do="name the --out of a run")
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise refuse(f"{manifest} cannot be read ({error})", do="choose another --out") from error
+    if not isinstance(found, dict):
+        raise refuse(f"{manifest} holds no key of a run", do="choose another --out")
+    return found
+
+
+def read_manifest(path: Path) -> dict[str, Entry]:
+    """The files of a run folder with their `sha256` and `bytes`; a manifest that cannot be read vouches for none."""
+    try:
+        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict) and isinstance(entry.get("sha256"), str)}
 
 
 def study_key(config: Any, relations: Iterable[Relation], model: Any) -> dict[str, Any]:
@@ -118,8 +213,8 @@ def study_key(config: Any, relations: Iterable[Relation], model: Any) -> dict[st
             "name": model.cfg.model_name,
             "weights": model.cfg.weights_digest,
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
-            "device": str(model.cfg.device),
         },
+        "device": str(model.cfg.device),
         "code": code_digest()[:16],
         "versions": versions(),
     }
@@ -146,8 +241,14 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Iterator[Path]:
     """A place to write beside `path` that takes its name when the block ends well, and vanishes when it does not."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -160,3 +261,20 @@ def _atomic(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What keeps a file from being written, as a refusal."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing(path)).free / 1e6
+            do = "make room, then give the same command again: it goes on from here"
+            raise refuse(f"{path} cannot be written: the disk is full ({free:.0f} MB free)", do=do) from error
+        raise refuse(f"{path} cannot be written ({error.strerror or error})", do="choose another --out") from error
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.resolve().parents) if folder.exists())

@@ -131,11 +131,14 @@ class Writer:
         """Count the pass that is over."""
         if self._now is None:
             return
+        wrong = {  # before anything is counted, since memory may run out here
+            place: self._wrong_elements.get(place, 0) + (self._now.expected[place] - written).abs()
+            for place, written in self._now.written.items()
+        }
+        self._wrong_elements |= wrong
         self.passes += 1
-        for place, written in self._now.written.items():
+        for place in wrong:
             self.fired[place] += 1
-            wrong = (self._now.expected[place] - written).abs()
-            self._wrong_elements[place] = self._wrong_elements.get(place, 0) + wrong
 
     def _hook(self, place: str) -> Callable[[Tensor], Tensor | None]:
         def hook(activation: Tensor) -> Tensor | None:

@@ -43,7 +43,8 @@ ENTRY = "from relation_neurons.cli import main; main()"
 COMMANDS = [[], ["run"], ["relations"], ["parity"], ["compare-scores"], ["compare-methods"], ["reproduce"]]
 COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS)]
 COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
-COMMANDS += [["neuron"], ["figures"], ["report"]]
+COMMANDS += [["runs"], *(["runs", name] for name in ("list", "show", "verify", "clean"))]
+COMMANDS += [["neuron"], ["figures"], ["report"], ["doctor"]]
 
 
 @pytest.fixture

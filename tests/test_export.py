@@ -129,7 +129,7 @@ def test_folders_and_experiments_that_do_not_fit_are_refused(study, tmp_path):
 
 def test_tables_of_another_version_are_refused(study):
     (study / "overlap" / "multiplicity.parquet").unlink()
-    with pytest.raises(RelationNeuronsError, match=r"tables of overlap in .* have no 'multiplicity'"):
+    with pytest.raises(RelationNeuronsError, match=r"tables of overlap have no 'multiplicity'"):
         study_figures(study)
     pd.DataFrame({"n_relations": [1]}).to_parquet(study / "overlap" / "multiplicity.parquet")
     with pytest.raises(RelationNeuronsError, match="which its figures are drawn from"):

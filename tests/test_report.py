@@ -302,7 +302,7 @@ def test_folders_that_are_no_run_are_refused(results, tmp_path):
     refused(begun, "recall.parquet cannot be read")
     study = write_study(tmp_path / "study")
     (study / "sweep" / "others.parquet").unlink()
-    refused(study, "The tables of sweep in .* have no 'others'")
+    refused(study, "The tables of sweep have no 'others'")
     (study / "sweep" / "effects.parquet").write_bytes(b"no table")
     refused(study, "effects.parquet cannot be read")
 

@@ -35,7 +35,9 @@ def finished(config, tmp_path_factory):
 
 def test_a_run_writes_its_folder(finished, planted):
     results, out = finished
-    assert {path.name for path in out.iterdir()} == {*(f"{name}.parquet" for name in TABLES), "run.json", "report.html"}
+    written = {*(f"{name}.parquet" for name in TABLES), "report.html"}
+    assert {path.name for path in out.iterdir()} == {*written, "run.json", "manifest.json", ".lock"}
+    assert set(json.loads((out / "manifest.json").read_text(encoding="utf-8"))) == written
     neurons = pd.read_parquet(out / "neurons.parquet")
     for name, rows in neurons.groupby("name"):
         assert set(zip(rows["layer"], rows["index"], strict=True)) == {
@@ -86,7 +88,7 @@ def test_a_stopped_run_goes_on_where_it_was(config, tmp_path, monkeypatch):
     assert done == set().union(*asked[:-1])
     assert {"clean", "lives", "eats", "plays"} <= done
     assert "eats random 1" not in done
-    assert not list(out.rglob(".*"))  # nothing half-written
+    assert [path.name for path in out.rglob(".*")] == [".lock"]  # nothing half-written
     run(config, out)
     assert not done & set().union(*asked[interrupted[0] :])
     assert (out / "recall.parquet").read_bytes() == (tmp_path / "whole" / "recall.parquet").read_bytes()
@@ -131,7 +133,8 @@ def test_a_table_that_fails_leaves_nothing(tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         folder.table("t", fail)
-    assert [path.name for path in folder.path.iterdir()] == ["run.json"]
+    assert {path.name for path in folder.path.iterdir()} == {"run.json", "manifest.json", ".lock"}
+    assert not folder.has("t")
 
 
 def test_the_command_line_runs_and_reports(config, planted_folder, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from relation_neurons.progress import Progress
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations import Relation
 from relation_neurons.runs import RunFolder, digest
+from relation_neurons.shard_files import drop_shards
+from relation_neurons.shards import kept_activations
 from relation_neurons.sites import expand_site
 from relation_neurons.splits import stable_rank
 
@@ -29,6 +32,8 @@ DEEPEST_K = 50_000
 """The largest k of the paper's sweep."""
 FEWEST_DETECTING = 10
 """Rightly answered detection prompts that a relation needs."""
+KEPT = "activations"
+"""Where in a folder activations are kept while they are read."""
 MEASURES = ("logprob", "correct")
 """What is said of every answer: log-probability of the whole object in nats, and whether the answer is right."""
 
@@ -98,6 +103,11 @@ class Study:
         self.prompts()
 
     @property
+    def reads_several(self) -> bool:
+        """Whether several sites are read together, so that what was read is needed after the first ranking."""
+        return self._read is not None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the relations, in order."""
         return tuple(relation.name for relation in self.relations)
@@ -132,8 +142,13 @@ class Study:
         site = site or self.config.site
         if self._last_read is None or self._last_read[0] != detection or not self._covers(site):
             wider = self._read if self._read and set(expand_site(site)) <= set(expand_site(self._read)) else site
+            read: Callable[..., Activations] = collect_activations
+            if self.folder is not None:
+                if self._last_read is not None:
+                    self.drop_activations()
+                read = functools.partial(kept_activations, folder=self.folder.path / KEPT)
             with self._show("reading activations", len(detection)) as progress:
-                found = collect_activations(
+                found = read(
                     self.model,
                     detection,
                     site=wider,
@@ -143,6 +158,11 @@ class Study:
                 )
             self._last_read = detection, found
         return self._last_read[1].at(site)
+
+    def drop_activations(self) -> None:
+        """Remove the activations that are kept in the folder while they are read, which rankings no longer need."""
+        if self.folder is not None:
+            drop_shards(self.folder.path / KEPT)
 
     def _covers(self, site: str) -> bool:
         assert self._last_read is not None
@@ -236,5 +256,7 @@ def _kept_ranking(study: Study, rank: Callable[[], Ranking], space: Any, key: st
     best = study.table("rankings/best", lambda: pd.concat([one.to_frame() for one in once().best.values()]), key)
     activity = study.table("rankings/activity", lambda: pd.DataFrame({"activity": once().activity}), key)
     counts = study.table("rankings/counts", lambda: once().counts, key)
+    if made and not study.reads_several:
+        study.drop_activations()
     sets = {str(name): NeuronSet.from_frame(rows) for name, rows in best.groupby("name", sort=False)}
     return Ranking(sets, space, activity["activity"].to_numpy(), counts)

@@ -18,6 +18,7 @@ from relation_neurons.figures.style import (
     RANDOM,
     RISE,
     ZERO,
+    beside_the_first,
     heatmap,
     row_height,
     styled,
@@ -76,8 +77,7 @@ def controls_figure(
     figure.add_vline(x=0, line_width=1, line_color=ZERO)
     ends = rows[["effect", "effect_low", "effect_high", "random_min", "random_max"]].to_numpy(dtype=float)
     reach = np.append(ends[np.isfinite(ends)], 0)
-    if beside and len(values) > 1:
-        figure.update_xaxes(matches="x")
+    figure.update_xaxes(matches="x", selector=beside_the_first)
     figure.update_xaxes(range=[reach.min() - 0.04 * np.ptp(reach), reach.max() + 0.04 * np.ptp(reach)])
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, range=[-0.6, len(order) - 0.4])
     return keyed(figure) if beside else choose(figure, values).update_xaxes(title="change")

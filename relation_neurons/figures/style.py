@@ -124,3 +124,8 @@ def row_height(names: Sequence[object]) -> int:
 def name_size(names: Sequence[object]) -> int:
     """Size of the letters of so many names."""
     return 9 if len(names) > MANY else 12
+
+
+def beside_the_first(axis: Any) -> bool:
+    """Whether an axis is not the first: those match it, and plotly warns of one that matches itself."""
+    return axis.plotly_name not in ("xaxis", "yaxis")

@@ -8,7 +8,17 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.style import MANY, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, heatmap, styled
+from relation_neurons.figures.style import (
+    MANY,
+    MEASURE_TITLES,
+    OTHER,
+    OWN,
+    RANDOM,
+    ZERO,
+    beside_the_first,
+    heatmap,
+    styled,
+)
 
 ALL = "all relations"
 SHOWN = "* beyond chance and random neurons"
@@ -123,7 +133,8 @@ def templates_figure(effects: pd.DataFrame, pooled: pd.DataFrame, measure: str =
             at["showlegend"] = panel == 1 and number == 1
             _points(figure, rows["random"], places, "random (mean)", TICK, hover, **at)
         figure.add_vline(x=0, line_width=1, line_color=ZERO, row=1, col=panel)
-        figure.update_xaxes(title=f"asked in {asked}:<br>change in {MEASURE_TITLES[measure]}", matches="x", col=panel)
+        figure.update_xaxes(title=f"asked in {asked}:<br>change in {MEASURE_TITLES[measure]}", col=panel)
+    figure.update_xaxes(matches="x", selector=beside_the_first)
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6])
     return styled(figure, title, height=130 + 34 * len(names))
 

@@ -1,0 +1,281 @@
+"""Checks of a model: parity, batches, hooks, zeroed weights, and answers that flip without a cause."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import gc
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from huggingface_hub import constants as hub_constants
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from relation_neurons.doctor.checks import (
+    REPORT,
+    Check,
+    DtypeName,
+    gib,
+    guarded,
+)
+from relation_neurons.encoding import encode
+from relation_neurons.errors import RelationNeuronsError
+from relation_neurons.interventions import Intervention, ablate
+from relation_neurons.models import add_hook, hook_name, load_model, neuron_space, parity
+from relation_neurons.neurons import NeuronSet
+from relation_neurons.packs import load_relations
+from relation_neurons.prompts import Prompt, PromptConfig, make_prompts
+from relation_neurons.recall import Condition, recall, recall_under
+from relation_neurons.sources import EMBEDDED
+from relation_neurons.statistics import proportion_interval
+
+LOGIT_PARITY = 1e-3
+"""Largest difference from Hugging Face's logits in float32; up to ten times as much, with the same answers, is a
+warning."""
+LOGPROB_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.5}
+"""Nats by which the log-probability of an answer may depend on its batch."""
+ZEROED_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-5, "float16": 2**-10, "bfloat16": 2**-7}
+"""Largest difference of logits, relative to the largest logit, between silenced neurons and zeroed weights."""
+LEAST_CHANGE = 1e-6
+"""Nats that silencing a whole layer's MLP changes at least."""
+FLIPS: Mapping[DtypeName, float] = {"float32": 0.05, "float16": 0.25, "bfloat16": 0.25}
+"""Share of answers that flip without any cause, above which, by the interval's lower end, something is broken."""
+
+
+def model_checks(
+    source: str, device: str | None, dtype: DtypeName | None, n_prompts: int, relations: Sequence[str | Path]
+) -> Iterator[Check]:
+    """All about one model, which is in memory in one type at a time."""
+    on_gpu = torch.cuda.is_available() and (device or "cuda").startswith("cuda")
+    usual: tuple[DtypeName, ...] = ("float32", "bfloat16", "float16") if on_gpu else ("float32", "bfloat16")
+    dtypes = usual if dtype is None else (dtype,)
+    said: dict[str, list[str]] = {}
+    for one in dtypes:
+        held: list[Any] = []
+        loading = f"Model, {one}"
+        check = guarded(loading, _meant(source), load_check, source, device, one, held)
+        yield check
+        if not held and one == dtypes[0]:
+            return
+        if held and one == dtypes[0]:
+            yield from _first_checks(held[0], one, relations)
+        if held:
+            yield guarded(f"Null run, {one}", REPORT, null_run_check, held[0], one, n_prompts, relations, said)
+        held.clear()
+        gc.collect()
+        if on_gpu:
+            torch.cuda.empty_cache()
+    if "float32" in dtypes:
+        yield guarded("Hugging Face", REPORT, parity_check, source, device)
+    else:
+        found = f"logits are compared in float32, but --dtype is {dtype}"
+        yield Check("Hugging Face", "note", found, "leave --dtype out if float32 fits into memory")
+
+
+def _first_checks(model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Iterator[Check]:
+    yield guarded("Room", REPORT, room_check, model)
+    yield guarded("Batches", REPORT, batches_check, model, dtype, relations)
+    yield guarded("Hooks", REPORT, hooks_check, model, relations)
+    yield guarded("Zeroed weights", REPORT, zeroed_check, model, dtype, relations)
+
+
+def load_check(name: str, source: str, device: str | None, dtype: DtypeName, held: list[Any]) -> Check:
+    """Load the model, into `held`, and look at its weights."""
+    started = time.monotonic()
+    model = load_model(source, device=device, dtype=dtype)
+    held.append(model)
+    seconds = time.monotonic() - started
+    broken = [part for part, weights in model.named_parameters() if not bool(torch.isfinite(weights).all())]
+    if broken:
+        found = f"NaN or infinity in {len(broken)} weights, such as {broken[0]}"
+        return Check(name, "trouble", found, "get the model's files anew, or use another --dtype")
+    found = (
+        f"{type(model).__name__} of {model.cfg.n_layers} layers, {_n_parameters(model) / 1e6:,.1f} million parameters "
+        f"on {model.cfg.device}, all finite; took {seconds:.0f} s"
+    )
+    return Check(name, "ok", found)
+
+
+def room_check(name: str, model: Any) -> Check:
+    """What the weights take, and whether the activations of 1,000 prompts fit."""
+    n = _n_parameters(model)
+    weights = ", ".join(f"{gib(n * size)} as {dtype}" for dtype, size in (("float32", 4), ("16-bit", 2)))
+    site = "ffn" if model.cfg.gated_mlp else "post"
+    needed, free = 4 * 1000 * len(neuron_space(model, site)), psutil.virtual_memory().available
+    found = f"weights take {weights}; '{site}' activations of 1,000 prompts {gib(needed)}, {gib(free)} are free"
+    if needed < free:
+        return Check(name, "ok", found)
+    return Check(name, "warning", found, "use fewer --n-detection or --relations, or a narrower --site")
+
+
+def batches_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
+    """Prompts of different lengths, each alone and all in one batch."""
+    prompts = [*_prompts(relations, 4, shots=0), *_prompts(relations, 4, shots=2)]
+    alone = pd.concat([recall(model, [prompt]) for prompt in prompts], ignore_index=True)
+    together = recall(model, prompts, batch_size=len(prompts))
+    difference = float((alone["logprob"] - together["logprob"]).abs().max(skipna=False))
+    other = int((alone["generated"] != together["generated"]).sum())
+    lengths = [len(one.ids) for one in encode(model, prompts)]
+    tolerance = LOGPROB_TOLERANCE[dtype]
+    found = (
+        f"{len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, alone and together: {other} answers "
+        f"differ, log-probabilities by at most {difference:.1e} nats (tolerance {tolerance:g})"
+    )
+    if difference <= tolerance and (other == 0 or dtype != "float32"):
+        return Check(name, "ok", found)
+    return Check(name, "trouble", found, f"use --batch-size 1; {REPORT}")
+
+
+def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check:
+    """Silence each MLP site in each layer, which must fire and change the output; and misspell a hook."""
+    misspelt = hook_name("post", 0).replace("post", "pots")
+    with contextlib.suppress(RelationNeuronsError):
+        add_hook(model, misspelt, lambda activation: None)()
+        return Check(name, "trouble", f"the misspelt hook '{misspelt}' was accepted", REPORT)
+    sites = ("post", "gate", "up", "down") if model.cfg.gated_mlp else ("post", "down")
+    prompt, dead, least = _prompts(relations, 1, shots=0), [], math.inf
+    for site in sites:
+        ((_, width),) = neuron_space(model, site).widths
+        conditions = [Condition("clean", prompt)]
+        for layer in range(model.cfg.n_layers):
+            neurons = NeuronSet.from_pairs(((layer, index) for index in range(width)), site=site)
+            conditions.append(Condition(hook_name(site, layer), prompt, (Intervention(neurons),)))
+        table = recall_under(model, conditions, generate=False).set_index("condition")["logprob"]
+        change = (table - table["clean"]).abs().drop("clean")
+        dead += [str(place) for place, value in change.items() if not value > LEAST_CHANGE]
+        least = min(least, float(change.min()))
+    if dead:
+        found = f"silencing {dead[0]} changes nothing, nor do {len(dead) - 1} other places"
+        return Check(name, "trouble", found, f"check the model's weights there; {REPORT}")
+    found = (
+        f"{', '.join(sites)} fire once in each of {model.cfg.n_layers} layers and change the answer's log-probability"
+    )
+    return Check(name, "ok", f"{found} by {least:.1e} nats or more; a misspelt hook is refused")
+
+
+def zeroed_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
+    """Silence every other `post` neuron by hooks, and by zeroing what reads it; both must give the same logits."""
+    rows: list[Tensor] = [block.mlp.W_out for block in model.blocks if getattr(block.mlp, "W_out", None) is not None]
+    if len(rows) < len(model.blocks):
+        return Check(name, "note", "not asked: the MLPs have no single output projection", "nothing")
+    ids = encode(model, _prompts(relations, 1, shots=2))[0].ids
+    tokens = torch.tensor([ids], dtype=torch.long).to(model.cfg.device)
+    half = [(layer, index) for layer, weights in enumerate(rows) for index in range(0, len(weights), 2)]
+    weights_before, clean = _bit_sums(model), _logits(model, tokens)
+    with ablate(model, NeuronSet.from_pairs(half)):
+        silenced = _logits(model, tokens)
+    unchanged = torch.equal(_logits(model, tokens), clean) and _bit_sums(model) == weights_before
+    with _zeroed(rows):
+        zeroed = _logits(model, tokens)
+    unchanged = unchanged and torch.equal(_logits(model, tokens), clean) and _bit_sums(model) == weights_before
+    difference, change = _relative(silenced, zeroed), _relative(zeroed, clean)
+    found = (
+        f"{len(half):,} neurons silenced by hooks and by zeroed rows of W_out: logits differ by {difference:.1e} of "
+        f"the largest (tolerance {ZEROED_TOLERANCE[dtype]:.0e}), from the clean ones by {change:.1e}; afterwards the "
+        f"model is {'bit-equal to' if unchanged else 'NOT bit-equal to'} before"
+    )
+    right = difference <= ZEROED_TOLERANCE[dtype] < change and unchanged
+    return Check(name, "ok" if right else "trouble", found, "" if right else REPORT)
+
+
+def null_run_check(
+    name: str, model: Any, dtype: DtypeName, n: int, relations: Sequence[str | Path], said: dict[str, list[str]]
+) -> Check:
+    """How often two greedy tokens differ between runs that should be alike; puts them into `said`."""
+    prompts = _prompts(relations, n, shots=2)
+    whole = recall(model, prompts, max_new_tokens=2)
+    if not np.isfinite(whole["logprob"]).all():
+        return Check(name, "trouble", "log-probabilities are not finite", "use another --dtype")
+    said[dtype] = whole["generated"].tolist()
+    other = recall(model, prompts, max_new_tokens=2, batch_size=max(1, min(7, len(prompts) - 1)))["generated"].tolist()
+    runs = {"in other batches": other}
+    if dtype != "float32" and "float32" in said:
+        runs["from float32"] = said["float32"]
+    shares = {how: proportion_interval(np.array(said[dtype]) != np.array(run)) for how, run in runs.items()}
+    found = f"two greedy tokens of {len(prompts)} prompts differ: " + "; ".join(
+        f"{share.mean:.1%} {how} (95 % interval {share.low:.1%} to {share.high:.1%})" for how, share in shares.items()
+    )
+    if any(share.low > FLIPS[dtype] for share in shares.values()):
+        return Check(name, "trouble", found, REPORT)
+    if all(share.mean == 0 for share in shares.values()):
+        return Check(name, "ok", found)
+    do = "compare results of one dtype only, and trust no effect on answers that is not above these shares"
+    return Check(name, "warning" if dtype == "float32" else "note", found, do)
+
+
+def parity_check(name: str, source: str, device: str | None) -> Check:
+    """The model's logits against Hugging Face's own."""
+    result = parity(source, device=device)
+    found = (
+        f"logits differ by at most {result.max_logit_difference:.1e} in float32 over {result.n_tokens} tokens "
+        f"(tolerance {LOGIT_PARITY:g}), same next token at {result.argmax_agreement:.1%}"
+    )
+    if result.max_logit_difference <= LOGIT_PARITY:
+        return Check(name, "ok", found)
+    near = result.max_logit_difference <= 10 * LOGIT_PARITY and result.argmax_agreement == 1
+    return Check(name, "warning" if near else "trouble", found, REPORT)
+
+
+def _meant(source: str) -> str:
+    """The known model, in the cache or beside the path, whose name is most like the one that was given."""
+    cached = Path(hub_constants.HF_HUB_CACHE).glob("models--*")
+    known = [*EMBEDDED, *(path.name.removeprefix("models--").replace("--", "/") for path in cached)]
+    with contextlib.suppress(OSError, RuntimeError):
+        beside = Path(source).expanduser().parent.iterdir()
+        known += [str(path) for path in beside if path.suffix == ".gguf" or (path / "config.json").is_file()]
+    close = difflib.get_close_matches(source, [one for one in known if one != source], n=1, cutoff=0.8)
+    return (
+        f"did you mean '{close[0]}'?"
+        if close
+        else "check the name and what the error says, or try --dtype bfloat16, or smollm2-135m"
+    )
+
+
+def _prompts(relations: Sequence[str | Path], n: int, *, shots: int) -> tuple[Prompt, ...]:
+    """So many evaluation prompts, spread over the relations."""
+    loaded = load_relations(*relations)
+    config = PromptConfig(shots=shots, templates="first", n_evaluation=math.ceil(n / len(loaded)))
+    prompts = make_prompts(loaded, config).evaluation
+    return tuple(prompts[number * len(prompts) // n] for number in range(min(n, len(prompts))))
+
+
+def _n_parameters(model: Any) -> int:
+    """Numbers in the weights, those that several parameters share once."""
+    storages = {weights.untyped_storage().data_ptr(): weights for weights in model.parameters()}
+    return sum(weights.untyped_storage().nbytes() // weights.element_size() for weights in storages.values())
+
+
+def _logits(model: Any, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos vocab"]:
+    with torch.inference_mode():
+        return model(tokens).float()
+
+
+def _relative(some: Tensor, others: Tensor) -> float:
+    return float((some - others).abs().max() / others.abs().max())
+
+
+def _bit_sums(model: Any) -> list[int]:
+    """A sum over the bits of each weight, which any change of one number changes."""
+    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return [int(w.detach().view(kinds[w.element_size()]).sum(dtype=torch.int64)) for w in model.parameters()]
+
+
+@contextlib.contextmanager
+def _zeroed(rows: Sequence[Tensor]) -> Iterator[None]:
+    """Zero every other row of these weights while the block runs."""
+    kept = [weights[::2].clone() for weights in rows]
+    try:
+        for weights in rows:
+            weights[::2] = 0
+        yield
+    finally:
+        for weights, before in zip(rows, kept, strict=True):
+            weights[::2] = before

@@ -1,0 +1,108 @@
+"""The commands `runs list`, `runs show`, `runs verify` and `runs clean`: parse, call, print."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from relation_neurons.errors import refuse
+from relation_neurons.run_reading import Run, open_run
+from relation_neurons.runs import KEY, LOCK
+
+app = tyro.extras.SubcommandApp()
+REMADE = ("answers", "rankings", "parts", "activations")
+"""Folders of what was measured on the way, which the tables no longer need."""
+
+
+@app.command(name="list")
+def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
+    """List the runs in a folder and below it.
+
+    Args:
+        folder: Where to look.
+    """
+    if not folder.is_dir():
+        raise refuse(f"{folder} is no folder", expected="a folder with runs in it")
+    found = [open_run(path.parent) for path in sorted(folder.rglob(KEY))]
+    if not found:
+        raise refuse(f"There are no runs in {folder}", do="name another folder")
+    table = Table("run", "model", "site", "relations", "files", "MB", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for run in found:
+        table.add_row(run.path.relative_to(folder).as_posix(), *_about(run), str(len(run.files)), f"{_size(run):.1f}")
+    Console().print(table)
+
+
+@app.command(name="show")
+def show_command(folder: tyro.conf.Positional[Path]) -> None:
+    """Say what a run was asked, what it has found so far, and what its files are.
+
+    Args:
+        folder: Of the run.
+    """
+    run, console = open_run(folder), Console(highlight=False, soft_wrap=True)
+    model, site, relations = _about(run)
+    console.print(f"[bold]{folder}[/]: {model}, site {site}, {relations} relations, {_size(run):.1f} MB")
+    for name, value in run.key.get("config", {}).items():
+        console.print(f"  {name}: {value}", markup=False)
+    for name, sentences in run.verdicts().items():
+        console.print(f"[bold]{name}[/]")
+        for sentence in sentences:
+            console.print(f"  - {sentence}", markup=False)
+    console.print(f"Tables: {', '.join(name for name in run.tables if not name.startswith(REMADE)) or 'none yet'}")
+
+
+@app.command(name="verify")
+def verify_command(folder: tyro.conf.Positional[Path]) -> None:
+    """Compare every file of a run with the digest that was written with it; the exit status is 1 if any differs.
+
+    Args:
+        folder: Of the run.
+    """
+    run, console = open_run(folder), Console(highlight=False, soft_wrap=True)
+    damage = run.damage()
+    for name, what in damage.items():
+        console.print(f"[bold red]{what}[/] {name}")
+    if damage:
+        console.print(f"{len(damage)} of {len(run.files)} files. The run's command, given again, makes them anew.")
+        sys.exit(1)
+    console.print(f"{len(run.files)} files, all as they were written.")
+
+
+@app.command(name="clean")
+def clean_command(folder: tyro.conf.Positional[Path], answers: bool = False) -> None:
+    """Remove what a run no longer needs: leftovers of killed processes, and what older versions found.
+
+    Args:
+        folder: Of the run; no process may be at work there.
+        answers: Remove the model's kept answers and rankings too; an experiment asked later has to ask anew.
+    """
+    open_run(folder)
+    leftovers = [path for path in folder.rglob(".*.*") if path.is_file() and path.name != LOCK]
+    removed = [*leftovers, *folder.glob("before-*")]
+    if answers:
+        removed += [path for name in REMADE if (path := folder / name).is_dir()]
+    freed = sum(_bytes(path) for path in removed)
+    for path in removed:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    Console().print(f"Removed {len(removed)} files and folders, {freed / 1e6:.1f} MB.")
+
+
+def _about(run: Run) -> tuple[str, str, str]:
+    """Model, site and number of relations, as far as the key says so."""
+    model, config = run.key.get("model", {}), run.key.get("config", {})
+    return str(model.get("name", "?")), str(config.get("site", "?")), str(len(run.key.get("relations", {})))
+
+
+def _size(run: Run) -> float:
+    return sum(entry.get("bytes", 0) for entry in run.files.values()) / 1e6
+
+
+def _bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(file.stat().st_size for file in files)

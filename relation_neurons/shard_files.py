@@ -1,0 +1,166 @@
+"""The files of kept activations: safetensors shards, an index with their SHA-256, and a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import filelock
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.runs import atomic, file_digest
+
+INDEX, LOCK, SHARD = "index.json", ".lock", ".safetensors"
+
+
+def drop_shards(folder: str | Path) -> None:
+    """Remove what `kept_activations` kept in a folder, once it is no longer needed; no other file is touched.
+
+    What another process is reading at the moment stays; it is that process's to drop.
+    """
+    folder = Path(folder)
+    for place in [one for one in folder.glob("*") if re.fullmatch("[0-9a-f]{32}", one.name) and one.is_dir()]:
+        lock = filelock.FileLock(place / LOCK)
+        with contextlib.suppress(filelock.Timeout):
+            with lock.acquire(timeout=0):
+                _remove(place, but=())
+                with contextlib.suppress(OSError):  # some systems do not remove what is open
+                    (place / LOCK).unlink()
+            with contextlib.suppress(OSError):
+                place.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+class Shards:
+    """The shards of one key, in a folder that is locked for this process.
+
+    Attributes:
+        batch_size: That of the process that wrote last, if any did.
+    """
+
+    def __init__(self, place: Path) -> None:
+        """Read the index, and remove what killed processes left unfinished."""
+        self._place = place
+        self._digests, self.batch_size = _read_index(place / INDEX)
+        _remove(place, but=(INDEX, *map(_name, self._digests)))
+
+    def require_room(self, values: Tensor, parts: Sequence[slice]) -> None:
+        """Refuse before hours of reading rather than after them."""
+        missing = sum(part.stop - part.start for number, part in enumerate(parts) if number not in self._digests)
+        needed, free = missing * values.shape[1] * values.element_size(), shutil.disk_usage(self._place).free
+        if needed > free:
+            raise refuse(
+                f"{self._place} is on a disk with {free / 1e9:.1f} GB free",
+                expected=f"{needed / 1e9:.1f} GB, to keep activations while they are read",
+                do="make room, or name a folder on another disk",
+            )
+
+    def read(self, number: int, into: Float[Tensor, "prompt neuron"]) -> bool:
+        """Read a shard back if it is there; one that is not what was written is named."""
+        if number not in self._digests:
+            return False
+        path = self._place / _name(number)
+        wrong = "it is gone"
+        if path.is_file():
+            wrong = "its SHA-256 is not what was written"
+            if file_digest(path) == self._digests[number]:
+                values = _values(path)
+                if values is not None and (values.shape, values.dtype) == (into.shape, into.dtype):
+                    into.copy_(values)
+                    return True
+                wrong = "it holds other values"
+        warnings.warn(f"{path} is damaged ({wrong}): its {len(into)} prompts are read anew", stacklevel=3)
+        return False
+
+    def write(self, number: int, values: Float[Tensor, "prompt neuron"], batch_size: int) -> None:
+        """Write a shard, then the index that vouches for it; a process may end at any moment."""
+        path = self._place / _name(number)
+        try:
+            with atomic(path) as unfinished:
+                save_file({"values": values}, unfinished)
+                found = file_digest(unfinished)
+            self._digests[number], self.batch_size = found, batch_size
+            index = {"batch_size": batch_size, "shards": {_name(one): self._digests[one] for one in self._digests}}
+            with atomic(self._place / INDEX) as unfinished:
+                unfinished.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        except (OSError, SafetensorError) as error:
+            raise _unwritable(path, error) from error
+
+
+def _read_index(path: Path) -> tuple[dict[int, str], int | None]:
+    """Digests of the shards by their numbers, and the batch size; an index that cannot be read vouches for none."""
+    if not path.is_file():
+        return {}, None
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        digests = {int(name.removesuffix(SHARD)): str(found) for name, found in index["shards"].items()}
+        return digests, max(1, int(index["batch_size"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        warnings.warn(f"{path} is damaged ({error}): all activations are read anew", stacklevel=4)
+        return {}, None
+
+
+def _values(path: Path) -> Tensor | None:
+    """What a shard holds, mapped into memory and not copied."""
+    try:
+        return load_file(path).get("values")
+    except (OSError, SafetensorError):
+        return None
+
+
+def _name(number: int) -> str:
+    return f"{number:05}{SHARD}"
+
+
+def _remove(place: Path, but: Sequence[str]) -> None:
+    """Remove shards and unfinished files, but for some; never what this module does not write."""
+    own = re.compile(rf"[0-9]+{re.escape(SHARD)}|{re.escape(INDEX)}")
+    for path in sorted(place.iterdir(), key=lambda path: path.name != INDEX):  # it vouches for the others: first
+        name = re.sub(r"^\.(.+)\.[^.]+$", r"\1", path.name)  # what an unfinished file would have been called
+        if own.fullmatch(name) and path.name not in but:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Keep other processes out of a folder for as long as the block runs; that of a killed process is open again."""
+    lock = filelock.FileLock(place / LOCK)
+    try:
+        _acquire(lock, place)
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, place: Path) -> None:
+    told = False
+    while not (lock.is_locked and (place / LOCK).exists()):  # it may be dropped while this process waits for it
+        lock.release()
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=1 if told else 0)
+        except filelock.Timeout:
+            if not told:
+                warnings.warn(f"Another process reads the activations in {place}: waiting for it", stacklevel=6)
+            told = True
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _unwritable(place, error) from error
+
+
+def _unwritable(path: Path, error: Exception) -> RelationNeuronsError:
+    return refuse(
+        f"{path} cannot be written ({getattr(error, 'strerror', None) or error})",
+        do="make room or name another folder; what is kept already is not read again",
+    )

@@ -1,0 +1,127 @@
+"""Activations kept while they are read, so that a killed process goes on from the last whole shard.
+
+Shards are cut from the prompts in their order before any batch is made, so that a shard's values do not depend on
+which process reads it or on what was read before. Values equal, bit for bit, those of `collect_activations` on the
+prompts of each shard with the same batch size; those on all prompts at once, whose batches are others where there is
+more than one shard, they equal within the rounding of float arithmetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relation_neurons.activations import Activations, collect_activations
+from relation_neurons.batches import rows_that_fit
+from relation_neurons.encoding import Encoded, encode
+from relation_neurons.errors import refuse
+from relation_neurons.models import neuron_space
+from relation_neurons.progress import Progress, silent
+from relation_neurons.prompts import Prompt
+from relation_neurons.runs import code_digest, digest, versions
+from relation_neurons.shard_files import Shards, locked
+from relation_neurons.sites import NeuronSpace
+
+SHARD_BYTES = 256 * 2**20
+"""The most values of a shard, unless a single prompt has more."""
+UNEMBEDDED = 3
+"""Positions of each row that `relation_neurons.batches.stream` reckons with by default."""
+
+
+def kept_activations(
+    model: Any,
+    prompts: Sequence[Prompt],
+    folder: str | Path,
+    *,
+    site: str = "post",
+    include_bos: bool = False,
+    batch_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    progress: Progress = silent,
+) -> Activations:
+    """What `collect_activations` finds, kept shard by shard; what a process before this one kept is not read again.
+
+    Memory holds the values once, and one shard. A shard that is damaged is named in a warning and read anew. Where
+    another process keeps the same activations, this one waits for it and takes over what it kept.
+
+    Args:
+        model: A model from `load_model`, without hooks or interventions.
+        prompts: Detection prompts.
+        folder: Where shards are kept, apart for all that values depend on; `drop_shards` empties it.
+        site: As for `collect_activations`.
+        include_bos: As for `collect_activations`.
+        batch_size: Prompts at a time; by default what the process that began found memory to hold.
+        dtype: Type to store.
+        progress: Called with the number of prompts finished, kept ones too.
+
+    Raises:
+        RelationNeuronsError: As by `collect_activations`, a model with hooks, or a folder that cannot be written.
+    """
+    if not prompts:
+        raise refuse("There are no prompts", expected="at least one")
+    _require_no_hooks(model)
+    space, encoded = neuron_space(model, site), encode(model, prompts)
+    include_bos = include_bos and any(one.bos for one in encoded)
+    rows = max(1, SHARD_BYTES // (len(space) * dtype.itemsize))
+    place = Path(folder) / _key(model, space, encoded, include_bos, dtype, rows)[:32]
+    with locked(place):
+        shards = Shards(place)
+        values = torch.empty((len(prompts), len(space)), dtype=dtype)
+        parts = [slice(first, min(first + rows, len(prompts))) for first in range(0, len(prompts), rows)]
+        shards.require_room(values, parts)
+        if batch_size is None:
+            longest = max(len(one.ids) for one in encoded)
+            batch_size = shards.batch_size or rows_that_fit(model, longest, UNEMBEDDED)
+        for number, part in enumerate(parts):
+            if shards.read(number, values[part]):
+                progress(part.stop - part.start)
+                continue
+            values[part] = collect_activations(
+                model,
+                prompts[part],
+                site=site,
+                include_bos=include_bos,
+                batch_size=batch_size,
+                dtype=dtype,
+                progress=progress,
+            ).values
+            shards.write(number, values[part], batch_size)
+    return Activations(values, tuple(prompts), space, include_bos)
+
+
+def _key(
+    model: Any, space: NeuronSpace, encoded: Sequence[Encoded], include_bos: bool, dtype: torch.dtype, rows: int
+) -> str:
+    """Digest of all that values depend on: the model by its weights, the prompts by their tokens, the code."""
+    cfg = model.cfg
+    weights = getattr(cfg, "weights_digest", None) or _weights_digest(model)
+    return digest(
+        (type(model).__name__, weights, str(cfg.dtype), torch.device(cfg.device).type),
+        (space.n_layers, space.widths, include_bos, str(dtype), rows),
+        [(one.ids, one.query_start, one.bos) for one in encoded],
+        (code_digest(), sorted(versions().items())),
+    )
+
+
+def _weights_digest(model: Any) -> str:
+    """SHA-256 of the weights themselves, for a model that was not loaded from files."""
+    plain = {name: value for name, value in vars(model.cfg).items() if isinstance(value, str | int | float)}
+    hasher = hashlib.sha256(repr(sorted(plain.items())).encode())
+    for name, value in sorted(model.state_dict().items()):
+        hasher.update(repr((name, value.dtype, tuple(value.shape))).encode())
+        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return hasher.hexdigest()
+
+
+def _require_no_hooks(model: Any) -> None:
+    hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+    if hooked:
+        raise refuse(
+            f"Model '{model.cfg.model_name}' has a hook at {hooked[0]}, which may change what it does",
+            expected="a model as it was loaded, for activations are kept under its name",
+            do="leave the block that hooks it, or use collect_activations, which keeps nothing",
+        )

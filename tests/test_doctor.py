@@ -1,0 +1,487 @@
+"""What the doctor finds on a sound machine and model, and that each of its checks can fail."""
+
+import subprocess
+import time
+from collections import OrderedDict
+from email.message import Message
+from importlib import metadata
+from types import SimpleNamespace
+
+import huggingface_hub
+import huggingface_hub.errors as hub
+import pytest
+import requests
+import torch
+from transformer_lens.hook_points import HookPoint
+
+import relation_neurons as rn
+from relation_neurons import sources
+from relation_neurons.check import Problem, check
+from relation_neurons.doctor import doctor
+from relation_neurons.doctor import machine as machine_part
+from relation_neurons.doctor import model as model_part
+from relation_neurons.doctor.machine import machine_checks
+from relation_neurons.doctor.model import model_checks
+from relation_neurons.doctor_command import doctor_command
+from relation_neurons.models import surface
+
+MACHINE = ["Python", "Packages", "TransformerLens", "Notebooks", "Images", "Device", "Memory", "Model cache"]
+MACHINE += ["Data cache", "Working folder", "Token", "Model hub", "Relations"]
+MODEL = ["Model, float32", "Room", "Batches", "Hooks", "Zeroed weights", "Null run, float32"]
+MODEL += ["Model, bfloat16", "Null run, bfloat16", "Hugging Face"]
+SECRET = "hf_" + "secret" * 5
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A sound machine without a network; `machine.asked` are the addresses that were asked."""
+    about = Message()
+    for key, value in [("Requires-Python", ">=3.11"), ("Provides-Extra", "notebooks"), ("Provides-Extra", "images")]:
+        about[key] = value
+    found = SimpleNamespace(
+        asked=[],
+        status=200,
+        versions={"transformer-lens": "3.9.0"},
+        requires=[
+            "torch>=2.6",
+            "transformer-lens<5,>=3.9",
+            "no-such-thing>=1; sys_platform == 'other'",
+            "kaleido>=1.0; extra == 'images'",
+        ],
+        about=about,
+    )
+
+    def version(name):
+        if found.versions.get(name, "") is None:
+            raise metadata.PackageNotFoundError(name)
+        return found.versions.get(name) or metadata.version(name)
+
+    def head(address, **options):
+        found.asked.append((address, options))
+        return SimpleNamespace(status_code=found.status)
+
+    stub = SimpleNamespace(
+        version=version,
+        requires=lambda name: found.requires,
+        metadata=lambda name: about,
+        files=lambda name: [],
+        PackageNotFoundError=metadata.PackageNotFoundError,
+    )
+    monkeypatch.setattr(machine_part, "metadata", stub)
+    monkeypatch.setattr(machine_part, "problems_of", lambda path: [])
+    monkeypatch.setattr(machine_part.requests, "head", head)
+    monkeypatch.setattr(machine_part, "_driver", lambda: "")
+    monkeypatch.setattr(machine_part.huggingface_hub, "get_token", lambda: SECRET)
+    monkeypatch.setattr(machine_part.hub_constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(machine_part.hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("RELATION_NEURONS_DATA", str(tmp_path / "data"))
+    return found
+
+
+def only(name, checks):
+    """The first check of that name; of a generator, those behind it are not carried out."""
+    return next(check for check in checks if check.name == name)
+
+
+def planted_checks(folder, **options):
+    arguments = {"device": "cpu", "dtype": "float32", "n_prompts": 12} | options
+    files = sorted(str(path) for path in folder.glob("*.json"))
+    return list(model_checks(str(folder / "model"), relations=files, **arguments))
+
+
+class Deaf(OrderedDict):
+    """Hooks that are registered and forgotten."""
+
+    def __setitem__(self, key, value):
+        pass
+
+
+@pytest.fixture
+def broken(monkeypatch, planted_folder):
+    """The checks on a planted model that was broken after it was loaded."""
+    load = model_part.load_model
+
+    def checks(breaks, **options):
+        def load_broken(*args, **arguments):
+            model = load(*args, **arguments)
+            breaks(model)
+            return model
+
+        monkeypatch.setattr(model_part, "load_model", load_broken)
+        return planted_checks(planted_folder, **options)
+
+    return checks
+
+
+def test_a_sound_machine_and_model_are_in_order_on_one_narrow_page(machine, planted_folder, capsys, monkeypatch):
+    monkeypatch.setattr(machine_part, "problems_of", check)
+    monkeypatch.setenv("COLUMNS", "80")
+    files = tuple(sorted(str(path) for path in planted_folder.glob("*.json")))
+    doctor_command(str(planted_folder / "model"), device="cpu", n_prompts=12, relations=files)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "\x1b" not in printed
+    assert printed.rstrip().endswith("0 warning, 0 trouble")
+    for name in (*MACHINE, *MODEL):
+        assert any(line[8:].startswith(name + " ") for line in printed.splitlines()), name
+    assert SECRET not in printed
+
+
+def test_a_shipped_relation_that_check_refuses_is_trouble(machine, monkeypatch):
+    problem = Problem("error", "country_capital.json", 3, "samples 1: object", "'' is empty", "a text")
+    monkeypatch.setattr(machine_part, "problems_of", lambda path: [problem] if path.stem == "country_capital" else [])
+    found = only("Relations", machine_checks())
+    assert found.state == "trouble"
+    assert "country_capital.json: samples 1: object" in found.found
+
+
+def test_without_a_model_only_the_machine_is_looked_at(machine):
+    heard = []
+    checks = doctor(say=heard.append)
+    assert [check.name for check in checks] == MACHINE
+    assert checks == heard
+    assert {check.state for check in checks} <= {"ok", "note"}
+    assert all(check.do for check in checks if check.state != "ok")
+
+
+@pytest.mark.parametrize("version", [None, "2.5.1"])
+def test_an_unmet_requirement_is_trouble_that_pip_ends(machine, version):
+    machine.versions["torch"] = version
+    found = only("Packages", machine_checks())
+    assert found.state == "trouble"
+    assert ("not installed" if version is None else version) in found.found
+    assert found.do == "pip install 'torch>=2.6'"
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [("3.9.0", "ok"), ("3.9.4", "ok"), ("4.3.0", "ok"), ("3.10.0", "warning"), ("2.8.0", "warning"), (None, "trouble")],
+)
+def test_an_untested_transformer_lens_is_told(machine, version, state):
+    machine.versions["transformer-lens"] = version
+    found = only("TransformerLens", machine_checks())
+    assert found.state == state
+    assert bool(found.do) == (state != "ok")
+
+
+def test_an_old_python_is_trouble(machine):
+    machine.about.replace_header("Requires-Python", ">=9")
+    found = only("Python", machine_checks())
+    assert (found.state, found.do) == ("trouble", "make an environment with Python >=9")
+
+
+def test_a_missing_option_is_a_note_with_its_command(machine):
+    machine.requires.append("no-such-thing>=1; extra == 'notebooks'")
+    found = only("Notebooks", machine_checks())
+    assert (found.state, found.do) == ("note", "if wanted: pip install 'no-such-thing>=1'")
+    assert only("Packages", machine_checks()).state == "ok"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_pytorch_cannot_use_is_told(machine, monkeypatch):
+    assert only("Device", machine_checks("cuda")).state == "trouble"
+    monkeypatch.setattr(machine_part, "_driver", lambda: "550.1")
+    found = only("Device", machine_checks())
+    assert found.state == "warning"
+    assert "550.1" in found.found
+    assert only("Device", machine_checks("cpu")).state == "ok"
+
+
+@pytest.mark.parametrize(("free", "state"), [(2**26, "trouble"), (2**30, "warning"), (2**36, "ok")])
+def test_a_gpu_is_named_with_its_memory_and_driver(machine, monkeypatch, free, state):
+    monkeypatch.setattr(machine_part, "_driver", lambda: "550.1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: "Imagined GPU")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (free, 2**36))
+    found = only("Device", machine_checks())
+    assert found.state == state
+    for part in ("Imagined GPU", "of 64.0 GiB free", "driver 550.1"):
+        assert part in found.found
+
+
+def test_more_threads_than_cores_are_told(machine, monkeypatch):
+    monkeypatch.setattr(machine_part.torch, "get_num_threads", lambda: 4096)
+    assert "OMP_NUM_THREADS=" in only("Device", machine_checks("cpu")).do
+
+
+@pytest.mark.parametrize(("free", "state"), [(0, "trouble"), (2**30, "warning"), (2**33, "ok")])
+def test_a_full_disk_and_little_memory_are_told(machine, monkeypatch, free, state):
+    monkeypatch.setattr(machine_part.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(machine_part.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=2**34))
+    checks = list(machine_checks())
+    for name in ("Memory", "Model cache", "Data cache", "Working folder"):
+        found = only(name, checks)
+        assert found.state == state
+        assert bool(found.do) == (state != "ok")
+
+
+def test_a_cache_that_cannot_be_written_is_trouble(machine, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(machine_part.hub_constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    monkeypatch.setenv("RELATION_NEURONS_DATA", str(tmp_path / "file"))
+    checks = list(machine_checks())
+    assert only("Model cache", checks).state == only("Data cache", checks).state == "trouble"
+    assert "HF_HOME" in only("Model cache", checks).do
+    assert "RELATION_NEURONS_DATA" in only("Data cache", checks).do
+
+
+def test_looking_leaves_no_folder_behind(machine, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    list(machine_checks())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_hub_is_asked_once_without_the_token(machine):
+    assert only("Model hub", machine_checks()).state == "ok"
+    ((address, options),) = machine.asked
+    assert SECRET not in repr((address, options))
+    assert options["timeout"] == 3
+    machine.status = 503
+    assert only("Model hub", machine_checks()).state == "warning"
+
+
+def test_offline_the_hub_is_not_asked(machine, monkeypatch):
+    monkeypatch.setattr(machine_part.hub_constants, "HF_HUB_OFFLINE", True)
+    assert only("Model hub", machine_checks()).state == "ok"
+    assert machine.asked == []
+
+
+def test_no_network_is_a_warning_without_what_the_error_says(machine, monkeypatch):
+    def fail(*_, **__):
+        raise requests.exceptions.ProxyError(f"http://user:{SECRET}@proxy")
+
+    monkeypatch.setattr(machine_part.requests, "head", fail)
+    found = only("Model hub", machine_checks())
+    assert found.state == "warning"
+    assert SECRET not in found.found
+    assert "HF_HUB_OFFLINE" in found.do
+
+
+def test_a_hub_that_keeps_silent_is_not_waited_for(machine, monkeypatch):
+    monkeypatch.setattr(machine_part, "HUB_SECONDS", 0.05)
+    answer = SimpleNamespace(status_code=200)
+    monkeypatch.setattr(machine_part.requests, "head", lambda *_, **__: time.sleep(0.5) or answer)
+    assert "does not answer within" in only("Model hub", machine_checks()).found
+
+
+def test_no_token_is_a_note(machine, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert only("Token", machine_checks()).state == "note"
+
+
+def test_damaged_relations_are_trouble(machine, monkeypatch, tmp_path):
+    (tmp_path / "relations").mkdir()
+    (tmp_path / "relations" / "mine.json").write_text("{", encoding="utf-8")
+    for module in (machine_part, rn.packs):
+        monkeypatch.setattr(module, "data_folder", lambda: tmp_path)
+    found = only("Relations", machine_checks())
+    assert found.state == "trouble"
+    assert "mine.json" in found.found
+    assert found.do
+
+
+def test_relations_that_are_not_as_installed_are_trouble(machine, monkeypatch):
+    path = machine_part.data_folder() / "relations" / "country_capital.json"
+    recorded = SimpleNamespace(locate=lambda: path, hash=SimpleNamespace(mode="sha256", value="other"))
+    monkeypatch.setattr(machine_part.metadata, "files", lambda name: [recorded])
+    assert "country_capital.json" in only("Relations", machine_checks()).found
+    recorded.hash.value = machine_part._recorded_hash(path)
+    assert "1 files are as installed" in only("Relations", machine_checks()).found
+
+
+def test_an_error_in_a_check_is_its_answer_and_hides_the_token(machine, monkeypatch):
+    def fail():
+        raise ValueError(f"odd {SECRET}\nmore")
+
+    monkeypatch.setattr(machine_part.psutil, "virtual_memory", fail)
+    checks = list(machine_checks())
+    assert [check.name for check in checks] == MACHINE
+    assert (only("Memory", checks).state, only("Memory", checks).found) == ("trouble", "ValueError: odd ***")
+
+
+def test_a_stop_by_the_user_is_no_answer(machine, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine_part.psutil, "virtual_memory", stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(machine_checks())
+
+
+def test_trouble_ends_with_status_1_and_says_what_to_do(machine, monkeypatch, capsys):
+    machine.versions["torch"] = None
+    with pytest.raises(SystemExit) as stop:
+        doctor_command()
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert "trouble Packages" in printed
+    assert "Do: pip install 'torch>=2.6'" in printed
+    assert printed.rstrip().endswith("1 trouble")
+
+
+@pytest.mark.parametrize("near", ["smollm2-153m", "smollm2_135m"])
+def test_a_misspelt_model_is_trouble_with_the_nearest_name(machine, monkeypatch, near):
+    def fail(*_, **__):
+        raise hub.LocalEntryNotFoundError("nothing")
+
+    monkeypatch.setattr(sources.transformers.AutoTokenizer, "from_pretrained", fail)
+    (found,) = model_checks(near, "cpu", None, 4, ())
+    assert found.state == "trouble"
+    assert "cannot be reached" in found.found
+    assert "did you mean 'smollm2-135m'" in found.do
+
+
+def test_a_misspelt_folder_is_trouble_with_the_nearest_one(planted_folder):
+    (found,) = model_checks(str(planted_folder / "modle"), "cpu", None, 4, ())
+    assert "no file or folder" in found.found
+    assert f"did you mean '{planted_folder / 'model'}'" in found.do
+
+
+def test_weights_with_nan_are_trouble(broken):
+    def breaks(model):
+        model.blocks[1].mlp.W_out[3, 5] = float("nan")
+
+    checks = broken(breaks)
+    assert [check.name for check in checks] == [name for name in MODEL if "bfloat16" not in name]
+    for name in MODEL[:1] + MODEL[2:6]:
+        assert only(name, checks).state == "trouble", name
+    assert "1 weights" in only("Model, float32", checks).found
+
+
+def test_a_hook_that_does_not_fire_is_trouble(broken):
+    def breaks(model):
+        model.hook_dict["blocks.1.mlp.hook_post"]._forward_hooks = Deaf()
+
+    checks = broken(breaks)
+    for name in ("Hooks", "Zeroed weights"):
+        assert only(name, checks).state == "trouble"
+        assert "fired 0 times at blocks.1.mlp.hook_post" in only(name, checks).found
+        assert only(name, checks).do
+    assert only("Batches", checks).state == "ok"
+
+
+def test_a_layer_that_changes_nothing_is_trouble(broken):
+    def breaks(model):
+        model.blocks[0].mlp.W_out.zero_()
+
+    found = only("Hooks", broken(breaks))
+    assert found.state == "trouble"
+    assert "silencing blocks.0.mlp.hook_post changes nothing, nor do 3 other places" in found.found
+
+
+def test_a_model_that_takes_any_hook_is_trouble(broken):
+    class Obliging(dict):
+        def get(self, name, default=None):
+            return super().get(name) or HookPoint()
+
+    def breaks(model):
+        model.__dict__["hook_dict"] = Obliging(model.hook_dict)
+        if model.hook_dict.get("no such") is None:
+            pytest.skip("a bridge makes its hooks anew")
+
+    assert "misspelt hook 'blocks.0.mlp.hook_pots' was accepted" in only("Hooks", broken(breaks)).found
+
+
+def test_padding_that_changes_answers_is_trouble(monkeypatch, planted_folder):
+    for run in ("_run_hooked", "_run_bridge"):
+        right = getattr(surface, run)
+
+        def unmasked(model, tokens, mask, whole, cache, keep, right=right):
+            return right(model, tokens, torch.ones_like(mask), torch.ones_like(whole), cache, keep)
+
+        monkeypatch.setattr(surface, run, unmasked)
+    found = only("Batches", planted_checks(planted_folder))
+    assert found.state == "trouble"
+    assert "--batch-size 1" in found.do
+
+
+def test_an_intervention_that_leaves_traces_is_trouble(monkeypatch, planted_folder):
+    right = model_part.ablate
+
+    class Leaves:
+        def __init__(self, model, neurons):
+            self.model, self.inner = model, right(model, neurons)
+
+        def __enter__(self):
+            return self.inner.__enter__()
+
+        def __exit__(self, *error):
+            self.inner.__exit__(*error)
+            self.model.blocks[0].mlp.W_out[0, 0] += 1e-6
+
+    monkeypatch.setattr(model_part, "ablate", Leaves)
+    found = only("Zeroed weights", planted_checks(planted_folder))
+    assert found.state == "trouble"
+    assert "NOT bit-equal" in found.found
+
+
+def test_an_intervention_on_the_wrong_neurons_is_trouble(monkeypatch, planted_folder):
+    right = model_part.ablate
+    shifted = [(0, index) for index in range(1, 128, 2)]
+    monkeypatch.setattr(model_part, "ablate", lambda model, neurons: right(model, rn.NeuronSet.from_pairs(shifted)))
+    assert only("Zeroed weights", planted_checks(planted_folder)).state == "trouble"
+
+
+@pytest.mark.parametrize(("n_wrong", "state"), [(0, "ok"), (1, "warning"), (6, "trouble")])
+def test_answers_that_flip_are_counted_with_their_interval(monkeypatch, planted_folder, n_wrong, state):
+    right = model_part.recall
+
+    def flipping(model, prompts, **options):
+        table = right(model, prompts, **options)
+        if options.get("batch_size") == 7 and options.get("max_new_tokens") == 2:
+            table.loc[: n_wrong - 1, "generated"] = "other"
+        return table
+
+    monkeypatch.setattr(model_part, "recall", flipping)
+    found = only("Null run, float32", planted_checks(planted_folder))
+    assert found.state == state
+    shares = {0: "0.0%", 1: "8.3% in other batches (95 % interval 1.5% to 35.4%)", 6: "50.0%"}
+    assert f"of 12 prompts differ: {shares[n_wrong]}" in found.found
+
+
+@pytest.mark.parametrize(
+    ("difference", "agreement", "state"),
+    [
+        (1e-4, 1.0, "ok"),
+        (5e-3, 1.0, "warning"),
+        (5e-3, 0.9, "trouble"),
+        (1.0, 1.0, "trouble"),
+        (float("nan"), 1, "trouble"),
+    ],
+)
+def test_logits_unlike_hugging_faces_are_told(monkeypatch, difference, agreement, state):
+    result = SimpleNamespace(max_logit_difference=difference, argmax_agreement=agreement, n_tokens=9)
+    monkeypatch.setattr(model_part, "parity", lambda source, device: result)
+    found = model_part.parity_check("Hugging Face", "any", None)
+    assert (found.state, bool(found.do)) == (state, state != "ok")
+
+
+def test_activations_that_do_not_fit_are_told(monkeypatch, planted):
+    monkeypatch.setattr(machine_part.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    found = model_part.room_check("Room", planted.model)
+    assert (found.state, bool(found.do)) == ("warning", True)
+    # gate, up and down of both layers: 2 * (128 + 128 + 96) numbers of 4 bytes for 1,000 prompts
+    assert f"'ffn' activations of 1,000 prompts {2 * 352 * 4000 / 2**20:.0f} MiB" in found.found
+
+
+def test_one_type_alone_is_looked_at_when_it_is_named(planted_folder):
+    checks = planted_checks(planted_folder, dtype="bfloat16")
+    names = ["Model, bfloat16", "Room", "Batches", "Hooks", "Zeroed weights", "Null run, bfloat16", "Hugging Face"]
+    assert [check.name for check in checks] == names
+    assert {check.state for check in checks} <= {"ok", "note"}
+
+
+def test_the_driver_is_what_nvidia_says(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="550.54\n550.54\n"))
+    assert machine_part._driver() == "550.54"
+
+    def fail(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert machine_part._driver() == ""
+
+
+def test_no_prompts_are_refused():
+    with pytest.raises(rn.RelationNeuronsError, match="n_prompts is 0"):
+        doctor(n_prompts=0)

@@ -1,0 +1,402 @@
+"""What is kept is what is read: a process killed at any moment loses one shard at most, and ends in the same bytes."""
+
+import copy
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import filelock
+import pytest
+import torch
+
+import relation_neurons as rn
+from relation_neurons import shard_files, shards
+from relation_neurons.models import add_hook, bridge, hook_llama
+from relation_neurons.models.wrap import HookedTransformer
+from relation_neurons.shard_files import drop_shards
+from relation_neurons.shards import kept_activations
+from tests.helpers import word_prompts
+
+activations = importlib.import_module("relation_neurons.activations")
+ROWS = 3
+PROMPTS = word_prompts(11, examples=True)  # shards of 3, 3, 3 and 2
+PARTS = [PROMPTS[first : first + ROWS] for first in range(0, 11, ROWS)]
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Three prompts of the tiny model's site `post`, in float32; code that is not read anew for each test."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", ROWS * 3 * 48 * 4 + 5)
+    monkeypatch.setattr(shards, "code_digest", lambda: "this code")
+
+
+@pytest.fixture
+def model(tiny_llama):
+    """The tiny random Llama, hooked in one way, where the way does not matter."""
+    return (bridge if HookedTransformer is None else hook_llama)(copy.deepcopy(tiny_llama[0]), tiny_llama[1])
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Counts the prompts that the model reads."""
+    read, forward = [], activations.forward
+
+    def counting(model, tokens, kinds, cache, *, keep):
+        read.append(len(tokens))
+        return forward(model, tokens, kinds, cache, keep=keep)
+
+    monkeypatch.setattr(activations, "forward", counting)
+    return read
+
+
+@pytest.fixture
+def quiet():
+    """Warnings are errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def same_bytes(found, expected):
+    found, expected = (one if isinstance(one, torch.Tensor) else one.values for one in (found, expected))
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert torch.equal(found.contiguous().view(torch.uint8), expected.contiguous().view(torch.uint8))
+    return True
+
+
+def names(folder):
+    """Every file kept in a folder but the lock."""
+    return sorted(path.name for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock")
+
+
+WHOLE = [*(f"{number:05}.safetensors" for number in range(4)), "index.json"]
+
+
+@pytest.mark.parametrize(
+    ("site", "include_bos", "batch_size", "dtype"),
+    [("post", False, None, torch.float32), ("down", True, 2, torch.bfloat16), ("ffn", False, 1, torch.float16)],
+)
+def test_kept_equals_collected(tiny, tmp_path, passes, quiet, site, include_bos, batch_size, dtype):
+    options = {"site": site, "include_bos": include_bos, "dtype": dtype, "batch_size": batch_size}
+    for _ in range(2):
+        found = kept_activations(tiny, PROMPTS, tmp_path, **options)
+        assert sum(passes) == len(PROMPTS)  # the second time from the folder
+    expected = rn.collect_activations(tiny, PROMPTS, **options)
+    assert (found.prompts, found.space, found.include_bos) == (expected.prompts, expected.space, expected.include_bos)
+    torch.testing.assert_close(found.values, expected.values)
+    (index,) = tmp_path.rglob("index.json")
+    n_shards = len(json.loads(index.read_text())["shards"])
+    rows = max(1, shards.SHARD_BYTES // found.values[0].nbytes)
+    assert n_shards == -(-len(PROMPTS) // rows) > 1
+    cut = [PROMPTS[first : first + rows] for first in range(0, len(PROMPTS), rows)]
+    size = json.loads(index.read_text())["batch_size"]
+    alone = [rn.collect_activations(tiny, part, **(options | {"batch_size": size})).values for part in cut]
+    same_bytes(found, torch.cat(alone))
+
+
+def test_one_shard_is_what_is_collected_to_the_bit(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 2**20)
+    for batch_size in (None, 4):
+        expected = rn.collect_activations(model, PROMPTS, batch_size=batch_size)
+        same_bytes(kept_activations(model, PROMPTS, tmp_path / str(batch_size), batch_size=batch_size), expected)
+
+
+def test_progress_tells_of_every_prompt_read_or_kept(model, tmp_path):
+    for batch_size in (2, None):
+        told = []
+        kept_activations(model, PROMPTS, tmp_path, batch_size=batch_size, progress=told.append)
+        assert sum(told) == len(PROMPTS)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("moment", range(8))  # the shard's renaming, then the index's, four times
+@pytest.mark.parametrize("renamed", [True, False])
+def test_a_process_killed_at_any_renaming_loses_a_shard_at_most(model, tmp_path, passes, monkeypatch, moment, renamed):
+    expected = kept_activations(model, PROMPTS, tmp_path / "whole", batch_size=2)
+    count, replace, unlink = itertools.count(), os.replace, Path.unlink
+
+    def stop(source, target, **options):
+        if next(count) == moment:
+            if renamed:
+                replace(source, target)
+            monkeypatch.setattr(Path, "unlink", lambda *a, **k: None)  # the dead do not clean up
+            raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(Killed):
+            kept_activations(model, PROMPTS, tmp_path / "killed", batch_size=2)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    n_whole = (moment + renamed) // 2  # those that the index knows
+    left = names(tmp_path / "killed")
+    assert len([name for name in left if name.startswith(".")]) == (not renamed)
+    passes.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        size = None if n_whole else 2  # the index remembers it
+        found = kept_activations(model, PROMPTS, tmp_path / "killed", batch_size=size)
+    assert sum(passes) == sum(map(len, PARTS[n_whole:]))
+    same_bytes(found, expected)
+    assert names(tmp_path / "killed") == WHOLE
+
+
+@pytest.mark.parametrize("shard", range(4))
+def test_a_process_killed_within_a_write_loses_that_shard(model, tmp_path, passes, monkeypatch, shard):
+    expected = kept_activations(model, PROMPTS, tmp_path / "whole")
+    count, save, unlink = itertools.count(), shard_files.save_file, Path.unlink
+
+    def stop(tensors, path):
+        save(tensors, path)
+        if next(count) == shard:
+            with open(path, "r+b") as file:
+                file.truncate(100)
+            monkeypatch.setattr(Path, "unlink", lambda *a, **k: None)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_files, "save_file", stop)
+        with pytest.raises(Killed):
+            kept_activations(model, PROMPTS, tmp_path / "killed")
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert any(name.startswith(".") for name in names(tmp_path / "killed"))
+    passes.clear()
+    same_bytes(kept_activations(model, PROMPTS, tmp_path / "killed"), expected)
+    assert sum(passes) == sum(map(len, PARTS[shard:]))
+    assert names(tmp_path / "killed") == WHOLE
+
+
+def test_a_model_that_fails_midway_keeps_what_was_read(model, tmp_path, passes, monkeypatch):
+    count, collect = itertools.count(), shards.collect_activations
+
+    def failing(*arguments, **options):
+        if next(count) == 2:
+            raise Killed
+        return collect(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "collect_activations", failing)
+        with pytest.raises(Killed):
+            kept_activations(model, PROMPTS, tmp_path)
+    assert names(tmp_path) == [*WHOLE[:2], "index.json"]
+    passes.clear()
+    kept_activations(model, PROMPTS, tmp_path)
+    assert sum(passes) == len(PROMPTS) - 2 * ROWS
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+
+
+def other_values(path):
+    shard_files.save_file({"values": torch.zeros(2, 2)}, path)
+    index = path.parent / "index.json"
+    said = json.loads(index.read_text())
+    said["shards"][path.name] = shard_files.file_digest(path)
+    index.write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    ("number", "damage", "says"),
+    [
+        *((number, flip, "not what was written") for number in range(4)),
+        (0, lambda path: os.truncate(path, path.stat().st_size - 1), "not what was written"),
+        (2, lambda path: os.truncate(path, 0), "not what was written"),
+        (1, Path.unlink, "is gone"),
+        (3, other_values, "holds other values"),
+    ],
+)
+def test_a_damaged_shard_is_named_and_read_anew(model, tmp_path, passes, number, damage, says):
+    expected = kept_activations(model, PROMPTS, tmp_path)
+    (path,) = tmp_path.rglob(WHOLE[number])
+    before = path.read_bytes()
+    damage(path)
+    passes.clear()
+    with pytest.warns(UserWarning, match=rf"{WHOLE[number]} is damaged .*{says}.* {len(PARTS[number])} prompts"):
+        found = kept_activations(model, PROMPTS, tmp_path)
+    assert sum(passes) == len(PARTS[number])
+    same_bytes(found, expected)
+    assert path.read_bytes() == before
+    passes.clear()
+    same_bytes(kept_activations(model, PROMPTS, tmp_path), expected)
+    assert not passes
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"batch_size": 3, "shards": {"a": "b"}}', '{"shards": {}}'])
+def test_a_damaged_index_vouches_for_nothing(model, tmp_path, passes, content):
+    expected = kept_activations(model, PROMPTS, tmp_path)
+    (index,) = tmp_path.rglob("index.json")
+    index.write_text(content)
+    with pytest.warns(UserWarning, match=r"index.json is damaged"):
+        same_bytes(kept_activations(model, PROMPTS, tmp_path), expected)
+    assert sum(passes) == 2 * len(PROMPTS)
+
+
+def test_whatever_values_depend_on_has_a_folder_of_its_own(model, tmp_path, passes, monkeypatch):
+    def read(prompts=PROMPTS, **options):
+        passes.clear()
+        kept_activations(model, prompts, tmp_path, **options)
+        return len(passes) > 0
+
+    assert read()
+    assert not read()
+    assert not read(batch_size=5)  # the same but for rounding
+    assert read(site="gate")
+    assert read(dtype=torch.float16)
+    assert read(include_bos=True)
+    assert read(PROMPTS[:-1])
+    assert read(PROMPTS[::-1])
+    assert read(word_prompts(11, examples=False))
+    model.cfg.default_prepend_bos = False
+    assert read()
+    model.cfg.default_prepend_bos = True
+    model.cfg.weights_digest = "abc"
+    assert read()
+    model.cfg.weights_digest = "abd"
+    assert read()
+    monkeypatch.setattr(shards, "code_digest", lambda: "other code")
+    assert read()
+    assert not read()
+
+
+def test_weights_without_a_digest_are_told_apart_by_themselves(model, tmp_path, passes):
+    assert model.cfg.weights_digest is None
+    before = kept_activations(model, PROMPTS, tmp_path)
+    model.blocks[1].mlp.W_in[0, 0] += 1
+    after = kept_activations(model, PROMPTS, tmp_path)
+    assert sum(passes) == 2 * len(PROMPTS)
+    assert not torch.equal(before.values, after.values)
+
+
+def test_what_is_not_to_be_kept_is_refused(model, tmp_path, monkeypatch):
+    def refused(says, folder=tmp_path / "kept", prompts=PROMPTS, **options):
+        with pytest.raises(rn.RelationNeuronsError, match=says):
+            kept_activations(model, prompts, folder, **options)
+
+    refused("no prompts", prompts=[])
+    refused("is not a site", site="psot")
+    refused("batch_size is 0", batch_size=0)
+    remove = add_hook(model, "blocks.1.mlp.hook_post", lambda activation: activation * float("nan"))
+    refused("has a hook at blocks.1.mlp.hook_post")
+    monkeypatch.setattr(shards, "_require_no_hooks", lambda model: None)
+    refused("not finite")
+    remove()
+    (tmp_path / "file").write_text("mine")
+    refused("cannot be written", folder=tmp_path / "file")
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_told_before_and_during_reading(model, tmp_path, passes, monkeypatch):
+    usage = shard_files.shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_files.shutil, "disk_usage", lambda path: usage._replace(free=11 * 3 * 48 * 4 - 1))
+        with pytest.raises(rn.RelationNeuronsError, match=r"0\.0 GB free.*Do this: make room"):
+            kept_activations(model, PROMPTS, tmp_path)
+    assert not passes
+
+    def full(tensors, path):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_files, "save_file", full)
+        with pytest.raises(rn.RelationNeuronsError, match=r"00000.safetensors cannot be written \(No space left"):
+            kept_activations(model, PROMPTS, tmp_path)
+    assert names(tmp_path) == []
+    kept_activations(model, PROMPTS, tmp_path)
+
+
+def test_dropping_removes_what_was_kept_and_nothing_else(model, tmp_path):
+    drop_shards(tmp_path / "nowhere")
+    folder = tmp_path / "kept"
+    kept_activations(model, PROMPTS, folder)
+    kept_activations(model, PROMPTS, folder, site="gate")
+    (place, other) = folder.iterdir()
+    (place / ".00009.safetensors.abc").write_text("left by a killed writer")
+    held = filelock.FileLock(other / ".lock")
+    with held:
+        drop_shards(folder)
+        assert not place.exists()
+        assert names(folder) == WHOLE
+    drop_shards(folder)
+    assert not folder.exists()
+    kept_activations(model, PROMPTS, folder)
+    (folder / "notes.txt").write_text("mine")
+    (next(folder.rglob("index.json")).parent / "more.txt").write_text("mine")
+    drop_shards(folder)
+    assert names(folder) == ["more.txt", "notes.txt"]
+
+
+PROCESSES = """
+import hashlib, os, pathlib, signal, sys, time
+import relation_neurons as rn
+from relation_neurons import shards
+
+model, packs, out, threads, shards.SHARD_BYTES, n = *sys.argv[1:3], pathlib.Path(sys.argv[3]), *map(int, sys.argv[4:])
+collect, read = shards.collect_activations, []
+
+def work(stop_at):
+    def reading(*arguments, **options):
+        if len(read) == stop_at:
+            time.sleep(600)
+        read.append(1)
+        return collect(*arguments, **options)
+
+    shards.collect_activations = reading
+    prompts = rn.make_prompts(rn.load_relations(packs), rn.PromptConfig(shots=0, n_evaluation=10)).detection[:n]
+    found = shards.kept_activations(rn.load_model(model, device="cpu"), prompts, out / "kept", site="ffn")
+    return len(read), hashlib.sha256(found.values.numpy()).hexdigest()
+
+def start(name, stop_at=-1):
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.alarm(200)
+    sys.stderr = (out / f"{name}.err").open("w", buffering=1)
+    rn.activations.torch.set_num_threads(threads)
+    (out / f"{name}.out").write_text(" ".join(map(str, work(stop_at))))
+    os._exit(0)
+
+def until(happened):
+    while not happened():
+        time.sleep(0.01)
+
+signal.alarm(200)
+first = start("first", 3)
+until(lambda: any(len(path.read_text().split("safetensors")) == 4 for path in out.glob("kept/*/index.json")))
+others = [start("second"), start("third")]
+until(lambda: sum("waiting" in path.read_text() for path in out.glob("*.err")) == 2)
+os.kill(first, signal.SIGKILL)
+print(*(os.waitpid(pid, 0)[1] for pid in (first, *others)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by fork")
+def test_one_process_killed_by_force_and_two_at_once_end_in_the_same_bytes(planted_folder, tmp_path, monkeypatch):
+    shard_bytes, n = 5 * 2 * (128 + 128 + 96) * 4, 40  # eight shards of five prompts
+    arguments = [planted_folder / "model", planted_folder, tmp_path, torch.get_num_threads(), shard_bytes, n]
+    environment = os.environ | {"PYTHONPATH": str(Path(rn.__file__).parent.parent)}
+    command = [sys.executable, "-c", PROCESSES, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout == f"{signal.SIGKILL} 0 0\n", done.stderr
+    said = [(tmp_path / f"{name}.out").read_text().split() for name in ("second", "third")]
+    assert sorted(int(n_read) for n_read, _ in said) == [0, 5]
+
+    monkeypatch.setattr(shards, "SHARD_BYTES", shard_bytes)
+    model = rn.load_model(str(planted_folder / "model"), device="cpu")
+    config = rn.PromptConfig(shots=0, n_evaluation=10)
+    prompts = rn.make_prompts(rn.load_relations(str(planted_folder)), config).detection[:n]
+    expected = kept_activations(model, prompts, tmp_path / "whole", site="ffn").values
+    assert {digest for _, digest in said} == {hashlib.sha256(expected.numpy()).hexdigest()}
