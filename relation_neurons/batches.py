@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from relation_neurons.batch_sizes import BatchSizes, is_out_of_memory, memory_of, row_bytes
 from relation_neurons.encoding import Encoded
 from relation_neurons.errors import refuse
 from relation_neurons.models import (
@@ -35,9 +34,6 @@ MAX_ROWS = 64
 """Rows of an automatic batch on a CPU, which more would not make faster."""
 MAX_TOKENS = 16384
 """Tokens of an automatic batch on a GPU."""
-
-OUT_OF_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
-"""What PyTorch says in errors of no kind of their own."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +116,16 @@ def stream(
 ) -> None:
     """Read tasks in full batches, whatever their conditions; what a task yields does not depend on its batch.
 
+    That is so within the rounding of float arithmetic: numbers may differ in their last digits, and answers only where
+    two tokens are as close as that. So results are the same when memory runs out: the batch that did not fit is tried
+    again with half as many rows, and so on, while batches that are done stay done. The model keeps to smaller batches
+    from then on, in later streams as well.
+
     Args:
         model: A model from `load_model`.
         tasks: What to read.
-        work: Called with each batch and the cache of what its rows have read in advance.
+        work: Called with each batch and the cache of what its rows have read in advance; again with fewer rows where
+            memory ran out in it, so that what it keeps of a batch must be written last.
         writer: The conditions at work, if any; it is told which rows are under which.
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
         n_logits: Positions of each row that `work` unembeds, for the estimate of memory.
@@ -136,20 +138,19 @@ def stream(
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
     longest = max(len(task.encoded.ids) + task.n_after for task in tasks)
-    size = batch_size or rows_that_fit(model, longest, n_logits)
+    most = batch_size or rows_that_fit(model, longest, n_logits)
+    sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits))
     starts = _starts(tasks) if share else [0] * len(tasks)
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
     done = 0
     with torch.inference_mode():
         while done < len(order):
-            rows = tuple(order[done : done + size])
+            rows = tuple(order[done : done + sizes.rows])
             chosen, begun = tuple(tasks[row] for row in rows), tuple(starts[row] for row in rows)
-            batch = Batch(rows, chosen, begun, model.cfg.device, writer)
-            if _ran_out_of_memory(model, batch, work):
-                if len(rows) == 1:
-                    raise refuse(f"Memory runs out on a prompt of {len(tasks[rows[0]].encoded.ids)} tokens")
-                size = (len(rows) + 1) // 2
+            if _ran_out_of_memory(model, Batch(rows, chosen, begun, model.cfg.device, writer), work):
+                sizes.shrink([len(task.encoded.ids) for task in chosen])
                 continue
+            sizes.tell()
             done += len(rows)
             progress(len(rows))
 
@@ -162,18 +163,10 @@ def rows_that_fit(model: Any, n_tokens: int, n_logits: int) -> int:
         n_tokens: Tokens of the longest row.
         n_logits: Positions of each row that are unembedded.
     """
-    cfg = model.cfg
-    item = torch.finfo(cfg.dtype).bits // 8
-    heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
-    cache = 4 * cfg.n_layers * heads * cfg.d_head * item * n_tokens
-    layer = n_tokens * (8 * cfg.d_model + 4 * (cfg.d_mlp or 0) + 3 * cfg.n_heads * n_tokens) * max(item, 4)
-    logits = 3 * 4 * n_logits * cfg.d_vocab
-    device = torch.device(cfg.device)
-    if device.type == "cuda":
-        free, most = torch.cuda.mem_get_info(device)[0], max(1, MAX_TOKENS // n_tokens)
-    else:
-        free, most = psutil.virtual_memory().available, MAX_ROWS
-    return int(min(most, max(1, free // 2 // (cache + layer + logits))))
+    device = torch.device(model.cfg.device)
+    most = max(1, MAX_TOKENS // n_tokens) if device.type == "cuda" else MAX_ROWS
+    free, _ = memory_of(device)
+    return int(min(most, max(1, free // 2 // row_bytes(model.cfg, n_tokens, n_logits))))
 
 
 def _ran_out_of_memory(model: Any, batch: Batch, work: Work) -> bool:
@@ -182,7 +175,7 @@ def _ran_out_of_memory(model: Any, batch: Batch, work: Work) -> bool:
         batch.use()
         work(batch, cache)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not OUT_OF_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         return True
     return False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import pandas as pd
 import tyro
@@ -26,7 +28,7 @@ from relation_neurons import (
     reproduce_commands,
     run_commands,
 )
-from relation_neurons.errors import RelationNeuronsError
+from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.pipeline import RunConfig
 from relation_neurons.pipeline import run as run_pipeline
@@ -123,17 +125,46 @@ def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:
     return table
 
 
+def _require_command(words: Sequence[str]) -> None:
+    """Refuse a command that there is not, naming the one that was meant."""
+    groups = {"data": data_commands.app, "reproduce": reproduce_commands.app}
+    groups |= {"notebooks": notebook_commands.app, "runs": run_commands.app}
+    known, said = app, "relation-neurons"
+    for word in words[:2]:
+        names = tuple(known._subcommands)
+        if word.startswith("-"):
+            return
+        word = word.replace("_", "-")
+        if word not in names:
+            raise refuse(f"'{word}' is no command of {said}", expected=nearest(word, names), do=f"see {said} --help")
+        if word not in groups:
+            return
+        known, said = groups[word], f"{said} {word}"
+
+
+def _fail(error: RelationNeuronsError) -> NoReturn:
+    console = Console(stderr=True, highlight=False)
+    console.print("[bold red]Error:[/] ", end="")
+    console.print(str(error), markup=False, soft_wrap=True)
+    sys.exit(2)
+
+
 def main() -> None:
     """Entry point: errors of input are one line on standard error and exit status 2."""
     try:
+        _require_command(sys.argv[1:])
         app.cli(
             prog="relation-neurons",
             description="Find, silence and explore relation-specific neurons.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except RelationNeuronsError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {error}", soft_wrap=True)
-        sys.exit(2)
+        _fail(error)
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(unusable(error))
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. The same command goes on from here.")
         sys.exit(130)

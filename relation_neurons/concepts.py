@@ -48,6 +48,8 @@ def concept_prompts(
         RelationNeuronsError: Fewer than two concepts, more prompts than subjects, or a stem without one `{}`.
     """
     stems = tuple(_content()["stems"]) if stems is None else tuple(stems)
+    if not stems:
+        raise refuse("There are no stems", expected="at least one text with {} for the subject")
     for stem in stems:
         if stem.count("{}") != 1:
             raise refuse(f"The stem {stem!r} has {stem.count('{}')} places", expected="one {} for the subject")

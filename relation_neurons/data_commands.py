@@ -14,7 +14,7 @@ from rich.console import Console
 from relation_neurons import figures, lre, wikidata
 from relation_neurons.check import check, format_problems
 from relation_neurons.describe import Part, console_table, describe, overlaps
-from relation_neurons.errors import refuse
+from relation_neurons.errors import file_name, refuse
 from relation_neurons.languages import read_translations
 from relation_neurons.models import load_model
 from relation_neurons.packs import data_folder, load_relations
@@ -122,9 +122,11 @@ def translate_command(
         endpoint: Address of the API.
         contact: Your address, sent along as Wikimedia asks of scripts.
     """
-    folder = (out or lre.cache_folder() / "languages") / lang
+    folder = (out or lre.cache_folder() / "languages") / file_name(lang)
     labels = lre.cache_folder().parent.parent / "wikidata"
-    for relation in load_relations(*sources):
+    relations = load_relations(*sources)
+    files = {relation.name: f"{file_name(relation.name)}.json" for relation in relations}
+    for relation in relations:
         shipped = read_translations(data_folder() / "languages", relation.name).get(lang)
         chosen = templates or (shipped.templates if shipped else ())
         zs = () if templates or not shipped else shipped.templates_zs
@@ -133,7 +135,7 @@ def translate_command(
             options = {"endpoint": endpoint, "contact": contact, "progress": progress, "cache": labels}
             found, _ = wikidata.translate_relation(relation, lang, chosen, zs, **options)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{relation.name}.json"
+        path = folder / files[relation.name]
         path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         n_found = len(found["subjects"]) + len(found["objects"])
         Console().print(f"{path}: {n_found} names found, {len(found['missing'])} not", soft_wrap=True)

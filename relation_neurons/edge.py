@@ -9,39 +9,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
-import reprlib
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar, Union
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
-from beartype import BeartypeConf, BeartypeHintOverrides
 from beartype.door import is_bearable
-from jaxtyping import AbstractArray, jaxtyped
+from jaxtyping import jaxtyped
 
-from relation_neurons.errors import RelationNeuronsError, nearest, refuse
+from relation_neurons.annotations import CONF, MODEL, Given, expected, meets, shown, written, wrong
+from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 
 Guarded = TypeVar("Guarded", bound=Callable[..., Any])
-
-CONF = BeartypeConf(
-    hint_overrides=BeartypeHintOverrides(
-        {int: int | np.integer, float: float | int | np.floating | np.integer, bool: bool | np.bool_}
-    )
-)
-"""Numbers of NumPy pass for Python's own, and whole numbers for others."""
-MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # in front of names
-MODEL = "a model from load_model"
-TEXTS = (str, bytes)
-
-
-class _Given(NamedTuple):
-    """One argument: its name, what it is, and the annotation that it is to meet."""
-
-    name: str
-    value: object
-    hint: Any
 
 
 def guard(public: Any, name: str) -> Any:
@@ -61,7 +41,7 @@ def guard(public: Any, name: str) -> Any:
         wrapped = checked(public, name)
         wrapped.__module__ = __package__  # where it can be found again, by pickle for one
         return wrapped
-    if not issubclass(public, BaseException | tuple):
+    if not issubclass(public, BaseException):
         _guard_class(public, name)
     return public
 
@@ -91,7 +71,10 @@ this: see help(double).
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         bound = _bind(signature, called, args, kwargs)
         _check(called, _given(signature, hints, bound))
-        return function(*bound.args, **bound.kwargs)
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except OSError as error:
+            raise unusable(error) from error
 
     return typing.cast(Guarded, wrapper)
 
@@ -118,23 +101,8 @@ def check_fields(record: type[Any], name: str = "") -> type[Any]:
             raise refusal from None
         original(*bound.args, **bound.kwargs)
 
-    record.__init__ = init  # type: ignore[misc]
+    record.__init__ = init
     return record
-
-
-def shown(value: object) -> str:
-    """A value in a few words for a message; arrays by type and shape."""
-    kind = type(value).__name__
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        dtype = str(value.dtype).removeprefix("torch.")
-        return f"a {dtype} {'array' if kind == 'ndarray' else kind.lower()} of shape {tuple(value.shape)}"
-    if value is None or isinstance(value, bool):
-        return repr(value)
-    try:
-        text = _short().repr(value)
-    except Exception:  # whatever a stranger's __repr__ raises, or a number too long to be written
-        text = "something that cannot be shown"
-    return f"{text} ({'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind})"
 
 
 def _guard_class(public: type[Any], name: str) -> None:
@@ -143,11 +111,10 @@ def _guard_class(public: type[Any], name: str) -> None:
     for label, member in list(vars(public).items()):
         if isinstance(member, classmethod) and not label.startswith("_"):
             setattr(public, label, classmethod(checked(member.__func__, f"{name}.{label}")))
-        elif isinstance(member, types.FunctionType) and (
-            not label.startswith("_") or (label == "__init__" and not dataclasses.is_dataclass(public))
-        ):
-            called = name if label == "__init__" else f"{name}.{label}"
-            setattr(public, label, checked(member, called))
+        elif isinstance(member, types.FunctionType) and not label.startswith("_"):
+            setattr(public, label, checked(member, f"{name}.{label}"))
+        elif label == "__init__" and not dataclasses.is_dataclass(public):
+            setattr(public, label, checked(member, name))
 
 
 def _bind(
@@ -159,15 +126,15 @@ def _bind(
     except TypeError as error:
         names = [one for one in signature.parameters if one not in ("self", "cls")]
         unknown = [one for one in kwargs if one not in names]
-        expected = nearest(unknown[0], names) if unknown else f"{', '.join(names)}"
-        raise refuse(f"{called}: {error}", expected=expected, do=_help(called)) from None
+        options = nearest(unknown[0], names) if unknown else ", ".join(names)
+        raise refuse(f"{called}: {error}", expected=options, do=_help(called)) from None
     for name, value in bound.arguments.items():
         if isinstance(value, np.generic):
             bound.arguments[name] = value.item()
     return bound
 
 
-def _given(signature: inspect.Signature, hints: Mapping[str, Any], bound: inspect.BoundArguments) -> list[_Given]:
+def _given(signature: inspect.Signature, hints: Mapping[str, Any], bound: inspect.BoundArguments) -> list[Given]:
     found = []
     for name, value in bound.arguments.items():
         if name not in hints:
@@ -176,97 +143,29 @@ def _given(signature: inspect.Signature, hints: Mapping[str, Any], bound: inspec
         if hint is Any and name == "model":
             hint = None if value is None and parameter.default is None else MODEL
         if parameter.kind is parameter.VAR_POSITIONAL:
-            found += [_Given(f"{name}[{number}]", one, hint) for number, one in enumerate(value)]
+            found += [Given(f"{name}[{number}]", one, hint) for number, one in enumerate(value)]
         elif parameter.kind is not parameter.VAR_KEYWORD:
-            found.append(_Given(name, value, hint))
+            found.append(Given(name, value, hint))
     return found
 
 
-def _check(called: str, given: list[_Given]) -> None:
-    with jaxtyped("context"):  # type: ignore[attr-defined]
-        if all(map(_meets, given)):
-            return
+def _check(called: str, given: list[Given]) -> None:
     for one in given:
-        with jaxtyped("context"):  # type: ignore[attr-defined]
-            if not _meets(one):
-                found = f"{called}: argument '{one.name}' {_wrong(one)}"
-                raise refuse(found, expected=_expected(one), do=_help(called))
+        if not meets(one):
+            found = f"{called}: argument '{one.name}' {wrong(one)}"
+            raise refuse(found, expected=expected(one), do=_help(called))
     arrays = [one for one in given if hasattr(one.value, "shape")]
+    if len(arrays) < 2:
+        return
+    with jaxtyped("context"):  # in which a name of an axis stands for one length
+        if all(is_bearable(one.value, one.hint, conf=CONF) for one in arrays):
+            return
+    shapes = "; ".join(f"{one.name} is {shown(one.value)}" for one in arrays)
     raise refuse(
-        f"{called}: the shapes do not fit together: " + "; ".join(f"{one.name} is {shown(one.value)}" for one in arrays),
-        expected="; ".join(f"{one.name}: {_written(one.hint)}" for one in arrays),
+        f"{called}: the shapes do not fit together: {shapes}",
+        expected="; ".join(f"{one.name}: {written(one.hint)}" for one in arrays),
         do=_help(called),
     )
-
-
-def _meets(given: _Given) -> bool:
-    """Whether an argument meets its annotation; a text is no collection of texts."""
-    _, value, hint = given
-    if hint == MODEL:
-        return hasattr(value, "cfg") and hasattr(value, "hook_dict")
-    if isinstance(value, TEXTS) and not _takes_text(hint):
-        return False
-    return is_bearable(value, hint, conf=CONF) and not _strangers(value, hint)
-
-
-def _takes_text(hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(map(_takes_text, typing.get_args(hint)))
-    return not (isinstance(origin, type) and issubclass(origin, Iterable))
-
-
-def _strangers(value: object, hint: Any) -> list[object]:
-    """Of a collection, the first item of each type that is not of the annotated one; beartype looks at one item only."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, types.UnionType):
-        found = [_strangers(value, one) for one in inner if is_bearable(value, one, conf=CONF)]
-        return min(found, key=len, default=[])
-    if not isinstance(value, Collection) or isinstance(value, TEXTS) or not inner or not isinstance(origin, type):
-        return []
-    if issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return _strangers_in(value.keys(), inner[0]) + _strangers_in(value.values(), inner[1])
-    return _strangers_in(value, inner[0]) if issubclass(origin, Iterable) and _is_uniform(origin, inner) else []
-
-
-def _is_uniform(origin: type, inner: tuple[Any, ...]) -> bool:
-    return len(inner) == 2 and inner[1] is Ellipsis if issubclass(origin, tuple) else len(inner) == 1
-
-
-def _strangers_in(items: Collection[object], hint: Any) -> list[object]:
-    one_of_each = dict(zip(map(type, items), items, strict=True))
-    return [item for item in one_of_each.values() if not _meets(_Given("", item, hint))]
-
-
-def _wrong(given: _Given) -> str:
-    """What is wrong with an argument: an item of it, or all of it."""
-    is_text = isinstance(given.value, TEXTS)
-    strangers = [] if is_text or given.hint == MODEL else _strangers(given.value, given.hint)
-    return f"holds {shown(strangers[0])}" if strangers else f"is {shown(given.value)}"
-
-
-def _expected(given: _Given) -> str:
-    options = [one for one in _alternatives(given.hint) if typing.get_origin(one) is Literal]
-    if options and isinstance(given.value, str):
-        return nearest(given.value, typing.get_args(options[0]))
-    return _written(given.hint)
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
-
-
-def _written(hint: Any) -> str:
-    """An annotation as it is written, without the names of modules."""
-    if isinstance(hint, str):
-        return hint
-    alone = isinstance(hint, type) and typing.get_origin(hint) is None
-    text = hint.__name__ if alone or _is_array(hint) else repr(hint)
-    return MODULES.sub("", text).replace("'", '"').replace("NoneType", "None")
-
-
-def _is_array(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, AbstractArray)
 
 
 def _refuse_in_own_words(original: Callable[..., None], bound: inspect.BoundArguments) -> None:
@@ -276,14 +175,6 @@ def _refuse_in_own_words(original: Callable[..., None], bound: inspect.BoundArgu
         raise
     except Exception:  # what goes wrong inside says less than the annotation
         return
-
-
-@functools.cache
-def _short() -> reprlib.Repr:
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 60
-    short.maxlevel = 2
-    return short
 
 
 def _help(called: str) -> str:

@@ -29,17 +29,47 @@ def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsEr
     return RelationNeuronsError(". ".join(part.rstrip(".") for part in parts if part) + ".")
 
 
+def unusable(error: OSError) -> RelationNeuronsError:
+    """The error for a file or folder that the system refuses."""
+    path = "A file" if error.filename is None else f"'{shortened(str(error.filename))}'"
+    return refuse(
+        f"{path} cannot be used ({error.strerror or error})", do="check the path, its permissions and the room left"
+    )
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text for a message, its middle left out where it is long."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def file_name(name: str) -> str:
+    """A name that becomes that of a file, refused where it would lead out of its folder or be none."""
+    if not name or len(name.encode("utf-8", "replace")) > 200 or set(name) & set("/\\:\0") or name.startswith("."):
+        raise refuse(
+            f"'{shortened(name)}' cannot be the name of a file", expected="a name without / \\ : or a dot first"
+        )
+    return name
+
+
 def require_at_least(config: object, **limits: int) -> None:
     """Refuse a configuration with a field below its limit; none is no number and passes."""
     for name, least in limits.items():
         value = getattr(config, name)
         if value is not None and value < least:
-            raise refuse(f"{name} is {value}", expected=f"at least {least}")
+            raise refuse(f"{name} is {number_text(value)}", expected=f"at least {least}")
+
+
+def number_text(value: object) -> str:
+    """A number as text; Python refuses to write very long ones."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Name the valid options, the one most like `name` first if there is such a one."""
     options = sorted(valid)
-    close = difflib.get_close_matches(name, options, n=1)
+    close = difflib.get_close_matches(name[:200], options, n=1)  # longer ones take long, and are like none
     listing = ", ".join(options)
     return f"did you mean '{close[0]}'? One of: {listing}" if close else f"one of: {listing}"

@@ -67,4 +67,14 @@ def study_figures(folder: Path, experiments: Sequence[str] = ()) -> dict[str, di
     there = experiments or [name for name in FIGURES if name in carried_out(folder)]
     if not there:
         raise refuse(f"No experiment was carried out in {folder}", do="reproduce one")
-    return {name: draw(name, read_finding(folder, name)) for name in dict.fromkeys(there)}
+    return {name: _drawn(folder, name) for name in dict.fromkeys(there)}
+
+
+def _drawn(folder: Path, name: str) -> dict[str, go.Figure]:
+    try:
+        return draw(name, read_finding(folder, name))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise refuse(
+            f"The tables of {name} in {folder} are not what this version writes ({type(error).__name__}: {error})",
+            do=f"reproduce {name} again with this version",
+        ) from error

@@ -89,7 +89,7 @@ def read_translations(folder: Path, name: str) -> dict[str, Translation]:
         RelationNeuronsError: A file that cannot be read or is not a translation.
     """
     found = {}
-    for path in sorted(folder.glob(f"*/{name}.json")):
+    for path in sorted(one for one in folder.glob("*/*.json") if one.stem == name):  # a name is no pattern
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:

@@ -23,7 +23,7 @@ import pandas as pd
 import pooch
 from requests.exceptions import RequestException
 
-from relation_neurons.errors import nearest, refuse
+from relation_neurons.errors import RelationNeuronsError, nearest, refuse
 from relation_neurons.progress import Progress, silent
 from relation_neurons.relations import Relation, key, relation_from_dict
 
@@ -136,7 +136,7 @@ def fetch(source: str | Path | None = None, *, folder: str | Path | None = None,
     target = Path(folder or cache_folder()).expanduser()
     base, downloader = _origin(source, known.commit)
     store = pooch.create(path=target, base_url=base, registry=dict(known.sha256))
-    with _quiet():
+    with _quiet(), _no_empty_folders(target):
         for path, sha256 in known.sha256.items():
             with _clear_errors(store.get_url(path), target, sha256):
                 store.fetch(path, downloader=downloader)
@@ -322,6 +322,22 @@ def _clear_errors(url: str, folder: Path, sha256: str) -> Iterator[None]:
             f"{url} cannot be stored in {folder} ({error.strerror or error})",
             do=f"make room and check permissions there, or set {ENVIRONMENT} to another folder",
         ) from error
+
+
+@contextlib.contextmanager
+def _no_empty_folders(target: Path) -> Iterator[None]:
+    """Remove the folders that were made for nothing, where nothing could be fetched."""
+    there = next(folder for folder in (target, *target.resolve().parents) if folder.exists())
+    try:
+        yield
+    except RelationNeuronsError:
+        made = [*(one for one in target.glob("*") if one.is_dir()), target, *target.resolve().parents]
+        for folder in made if there != target else ():
+            with contextlib.suppress(OSError):
+                if folder == there or there.is_relative_to(folder):
+                    break
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

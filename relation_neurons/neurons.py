@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from relation_neurons.errors import refuse
+from relation_neurons.errors import number_text, refuse, shortened
 from relation_neurons.sites import Neuron, NeuronSpace, expand_site
 
+MOST_CONTROLS = MOST_LAYERS = 100_000
 NEIGHBOURS = 20
 """Neurons of most similar activity among which a control matched by activity is drawn."""
 
@@ -41,10 +43,15 @@ class NeuronSet:
         twice = [neuron for neuron, n in Counter(self.neurons).items() if n > 1]
         if twice:
             raise refuse(f"Neuron set '{self.name}' holds {twice[0]} twice", expected="each neuron once")
+        if self.scores is not None and len(self.scores) != len(self.neurons):
+            raise refuse(
+                f"Neuron set '{self.name}' has {len(self.neurons)} neurons and {len(self.scores)} scores",
+                expected="a score for each neuron",
+            )
 
     @classmethod
     def from_pairs(
-        cls, pairs: Iterable[tuple[SupportsIndex, SupportsIndex]], site: str = "post", name: str = "neurons"
+        cls, pairs: Iterable[Iterable[SupportsIndex]], site: str = "post", name: str = "neurons"
     ) -> NeuronSet:
         """Make a set from (layer, index) pairs at one simple site.
 
@@ -57,11 +64,29 @@ class NeuronSet:
         """
         if expand_site(site) != (site,):
             raise refuse(f"Site '{site}' stands for {', '.join(expand_site(site))}", expected="one simple site")
-        return cls(tuple(Neuron(site, int(layer), int(index)) for layer, index in pairs), name)
+        neurons = []
+        for pair in pairs:
+            try:
+                layer, index = map(operator.index, pair)
+            except (TypeError, ValueError) as error:
+                raise refuse(f"{pair!r} is no pair ({error})", expected="layer and index, such as (12, 345)") from None
+            neurons.append(Neuron(site, layer, index))
+        return cls(tuple(neurons), name)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:
-        """Read back what `to_frame` wrote for one set."""
+        """Read back what `to_frame` wrote for one set.
+
+        Raises:
+            RelationNeuronsError: A frame that `to_frame` did not write.
+        """
+        missing = [column for column in ("name", "site", "layer", "index", "score") if column not in frame.columns]
+        if missing or not len(frame) or not frame.columns.is_unique:
+            columns = ", ".join(map(str, frame.columns))
+            raise refuse(
+                f"The table has {len(frame)} rows and the columns {shortened(columns)}",
+                expected="what NeuronSet.to_frame gives",
+            )
         neurons = zip(frame["site"], frame["layer"].tolist(), frame["index"].tolist(), strict=True)
         scores = None if frame["score"].isna().all() else tuple(frame["score"].tolist())
         return cls(tuple(Neuron(*neuron) for neuron in neurons), str(frame["name"].iloc[0]), scores)
@@ -80,7 +105,7 @@ class NeuronSet:
         """
         if not 0 <= start < stop <= len(self):
             raise refuse(
-                f"Ranks {start} to {stop} of neuron set '{self.name}' were asked for",
+                f"Ranks {number_text(start)} to {number_text(stop)} of neuron set '{self.name}' were asked for",
                 expected=f"at least one rank between 0 and {len(self)}",
             )
         scores = None if self.scores is None else self.scores[start:stop]
@@ -95,7 +120,9 @@ class NeuronSet:
 
     def layer_counts(self, n_layers: int) -> Int[ndarray, " layer"]:
         """Neurons in each layer."""
-        return np.bincount([neuron.layer for neuron in self.neurons], minlength=n_layers)
+        if not 1 <= n_layers <= MOST_LAYERS:
+            raise refuse(f"n_layers is {number_text(n_layers)}", expected=f"1 to {MOST_LAYERS}")
+        return np.bincount([neuron.layer for neuron in self.neurons], minlength=int(n_layers))
 
     def overlap(self, other: NeuronSet) -> int:
         """Number of neurons in both sets."""
@@ -130,8 +157,10 @@ def top_k(
         RelationNeuronsError: k outside 1 to the number of neurons, or shapes that do not fit.
     """
     scores = scores.numpy(force=True) if isinstance(scores, Tensor) else scores
+    if np.isnan(scores).any():
+        raise refuse("Some scores are NaN", do="check the model and its activations; nothing can be ranked by NaN")
     if not 1 <= k <= len(space):
-        raise refuse(f"k is {k}", expected=f"1 to {len(space)}, the number of neurons of '{space.model}'")
+        raise refuse(f"k is {number_text(k)}", expected=f"1 to {len(space)}, the number of neurons of '{space.model}'")
     if scores.shape != (len(names), len(space)):
         raise refuse(f"scores have shape {scores.shape}", expected=f"({len(names)}, {len(space)}): [relation, neuron]")
     chosen = {}
@@ -170,6 +199,9 @@ def random_controls(
     Raises:
         RelationNeuronsError: A layer has too few other neurons.
     """
+    _require_draws(n, seed)
+    if activity is not None and len(activity) != len(space):
+        raise refuse(f"activity has {len(activity)} numbers", expected=f"{len(space)}, one for each neuron")
     members: dict[tuple[str, int], list[int]] = {}
     for member, neuron in enumerate(target):
         members.setdefault((neuron.site, neuron.layer), []).append(member)
@@ -204,6 +236,7 @@ def random_sets(target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int 
     Raises:
         RelationNeuronsError: Too few other neurons.
     """
+    _require_draws(n, seed)
     pool = np.setdiff1d(np.arange(len(space)), space.flatten(list(target)))
     if len(pool) < len(target):
         raise refuse(f"There are {len(pool)} neurons outside the target, {len(target)} needed", do="lower k")
@@ -214,6 +247,13 @@ def random_sets(target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int 
         neurons = tuple(map(Neuron, sites, layers.tolist(), indices.tolist()))
         sets.append(NeuronSet(neurons, f"{target.name} random {number}"))
     return sets
+
+
+def _require_draws(n: int, seed: int) -> None:
+    if not 0 <= n <= MOST_CONTROLS:
+        raise refuse(f"n is {number_text(n)}", expected=f"0 to {MOST_CONTROLS} control sets")
+    if seed < 0:
+        raise refuse(f"seed is {number_text(seed)}", expected="at least 0")
 
 
 def _pools(

@@ -10,9 +10,11 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.errors import refuse
+from relation_neurons.packs import load_relations
 from relation_neurons.profiles import Profile
 from relation_neurons.rerun import Outcome, choose, notebook_title, run_notebooks
 from relation_neurons.sites import SiteName
+from relation_neurons.sources import resolve
 
 app = tyro.extras.SubcommandApp()
 
@@ -50,6 +52,11 @@ def run_command(
         seed: Chooses negatives, controls and resamples.
         out: Where to write.
     """
+    if k is not None and k < 1:
+        raise refuse(f"k is {k}", expected="at least 1")
+    load_relations(*relations)  # what cannot be used is refused before a notebook is begun
+    if model is not None:
+        resolve(model)
     given = {"model": model, "relations": list(relations) or None, "site": site, "k": k, "seed": seed}
     console = Console()
     outcomes = run_notebooks(names, out, profile=profile, say=lambda one: _print(console, one), **given)
@@ -65,10 +72,10 @@ def copy_command(folder: tyro.conf.Positional[Path], names: tyro.conf.Positional
         folder: Where to.
         names: Notebooks; by default all.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = choose(names)
     if there := [path.name for path in chosen.values() if (folder / path.name).exists()]:
         raise refuse(f"{folder / there[0]} exists", do="choose another folder, or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
     for path in chosen.values():
         shutil.copyfile(path, folder / path.name)
         Console().print(folder / path.name, soft_wrap=True)

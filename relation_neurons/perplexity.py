@@ -67,6 +67,11 @@ def perplexity(
     longest = max(len(one.ids) for one in encoded)
     with rows_under(model, list(conditions.values())) as writer:
         stream(model, tasks, work, writer=writer, n_logits=longest, batch_size=batch_size, progress=progress)
+    if np.isnan(nll).any():
+        raise refuse(
+            "Some log-probabilities are NaN",
+            do="check the model's weights, and what interventions write; float32 overflows later than float16",
+        )
     n_tokens = np.tile([len(one.ids) - 1 for one in encoded], len(conditions))
     return pd.DataFrame(
         {

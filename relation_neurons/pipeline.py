@@ -21,6 +21,7 @@ from relation_neurons.experiments.ablation import (
     select_neurons,
     summarise,
 )
+from relation_neurons.memory import estimate, require_memory
 from relation_neurons.models import load_model, neuron_space
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.packs import load_relations
@@ -97,6 +98,7 @@ def run(config: RunConfig, out: Path) -> Results:
     if len(relations) < 2:
         raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are the negatives")
     prompts = make_prompts(relations, config.prompts)
+    _require_memory(config, prompts, len(relations), out)
     model = load_model(config.model, device=config.device, dtype=config.dtype)
     folder = RunFolder(out, study_key(config, relations, model))
 
@@ -110,6 +112,22 @@ def run(config: RunConfig, out: Path) -> Results:
     folder.write_text("report.html", write_report(results, folder.key))
     folder.drop_parts()
     return results
+
+
+def _require_memory(config: RunConfig, prompts: Prompts, n_relations: int, out: Path) -> None:
+    """Say what is needed, and refuse what cannot fit, before anything long begins."""
+    needed = estimate(
+        config.model,
+        () if (out / "neurons.parquet").is_file() else prompts.detection,
+        config.site,
+        n_answers=len(prompts.evaluation) * (1 + n_relations + config.n_controls),
+        batch_size=config.batch_size,
+        device=config.device,
+        dtype=config.dtype,
+        out=out,
+        shards=True,
+    )
+    require_memory(needed)
 
 
 def select(config: RunConfig, model: Any, prompts: Prompts, folder: RunFolder) -> Selection:

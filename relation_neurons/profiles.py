@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from relation_neurons.edge import check_fields
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.asking import Show
 from relation_neurons.experiments.concepts import ConceptsConfig, concepts
@@ -27,10 +28,11 @@ from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.sweep import SweepConfig, sweep
 from relation_neurons.experiments.templates import TemplatesConfig, templates
+from relation_neurons.memory import estimate, require_memory
 from relation_neurons.models import load_model
 from relation_neurons.packs import load_relations
 from relation_neurons.progress import bar
-from relation_neurons.prompts import PromptConfig
+from relation_neurons.prompts import PromptConfig, make_prompts
 from relation_neurons.relations import Relation
 from relation_neurons.runs import RunFolder, digest, study_key
 
@@ -101,6 +103,9 @@ STUDIES: Mapping[str, StudyConfig] = {
 }
 """What each profile asks of every relation."""
 
+for _experiment in (*EXPERIMENTS.values(), METHODS):
+    check_fields(_experiment.config)
+
 
 def options(name: str, profile: str = "full") -> Any:
     """Options of an experiment in a profile.
@@ -170,12 +175,50 @@ def open_study(
     found = load_relations(*relations)
     named = tuple(one.name if isinstance(one, Relation) else str(one) for one in relations)
     config = study_config(profile, model=model, relations=named, **changes)
+    require_room(config, found, read or config.site, folder, say=lambda line: None)  # numbers of a machine, not kept
     loaded = load_model(config.model, device=config.device, dtype=config.dtype)
     kept = None
     if folder is not None:
         key = study_key(config, found, loaded)
         kept = RunFolder(Path(folder) / digest(key)[:16], key)
     return Study(loaded, found, config, folder=kept, show=show, read=read)
+
+
+def require_room(
+    config: StudyConfig,
+    relations: Sequence[Relation],
+    site: str,
+    out: str | Path | None,
+    *,
+    n_experiments: int = 1,
+    **how: Any,
+) -> None:
+    """Say what memory and disk a study needs, and refuse what cannot fit, before its model is loaded.
+
+    Args:
+        config: What is asked.
+        relations: The relations it names.
+        site: What is read at once.
+        out: Where answers and activations are kept, if anywhere.
+        n_experiments: How many will ask; what each adds to the disk is a rough guess.
+        how: As for `require_memory`.
+
+    Raises:
+        RelationNeuronsError: It cannot fit; the message names options with which it would.
+    """
+    prompts = make_prompts(relations, config.prompts)
+    needed = estimate(
+        config.model,
+        prompts.detection,
+        site,
+        n_answers=len(prompts.evaluation) * (1 + len(relations) + config.n_controls) * n_experiments,
+        batch_size=config.batch_size,
+        device=config.device,
+        dtype=config.dtype,
+        out=out,
+        shards=out is not None,
+    )
+    require_memory(needed, **how)
 
 
 def run_experiment(study: Study, name: str, profile: str = "demo", **changes: Any) -> Finding:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
-from relation_neurons.errors import refuse, require_at_least
+from relation_neurons.errors import number_text, refuse, require_at_least
 from relation_neurons.languages import language, translate, translation
 from relation_neurons.relations import Fact, Relation, Translation
 from relation_neurons.splits import split_relations, stable_rank
@@ -157,6 +157,8 @@ def contrast(
     Raises:
         RelationNeuronsError: Fewer than two relations, so that nothing could be a negative.
     """
+    if ratio < 1:
+        raise refuse(f"ratio is {number_text(ratio)}", expected="at least 1 negative for each positive")
     names = relation_names(prompts)
     if len(names) < 2:
         raise refuse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from relation_neurons.interventions import Intervention, rows_under
 from relation_neurons.models import Cache
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
+from relation_neurons.relations import HALF_CHARACTER
 
 MAX_NEW_TOKENS = 12
 """Longest answer that is generated unless more is asked for."""
@@ -120,6 +122,8 @@ def recall_under(
             should, or tokens that do not fit (see `encode`).
     """
     names = [condition.name for condition in conditions]
+    for name in filter(HALF_CHARACTER.search, names):
+        raise refuse(f"The name of a condition is {name!r}", expected="a text of whole characters")
     if len(set(names)) < len(names):
         raise refuse("Two conditions have the same name", expected=f"different ones, not {names[:5]}")
     if not conditions or not all(condition.prompts for condition in conditions):
@@ -182,6 +186,11 @@ def _ask(
     token_ranks = _ranks(judged.first, objects, None)
     object_ranks = _ranks(judged.first, objects, [candidates.get(prompt.candidates, ()) for prompt in prompts])
     logprobs = judged.logprobs.tolist()
+    if any(map(math.isnan, logprobs)):
+        raise refuse(
+            "Some log-probabilities are NaN",
+            do="check the model's weights, and what interventions write; float32 overflows later than float16",
+        )
     two = decode(model, [ids[:2] for ids in said])
     judgements: list[dict[str, object]] = [{}] * len(prompts)
     if answers.generate:

@@ -15,6 +15,8 @@ from relation_neurons.runs import RunFolder
 from relation_neurons.study_report import experiments_in, write_study_report
 
 PAGE = "report.html"
+OTHERS = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+"""What tables of other versions, or of nobody, make whatever reads them raise."""
 
 
 def report_command(folder: tyro.conf.Positional[Path]) -> None:
@@ -33,12 +35,18 @@ def rebuild(folder: Path) -> Path:
         RelationNeuronsError: Not the folder of a run or a study, or one without results.
     """
     run = read_run(folder)
-    if experiments_in(folder):
-        page = write_study_report(folder, run)
-    elif (folder / "neurons.parquet").is_file():
-        page = write_report(read_results(folder), run)
-    else:
-        raise refuse(f"{folder} holds no results yet", do="let the run end (the same command goes on from here)")
+    try:
+        if experiments_in(folder):
+            page = write_study_report(folder, run)
+        elif (folder / "neurons.parquet").is_file():
+            page = write_report(read_results(folder), run)
+        else:
+            raise refuse(f"{folder} holds no results yet", do="let the run end (the same command goes on from here)")
+    except OTHERS as error:
+        raise refuse(
+            f"The files in {folder} are not what this version writes ({type(error).__name__}: {error})",
+            do="give the run's command again, with this version",
+        ) from error
     return RunFolder(folder, run).write_text(PAGE, page)
 
 

@@ -50,6 +50,8 @@ def reproduce(
     """
     chosen = {name: (options or {}).get(name) or profiles.options(name) for name in names}
     relations = load_relations(*config.relations)
+    site = "all" if "neuron-types" in names else config.site
+    profiles.require_room(config, relations, site, out, n_experiments=len(chosen))
     model = load_model(config.model, device=config.device, dtype=config.dtype)
     folder = RunFolder(out, study_key(config, relations, model))
     together = "all" if "neuron-types" in names else None

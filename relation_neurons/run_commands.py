@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from relation_neurons.errors import refuse
@@ -48,7 +51,7 @@ def show_command(folder: tyro.conf.Positional[Path]) -> None:
     run, console = open_run(folder), Console(highlight=False, soft_wrap=True)
     model, site, relations = _about(run)
     console.print(f"[bold]{folder}[/]: {model}, site {site}, {relations} relations, {_size(run):.1f} MB")
-    for name, value in run.key.get("config", {}).items():
+    for name, value in _part(run, "config").items():
         console.print(f"  {name}: {value}", markup=False)
     for name, sentences in run.verdicts().items():
         console.print(f"[bold]{name}[/]")
@@ -89,18 +92,24 @@ def clean_command(folder: tyro.conf.Positional[Path], answers: bool = False) -> 
         removed += [path for name in REMADE if (path := folder / name).is_dir()]
     freed = sum(_bytes(path) for path in removed)
     for path in removed:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     Console().print(f"Removed {len(removed)} files and folders, {freed / 1e6:.1f} MB.")
 
 
 def _about(run: Run) -> tuple[str, str, str]:
     """Model, site and number of relations, as far as the key says so."""
-    model, config = run.key.get("model", {}), run.key.get("config", {})
-    return str(model.get("name", "?")), str(config.get("site", "?")), str(len(run.key.get("relations", {})))
+    name, site = _part(run, "model").get("name", "?"), _part(run, "config").get("site", "?")
+    return escape(str(name)), escape(str(site)), str(len(_part(run, "relations")))
+
+
+def _part(run: Run, name: str) -> Mapping[str, Any]:
+    """A part of a run's key; empty where the key says nothing of the kind."""
+    found = run.key.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _size(run: Run) -> float:
-    return sum(entry.get("bytes", 0) for entry in run.files.values()) / 1e6
+    return sum(min(entry["bytes"], 10**18) for entry in run.files.values()) / 1e6  # a manifest can say anything
 
 
 def _bytes(path: Path) -> int:

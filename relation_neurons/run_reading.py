@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from relation_neurons.errors import nearest, refuse
+from relation_neurons.errors import nearest, refuse, shortened
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.runs import Entry, file_digest, read_key, read_manifest
 
@@ -45,7 +45,13 @@ class Run:
         """
         if name not in self.tables:
             raise refuse(f"{self.path} has no table '{name}'", expected=nearest(name, self.tables))
-        return pd.read_parquet(self._checked(f"{name}{TABLE}"))
+        path = self._checked(f"{name}{TABLE}")
+        try:
+            return pd.read_parquet(path)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise refuse(
+                f"{path} is no table ({shortened(str(error))})", do="check where this folder is from"
+            ) from error
 
     def neurons(self) -> dict[str, NeuronSet]:
         """The neurons of each relation, best first.
@@ -53,9 +59,10 @@ class Run:
         Raises:
             RelationNeuronsError: None were found yet, or the table is not what was written.
         """
-        return {
-            str(name): NeuronSet.from_frame(rows) for name, rows in self.table("neurons").groupby("name", sort=False)
-        }
+        table = self.table("neurons")
+        if "name" not in table.columns:
+            raise refuse(f"{self.path / 'neurons'}{TABLE} names no neuron sets", do="check where this folder is from")
+        return {str(name): NeuronSet.from_frame(rows) for name, rows in table.groupby("name", sort=False)}
 
     def verdicts(self) -> dict[str, tuple[str, ...]]:
         """The sentences of each experiment.
@@ -66,7 +73,7 @@ class Run:
         found = {}
         for name in self.files:
             if name.endswith("/verdict.md"):
-                lines = self._checked(name).read_text(encoding="utf-8").splitlines()
+                lines = self._checked(name).read_text(encoding="utf-8", errors="replace").splitlines()
                 said = (line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE))
                 found[name.removesuffix("/verdict.md")] = tuple(said)
         return found

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import filelock
@@ -195,7 +195,17 @@ def read_manifest(path: Path) -> dict[str, Entry]:
     except (OSError, ValueError):
         return {}
     entries = found.items() if isinstance(found, dict) else ()
-    return {name: entry for name, entry in entries if isinstance(entry, dict) and isinstance(entry.get("sha256"), str)}
+    return {name: entry for name, entry in entries if _is_inside(name) and _is_entry(entry)}
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name that a manifest gives stays in the folder."""
+    place = PurePosixPath(name)
+    return "\0" not in name and "\\" not in name and not place.is_absolute() and ".." not in place.parts
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and type(entry.get("bytes")) is int
 
 
 def study_key(config: Any, relations: Iterable[Relation], model: Any) -> dict[str, Any]:

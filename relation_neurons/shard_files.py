@@ -62,7 +62,7 @@ class Shards:
             raise refuse(
                 f"{self._place} is on a disk with {free / 1e9:.1f} GB free",
                 expected=f"{needed / 1e9:.1f} GB, to keep activations while they are read",
-                do="make room, or name a folder on another disk",
+                do="make room, then give the same command again: it goes on from here; or name another folder",
             )
 
     def read(self, number: int, into: Float[Tensor, "prompt neuron"]) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from numbers import Integral
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from relation_neurons.errors import nearest, refuse
+from relation_neurons.errors import nearest, number_text, refuse
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,28 @@ def expand_site(site: str) -> tuple[str, ...]:
     raise refuse(f"'{site}' is not a site", expected=nearest(site, (*SITES, *COMPOSITE_SITES)))
 
 
-class Neuron(NamedTuple):
-    """One neuron; written `L12.N345` for site `post` and `gate:L12.N345` for others."""
-
+class _Place(NamedTuple):
     site: str
     layer: int
     index: int  # type: ignore[assignment]
+
+
+class Neuron(_Place):
+    """One neuron; written `L12.N345` for site `post` and `gate:L12.N345` for others.
+
+    Raises:
+        RelationNeuronsError: A site that is no text, or a layer or index that is no integer of at least 0.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, site: Any, layer: Any, index: Any) -> Neuron:
+        """Check what is given; a set may have hundreds of thousands, so nothing else is done."""
+        if type(layer) is not int or type(index) is not int or type(site) is not str or layer < 0 or index < 0:
+            layer, index = _integer("layer", layer), _integer("index", index)
+            if not isinstance(site, str):
+                raise refuse(f"The site of a neuron is {number_text(site)}", expected=nearest("", SITES))
+        return super().__new__(cls, site, layer, index)
 
     def __str__(self) -> str:
         return f"{'' if self.site == 'post' else self.site + ':'}L{self.layer}.N{self.index}"
@@ -98,6 +115,13 @@ class Neuron(NamedTuple):
             several = f", it stands for {', '.join(COMPOSITE_SITES[site])}" if site in COMPOSITE_SITES else ""
             raise refuse(f"'{site}' is not the site of one neuron{several}", expected=nearest(site, SITES))
         return cls(site, int(found[2]), int(found[3]))
+
+
+def _integer(what: str, number: object) -> int:
+    """An integer of any kind as Python's, but no truth value."""
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
+        raise refuse(f"The {what} of a neuron is {number_text(number)}", expected="an integer of at least 0")
+    return int(number)
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,23 @@ def load_pretrained(
     arguments = source.arguments()
     quantization = {"quantization_config": transformers.GgufConfig(dequantize=True)} if source.gguf else {}
     with clear_errors(source), _quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **arguments)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            source.location, dtype=dtype or "auto", **arguments, **quantization
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, trust_remote_code=False, **arguments)
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            source.location,
+            dtype=dtype or "auto",
+            trust_remote_code=False,
+            use_safetensors=None if source.gguf else True,  # others are pickles
+            output_loading_info=True,
+            **arguments,
+            **quantization,
+        )
+    # Transformers fills what is missing with random numbers. (A GGUF has other names for what is tied.)
+    missing = sorted(loading["missing_keys"])
+    if missing and not source.gguf:
+        raise refuse(
+            f"{source.name}: {len(missing)} weights of the model are in none of its files, such as {missing[0]}",
+            expected="all weights",
+            do="copy or download the model again",
         )
     return model.to(device).eval().requires_grad_(False), tokenizer
 

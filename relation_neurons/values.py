@@ -21,7 +21,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from relation_neurons.activations import Activations
-from relation_neurons.errors import nearest, refuse
+from relation_neurons.errors import nearest, number_text, refuse
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.sites import NeuronSpace
 
@@ -210,7 +210,7 @@ class Quantile(_Referred):
 
     def __post_init__(self) -> None:
         if not 0 <= _number("p", self.p) <= 1:
-            raise refuse(f"p is {self.p}", expected="0 to 1")
+            raise refuse(f"p is {number_text(self.p)}", expected="0 to 1")
 
     def _reduce(self, values: Float[ndarray, "prompt neuron"]) -> Float[ndarray, " neuron"]:
         return np.quantile(values, self.p, axis=0)
@@ -243,7 +243,7 @@ class Resample(_Referred):
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
-            raise refuse(f"The seed of Resample is {self.seed!r}", expected="an integer of at least 0")
+            raise refuse(f"The seed of Resample is {number_text(self.seed)}", expected="an integer of at least 0")
 
     def _reduce(self, values: Float[ndarray, "prompt neuron"]) -> Float[ndarray, " neuron"]:
         return values[np.random.default_rng(self.seed).integers(len(values))]
@@ -289,5 +289,5 @@ def _plain(value: Any) -> Any:
 def _number(what: str, number: Any) -> Any:
     is_number = isinstance(number, Real) and not isinstance(number, bool)
     if not is_number or not abs(number) <= sys.float_info.max:
-        raise refuse(f"{what} is {number!r}", expected="a finite number")
+        raise refuse(f"{what} is {number_text(number)}", expected="a finite number")
     return number

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "relation_neurons"
 ORDER = [
     "errors",
+    "annotations",
     "edge",
     "progress",
     "relations",
@@ -80,6 +81,7 @@ ORDER = [
 ]
 WITHOUT_TORCH = {
     "errors",
+    "annotations",
     "edge",
     "progress",
     "relations",

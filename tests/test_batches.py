@@ -1,5 +1,7 @@
 import importlib
 import random
+import warnings
+import weakref
 from types import SimpleNamespace
 
 import pandas as pd
@@ -7,12 +9,14 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons import batches
+from relation_neurons import batch_sizes, batches, writing
+from relation_neurons.activations import token_activations
 from relation_neurons.answers import RULES
 from relation_neurons.batches import Batch, Task, rows_that_fit, stream
 from relation_neurons.encoding import Encoded
 from relation_neurons.interventions import rows_under
 from relation_neurons.models import BOS, DECODE, LAST, PAD, PROMPT, add_hook, forward
+from relation_neurons.sites import Neuron
 from tests.helpers import word_prompts
 
 NEURONS = rn.NeuronSet.from_pairs([(0, 1), (0, 30), (2, 7)])
@@ -36,6 +40,12 @@ def some_tasks(n_conditions=1, n=24):
         encoded = Encoded((3, *words[place : place + length], *rest), 1 + length - (number == 7), (5,), bos=True)
         tasks += [Task(encoded, condition) for condition in range(n_conditions)]
     return generator.sample(tasks, len(tasks))
+
+
+@pytest.fixture
+def no_collection(monkeypatch):
+    """Spare tests in which memory runs out often what takes long and has a test of its own."""
+    monkeypatch.setattr(batch_sizes.gc, "collect", lambda: 0)
 
 
 def run_out(error=None):
@@ -75,6 +85,8 @@ def test_every_task_is_read_once_and_as_if_alone(tiny, share, batch_size, sizes,
     torch.testing.assert_close(found, read_alone(tiny, tasks), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.filterwarnings("ignore:Memory ran out")
 @pytest.mark.parametrize(("most", "error"), [(50, None), (7, torch.OutOfMemoryError()), (7, None), (1, MemoryError())])
 def test_batches_of_mixed_conditions_shrink_until_they_fit(tiny, most, error):
     tasks = some_tasks(len(CONDITIONS), n=11)
@@ -124,6 +136,8 @@ def test_mixed_conditions_give_what_each_gives_alone(tiny, generate, monkeypatch
         pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.filterwarnings("ignore:Memory ran out")
 @pytest.mark.parametrize("generate", [True, False])
 @pytest.mark.parametrize("place", ["blocks.0.mlp.hook_pre", "blocks.1.mlp.hook_post", "blocks.2.hook_mlp_out"])
 def test_memory_may_run_out_midway_through_any_pass(tiny, place, generate, monkeypatch):
@@ -143,16 +157,140 @@ def test_memory_may_run_out_midway_through_any_pass(tiny, place, generate, monke
     remove = add_hook(tiny, place, hook)
     for _ in range(2):
         failed.clear()
+        batch_sizes._limits.clear()  # else single rows, which never fail, would be kept to
         found, outer = ask()
         pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=0)
         assert set(outer.fired.values()) == {outer.passes} == {failed.count(False)} != {len(failed)}
     remove()
 
 
+TEXTS = ["w1 w2 w3", "w4 w5 w6 w7 w8 w9", "w10 w11", *(f"w{n} w2 w{n + 7} w1" for n in range(9, 40))]
+
+
+def everything(model, **options):
+    """One result of each kind that streams make."""
+    two = {f"c{number}": one for number, one in enumerate(CONDITIONS)}
+    return {
+        "activations": rn.collect_activations(model, PROMPTS * 4, site="all", **options).values,
+        "at tokens": torch.cat(token_activations(model, PROMPTS * 4, Neuron("post", 1, 3), **options)),
+        "perplexity": rn.perplexity(model, TEXTS, two, **options),
+        "generated": rn.recall_under(model, ASKED, **options),
+        "given": rn.recall_under(model, ASKED, generate=False, **options),
+    }
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.filterwarnings("ignore:Memory ran out")
+@pytest.mark.parametrize("most", [200, 40])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 30}])
+def test_every_result_is_that_of_a_machine_with_more_memory(tiny, most, options):
+    """Passes over more than so many positions fail halfway, as they do where memory is short."""
+    expected, failed, done = everything(tiny, **options), [], []
+
+    def hook(activation):
+        failed.append(activation.shape[:2].numel() > most and len(activation) > 1)
+        if failed[-1]:
+            run_out(torch.OutOfMemoryError("CUDA out of memory"))
+
+    remove = add_hook(tiny, "blocks.1.mlp.hook_post", hook)
+    found = everything(tiny, progress=done.append, **options)
+    remove()
+    assert any(failed)
+    assert not all(failed)
+    assert sum(done) == 2 * 4 * len(PROMPTS) + len(CONDITIONS) * (len(TEXTS) + 2 * len(PROMPTS))
+    for name, one in expected.items():
+        if isinstance(one, torch.Tensor):
+            torch.testing.assert_close(found[name], one, atol=1e-5, rtol=1e-5)
+        else:
+            pd.testing.assert_frame_equal(found[name], one, atol=1e-4, rtol=1e-5)
+
+
+def test_smaller_batches_are_kept_to_and_said_once(tiny):
+    tasks, conditions = some_tasks(), []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        _, told = read_all(tiny, tasks, most=5, batch_size=16)  # 16, 8, 4
+        for batch_size in (16, 4, 3, None):
+            conditions.append(max(read_all(tiny, tasks, most=5, batch_size=batch_size)[1]))
+    assert told == [4] * 6
+    assert conditions == [4, 4, 3, 4]
+    assert [str(one.message) for one in said] == [
+        "Memory ran out on 16 prompts at a time; from here on it is 4. Results stay the same"
+    ]
+
+
+def test_longer_prompts_have_smaller_batches_where_memory_ran_out_before(tiny):
+    read = [Task(Encoded(tuple(range(4, 4 + n)), 0, (5,))) for n in (10, 40)]
+    with pytest.warns(UserWarning, match="from here on it is 8"):
+        read_all(tiny, [read[0]] * 16, most=9, share=False)
+    row = [batch_sizes.row_bytes(tiny.cfg, n, 3) for n in (10, 40)]
+    _, told = read_all(tiny, [read[1]] * 16, share=False)
+    assert max(told) == 8 * row[0] // row[1] < 4
+
+
+def test_what_a_batch_held_is_given_back_before_it_is_tried_again(tiny):
+    held = []
+
+    def work(batch, cache):
+        assert not any(one() is not None for one in held)
+        if len(batch.rows) > 3:
+            much = torch.zeros(1000)
+            held.append(weakref.ref(much))
+            much.itself = much  # a cycle
+            run_out()
+
+    with pytest.warns(UserWarning, match="Memory ran out"):
+        stream(tiny, some_tasks()[:10], work, batch_size=10)
+    assert len(held) == 2  # of 10 and 5 rows
+
+
+def test_a_gpu_gives_its_cache_back(monkeypatch):
+    class Model:
+        cfg = SimpleNamespace(device="cuda")
+
+    emptied, model = [], Model()
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 10**8, 80 * 10**9))
+    sizes = batch_sizes.BatchSizes(model, 8, 100)
+    sizes.shrink([9] * 8)
+    assert (sizes.rows, emptied) == (4, [True])
+    message = "prompt of 9 tokens read alone, with 0.3 of 80.0 GB free on cuda.*bfloat16, on the CPU"
+    with pytest.raises(rn.RelationNeuronsError, match=message):
+        sizes.shrink([9])
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.filterwarnings("ignore:Memory ran out")
+@pytest.mark.parametrize("which", [0, 1])
+def test_memory_may_run_out_as_an_intervention_hears_of_a_pass(tiny, which, monkeypatch):
+    """Whoever heard of the pass forgets it; who did not keeps the pass before."""
+    made, failed, a_pass = [], [], writing._Pass
+
+    def ask():
+        with rn.ablate(tiny, NEURONS) as outer, rn.ablate(tiny, GATES) as inner:
+            return rn.recall(tiny, PROMPTS, batch_size=4), outer, inner
+
+    def make_or_fail(rows, *others):
+        made.append(len(rows))
+        if len(rows) > 1 and len(made) % 7 == which:
+            failed.append(len(rows))
+            run_out()
+        return a_pass(rows, *others)
+
+    expected, *_ = ask()
+    monkeypatch.setattr(writing, "_Pass", make_or_fail)
+    found, outer, inner = ask()
+    pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=0)
+    assert failed
+    assert {*outer.fired.values(), *inner.fired.values()} == {outer.passes} == {inner.passes}
+
+
 def test_a_row_that_does_not_fit_is_refused(tiny):
     remove = add_hook(tiny, "blocks.1.mlp.hook_post", lambda activation: run_out())
     with rn.ablate(tiny, NEURONS) as outer:
-        with pytest.raises(rn.RelationNeuronsError, match=r"Memory runs out on a prompt of \d+ tokens"):
+        with pytest.raises(
+            rn.RelationNeuronsError, match=r"prompt of \d+ tokens read alone, with .* GB free on cpu.*bfloat16"
+        ):
             rn.recall_under(tiny, ASKED)
         remove()
         tiny(torch.tensor([[3, 10, 11]]))  # the block can go on
@@ -191,9 +329,29 @@ def test_automatic_batches_are_within_memory_and_caps(device, caps, monkeypatch)
     shape = {"n_layers": 32, "n_heads": 32, "d_head": 128, "d_model": 4096, "d_mlp": 11008, "d_vocab": 32000}
     model = SimpleNamespace(cfg=SimpleNamespace(dtype=torch.bfloat16, device=device, **shape))
     for free, expected in ((0, [1, 1, 1, 1]), (10**10, None), (10**16, caps)):
-        monkeypatch.setattr(batches.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        ram = SimpleNamespace(available=free, total=10**17)
+        monkeypatch.setattr(batch_sizes.psutil, "virtual_memory", lambda ram=ram: ram)
+        monkeypatch.setattr(batch_sizes, "_container_limits", list)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**16))
         found = {n_tokens: rows_that_fit(model, n_tokens, 8) for n_tokens in (1, 20, 1000, 20_000)}
         assert expected in (None, list(found.values()))
         for (n_tokens, rows), cap in zip(found.items(), caps, strict=True):
             assert rows == 1 or 1 < rows <= min(cap, free / 2 / (n_tokens * 32 * 4096 * 2 * 2))  # keys and values
+
+
+def test_the_limit_of_a_container_or_job_counts(tmp_path):
+    def group(folder, most, used, cached, v1=False):
+        names = ("limit_in_bytes", "usage_in_bytes") if v1 else ("max", "current")
+        path = tmp_path / "sys/fs/cgroup" / folder
+        path.mkdir(parents=True, exist_ok=True)
+        for name, number in zip(names, (most, used), strict=True):
+            (path / f"memory.{name}").write_text(f"{number}\n")
+        (path / "memory.stat").write_text(f"anon 5\n{'total_' if v1 else ''}inactive_file {cached}\n")
+
+    assert batch_sizes._container_limits(tmp_path) == []
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("3:cpu:/\n2:memory:/job/step\n0::/slice/unit\n")
+    group("slice/unit", "max", 900, 0)
+    group("slice", 1000, 700, 200)
+    group("memory/job", 400, 450, 10, v1=True)
+    assert sorted(batch_sizes._container_limits(tmp_path)) == [(0, 400), (500, 1000)]

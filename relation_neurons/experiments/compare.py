@@ -42,7 +42,7 @@ class CompareConfig:
     """cpu, cuda, ...; by default the GPU if there is one."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, k=1, batch_size=1)
+        require_at_least(self, k=1, batch_size=1, seed=0)
 
 
 def compare(config: CompareConfig) -> pd.DataFrame:

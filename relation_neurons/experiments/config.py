@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.models import named_device
 from relation_neurons.prompts import PromptConfig
 from relation_neurons.scorers import SCORERS
 from relation_neurons.sites import SiteName
@@ -53,6 +54,7 @@ class StudyConfig:
     """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, k=1, n_controls=2, batch_size=1)
+        require_at_least(self, k=1, n_controls=2, batch_size=1, seed=0)
+        named_device(self.device)
         if self.scorer not in SCORERS:
             raise refuse(f"'{self.scorer}' is no scorer", expected=nearest(self.scorer, SCORERS))

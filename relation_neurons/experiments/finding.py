@@ -64,7 +64,11 @@ def read_finding(folder: Path, name: str) -> Finding:
                 tables[path.stem] = pd.read_parquet(path)
             except (OSError, ValueError) as error:
                 raise refuse(f"{path} cannot be read ({error})", do=f"reproduce {name} again") from error
-    _, question, *rest = (line for line in (folder / name / "verdict.md").read_text("utf-8").splitlines() if line)
+    verdict = folder / name / "verdict.md"
+    said = [line for line in verdict.read_text("utf-8", errors="replace").splitlines() if line]
+    if len(said) < 2:
+        raise refuse(f"{verdict} holds no question and no verdict", do=f"reproduce {name} again")
+    _, question, *rest = said
     return Finding(name, question, tables, tuple(line.removeprefix("- ") for line in rest))
 
 

@@ -147,6 +147,7 @@ class Study:
                 if self._last_read is not None:
                     self.drop_activations()
                 read = functools.partial(kept_activations, folder=self.folder.path / KEPT)
+            self._last_read = None  # so that memory never holds both
             with self._show("reading activations", len(detection)) as progress:
                 found = read(
                     self.model,

@@ -5,7 +5,7 @@ Both take the same hook names, and everything else in the package treats them al
 """
 
 from relation_neurons.models.attribution import direct_logits, output_row
-from relation_neurons.models.load import Parity, load_model, parity
+from relation_neurons.models.load import Parity, load_model, named_device, parity
 from relation_neurons.models.passes import BOS, DECODE, LAST, PAD, PROMPT, Watcher, watch
 from relation_neurons.models.surface import (
     Cache,
@@ -38,6 +38,7 @@ __all__ = [
     "hook_llama",
     "hook_name",
     "load_model",
+    "named_device",
     "neuron_space",
     "new_cache",
     "output_row",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from relation_neurons.errors import nearest, refuse
+from relation_neurons.errors import nearest, refuse, shortened
 from relation_neurons.models.wrap import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
 from relation_neurons.sources import clear_errors, load_pretrained, resolve
 
@@ -93,7 +93,19 @@ def parity(source: str | Path, *, device: str | torch.device | None = None) -> P
 
 
 def _device(device: str | torch.device | None) -> torch.device:
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = named_device(device)
     if place.type == "cuda" and not torch.cuda.is_available():
         raise refuse(f"Device '{place}' was asked for, but no GPU is visible", do="use device='cpu'")
     return place
+
+
+def named_device(device: str | torch.device | None) -> torch.device:
+    """A device by its name, there or not; none is the GPU if there is one.
+
+    Raises:
+        RelationNeuronsError: Not the name of a device.
+    """
+    try:
+        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise refuse(f"device is '{shortened(str(device))}'", expected="cpu, cuda, cuda:1, mps, ...") from error

@@ -6,6 +6,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -30,24 +31,39 @@ class Watcher(Protocol):
         """The pass that began will not be finished, nor counted."""
 
 
-_announced: ContextVar[Tensor | None] = ContextVar("announced", default=None)
-_watchers: weakref.WeakKeyDictionary[Any, list[Watcher]] = weakref.WeakKeyDictionary()
+@dataclass(frozen=True)
+class _Announced:
+    """A pass that is announced.
+
+    Attributes:
+        kinds: What stands at each of its positions.
+        told: The watchers whom it began for so far.
+    """
+
+    kinds: Tensor
+    told: list[Watcher] = field(default_factory=list)
+
+
+_announced: ContextVar[_Announced | None] = ContextVar("announced", default=None)
 
 
 @contextlib.contextmanager
 def announce(kinds: Int[Tensor, "row pos"]) -> Iterator[None]:
-    """Say what the positions of the forward pass in this block are, which else is inferred."""
-    token = _announced.set(kinds)
+    """Say what the positions of the forward pass in this block are, which else is inferred.
+
+    A pass that breaks off, as when memory runs out, will be run anew, and whoever was told of it is told that it does
+    not count. Who was not yet told keeps the pass before it.
+    """
+    announced = _Announced(kinds)
+    token = _announced.set(announced)
     try:
         yield
+    except BaseException:
+        for watcher in announced.told:
+            watcher.abandon()
+        raise
     finally:
         _announced.reset(token)
-
-
-def abandon_pass(model: Any) -> None:
-    """Tell all who watch a model that its last pass broke off, as when memory ran out, and will be run anew."""
-    for watcher in _watchers.get(model, []):
-        watcher.abandon()
 
 
 def watch(model: Any, watcher: Watcher) -> Callable[[], None]:
@@ -63,12 +79,10 @@ def watch(model: Any, watcher: Watcher) -> Callable[[], None]:
     """
     inference = _Inference(model, watcher)
     handles = (_watch_bridge if hasattr(model, "original_model") else _watch_hooked)(model, inference)
-    _watchers.setdefault(model, []).append(watcher)
 
     def end() -> None:
         for handle in handles:
             handle.remove()
-        _watchers[model] = [other for other in _watchers[model] if other is not watcher]
 
     return end
 
@@ -112,12 +126,13 @@ class _Inference:
             mask: 1 on real tokens, over the new tokens or the cached ones as well; none if the model got none.
             n_cached: Positions in the cache.
         """
-        kinds = _announced.get()
-        if kinds is None:
+        announced = _announced.get()
+        if announced is None:
             kinds = self._infer(inputs, mask, n_cached)
             self.before = None if n_cached else (inputs, kinds)
         else:
-            self.before = None
+            kinds, self.before = announced.kinds, None
+            announced.told.append(self.watcher)
         self.texts, self.tokens = False, None
         self.watcher.begin(kinds)
 

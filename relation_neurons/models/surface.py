@@ -15,7 +15,7 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
 from relation_neurons.errors import refuse
-from relation_neurons.models.passes import PAD, abandon_pass, announce
+from relation_neurons.models.passes import PAD, announce
 from relation_neurons.sites import SITES, NeuronSpace, expand_site
 
 Hook = Callable[[Tensor], Tensor | None]
@@ -173,12 +173,8 @@ def forward(
     mask = (kinds != PAD).long()
     whole = torch.cat([cache.mask, mask], dim=1)
     run = _run_bridge if _is_bridge(model) else _run_hooked
-    try:
-        with announce(kinds):
-            kept = run(model, tokens, mask, whole, cache, keep)
-    except BaseException:
-        abandon_pass(model)
-        raise
+    with announce(kinds):
+        kept = run(model, tokens, mask, whole, cache, keep)
     cache.mask = whole
     return Reading(model, kept)
 

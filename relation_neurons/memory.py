@@ -1,0 +1,219 @@
+"""What a run will need of memory and disk, known before its long work begins, and refused where there is not enough."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from relation_neurons.batch_sizes import memory_of
+from relation_neurons.errors import refuse
+from relation_neurons.model_sizes import Shape, loaded_shape, shape_of
+from relation_neurons.models.load import DTYPES
+from relation_neurons.needs import Plan
+from relation_neurons.prompts import Prompt
+from relation_neurons.sites import COMPOSITE_SITES, SITES, expand_site
+
+CHARACTERS = 3
+"""Bytes of text to a token where there is no tokenizer yet."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan needs and what there is.
+
+    Attributes:
+        plan: What is to be done.
+        ram: Bytes of memory that are free.
+        gpu: Bytes of the GPU's memory that are free; none without a GPU.
+        disk: Bytes that are free where the results go; none if they go nowhere.
+        out: Where that is.
+    """
+
+    plan: Plan
+    ram: int
+    gpu: int | None
+    disk: int | None
+    out: Path | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch: those that were asked for, else as many as half of what is free holds beside the rest."""
+        needs = self.plan.needs
+        if self.plan.batch_size is not None or not needs.row:
+            return needs.rows
+        free = self.ram - needs.ram(0) if self.gpu is None else self.gpu - needs.gpu(0)
+        return max(1, min(needs.rows, free // 2 // needs.row))
+
+    def lacks(self, plan: Plan | None = None) -> list[str]:
+        """Which of `memory`, `GPU memory` and `disk` another plan, or this one, has too little of."""
+        needs = (plan or self.plan).needs
+        rows = needs.rows if (plan or self.plan).batch_size else 1
+        found = ["memory"] if needs.ram(rows) > self.ram else []
+        if self.gpu is not None and needs.gpu(rows) > self.gpu:
+            found.append("GPU memory")
+        return found + (["disk"] if self.disk is not None and needs.disk > self.disk else [])
+
+    def __str__(self) -> str:
+        """One line, such as `needs about 3.1 GB of 24 GB free memory, 0.2 of 80 GB free disk`."""
+        needs, said = self.plan.needs, []
+        if self.plan.shape is not None:
+            said.append(f"{_gb(needs.ram(self.rows))} GB of {_gb(self.ram)} GB free memory")
+            if self.gpu is not None:
+                said.append(f"{_gb(needs.gpu(self.rows))} of {_gb(self.gpu)} GB free GPU memory")
+        if self.disk is not None:
+            said.append(f"{_gb(needs.disk)} of {_gb(self.disk)} GB free disk")
+        unknown = " (how much memory is not known before the model is loaded)" if self.plan.shape is None else ""
+        return "needs about " + ", ".join(said) + unknown
+
+
+def estimate(
+    model: Any,
+    prompts: Sequence[Prompt],
+    site: str = "post",
+    *,
+    n_answers: int = 0,
+    batch_size: int | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    shards: bool = False,
+    out: str | Path | None = None,
+) -> Estimate:
+    """Reckon what finding neurons and asking for facts will need, and see what is free.
+
+    Args:
+        model: A model from `load_model`, or what `load_model` takes: then its size is known from its configuration.
+        prompts: The detection prompts.
+        site: What is read of them.
+        n_answers: How many prompts are asked, under all conditions.
+        batch_size: Prompts at a time; by default what memory holds.
+        device: As for `load_model`; that of a loaded model is its own.
+        dtype: As for `load_model`; for a loaded model leave it out.
+        shards: Whether activations are kept on disk while they are read.
+        out: The folder of results, there or not.
+    """
+    loaded = hasattr(model, "cfg")
+    shape = loaded_shape(model) if loaded else shape_of(model)
+    place = torch.device(model.cfg.device if loaded else device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    counts = Counter(prompt.relation for prompt in prompts)
+    facts = Counter((prompt.relation, prompt.subject, prompt.object) for prompt in prompts)
+    longest = max((prompt.text for prompt in prompts), key=lambda text: len(text.encode()), default="")
+    n_tokens = len(longest.encode()) // CHARACTERS + 2
+    if loaded and model.tokenizer is not None:
+        n_tokens = len(model.tokenizer(longest).input_ids) + 1
+    plan = Plan(
+        shape=shape,
+        loaded=loaded,
+        counts=tuple(counts.values()),
+        per_fact=max(facts.values(), default=1),
+        n_tokens=n_tokens,
+        site=site,
+        batch_size=batch_size,
+        device=place.type,
+        dtype=_dtype(dtype, shape, always=loaded or place.type != "cpu"),
+        n_answers=n_answers,
+        shards=shards,
+    )
+    folder = None if out is None else Path(out).absolute()
+    disk = None if folder is None else shutil.disk_usage(_existing(folder)).free
+    return Estimate(plan, memory_of("cpu")[0], _gpu_memory(place), disk, folder)
+
+
+def require_memory(found: Estimate, say: Callable[[str], None] | None = None) -> None:
+    """Say in one line what is needed, or refuse what cannot fit, with what would make it fit.
+
+    Args:
+        found: From `estimate`.
+        say: What says the line; by default it goes to standard error.
+
+    Raises:
+        RelationNeuronsError: Too little memory, GPU memory or disk.
+    """
+    short = found.lacks()
+    if not short:
+        (say or _say)(f"This {found}.")
+        return
+    raise refuse(f"There is too little {' and '.join(short)}: this {found}", do=_remedy(found))
+
+
+def _remedy(found: Estimate) -> str:
+    """What would make it fit, in words."""
+    said, rest = [], replace(found, disk=None)
+    if rest.lacks():
+        ways = [" with ".join(way) for way in _ways(rest, found.plan, 1)]
+        for together in (2, 3):  # the first few options that are enough together, where none is alone
+            ways = ways or [" with ".join(way) for way in islice(_ways(rest, found.plan, together), 1)]
+        said.append(f"use {' or '.join(ways)}" if ways else "use a smaller model, or a machine with more memory")
+    if "disk" in found.lacks():
+        said.append(f"name another --out, on a disk with {_gb(found.plan.needs.disk)} GB free")
+    return "; and ".join(said)
+
+
+def _ways(found: Estimate, plan: Plan, n: int) -> Iterator[list[str]]:
+    """Changes of n options that are enough: for each first option its value most like the plan's."""
+    for name, options in _changes(plan).items():
+        for value, changed in options.items():
+            rest = next(_ways(found, changed, n - 1), None) if n > 1 else None
+            if rest is not None or (n == 1 and not found.lacks(changed)):
+                yield [f"{name} {value}", *(rest or [])]
+                break
+
+
+def _changes(plan: Plan) -> dict[str, dict[str, Plan]]:
+    """Options by name, and for each of its values the plan it makes; what is most like this plan comes first."""
+    changes: dict[str, dict[str, Plan]] = {}
+    if not plan.loaded and plan.dtype.itemsize > 2:
+        changes["--dtype"] = {"bfloat16": replace(plan, dtype=torch.bfloat16)}
+    gated = plan.shape is None or plan.shape.gated_mlp
+    there = [site for site in (*COMPOSITE_SITES, *SITES) if gated or not {"gate", "up"} & set(expand_site(site))]
+    sites = {site: replace(plan, site=site) for site in there}
+    size = {site: other.needs.activations for site, other in sites.items()}
+    smaller = [site for site in size if size[site] < plan.needs.activations]
+    changes["--site"] = {site: sites[site] for site in sorted(smaller, key=lambda site: -size[site])}
+    facts = max(plan.counts, default=0) // plan.per_fact
+    numbers = [n for n in (facts * part // 16 for part in range(15, 0, -1)) if n > 0]
+    changes["--n-detection"] = {str(n): plan.with_detection(n) for n in numbers}
+    rows = plan.batch_size or 1
+    halves = [rows >> n for n in range(1, rows.bit_length())]
+    changes["--batch-size"] = {str(n): replace(plan, batch_size=n) for n in halves}
+    if not plan.loaded and plan.device != "cpu":
+        changes["--device"] = {"cpu": replace(plan, device="cpu", dtype=torch.float32)}
+    return {name: options for name, options in changes.items() if options}
+
+
+def _dtype(asked: str | torch.dtype | None, shape: Shape | None, *, always: bool) -> torch.dtype:
+    """Type of the weights: what was asked for, or that in which they are stored, if they keep it."""
+    stored = None if shape is None else shape.stored_dtype
+    found = DTYPES.get(asked) if isinstance(asked, str) else asked
+    return found or (stored if always and stored is not None else torch.float32)
+
+
+def _gpu_memory(device: torch.device) -> int | None:
+    """Bytes free on a GPU; none if it is not one, or is not there, of which `load_model` speaks."""
+    if device.type != "cuda":
+        return None
+    try:
+        return memory_of(device)[0]
+    except (RuntimeError, AssertionError):
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def _gb(n: int) -> str:
+    """Bytes in GB, with a digit behind the point where there are few."""
+    return f"{n / 1e9:.1f}" if n < 9.95e9 else f"{n / 1e9:.0f}"
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, highlight=False).print(line, soft_wrap=True)

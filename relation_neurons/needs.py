@@ -1,0 +1,119 @@
+"""The arithmetic of memory: what finding neurons and asking for facts takes, from sizes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import torch
+
+from relation_neurons.batch_sizes import row_bytes
+from relation_neurons.batches import MAX_ROWS, MAX_TOKENS
+from relation_neurons.model_sizes import Shape
+from relation_neurons.models import neuron_space
+
+FLOAT = 4
+"""Bytes of a stored activation."""
+FIXED = 100 * 10**6
+"""Bytes that a process takes beside all that grows: the tokenizer, compiled code, prompts."""
+LOOKING = 1.5
+"""What the look for numbers that are not finite takes, as a share of the activations that it looks at."""
+PER_SCORE = 17
+"""Bytes for each relation and neuron: a float64 score, float32 ones, and comparisons."""
+SHARD_BYTES = 256 * 2**20
+"""What is read and looked at together where activations are kept in shards."""
+PER_ANSWER, PAGES = 500, 30 * 10**6
+"""Bytes on disk of an answer, in parts and in the whole table; of reports and figures."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What memory depends on.
+
+    Attributes:
+        shape: The model, none where its size is not known.
+        loaded: Whether its weights are in memory already.
+        counts: Detection prompts of each relation.
+        per_fact: Prompts that one fact makes.
+        n_tokens: Of the longest prompt.
+        site: What is read.
+        batch_size: Rows at a time; none is as many as fit.
+        device: Where the model runs.
+        dtype: Of its weights.
+        n_answers: How often the model is asked.
+        shards: Whether activations are kept on disk.
+    """
+
+    shape: Shape | None
+    loaded: bool
+    counts: tuple[int, ...]
+    per_fact: int
+    n_tokens: int
+    site: str
+    batch_size: int | None
+    device: str
+    dtype: torch.dtype
+    n_answers: int
+    shards: bool
+
+    def with_detection(self, n: int) -> Plan:
+        """With at most so many detection facts of each relation."""
+        return replace(self, counts=tuple(min(count, n * self.per_fact) for count in self.counts))
+
+    @property
+    def needs(self) -> Needs:
+        """What it comes to."""
+        if self.shape is None:
+            return Needs(0, 0, 0, 0, 0, 0, self.n_answers * PER_ANSWER + PAGES, self.device != "cpu")
+        item, shape = self.dtype.itemsize, replace(self.shape, stored_dtype=self.dtype)
+        n_neurons = len(neuron_space(SimpleNamespace(cfg=shape), self.site))
+        tables = shape.n_layers * shape.n_ctx * shape.d_head * 8
+        weights = 0 if self.loaded else shape.n_parameters * item + tables
+        unpacked = 8 * shape.d_vocab * shape.d_model if shape.packed else 0
+        loading = 0 if self.loaded else (shape.n_copies - 1) * weights + unpacked
+        activations = sum(self.counts) * n_neurons * FLOAT
+        looking = LOOKING * activations
+        if self.shards:
+            looking = (1 + LOOKING) * min(activations, SHARD_BYTES)
+        ranking = activations + PER_SCORE * len(self.counts) * n_neurons  # their absolute values, for controls
+        row = row_bytes(shape, self.n_tokens, 3, dtype=self.dtype) + n_neurons * FLOAT
+        most = MAX_ROWS if self.device == "cpu" else max(1, MAX_TOKENS // max(1, self.n_tokens))
+        disk = self.n_answers * PER_ANSWER + PAGES + (activations if self.shards else 0)
+        rows = min(self.batch_size or most, max(1, sum(self.counts)))
+        beside = int(max(looking, ranking))
+        return Needs(weights, loading, activations, beside, row, rows, disk, self.device != "cpu")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes.
+
+    Attributes:
+        weights: Of the model, as it runs.
+        loading: Beside them, while they are loaded.
+        activations: Of all detection prompts.
+        beside: What looking at them and ranking by them takes as well.
+        row: One row of a batch.
+        rows: Rows of a batch, at most.
+        disk: What is written.
+        on_gpu: Whether the model runs on a GPU.
+    """
+
+    weights: int
+    loading: int
+    activations: int
+    beside: int
+    row: int
+    rows: int
+    disk: int
+    on_gpu: bool
+
+    def ram(self, rows: int | None = None) -> int:
+        """The most memory that is taken at any time, with so many rows in a batch, which is not given back at once."""
+        batch = 0 if self.on_gpu else self.row * (self.rows if rows is None else rows)
+        running = self.activations + self.beside + batch + (0 if self.on_gpu else self.weights)
+        return FIXED + max(self.weights + self.loading, running)
+
+    def gpu(self, rows: int | None = None) -> int:
+        """The most memory of a GPU that is taken at any time, with so many rows in a batch."""
+        return self.weights + self.row * (self.rows if rows is None else rows) if self.on_gpu else 0

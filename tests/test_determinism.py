@@ -1,0 +1,73 @@
+"""The same seed gives the same tables; another number of threads moves them by rounding only; no draw is hidden."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import relation_neurons as rn
+from relation_neurons.pipeline import RunConfig, run
+
+PACKAGE = Path(rn.__file__).parent
+NATS = 1e-4
+"""By which another number of threads may move a log-probability on the planted model, in float32."""
+HIDDEN = {"seed", "rand", "randn", "randint", "random", "choice", "shuffle", "permutation", "normal", "uniform"}
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_another_number_of_threads_moves_numbers_by_rounding_only(planted_folder, threads, tmp_path):
+    config = RunConfig(
+        model=str(planted_folder / "model"),
+        relations=(str(planted_folder),),
+        k=6,
+        site="post",
+        n_controls=2,
+        device="cpu",
+        prompts=rn.PromptConfig(shots=0, n_evaluation=10),
+    )
+    found = {}
+    for number in (1, 2, 4):
+        threads(number)
+        found[number] = run(config, tmp_path / str(number))
+    for number in (2, 4):
+        one, other = found[1].recall, found[number].recall
+        assert np.abs(one["logprob"] - other["logprob"]).max() < NATS
+        pd.testing.assert_frame_equal(
+            one.drop(columns=one.select_dtypes("float").columns),
+            other.drop(columns=other.select_dtypes("float").columns),
+        )
+        pd.testing.assert_frame_equal(found[1].neurons, found[number].neurons, atol=1e-6)
+
+
+def draws(path):
+    """Calls that draw from a generator which the caller cannot choose."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in HIDDEN:
+            continue
+        owner = ast.unparse(node.func.value)
+        given = {keyword.arg for keyword in node.keywords}
+        if owner in ("np.random", "random", "torch.random") or (owner == "torch" and "generator" not in given):
+            yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_every_draw_takes_a_generator():
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert len(files) > 50
+    assert [draw for path in files for draw in draws(path)] == []
+
+
+def test_the_search_for_hidden_draws_finds_them(tmp_path):
+    path = tmp_path / "hidden.py"
+    path.write_text(
+        "np.random.rand(3)\ntorch.randn(2)\ntorch.randn(2, generator=g)\nrng.choice(3)\nrandom.shuffle(x)\n"
+    )
+    assert [draw.split(": ")[0] for draw in draws(path)] == ["hidden.py:1", "hidden.py:2", "hidden.py:5"]

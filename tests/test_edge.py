@@ -1,0 +1,133 @@
+"""What users hand to public names is checked by its annotations, and nothing else about those names changes."""
+
+import copy
+import dataclasses
+import inspect
+import pickle
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import relation_neurons as rn
+from relation_neurons import edge, prompts, scores
+from tests.helpers import word_prompts
+
+LABELS = np.array([True, False, True, False])
+
+
+def says(call):
+    with pytest.raises(rn.RelationNeuronsError) as refusal:
+        call()
+    return str(refusal.value)
+
+
+def test_a_wrong_array_is_named_with_its_type_and_shape():
+    said = says(lambda: rn.average_precision(np.zeros((4, 3)), LABELS, np.zeros((4, 2))))
+    assert said == (
+        "rn.average_precision: argument 'weights' is a float64 array of shape (4, 2). "
+        'Expected: Bool[Tensor, "example ..."] | Bool[ndarray, "example ..."] | None. '
+        "Do this: see help(rn.average_precision)."
+    )
+
+
+def test_shapes_that_do_not_fit_together_are_all_named():
+    said = says(lambda: rn.average_precision(torch.zeros(5, 3), torch.from_numpy(LABELS)))
+    assert "scores is a float32 tensor of shape (5, 3); labels is a bool tensor of shape (4,)" in said
+    assert 'scores: Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"]' in said
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        (lambda: rn.make_prompts("lives"), "argument 'relations' is 'lives' (a str). Expected: Sequence[Relation]"),
+        (lambda: rn.make_prompts([1]), "argument 'relations' holds 1 (an int). Expected: Sequence[Relation]"),
+        (lambda: rn.contrast([*word_prompts(900, examples=False), None]), "argument 'prompts' holds None"),
+        (lambda: rn.load_relations(3), "argument 'sources[0]' is 3 (an int). Expected: str | Path | Relation"),
+        (lambda: rn.recall("smollm2-135m", []), "argument 'model' is 'smollm2-135m' (a str). Expected: a model from"),
+        (lambda: rn.recall(None, [], conditon="a"), "'conditon'. Expected: did you mean 'condition'?"),
+        (lambda: rn.ablate(None, 3), "argument 'model' is None. Expected: a model from load_model"),
+        (lambda: rn.PromptConfig(shots="2"), "rn.PromptConfig: argument 'shots' is '2' (a str). Expected: int"),
+        (lambda: rn.PromptConfig(shots=2.0), "argument 'shots' is 2.0 (a float)"),
+        (lambda: rn.PromptConfig(shots=10**5000), "argument 'shots' is something that cannot be shown"),
+        (lambda: rn.PromptConfig(shot=2), "'shot'. Expected: did you mean 'shots'?"),
+        (lambda: rn.StudyConfig(site="pst"), "argument 'site' is 'pst' (a str). Expected: did you mean 'post'?"),
+        (lambda: rn.open_study(kk=3), "'kk'. Expected: did you mean 'k'?"),
+        (lambda: rn.Neuron("post", 1.5, 2), "The layer of a neuron is 1.5. Expected: an integer of at least 0"),
+        (lambda: rn.NeuronSet((rn.Neuron("post", 1, 2), 3)), "argument 'neurons' holds 3 (an int)"),
+        (lambda: rn.NeuronSet.from_pairs([(1, 2, 3)]), "(1, 2, 3) is no pair"),
+        (lambda: rn.Intervention([(1, 2)]), "neurons"),
+        (lambda: rn.Scale("x"), "alpha"),
+    ],
+)
+def test_what_was_found_is_named(call, found):
+    assert found in says(call)
+
+
+def test_numbers_of_numpy_and_lists_pass_and_become_plain():
+    config = rn.PromptConfig(shots=np.int64(2), bos=np.bool_(True))
+    assert config == rn.PromptConfig(shots=2, bos=True)
+    assert type(config.shots) is int
+    assert rn.StudyConfig(relations=["a"]) == rn.StudyConfig(relations=("a",))
+    assert rn.NeuronSet.from_pairs([[np.int64(1), np.uint8(2)]]).neurons == (rn.Neuron("post", 1, 2),)
+    assert type(rn.Neuron("post", np.int64(1), 2).layer) is int
+    assert (
+        rn.Quantile.over(rn.Activations(torch.zeros(1, 2), (word_prompts(1, examples=False)[0],), tiny_space()), p=1).p
+        == 1
+    )
+
+
+def tiny_space():
+    return rn.sites.NeuronSpace("m", 1, (("post", 2),))
+
+
+def test_records_are_equal_copied_pickled_and_listed_as_before():
+    for one in (
+        rn.PromptConfig(),
+        rn.StudyConfig(),
+        rn.Neuron("gate", 1, 2),
+        rn.NeuronSet.from_pairs([(1, 2)]),
+        rn.Scale(2),
+    ):
+        assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one
+        assert dataclasses.is_dataclass(one) <= (
+            dataclasses.replace(one) == one if dataclasses.is_dataclass(one) else True
+        )
+    assert dataclasses.asdict(rn.PromptConfig(shots=1))["shots"] == 1
+    assert repr(rn.Neuron("gate", 1, 2)) == "Neuron(site='gate', layer=1, index=2)"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rn.PromptConfig().shots = 3
+
+
+def test_functions_keep_their_names_docstrings_and_signatures_and_are_found_by_pickle():
+    assert rn.contrast.__doc__ == prompts.contrast.__doc__
+    assert inspect.signature(rn.contrast) == inspect.signature(prompts.contrast)
+    assert rn.contrast is not prompts.contrast
+    assert pickle.loads(pickle.dumps(rn.contrast)) is rn.contrast
+    assert rn.PromptConfig is prompts.PromptConfig
+
+
+def test_a_checked_function_says_the_same_and_costs_next_to_nothing():
+    values = torch.rand(4, 3)
+    assert torch.equal(rn.average_precision(values, LABELS), scores.average_precision(values, LABELS))
+    check = edge.checked(lambda one, two=1: None)
+    started = time.perf_counter()
+    for _ in range(1000):
+        check(1)
+    assert time.perf_counter() - started < 0.5
+
+
+def test_a_system_that_refuses_a_file_is_quoted(tmp_path):
+    assert "cannot be used (File name too long)" in says(lambda: rn.open_run("x" * 5000))
+
+
+def test_a_context_manager_is_still_one(planted):
+    neurons, (prompt, *_) = (
+        planted.neurons["lives"],
+        rn.make_prompts(planted.relations, rn.PromptConfig(shots=0, n_evaluation=1)).evaluation,
+    )
+    clean = rn.recall(planted.model, [prompt])
+    with rn.ablate(planted.model, neurons):
+        assert rn.recall(planted.model, [prompt])["logprob"].item() != clean["logprob"].item()
+    assert rn.recall(planted.model, [prompt]).equals(clean)
