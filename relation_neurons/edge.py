@@ -75,6 +75,10 @@ this: see help(double).
             return function(*bound.args, **bound.kwargs)
         except OSError as error:
             raise unusable(error) from error
+        except UnicodeEncodeError as error:  # half a character, which no system and no file takes
+            raise refuse(
+                f"{called}: a text cannot be written ({error})", expected="text of whole characters"
+            ) from error
 
     return typing.cast(Guarded, wrapper)
 
@@ -140,7 +144,7 @@ def _given(signature: inspect.Signature, hints: Mapping[str, Any], bound: inspec
         if name not in hints:
             continue
         hint, parameter = hints[name], signature.parameters[name]
-        if hint is Any and name == "model":
+        if name == "model" and hint in (Any, Any | None):
             hint = None if value is None and parameter.default is None else MODEL
         if parameter.kind is parameter.VAR_POSITIONAL:
             found += [Given(f"{name}[{number}]", one, hint) for number, one in enumerate(value)]

@@ -16,6 +16,7 @@ from rich.console import Console
 from relation_neurons.batch_sizes import memory_of
 from relation_neurons.errors import refuse
 from relation_neurons.model_sizes import Shape, loaded_shape, shape_of
+from relation_neurons.models import named_device
 from relation_neurons.models.load import DTYPES
 from relation_neurons.needs import Plan
 from relation_neurons.prompts import Prompt
@@ -101,7 +102,7 @@ def estimate(
     """
     loaded = hasattr(model, "cfg")
     shape = loaded_shape(model) if loaded else shape_of(model)
-    place = torch.device(model.cfg.device if loaded else device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(model.cfg.device) if loaded else named_device(device)
     counts = Counter(prompt.relation for prompt in prompts)
     facts = Counter((prompt.relation, prompt.subject, prompt.object) for prompt in prompts)
     longest = max((prompt.text for prompt in prompts), key=lambda text: len(text.encode()), default="")

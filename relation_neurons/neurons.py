@@ -120,8 +120,10 @@ class NeuronSet:
 
     def layer_counts(self, n_layers: int) -> Int[ndarray, " layer"]:
         """Neurons in each layer."""
-        if not 1 <= n_layers <= MOST_LAYERS:
-            raise refuse(f"n_layers is {number_text(n_layers)}", expected=f"1 to {MOST_LAYERS}")
+        if min(neuron.layer for neuron in self.neurons) < 0 or not 1 <= n_layers <= MOST_LAYERS:
+            raise refuse(
+                f"n_layers is {number_text(n_layers)}", expected=f"1 to {MOST_LAYERS}, and neurons in layers from 0 on"
+            )
         return np.bincount([neuron.layer for neuron in self.neurons], minlength=int(n_layers))
 
     def overlap(self, other: NeuronSet) -> int:
@@ -262,6 +264,9 @@ def _pools(
     """The indices to draw from in each site and layer of the target."""
     space.flatten(list(target))
     barred: dict[tuple[str, int], list[int]] = {}
+    exclude = list(exclude)
+    for stranger in (one for one in exclude if not isinstance(one, Neuron)):
+        raise refuse(f"exclude holds {number_text(stranger)}", expected="neurons, such as Neuron('gate', 12, 345)")
     for neuron in (*target, *exclude):
         barred.setdefault((neuron.site, neuron.layer), []).append(neuron.index)
     pools = {}

@@ -22,7 +22,7 @@ from relation_neurons.experiments.ablation import (
     summarise,
 )
 from relation_neurons.memory import estimate, require_memory
-from relation_neurons.models import load_model, neuron_space
+from relation_neurons.models import load_model, named_device, neuron_space
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.packs import load_relations
 from relation_neurons.progress import bar
@@ -79,7 +79,8 @@ class RunConfig:
     """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, k=1, n_controls=1, batch_size=1)
+        require_at_least(self, k=1, n_controls=1, batch_size=1, seed=0)
+        named_device(self.device)
 
 
 def run(config: RunConfig, out: Path) -> Results:
@@ -100,12 +101,14 @@ def run(config: RunConfig, out: Path) -> Results:
     prompts = make_prompts(relations, config.prompts)
     _require_memory(config, prompts, len(relations), out)
     model = load_model(config.model, device=config.device, dtype=config.dtype)
+    space = neuron_space(model, config.site)
+    if config.k > len(space):
+        raise refuse(f"k is {config.k}", expected=f"1 to {len(space)}, the number of neurons at '{config.site}'")
     folder = RunFolder(out, study_key(config, relations, model))
 
     selection = select(config, model, prompts, folder)
     table = _ask_all(config, model, prompts, selection, folder)
     summary = folder.table("summary", lambda: summarise(table, seed=config.seed))
-    space = neuron_space(model, config.site)
     neurons = folder.table("neurons", pd.DataFrame)
     folder.table("space", lambda: pd.DataFrame({"n_layers": [space.n_layers], "n_neurons": [len(space)]}))
     results = Results(table, neurons, selection.counts, summary, space.n_layers, len(space))

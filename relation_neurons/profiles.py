@@ -179,6 +179,7 @@ def open_study(
     loaded = load_model(config.model, device=config.device, dtype=config.dtype)
     kept = None
     if folder is not None:
+        Study(loaded, found, config)  # refuses what cannot be asked before there is a folder
         key = study_key(config, found, loaded)
         kept = RunFolder(Path(folder) / digest(key)[:16], key)
     return Study(loaded, found, config, folder=kept, show=show, read=read)

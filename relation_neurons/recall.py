@@ -133,6 +133,13 @@ def recall_under(
     asked = [(number, prompt) for number, condition in enumerate(conditions) for prompt in condition.prompts]
     unique = list(dict.fromkeys(prompt for _, prompt in asked))
     encoded = dict(zip(unique, encode(model, unique), strict=True))
+    longest = max(len(one.ids) for one in encoded.values())
+    if max_new_tokens is not None and longest + max_new_tokens > model.cfg.n_ctx:
+        raise refuse(
+            f"max_new_tokens is {max_new_tokens}",
+            expected=f"at most {model.cfg.n_ctx - longest}: the longest prompt has {longest} of the model's "
+            f"{model.cfg.n_ctx} tokens",
+        )
     tasks = [
         Task(encoded[prompt], number, 0 if generate else max(1, len(encoded[prompt].object_ids) - 1))
         for number, prompt in asked

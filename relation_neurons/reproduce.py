@@ -53,6 +53,7 @@ def reproduce(
     site = "all" if "neuron-types" in names else config.site
     profiles.require_room(config, relations, site, out, n_experiments=len(chosen))
     model = load_model(config.model, device=config.device, dtype=config.dtype)
+    Study(model, relations, config)  # refuses what cannot be asked before there is a folder
     folder = RunFolder(out, study_key(config, relations, model))
     together = "all" if "neuron-types" in names else None
     doing = [""]

@@ -223,11 +223,23 @@ def study_key(config: Any, relations: Iterable[Relation], model: Any) -> dict[st
             "name": model.cfg.model_name,
             "weights": model.cfg.weights_digest,
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
+            "tokenizer": tokenizer_digest(model.tokenizer)[:16],
         },
         "device": str(model.cfg.device),
         "code": code_digest()[:16],
         "versions": versions(),
     }
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of how a tokenizer divides text, which with the relations and the configuration says what models read."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        rules: Any = sorted(tokenizer.get_vocab().items())
+    else:
+        kept = json.loads(fast.to_str())
+        rules = sorted((name, value) for name, value in kept.items() if name not in ("padding", "truncation"))
+    return digest(type(tokenizer).__name__, rules, sorted(tokenizer.special_tokens_map.items(), key=str))
 
 
 def versions() -> dict[str, str]:

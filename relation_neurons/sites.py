@@ -76,14 +76,14 @@ class Neuron(_Place):
     """One neuron; written `L12.N345` for site `post` and `gate:L12.N345` for others.
 
     Raises:
-        RelationNeuronsError: A site that is no text, or a layer or index that is no integer of at least 0.
+        RelationNeuronsError: A site that is no text, or a layer or index that is no integer.
     """
 
     __slots__ = ()
 
     def __new__(cls, site: Any, layer: Any, index: Any) -> Neuron:
         """Check what is given; a set may have hundreds of thousands, so nothing else is done."""
-        if type(layer) is not int or type(index) is not int or type(site) is not str or layer < 0 or index < 0:
+        if type(layer) is not int or type(index) is not int or type(site) is not str:
             layer, index = _integer("layer", layer), _integer("index", index)
             if not isinstance(site, str):
                 raise refuse(f"The site of a neuron is {number_text(site)}", expected=nearest("", SITES))
@@ -119,8 +119,8 @@ class Neuron(_Place):
 
 def _integer(what: str, number: object) -> int:
     """An integer of any kind as Python's, but no truth value."""
-    if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
-        raise refuse(f"The {what} of a neuron is {number_text(number)}", expected="an integer of at least 0")
+    if isinstance(number, bool) or not isinstance(number, Integral):
+        raise refuse(f"The {what} of a neuron is {number_text(number)}", expected="an integer")
     return int(number)
 
 

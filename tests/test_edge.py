@@ -54,7 +54,7 @@ def test_shapes_that_do_not_fit_together_are_all_named():
         (lambda: rn.PromptConfig(shot=2), "'shot'. Expected: did you mean 'shots'?"),
         (lambda: rn.StudyConfig(site="pst"), "argument 'site' is 'pst' (a str). Expected: did you mean 'post'?"),
         (lambda: rn.open_study(kk=3), "'kk'. Expected: did you mean 'k'?"),
-        (lambda: rn.Neuron("post", 1.5, 2), "The layer of a neuron is 1.5. Expected: an integer of at least 0"),
+        (lambda: rn.Neuron("post", 1.5, 2), "The layer of a neuron is 1.5. Expected: an integer"),
         (lambda: rn.NeuronSet((rn.Neuron("post", 1, 2), 3)), "argument 'neurons' holds 3 (an int)"),
         (lambda: rn.NeuronSet.from_pairs([(1, 2, 3)]), "(1, 2, 3) is no pair"),
         (lambda: rn.Intervention([(1, 2)]), "neurons"),
