@@ -318,7 +318,7 @@ CONFIG = ASKED | {
 CONFIG |= {"--seed": ["x", "1e3"], "--batch-size": ["0", "-1"], "--shots": ["-1", "x"], "--n-evaluation": ["0", "x"]}
 CONFIG |= {"--templates": ["al"], "--language": [""], "--dtype": ["float8"], "--nowhere": ["1"], "--out": ["BROKEN"]}
 STUDY = CONFIG | {"--scorer": ["aurok"], "--match": ["layers"], "--rule": ["suffix"], "--n-controls": ["1", "x"]}
-LOOK = {"--nowhere": ["1"], "": ["nowhere", "FOLDER", "BROKEN", "/root/\x01", "x" * 5000, "/dev/null"]}
+LOOK = {"--nowhere": ["1"], "": ["nowhere", "FOLDER", "BROKEN", "/nowhere/\x01", "x" * 5000, "/dev/null"]}
 COMMANDS = {
     ("run",): CONFIG,
     ("compare-scores",): {name: bad for name, bad in CONFIG.items() if name not in ("--out", "--dtype")},
