@@ -89,13 +89,13 @@ def collect_activations(
     with _Pool(model, space) as pool:
 
         def work(batch: Batch, cache: Cache) -> None:
-            values[list(batch.rows)] = _pool_batch(model, batch, cache, pool, include_bos).to("cpu", dtype)
+            found = _pool_batch(model, batch, cache, pool, include_bos).to("cpu", dtype)
+            if not torch.isfinite(found).all():
+                do = "store float32, and check the model's weights for NaN"
+                raise refuse(f"Some activations are not finite as {dtype}", do=do)
+            values[list(batch.rows)] = found
 
         stream(model, tasks, work, share=not include_bos, batch_size=batch_size, progress=progress)
-    if not torch.isfinite(values).all():
-        raise refuse(
-            f"Some activations are not finite as {dtype}", do="store float32, and check the model's weights for NaN"
-        )
     return Activations(values, tuple(prompts), space, include_bos)
 
 

@@ -16,12 +16,12 @@ FLOAT = 4
 """Bytes of a stored activation."""
 FIXED = 100 * 10**6
 """Bytes that a process takes beside all that grows: the tokenizer, compiled code, prompts."""
-LOOKING = 1.5
-"""What the look for numbers that are not finite takes, as a share of the activations that it looks at."""
+POOLING = 10
+"""Bytes of each neuron in a row of a batch: its pooled activation, and the look whether that is finite."""
 PER_SCORE = 17
 """Bytes for each relation and neuron: a float64 score, float32 ones, and comparisons."""
 SHARD_BYTES = 256 * 2**20
-"""What is read and looked at together where activations are kept in shards."""
+"""What is read together where activations are kept in shards."""
 PER_ANSWER, PAGES = 500, 30 * 10**6
 """Bytes on disk of an answer, in parts and in the whole table; of reports and figures."""
 
@@ -72,15 +72,13 @@ class Plan:
         unpacked = 8 * shape.d_vocab * shape.d_model if shape.packed else 0
         loading = 0 if self.loaded else (shape.n_copies - 1) * weights + unpacked
         activations = sum(self.counts) * n_neurons * FLOAT
-        looking = LOOKING * activations
-        if self.shards:
-            looking = (1 + LOOKING) * min(activations, SHARD_BYTES)
-        ranking = activations + PER_SCORE * len(self.counts) * n_neurons  # their absolute values, for controls
-        row = row_bytes(shape, self.n_tokens, 3, dtype=self.dtype) + n_neurons * FLOAT
+        shard = min(activations, SHARD_BYTES) if self.shards else 0
+        ranking = PER_SCORE * len(self.counts) * n_neurons
+        row = row_bytes(shape, self.n_tokens, 3, dtype=self.dtype) + n_neurons * POOLING
         most = MAX_ROWS if self.device == "cpu" else max(1, MAX_TOKENS // max(1, self.n_tokens))
         disk = self.n_answers * PER_ANSWER + PAGES + (activations if self.shards else 0)
         rows = min(self.batch_size or most, max(1, sum(self.counts)))
-        beside = int(max(looking, ranking))
+        beside = max(shard, ranking)
         return Needs(weights, loading, activations, beside, row, rows, disk, self.device != "cpu")
 
 
@@ -92,7 +90,7 @@ class Needs:
         weights: Of the model, as it runs.
         loading: Beside them, while they are loaded.
         activations: Of all detection prompts.
-        beside: What looking at them and ranking by them takes as well.
+        beside: What reading them and ranking by them takes as well.
         row: One row of a batch.
         rows: Rows of a batch, at most.
         disk: What is written.

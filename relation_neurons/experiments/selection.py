@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -19,6 +20,8 @@ from relation_neurons.sites import NeuronSpace, expand_site
 
 PAPER_K = 3000
 AP_TOLERANCE = 1e-6
+COLUMNS = 4096
+"""Neurons at a time where a number of each is computed."""
 LLAMA_2_7B = {"post": 352_256, "gate": 352_256, "up": 352_256} | dict.fromkeys(("down", "q", "k", "v", "o"), 131_072)
 """Neurons of Llama-2-7B at each simple site."""
 
@@ -101,7 +104,8 @@ def rank_neurons(
             "ap_check": difference,
         }
     )
-    activity = activations.values.abs().float().mean(dim=0).numpy(force=True)
+    parts = activations.values.split(COLUMNS, dim=1)  # so that memory holds no second copy of the activations
+    activity = torch.cat([part.abs().float().mean(dim=0) for part in parts]).numpy(force=True)
     return Ranking(top_k(scores, min(depth, len(space)), space, names), space, activity, counts)
 
 
