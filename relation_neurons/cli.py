@@ -30,9 +30,9 @@ from relation_neurons import (
 )
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 from relation_neurons.experiments.compare import CompareConfig, compare
+from relation_neurons.keys import digest
 from relation_neurons.pipeline import RunConfig
 from relation_neurons.pipeline import run as run_pipeline
-from relation_neurons.runs import digest
 
 app = tyro.extras.SubcommandApp()
 app.command(data_commands.app, name="data", help="Get, check, describe and translate relations.")

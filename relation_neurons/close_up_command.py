@@ -26,13 +26,12 @@ from relation_neurons.experiments.effects import NOT_SHOWN
 from relation_neurons.experiments.finding import Finding, said, span
 from relation_neurons.experiments.study import Study
 from relation_neurons.figures.close_up import shaded_prompts, visible
-from relation_neurons.models import load_model, neuron_space
-from relation_neurons.packs import load_relations
+from relation_neurons.keys import digest
+from relation_neurons.models import neuron_space
 from relation_neurons.pipeline import DEMO_RELATIONS
-from relation_neurons.progress import bar
 from relation_neurons.prompts import PromptConfig
-from relation_neurons.runs import RunFolder, digest, study_key
 from relation_neurons.sites import SITES, Neuron
+from relation_neurons.studies import prepare
 
 QUICK = StudyConfig(
     relations=DEMO_RELATIONS,
@@ -90,11 +89,9 @@ def look_at(neuron: Neuron, config: StudyConfig, out: Path, options: CloseUpConf
         RelationNeuronsError: A neuron that the model does not have, whatever of the input cannot be used, or a folder
             of another study.
     """
-    relations = load_relations(*config.relations)
-    model = load_model(config.model, device=config.device, dtype=config.dtype)
-    neuron_space(model, neuron.site).flatten([neuron])  # before anything is written
-    folder = RunFolder(out, study_key(config, relations, model))
-    study = Study(model, relations, config, folder=folder, show=bar)
+    study = prepare(config, out=out)
+    neuron_space(study.model, neuron.site).flatten([neuron])  # before anything is written
+    folder = study.keep_in(out)
     finding = close_up(study, neuron, options)
     name = f"neuron/{neuron.site}-L{neuron.layer}.N{neuron.index}"
     for label, table in finding.tables.items():

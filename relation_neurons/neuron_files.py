@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.keys import versions
 from relation_neurons.models import neuron_space
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.runs import atomic, versions
+from relation_neurons.runs import atomic
 from relation_neurons.sites import Neuron, NeuronSpace
 
 FORMAT = 1

@@ -21,6 +21,7 @@ from relation_neurons.experiments.ablation import (
     select_neurons,
     summarise,
 )
+from relation_neurons.keys import study_key
 from relation_neurons.memory import estimate, require_memory
 from relation_neurons.models import load_model, named_device, neuron_space
 from relation_neurons.neurons import NeuronSet
@@ -29,7 +30,7 @@ from relation_neurons.progress import bar
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
 from relation_neurons.report import Results, write_report
-from relation_neurons.runs import RunFolder, study_key
+from relation_neurons.runs import RunFolder
 from relation_neurons.shard_files import drop_shards
 from relation_neurons.shards import kept_activations
 from relation_neurons.sites import SiteName
@@ -104,7 +105,7 @@ def run(config: RunConfig, out: Path) -> Results:
     space = neuron_space(model, config.site)
     if config.k > len(space):
         raise refuse(f"k is {config.k}", expected=f"1 to {len(space)}, the number of neurons at '{config.site}'")
-    folder = RunFolder(out, study_key(config, relations, model))
+    folder = RunFolder(out, study_key(config, relations, model, prompts))
 
     selection = select(config, model, prompts, folder)
     table = _ask_all(config, model, prompts, selection, folder)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from relation_neurons.edge import check_fields
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.experiments.asking import Show
 from relation_neurons.experiments.concepts import ConceptsConfig, concepts
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.confounds import ConfoundsConfig, confounds
@@ -28,13 +26,7 @@ from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.sweep import SweepConfig, sweep
 from relation_neurons.experiments.templates import TemplatesConfig, templates
-from relation_neurons.memory import estimate, require_memory
-from relation_neurons.models import load_model
-from relation_neurons.packs import load_relations
-from relation_neurons.progress import bar
-from relation_neurons.prompts import PromptConfig, make_prompts
-from relation_neurons.relations import Relation
-from relation_neurons.runs import RunFolder, digest, study_key
+from relation_neurons.prompts import PromptConfig
 
 Profile = Literal["smoke", "demo", "full"]
 
@@ -145,94 +137,3 @@ def study_config(profile: str, **changes: Any) -> StudyConfig:
     if profile not in STUDIES:
         raise refuse(f"'{profile}' is no profile", expected=nearest(profile, get_args(Profile)))
     return replace(STUDIES[profile], **changes)
-
-
-def open_study(
-    model: str = "smollm2-135m",
-    relations: Sequence[str | Path | Relation] = ("shipped",),
-    *,
-    profile: str = "demo",
-    folder: str | Path | None = None,
-    show: Show = bar,
-    read: str | None = None,
-    **changes: Any,
-) -> Study:
-    """Load a model and its relations, ready for experiments.
-
-    Args:
-        model: As `relation-neurons run --model` takes it.
-        relations: Names, files, folders, or relations themselves.
-        profile: How much is asked: `smoke`, `demo` or `full`.
-        folder: Where answers are kept, in a folder named after all that they depend on; a later call with the same
-            arguments goes on from there. None keeps them in memory.
-        show: Makes a progress bar of a label and a total.
-        read: Sites to read together, such as `all`, where several sites will be ranked.
-        changes: Other fields of `StudyConfig`, such as `k`, `site` and `seed`.
-
-    Raises:
-        RelationNeuronsError: Whatever of the input cannot be used.
-    """
-    found = load_relations(*relations)
-    named = tuple(one.name if isinstance(one, Relation) else str(one) for one in relations)
-    config = study_config(profile, model=model, relations=named, **changes)
-    require_room(config, found, read or config.site, folder, say=lambda line: None)  # numbers of a machine, not kept
-    loaded = load_model(config.model, device=config.device, dtype=config.dtype)
-    kept = None
-    if folder is not None:
-        Study(loaded, found, config)  # refuses what cannot be asked before there is a folder
-        key = study_key(config, found, loaded)
-        kept = RunFolder(Path(folder) / digest(key)[:16], key)
-    return Study(loaded, found, config, folder=kept, show=show, read=read)
-
-
-def require_room(
-    config: StudyConfig,
-    relations: Sequence[Relation],
-    site: str,
-    out: str | Path | None,
-    *,
-    n_experiments: int = 1,
-    **how: Any,
-) -> None:
-    """Say what memory and disk a study needs, and refuse what cannot fit, before its model is loaded.
-
-    Args:
-        config: What is asked.
-        relations: The relations it names.
-        site: What is read at once.
-        out: Where answers and activations are kept, if anywhere.
-        n_experiments: How many will ask; what each adds to the disk is a rough guess.
-        how: As for `require_memory`.
-
-    Raises:
-        RelationNeuronsError: It cannot fit; the message names options with which it would.
-    """
-    prompts = make_prompts(relations, config.prompts)
-    needed = estimate(
-        config.model,
-        prompts.detection,
-        site,
-        n_answers=len(prompts.evaluation) * (1 + len(relations) + config.n_controls) * n_experiments,
-        batch_size=config.batch_size,
-        device=config.device,
-        dtype=config.dtype,
-        out=out,
-        shards=out is not None,
-    )
-    require_memory(needed, **how)
-
-
-def run_experiment(study: Study, name: str, profile: str = "demo", **changes: Any) -> Finding:
-    """Carry out an experiment by name, with its options in a profile.
-
-    Args:
-        study: From `open_study`.
-        name: Of `EXPERIMENTS`, or `methods`.
-        profile: How much is asked beside each relation's own facts: `smoke`, `demo` or `full`.
-        changes: Options of the experiment that are to be others.
-
-    Raises:
-        RelationNeuronsError: An unknown experiment or profile, or a value that an option cannot have.
-    """
-    chosen = replace(options(name, profile), **changes)
-    return replace(find_experiment(name).run(study, chosen), name=name)

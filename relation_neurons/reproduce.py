@@ -18,11 +18,10 @@ from relation_neurons.experiments.finding import Finding
 from relation_neurons.experiments.frequency import FrequencyConfig
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
-from relation_neurons.models import load_model
-from relation_neurons.packs import load_relations
 from relation_neurons.profiles import EXPERIMENTS, Profile
 from relation_neurons.progress import bar
-from relation_neurons.runs import RunFolder, study_key
+from relation_neurons.runs import RunFolder
+from relation_neurons.studies import prepare
 from relation_neurons.study_report import write_study_report
 
 FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
@@ -49,17 +48,15 @@ def reproduce(
         RelationNeuronsError: An unknown name, whatever of the input cannot be used, or a folder of another study.
     """
     chosen = {name: (options or {}).get(name) or profiles.options(name) for name in names}
-    relations = load_relations(*config.relations)
-    site = "all" if "neuron-types" in names else config.site
-    profiles.require_room(config, relations, site, out, n_experiments=len(chosen))
-    model = load_model(config.model, device=config.device, dtype=config.dtype)
-    Study(model, relations, config)  # refuses what cannot be asked before there is a folder
-    folder = RunFolder(out, study_key(config, relations, model))
-    together = "all" if "neuron-types" in names else None
     doing = [""]
-    study = Study(
-        model, relations, config, folder=folder, show=lambda what, total: bar(doing[0] + what, total), read=together
+    study = prepare(
+        config,
+        out=out,
+        read="all" if "neuron-types" in names else None,
+        n_experiments=len(chosen),
+        show=lambda what, total: bar(doing[0] + what, total),
     )
+    folder = study.keep_in(out)
     findings = {}
     for name, option in chosen.items():
         doing[0] = f"{name}: "

@@ -1,19 +1,16 @@
-"""Run folders: what determines a run, its files with their digests, and going on where it stopped."""
+"""Run folders: their files with their digests, and going on where a run stopped."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,9 +18,8 @@ import filelock
 import pandas as pd
 
 from relation_neurons.errors import refuse
-from relation_neurons.relations import Relation
+from relation_neurons.keys import digest
 
-PACKAGES = ("relation-neurons", "transformer-lens", "transformers", "torch", "numpy", "pandas", "scipy", "plotly")
 KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
 ENVIRONMENT = ("code", "versions", "device")
 """Parts of a key that say what a run was made by, not what it asked."""
@@ -206,61 +202,6 @@ def _is_inside(name: str) -> bool:
 
 def _is_entry(entry: object) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and type(entry.get("bytes")) is int
-
-
-def study_key(config: Any, relations: Iterable[Relation], model: Any) -> dict[str, Any]:
-    """All that tables depend on.
-
-    Args:
-        config: A frozen configuration.
-        relations: The relations it names.
-        model: The model it names, from `load_model`.
-    """
-    return {
-        "config": dataclasses.asdict(config),
-        "relations": {relation.name: digest(relation)[:16] for relation in relations},
-        "model": {
-            "name": model.cfg.model_name,
-            "weights": model.cfg.weights_digest,
-            "dtype": str(model.cfg.dtype).removeprefix("torch."),
-            "tokenizer": tokenizer_digest(model.tokenizer)[:16],
-        },
-        "device": str(model.cfg.device),
-        "code": code_digest()[:16],
-        "versions": versions(),
-    }
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 of how a tokenizer divides text, which with the relations and the configuration says what models read."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None:
-        rules: Any = sorted(tokenizer.get_vocab().items())
-    else:
-        kept = json.loads(fast.to_str())
-        rules = sorted((name, value) for name, value in kept.items() if name not in ("padding", "truncation"))
-    return digest(type(tokenizer).__name__, rules, sorted(tokenizer.special_tokens_map.items(), key=str))
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def code_digest() -> str:
-    """SHA-256 of this package's source, so that tables of other code are never continued."""
-    folder = Path(__file__).parent
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".html"))
-    return digest(*((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files))
-
-
-def digest(*parts: object) -> str:
-    """SHA-256 of the parts' representations, to tell contents apart."""
-    return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

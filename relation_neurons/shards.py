@@ -8,7 +8,6 @@ more than one shard, they equal within the rounding of float arithmetic.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.batches import rows_that_fit
 from relation_neurons.encoding import Encoded, encode
 from relation_neurons.errors import refuse
+from relation_neurons.keys import code_digest, digest, versions, weights_digest
 from relation_neurons.models import neuron_space
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
-from relation_neurons.runs import code_digest, digest, versions
 from relation_neurons.shard_files import Shards, locked
 from relation_neurons.sites import NeuronSpace
 
@@ -98,23 +97,12 @@ def _key(
 ) -> str:
     """Digest of all that values depend on: the model by its weights, the prompts by their tokens, the code."""
     cfg = model.cfg
-    weights = getattr(cfg, "weights_digest", None) or _weights_digest(model)
     return digest(
-        (type(model).__name__, weights, str(cfg.dtype), torch.device(cfg.device).type),
+        (type(model).__name__, weights_digest(model), str(cfg.dtype), torch.device(cfg.device).type),
         (space.n_layers, space.widths, include_bos, str(dtype), rows),
         [(one.ids, one.query_start, one.bos) for one in encoded],
         (code_digest(), sorted(versions().items())),
     )
-
-
-def _weights_digest(model: Any) -> str:
-    """SHA-256 of the weights themselves, for a model that was not loaded from files."""
-    plain = {name: value for name, value in vars(model.cfg).items() if isinstance(value, str | int | float)}
-    hasher = hashlib.sha256(repr(sorted(plain.items())).encode())
-    for name, value in sorted(model.state_dict().items()):
-        hasher.update(repr((name, value.dtype, tuple(value.shape))).encode())
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return hasher.hexdigest()
 
 
 def _require_no_hooks(model: Any) -> None:

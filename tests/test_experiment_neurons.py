@@ -22,7 +22,6 @@ from relation_neurons.experiments.overlap import matched_overlap, multiplicity, 
 from relation_neurons.experiments.study import Study
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.relations import key
-from relation_neurons.runs import RunFolder
 from relation_neurons.sites import Neuron, NeuronSpace
 
 K = 20
@@ -155,7 +154,9 @@ def test_a_scorer_whose_relations_depend_on_each_other_gets_one_shuffle_at_a_tim
 
 def test_shuffles_are_kept(planted, tmp_path, monkeypatch):
     def found():
-        return layers(Study(planted.model, planted.relations, config(), folder=RunFolder(tmp_path / "run", {})))
+        study = Study(planted.model, planted.relations, config())
+        study.keep_in(tmp_path / "run")
+        return layers(study)
 
     before = found()
     monkeypatch.setattr(layers_module, "select_shuffled", None)

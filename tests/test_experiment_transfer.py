@@ -23,7 +23,6 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.templates import templates
 from relation_neurons.models import neuron_space
 from relation_neurons.relations import Translation
-from relation_neurons.runs import RunFolder
 from relation_neurons.significance import control_test, sign_flip_test
 from relation_neurons.splits import stable_rank
 
@@ -536,7 +535,8 @@ def test_what_was_read_is_kept(planted, relations, sentences, modelled, tmp_path
     config = LanguageModellingConfig(str(sentences), n_sentence_controls=3)
     tables = []
     for _ in range(2):
-        kept = Study(planted.model, relations, CONFIG, folder=RunFolder(tmp_path / "run", {}))
+        kept = Study(planted.model, relations, CONFIG)
+        kept.keep_in(tmp_path / "run")
         tables.append(language_modelling(kept, config).table)
         monkeypatch.setattr(reading, "perplexity", None)
     pd.testing.assert_frame_equal(*tables)

@@ -1,6 +1,5 @@
 """Run folders: what is read is what was written, another question is refused, another version is set aside."""
 
-import copy
 import errno
 import json
 import multiprocessing
@@ -231,18 +230,6 @@ def test_the_commands_refuse_what_is_no_run(tmp_path, monkeypatch, capsys, comma
     assert status == 2
     assert said.startswith("Error: ")
     assert (tmp_path / "notes.txt").exists()
-
-
-def test_another_tokenizer_is_another_question(planted):
-    config = rn.StudyConfig(k=3)
-    before = runs.study_key(config, planted.relations, planted.model)
-    assert runs.study_key(config, planted.relations, planted.model) == before
-    planted.model.tokenizer(["eats", "lives with"], padding=True)
-    assert runs.study_key(config, planted.relations, planted.model) == before
-    other = copy.copy(planted.model)
-    other.tokenizer = copy.deepcopy(planted.model.tokenizer)
-    other.tokenizer.add_tokens(["unheard"])
-    assert runs.study_key(config, planted.relations, other)["model"]["tokenizer"] != before["model"]["tokenizer"]
 
 
 def test_a_key_is_kept_as_json(folder):

@@ -10,7 +10,6 @@ from relation_neurons.experiments import asking
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.selection import rank_neurons, scaled_k
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.runs import RunFolder
 from relation_neurons.sites import NeuronSpace
 
 CONFIG = StudyConfig(
@@ -74,9 +73,15 @@ def test_the_same_neurons_in_another_order_are_the_same_state(study, asked):
     assert sum(asked) == 20
 
 
+def kept(planted, folder):
+    study = Study(planted.model, planted.relations, CONFIG)
+    study.keep_in(folder)
+    return study
+
+
 def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monkeypatch):
     def open_study():
-        return Study(planted.model, planted.relations, CONFIG, folder=RunFolder(tmp_path / "study", {"a": 1}))
+        return kept(planted, tmp_path / "study")
 
     def table(study):
         return study.changes([Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names])
@@ -87,17 +92,17 @@ def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monke
     monkeypatch.setattr(rn.experiments.study, "collect_activations", lambda *a, **k: pytest.fail("read again"))
     pd.testing.assert_frame_equal(table(again), before)
     assert sum(asked) == n_asked
-    ranking, kept = first.ranking(), again.ranking()
-    assert ranking.best == kept.best
-    np.testing.assert_array_equal(ranking.activity, kept.activity)
-    pd.testing.assert_frame_equal(ranking.counts, kept.counts)
+    ranking, stored = first.ranking(), again.ranking()
+    assert ranking.best == stored.best
+    np.testing.assert_array_equal(ranking.activity, stored.activity)
+    pd.testing.assert_frame_equal(ranking.counts, stored.counts)
 
 
 def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "PART_ROWS", 16)
 
     def open_study(name):
-        return Study(planted.model, planted.relations, CONFIG, folder=RunFolder(tmp_path / name, {"a": 1}))
+        return kept(planted, tmp_path / name)
 
     def table(study):
         return study.changes([Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names])

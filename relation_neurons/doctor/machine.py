@@ -32,8 +32,8 @@ from relation_neurons.doctor.checks import (
 )
 from relation_neurons.errors import refuse
 from relation_neurons.export import NEEDED
+from relation_neurons.keys import versions
 from relation_neurons.packs import data_folder, load_relations
-from relation_neurons.runs import versions
 
 DISTRIBUTION = "relation-neurons"
 TESTED = ("==3.9.*", "==4.*")

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,12 +18,13 @@ from relation_neurons.experiments.ablation import keep_right
 from relation_neurons.experiments.asking import Answers, Show, Wanted, quiet
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.selection import PAPER_K, Ranking, rank_neurons, scaled_k
+from relation_neurons.keys import digest, study_key
 from relation_neurons.models import neuron_space
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import Progress
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations import Relation
-from relation_neurons.runs import RunFolder, digest
+from relation_neurons.runs import RunFolder
 from relation_neurons.shard_files import drop_shards
 from relation_neurons.shards import kept_activations
 from relation_neurons.sites import expand_site
@@ -62,7 +64,8 @@ class Study:
         config: What is asked.
         k: Neurons per relation.
         answers: All that was asked so far.
-        folder: Where answers and rankings are kept, so that a stopped experiment goes on; none keeps them in memory.
+        folder: Where answers and rankings are kept, by `keep_in`, so that a stopped experiment goes on; none keeps
+            them in memory.
     """
 
     def __init__(
@@ -71,7 +74,6 @@ class Study:
         relations: Sequence[Relation],
         config: StudyConfig | None = None,
         *,
-        folder: RunFolder | None = None,
         show: Show = quiet,
         read: str | None = None,
     ) -> None:
@@ -81,7 +83,6 @@ class Study:
             model: A model from `load_model`.
             relations: At least two.
             config: What is asked; its `model`, `relations`, `device` and `dtype` are not read here.
-            folder: Where to keep what is found.
             show: Makes a progress bar of a label and a total.
             read: Sites to read together, such as `all`, where several sites will be ranked.
 
@@ -91,16 +92,32 @@ class Study:
         if len(relations) < 2:
             raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are negatives")
         self.model, self.relations, self.config = model, tuple(relations), config or StudyConfig()
-        self.folder, self._show, self._read = folder, show, read
+        self.folder: RunFolder | None = None
+        self._show, self._read = show, read
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[tuple[object, ...], Ranking] = {}
         self._last_read: tuple[tuple[Prompt, ...], Activations] | None = None
-        self.answers = Answers(model, folder, self.config.batch_size, show)
+        self.answers = Answers(model, batch_size=self.config.batch_size, show=show)
         space = neuron_space(model, self.config.site)
         self.k = scaled_k(PAPER_K, space) if self.config.k is None else self.config.k
         if self.k > len(space):
             raise refuse(f"k is {self.k}", expected=f"1 to {len(space)}, the number of neurons at '{self.config.site}'")
         self.prompts()
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that answers and rankings depend on, as a run folder keeps it."""
+        return study_key(self.config, self.relations, self.model, self.prompts())
+
+    def keep_in(self, path: str | Path) -> RunFolder:
+        """Keep what is found from now on in a run folder, and take what the same study found there before.
+
+        Raises:
+            RelationNeuronsError: Prompts that the model cannot read, or a folder that belongs to another study or
+                cannot be written.
+        """
+        self.folder = self.answers.folder = RunFolder(Path(path), self.key)
+        return self.folder
 
     @property
     def reads_several(self) -> bool:

@@ -1,0 +1,115 @@
+"""Open a study: reckon what it needs, load its model, refuse what cannot be asked; only then is there a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from relation_neurons.experiments.asking import Show
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.finding import Finding
+from relation_neurons.experiments.study import Study
+from relation_neurons.keys import digest
+from relation_neurons.memory import estimate, require_memory
+from relation_neurons.models import load_model
+from relation_neurons.packs import load_relations
+from relation_neurons.profiles import find_experiment, options, study_config
+from relation_neurons.progress import bar
+from relation_neurons.prompts import make_prompts
+from relation_neurons.relations import Relation
+
+
+def open_study(
+    model: str = "smollm2-135m",
+    relations: Sequence[str | Path | Relation] = ("shipped",),
+    *,
+    profile: str = "demo",
+    folder: str | Path | None = None,
+    show: Show = bar,
+    read: str | None = None,
+    **changes: Any,
+) -> Study:
+    """Load a model and its relations, ready for experiments.
+
+    Args:
+        model: As `relation-neurons run --model` takes it.
+        relations: Names, files, folders, or relations themselves.
+        profile: How much is asked: `smoke`, `demo` or `full`.
+        folder: Where answers are kept, in a folder named after all that they depend on; a later call with the same
+            arguments goes on from there. None keeps them in memory.
+        show: Makes a progress bar of a label and a total.
+        read: Sites to read together, such as `all`, where several sites will be ranked.
+        changes: Other fields of `StudyConfig`, such as `k`, `site` and `seed`.
+
+    Raises:
+        RelationNeuronsError: Whatever of the input cannot be used.
+    """
+    found = load_relations(*relations)
+    named = tuple(one.name if isinstance(one, Relation) else str(one) for one in relations)
+    config = study_config(profile, model=model, relations=named, **changes)
+    # What there is of memory differs from machine to machine: no notebook is to keep it.
+    study = prepare(config, found, out=folder, show=show, read=read, say=lambda line: None)
+    if folder is not None:
+        study.keep_in(Path(folder) / digest(study.key)[:16])
+    return study
+
+
+def prepare(
+    config: StudyConfig,
+    relations: Sequence[Relation] | None = None,
+    *,
+    out: str | Path | None = None,
+    read: str | None = None,
+    n_experiments: int = 1,
+    show: Show = bar,
+    say: Callable[[str], None] | None = None,
+) -> Study:
+    """Load what a study names, once it is said that there is memory and disk for it; nothing is written.
+
+    Args:
+        config: What is asked.
+        relations: The relations that it names, where they are loaded already.
+        out: Where answers and activations will be kept, if anywhere.
+        read: Sites to read together, where several will be ranked.
+        n_experiments: How many will ask; what each adds to the disk is a rough guess.
+        show: Makes a progress bar of a label and a total.
+        say: As for `require_memory`.
+
+    Raises:
+        RelationNeuronsError: Input that cannot be used, or that cannot fit; the message names options with which it
+            would.
+    """
+    found = load_relations(*config.relations) if relations is None else relations
+    prompts = make_prompts(found, config.prompts)
+    needed = estimate(
+        config.model,
+        prompts.detection,
+        read or config.site,
+        n_answers=len(prompts.evaluation) * (1 + len(found) + config.n_controls) * n_experiments,
+        batch_size=config.batch_size,
+        device=config.device,
+        dtype=config.dtype,
+        out=out,
+        shards=out is not None,
+    )
+    require_memory(needed, say)
+    model = load_model(config.model, device=config.device, dtype=config.dtype)
+    return Study(model, found, config, show=show, read=read)
+
+
+def run_experiment(study: Study, name: str, profile: str = "demo", **changes: Any) -> Finding:
+    """Carry out an experiment by name, with its options in a profile.
+
+    Args:
+        study: From `open_study`.
+        name: Of `EXPERIMENTS`, or `methods`.
+        profile: How much is asked beside each relation's own facts: `smoke`, `demo` or `full`.
+        changes: Options of the experiment that are to be others.
+
+    Raises:
+        RelationNeuronsError: An unknown experiment or profile, or a value that an option cannot have.
+    """
+    chosen = replace(options(name, profile), **changes)
+    return replace(find_experiment(name).run(study, chosen), name=name)

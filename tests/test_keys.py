@@ -1,0 +1,81 @@
+"""What a run folder's key tells apart."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+import relation_neurons as rn
+from relation_neurons.experiments.study import Study
+from relation_neurons.keys import study_key, weights_digest
+
+CONFIG = rn.StudyConfig(site="post", k=3, prompts=rn.PromptConfig(shots=2, n_evaluation=4))
+
+
+@pytest.fixture
+def key(planted):
+    def make(model=None, config=CONFIG, relations=planted.relations):
+        return Study(model or planted.model, relations, config).key
+
+    return make
+
+
+def changed(before, after):
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_the_same_question_has_the_same_key(key, planted):
+    before = key()
+    planted.model.tokenizer(["eats", "lives with"], padding=True)  # leaves its padding behind
+    assert key() == before
+
+
+def test_another_tokenizer_is_another_question(key, planted):
+    other = copy.copy(planted.model)
+    other.tokenizer = copy.deepcopy(planted.model.tokenizer)
+    other.tokenizer.add_tokens(["unheard"])
+    assert changed(key(), key(other)) == {"model"}
+
+
+def test_other_tokens_are_another_question_even_where_all_else_is_the_same(key, planted, monkeypatch):
+    monkeypatch.setattr(planted.model.cfg, "weights_digest", "of files", raising=False)
+    before = key()
+    monkeypatch.setattr(planted.model.cfg, "default_prepend_bos", not planted.model.cfg.default_prepend_bos)
+    assert changed(before, key()) == {"tokens"}
+
+
+def test_other_facts_seeds_and_options_are_other_questions(key, planted):
+    before, first = key(), planted.relations[0]
+    fewer = [dataclasses.replace(first, facts=first.facts[:-1]), *planted.relations[1:]]
+    assert changed(before, key(relations=fewer)) == {"relations", "tokens"}
+    assert changed(before, key(config=dataclasses.replace(CONFIG, seed=1))) == {"config"}
+    assert changed(before, key(config=dataclasses.replace(CONFIG, include_bos=True))) == {"config"}
+    other = dataclasses.replace(CONFIG, prompts=dataclasses.replace(CONFIG.prompts, split_seed=1))
+    assert changed(before, key(config=other)) == {"config", "tokens"}
+
+
+def test_the_least_change_of_one_weight_is_another_model(planted, monkeypatch):
+    model = planted.model
+    before = weights_digest(model)
+    changed = {name: value.clone() for name, value in model.state_dict().items()}
+    first = next(iter(changed.values())).view(-1)
+    first[0] = torch.nextafter(first[0], torch.tensor(9.0))
+    monkeypatch.setattr(model, "state_dict", lambda: changed)
+    assert weights_digest(model) != before
+
+
+def test_prompts_that_the_model_cannot_read_are_refused_before_there_is_a_folder(planted, tmp_path, monkeypatch):
+    study = Study(planted.model, planted.relations, CONFIG)
+    monkeypatch.setattr(planted.model.cfg, "n_ctx", 5)
+    with pytest.raises(rn.RelationNeuronsError, match="use fewer shots"):
+        study.keep_in(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_says_what_it_is_made_of(planted):
+    study = Study(planted.model, planted.relations, CONFIG)
+    found = study_key(CONFIG, study.relations, study.model, study.prompts())
+    assert set(found) == {"config", "relations", "tokens", "model", "device", "code", "versions"}
+    assert found["config"]["prompts"]["shots"] == 2
+    assert found["model"]["dtype"] == "float32"
