@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -67,11 +67,11 @@ class RunFolder:
     def tables(self, pattern: str) -> list[pd.DataFrame]:
         """All tables that this run wrote under names like the pattern, such as `answers/*`, in the order of names."""
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob(f"{pattern}.parquet"))
-        return [pd.read_parquet(self.path / name) for name in names if self._whole(name)]
+        return [pd.read_parquet(self.path / name) for name in self._whole(names)]
 
     def has(self, *names: str) -> bool:
         """Whether this run has already written all of these tables, and they are still what was written."""
-        return all(self._whole(f"{name}.parquet") for name in names)
+        return len(self._whole([f"{name}.parquet" for name in names])) == len(names)
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write a table as parquet, in place of an older one."""
@@ -140,15 +140,18 @@ class RunFolder:
                 self._record(read_manifest(self.path) | {name: entry})
         return path
 
-    def _whole(self, name: str) -> bool:
-        """Whether a file is what was written; one that is not is named and made anew by whoever asks for it."""
-        entry, path = read_manifest(self.path).get(name), self.path / name
-        if entry is None or not path.is_file():
-            return False
-        if file_digest(path) == entry["sha256"]:
-            return True
-        warnings.warn(f"{path} is damaged, and is made anew", stacklevel=4)
-        return False
+    def _whole(self, names: Sequence[str]) -> list[str]:
+        """Those of the files that are what was written; a damaged one is named, and made anew by whoever asks for it."""
+        entries, whole = read_manifest(self.path), []
+        for name in names:
+            path = self.path / name
+            if name not in entries or not path.is_file():
+                continue
+            if file_digest(path) == entries[name]["sha256"]:
+                whole.append(name)
+            else:
+                warnings.warn(f"{path} is damaged, and is made anew", stacklevel=4)
+        return whole
 
     def _record(self, entries: Mapping[str, Entry]) -> None:
         with atomic(self.path / MANIFEST) as unfinished:

@@ -116,7 +116,7 @@ def exact_columns(table):
 @pytest.mark.parametrize("shots", [0, 2])
 def test_verdicts_of_the_trained_model_in_one_pass_equal_two_greedy_tokens(embedded, shots):
     relations = rn.load_relations("country_capital", "country_language", "person_occupation", "landmark_country")
-    config = rn.PromptConfig(shots=shots, n_evaluation=30)
+    config = rn.PromptConfig(shots=shots, n_evaluation=10)
     prompts = rn.make_prompts(relations, config).evaluation
     spread = rn.NeuronSet.from_pairs([(layer, index) for layer in range(0, 30, 3) for index in range(0, 1536, 40)])
     last = rn.NeuronSet.from_pairs([(layer, index) for layer in range(5, 25) for index in range(0, 576, 7)], site="o")
@@ -130,12 +130,12 @@ def test_verdicts_of_the_trained_model_in_one_pass_equal_two_greedy_tokens(embed
     ]
     generated = rn.recall_under(embedded, conditions, max_new_tokens=2)
     forced = rn.recall_under(embedded, conditions, generate=False)
-    assert len(forced) == 600
+    assert len(forced) == 200
     assert forced["correct_prefix"].tolist() == generated["correct_prefix"].tolist()
     verdicts = forced.groupby("condition")["correct_prefix"]
     assert verdicts.sum()["clean"] == verdicts.sum()["lower case"]
     if shots:
-        assert 0 < verdicts.sum()["clean"] < 120
+        assert 0 < verdicts.sum()["clean"] < 40
 
 
 def test_more_tokens_can_be_read(tiny):
