@@ -125,9 +125,9 @@ def load_pretrained(
             **arguments,
             **quantization,
         )
-    # Transformers fills what is missing with random numbers. (A GGUF has other names for what is tied.)
-    missing = sorted(loading["missing_keys"])
-    if missing and not source.gguf:
+    # Transformers fills what is missing with random numbers, unless it is tied to what is there.
+    missing = sorted({*loading["missing_keys"]} - {*model.all_tied_weights_keys})
+    if missing:
         raise refuse(
             f"{source.name}: {len(missing)} weights of the model are in none of its files, such as {missing[0]}",
             expected="all weights",

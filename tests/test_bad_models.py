@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 
+import gguf
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +78,45 @@ def test_missing_weights_are_no_model(folder):
     change_weights(folder, lambda weights: weights.pop("model.layers.1.mlp.down_proj.weight"))
     with pytest.raises(rn.RelationNeuronsError, match=r"down_proj|missing|lack"):
         rn.load_model(folder, device="cpu")
+
+
+def test_a_gguf_that_lacks_weights_is_no_model(tmp_path):
+    """A tied output is in no GGUF, and nothing else may be missing: Transformers would make it up."""
+    config = transformers.LlamaConfig(
+        vocab_size=4,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    weights = transformers.LlamaForCausalLM(config).state_dict()
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1)
+
+    def write(path, missing):
+        writer = gguf.GGUFWriter(path, "llama")
+        for field, value in [("embedding_length", 32), ("feed_forward_length", 32), ("block_count", 1)]:
+            writer.add_uint32(f"llama.{field}", value)
+        writer.add_uint32("llama.attention.head_count", 2)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_list(["a", "b", "c", "ab"])
+        writer.add_token_merges(["a b"])
+        writer.add_bos_token_id(2)
+        writer.add_eos_token_id(2)
+        for name, values in weights.items():
+            if name not in (missing, "lm_head.weight"):
+                writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), values.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    whole = rn.load_model(write(tmp_path / "whole.gguf", None), device="cpu")
+    assert torch.equal(whole.unembed.W_U, weights["model.embed_tokens.weight"].T)
+    with pytest.raises(rn.RelationNeuronsError, match="1 weights of the model are in none of its files"):
+        rn.load_model(write(tmp_path / "lacks.gguf", "model.layers.0.mlp.down_proj.weight"), device="cpu")
 
 
 @pytest.mark.parametrize("content", [b"GGUF", b"GGUF" + b"\xff" * 300, b"GGUF\x03\0\0\0" + b"\0" * 500, b"hello", b""])
