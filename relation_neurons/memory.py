@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 from rich.console import Console
 
 from relation_neurons.batch_sizes import memory_of
+from relation_neurons.disk import free_bytes
 from relation_neurons.errors import refuse
 from relation_neurons.model_sizes import Shape, loaded_shape, shape_of
 from relation_neurons.models import named_device
@@ -123,7 +123,7 @@ def estimate(
         shards=shards,
     )
     folder = None if out is None else Path(out).absolute()
-    disk = None if folder is None else shutil.disk_usage(_existing(folder)).free
+    disk = None if folder is None else free_bytes(folder)
     return Estimate(plan, memory_of("cpu")[0], _gpu_memory(place), disk, folder)
 
 
@@ -204,11 +204,6 @@ def _gpu_memory(device: torch.device) -> int | None:
         return memory_of(device)[0]
     except (RuntimeError, AssertionError):
         return None
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists."""
-    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _gb(n: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 import pandas as pd
 
+from relation_neurons.disk import free_bytes
 from relation_neurons.errors import refuse
 from relation_neurons.keys import digest
 
@@ -236,11 +237,7 @@ def _said(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_existing(path)).free / 1e6
+            free = free_bytes(path) / 1e6
             do = "make room, then give the same command again: it goes on from here"
             raise refuse(f"{path} cannot be written: the disk is full ({free:.0f} MB free)", do=do) from error
         raise refuse(f"{path} cannot be written ({error.strerror or error})", do="choose another --out") from error
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.resolve().parents) if folder.exists())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from relation_neurons.disk import free_bytes
 from relation_neurons.errors import RelationNeuronsError, refuse
 from relation_neurons.runs import atomic, file_digest
 
@@ -57,7 +57,7 @@ class Shards:
     def require_room(self, values: Tensor, parts: Sequence[slice]) -> None:
         """Refuse before hours of reading rather than after them."""
         missing = sum(part.stop - part.start for number, part in enumerate(parts) if number not in self._digests)
-        needed, free = missing * values.shape[1] * values.element_size(), shutil.disk_usage(self._place).free
+        needed, free = missing * values.shape[1] * values.element_size(), free_bytes(self._place)
         if needed > free:
             raise refuse(
                 f"{self._place} is on a disk with {free / 1e9:.1f} GB free",

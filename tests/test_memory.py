@@ -34,7 +34,7 @@ def machine(monkeypatch, ram, gpu=None, disk=10**15):
     """Pretend that so many bytes are free."""
     free = {"cpu": (ram, ram), "cuda": (gpu, gpu)}
     monkeypatch.setattr(memory, "memory_of", lambda device: free[torch.device(device).type])
-    monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
 
 
 def prompts_of(n_relations, n_facts, per_fact=1, text="w1 w2 ? Answer:"):

@@ -300,9 +300,8 @@ def test_what_is_not_to_be_kept_is_refused(model, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_told_before_and_during_reading(model, tmp_path, passes, monkeypatch):
-    usage = shard_files.shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(shard_files.shutil, "disk_usage", lambda path: usage._replace(free=11 * 3 * 48 * 4 - 1))
+        patch.setattr(shard_files, "free_bytes", lambda folder: 11 * 3 * 48 * 4 - 1)
         with pytest.raises(rn.RelationNeuronsError, match=r"0\.0 GB free.*Do this: make room"):
             kept_activations(model, PROMPTS, tmp_path)
     assert not passes
