@@ -15,20 +15,21 @@ import torch
 from transformer_lens.hook_points import HookPoint
 
 import relation_neurons as rn
-from relation_neurons import sources
+from relation_neurons import models, sources
 from relation_neurons.check import Problem, check
+from relation_neurons.doctor import asking as asking_part
 from relation_neurons.doctor import doctor
 from relation_neurons.doctor import machine as machine_part
 from relation_neurons.doctor import model as model_part
 from relation_neurons.doctor.machine import machine_checks
 from relation_neurons.doctor.model import model_checks
 from relation_neurons.doctor_command import doctor_command
-from relation_neurons.models import surface
+from relation_neurons.models import load, surface
 
 MACHINE = ["Python", "Packages", "TransformerLens", "Notebooks", "Images", "Device", "Memory", "Model cache"]
 MACHINE += ["Data cache", "Working folder", "Token", "Model hub", "Relations"]
 MODEL = ["Model, float32", "Room", "Batches", "Hooks", "Zeroed weights", "Null run, float32"]
-MODEL += ["Model, bfloat16", "Null run, bfloat16", "Hugging Face"]
+MODEL += ["Hugging Face", "Model, bfloat16", "Null run, bfloat16"]
 SECRET = "hf_" + "secret" * 5
 
 
@@ -99,15 +100,15 @@ class Deaf(OrderedDict):
 @pytest.fixture
 def broken(monkeypatch, planted_folder):
     """The checks on a planted model that was broken after it was loaded."""
-    load = model_part.load_model
+    load = model_part.load_with_reference
 
     def checks(breaks, **options):
         def load_broken(*args, **arguments):
-            model = load(*args, **arguments)
+            model, reference = load(*args, **arguments)
             breaks(model)
-            return model
+            return model, reference
 
-        monkeypatch.setattr(model_part, "load_model", load_broken)
+        monkeypatch.setattr(model_part, "load_with_reference", load_broken)
         return planted_checks(planted_folder, **options)
 
     return checks
@@ -206,7 +207,7 @@ def test_more_threads_than_cores_are_told(machine, monkeypatch):
 
 @pytest.mark.parametrize(("free", "state"), [(0, "trouble"), (2**30, "warning"), (2**33, "ok")])
 def test_a_full_disk_and_little_memory_are_told(machine, monkeypatch, free, state):
-    monkeypatch.setattr(machine_part.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(machine_part, "free_bytes", lambda folder: free)
     monkeypatch.setattr(machine_part.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=2**34))
     checks = list(machine_checks())
     for name in ("Memory", "Model cache", "Data cache", "Working folder"):
@@ -343,7 +344,7 @@ def test_weights_with_nan_are_trouble(broken):
 
     checks = broken(breaks)
     assert [check.name for check in checks] == [name for name in MODEL if "bfloat16" not in name]
-    for name in MODEL[:1] + MODEL[2:6]:
+    for name in MODEL[:1] + MODEL[2:7]:
         assert only(name, checks).state == "trouble", name
     assert "1 weights" in only("Model, float32", checks).found
 
@@ -424,7 +425,7 @@ def test_an_intervention_on_the_wrong_neurons_is_trouble(monkeypatch, planted_fo
 
 @pytest.mark.parametrize(("n_wrong", "state"), [(0, "ok"), (1, "warning"), (6, "trouble")])
 def test_answers_that_flip_are_counted_with_their_interval(monkeypatch, planted_folder, n_wrong, state):
-    right = model_part.recall
+    right = asking_part.recall
 
     def flipping(model, prompts, **options):
         table = right(model, prompts, **options)
@@ -432,7 +433,7 @@ def test_answers_that_flip_are_counted_with_their_interval(monkeypatch, planted_
             table.loc[: n_wrong - 1, "generated"] = "other"
         return table
 
-    monkeypatch.setattr(model_part, "recall", flipping)
+    monkeypatch.setattr(asking_part, "recall", flipping)
     found = only("Null run, float32", planted_checks(planted_folder))
     assert found.state == state
     shares = {0: "0.0%", 1: "8.3% in other batches (95 % interval 1.5% to 35.4%)", 6: "50.0%"}
@@ -446,14 +447,64 @@ def test_answers_that_flip_are_counted_with_their_interval(monkeypatch, planted_
         (5e-3, 1.0, "warning"),
         (5e-3, 0.9, "trouble"),
         (1.0, 1.0, "trouble"),
-        (float("nan"), 1, "trouble"),
+        (float("nan"), 1.0, "trouble"),
     ],
 )
 def test_logits_unlike_hugging_faces_are_told(monkeypatch, difference, agreement, state):
-    result = SimpleNamespace(max_logit_difference=difference, argmax_agreement=agreement, n_tokens=9)
-    monkeypatch.setattr(model_part, "parity", lambda source, device: result)
-    found = model_part.parity_check("Hugging Face", "any", None)
+    result = models.Parity(max_logit_difference=difference, argmax_agreement=agreement, n_tokens=9)
+    monkeypatch.setattr(models.Reference, "parity", lambda reference, model: result)
+    found = model_part.parity_check("Hugging Face", models.Reference((), ()), None)
     assert (found.state, bool(found.do)) == (state, state != "ok")
+
+
+def test_a_model_that_was_changed_after_loading_is_unlike_hugging_faces(broken):
+    def breaks(model):
+        model.unembed.W_U[:, 5] += 0.1
+
+    checks = broken(breaks)
+    assert [check.name for check in checks if check.state == "trouble"] == ["Hugging Face"]
+
+
+@pytest.mark.parametrize("wrapper", ["hook_llama", "bridge"])
+def test_weights_that_are_wrapped_wrongly_are_unlike_hugging_faces(monkeypatch, planted_folder, wrapper):
+    right = getattr(load, wrapper)
+
+    def wrong(pretrained, tokenizer, **arguments):
+        pretrained.lm_head.weight[5] += 0.1  # of both, which share their weights
+        return right(pretrained, tokenizer, **arguments)
+
+    if wrapper == "bridge":
+        monkeypatch.setattr(load, "HookedTransformer", None)
+    elif load.HookedTransformer is None:
+        pytest.skip("TransformerLens 4 has no HookedTransformer")
+    monkeypatch.setattr(load, wrapper, wrong)
+    assert only("Hugging Face", planted_checks(planted_folder)).state == "trouble"
+
+
+def test_the_model_is_loaded_once_and_rounded_to_the_other_type(monkeypatch, planted_folder):
+    loads = []
+    right = load.load_pretrained
+    monkeypatch.setattr(load, "load_pretrained", lambda *args, **options: loads.append(1) or right(*args, **options))
+    checks = planted_checks(planted_folder, dtype=None)
+    assert "; loaded in" in only("Model, float32", checks).found
+    assert "; rounded from float32 in" in only("Model, bfloat16", checks).found
+    assert len(loads) == 1
+
+
+def test_a_model_that_may_not_be_rounded_is_loaded_anew(monkeypatch, planted_folder):
+    dtypes = []
+    right = load.load_pretrained
+
+    def noting(*args, dtype, **options):
+        dtypes.append(dtype)
+        return right(*args, dtype=dtype, **options)
+
+    monkeypatch.setattr(load, "load_pretrained", noting)
+    monkeypatch.setattr(model_part, "cast", lambda model, dtype: False)
+    checks = planted_checks(planted_folder, dtype=None)
+    assert [check.name for check in checks] == MODEL
+    assert "; loaded in" in only("Model, bfloat16", checks).found
+    assert dtypes == [torch.float32, torch.bfloat16]
 
 
 def test_activations_that_do_not_fit_are_told(monkeypatch, planted):

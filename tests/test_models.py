@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -190,7 +191,61 @@ def test_the_embedded_model_is_the_trained_one(embedded):
     assert embedded.cfg.default_prepend_bos is False
     said = embedded.generate("The capital of France is", max_new_tokens=1, do_sample=False, verbose=False)
     assert said == "The capital of France is Paris"
-    assert models.parity("smollm2-135m", device="cpu").max_logit_difference < 2e-4
+    model, reference = models.load_with_reference("smollm2-135m", device="cpu")
+    assert reference.parity(model).max_logit_difference < 2e-4
+    assert models.cast(model, torch.bfloat16)
+    assert_same(model, rn.load_model("smollm2-135m", device="cpu", dtype=torch.bfloat16))
+
+
+def assert_same(one, other):
+    """Two models are the same to the bit: weights and what shares them, tables, settings and logits."""
+    tokens = torch.arange(5, 35)[None]
+    with torch.inference_mode():
+        assert torch.equal(one(tokens), other(tokens))
+    for named in ("named_parameters", "named_buffers"):
+        ours, theirs = (dict(getattr(model, named)()) for model in (one, other))
+        assert ours.keys() == theirs.keys()
+        for name, values in ours.items():
+            assert (values.dtype, values.stride()) == (theirs[name].dtype, theirs[name].stride()), name
+            assert torch.equal(values, theirs[name]), name
+    n_stored, n_expected = (len({w.untyped_storage().data_ptr() for w in m.parameters()}) for m in (one, other))
+    assert n_stored == n_expected
+    assert one.cfg.dtype == other.cfg.dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}, {"rope_parameters": LLAMA3}], ids=str)
+@pytest.mark.parametrize("line", ["installed", "bridge"])
+def test_a_cast_model_is_to_the_bit_the_one_loaded_in_that_type(
+    tiny_llama, tmp_path, line, changes, stored, dtype, monkeypatch
+):
+    if line == "bridge":
+        monkeypatch.setattr(load, "HookedTransformer", None)
+    llama, tokenizer = tiny_llama
+    config = transformers.LlamaConfig(**{**llama.config.to_dict(), **changes})
+    torch.manual_seed(1)
+    transformers.LlamaForCausalLM(config).to(stored).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = rn.load_model(tmp_path, device="cpu")
+    assert models.cast(model, dtype)
+    assert_same(model, rn.load_model(tmp_path, device="cpu", dtype=dtype))
+    assert not models.cast(model, torch.bfloat16)  # what is lost does not come back
+
+
+def test_only_llamas_are_cast(tiny):
+    field = "architecture" if hasattr(tiny, "original_model") else "original_architecture"
+    setattr(tiny.cfg, field, "Gemma2ForCausalLM")
+    assert not models.cast(tiny, torch.bfloat16)
+    assert {weights.dtype for weights in tiny.parameters()} == {torch.float32}
+
+
+def test_parity_is_nan_if_any_logit_is(tiny):
+    texts = (torch.tensor([[5, 6]]), torch.tensor([[7, 8, 9]]))
+    logits = [tiny(text) for text in texts]
+    assert models.Reference(texts, tuple(logits)).parity(tiny) == models.Parity(0.0, 1.0, 5)
+    logits[1][0, 0, 0] = float("nan")
+    assert math.isnan(models.Reference(texts, tuple(logits)).parity(tiny).max_logit_difference)
 
 
 def test_a_hook_is_removed_alone(tiny):

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -24,12 +23,8 @@ from packaging.specifiers import SpecifierSet
 
 from relation_neurons import lre
 from relation_neurons.check import check as problems_of
-from relation_neurons.doctor.checks import (
-    Check,
-    gib,
-    guarded,
-    scarce,
-)
+from relation_neurons.disk import existing, free_bytes
+from relation_neurons.doctor.checks import Check, gib, guarded, scarce
 from relation_neurons.errors import refuse
 from relation_neurons.export import NEEDED
 from relation_neurons.keys import versions
@@ -136,14 +131,13 @@ def memory_check(name: str) -> Check:
 
 def folder_check(name: str, folder: Path, do: str) -> Check:
     """Whether a folder, or the nearest one above that exists, can be written, and what is free there."""
-    there = next(one for one in (folder, *folder.parents) if one.exists())
     try:
-        with tempfile.TemporaryFile(dir=there) as file:
+        with tempfile.TemporaryFile(dir=existing(folder)) as file:
             file.write(b"written")
             file.flush()
     except OSError as error:
         return Check(name, "trouble", f"{folder} cannot be written ({error.strerror})", do)
-    free = shutil.disk_usage(there).free
+    free = free_bytes(folder)
     return scarce(name, free, f"{folder} can be written, {gib(free)} free", do)
 
 
@@ -204,8 +198,8 @@ def _requirements(extra: str = "") -> list[Requirement]:
     """The package's requirements here; with an extra, only those that it adds."""
     found = []
     for one in map(Requirement, metadata.requires(DISTRIBUTION) or ()):
-        always = one.marker is None or one.marker.evaluate({"extra": ""})
-        if always != bool(extra) and (always or (one.marker is not None and one.marker.evaluate({"extra": extra}))):
+        always, here = (one.marker is None or one.marker.evaluate({"extra": which}) for which in ("", extra))
+        if here and (not extra or not always):
             found.append(one)
     return found
 

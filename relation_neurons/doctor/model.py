@@ -1,4 +1,4 @@
-"""Checks of a model: parity, batches, hooks, zeroed weights, and answers that flip without a cause."""
+"""Checks of a model: what it takes, its hooks, zeroed weights, and parity with Hugging Face."""
 
 from __future__ import annotations
 
@@ -8,46 +8,42 @@ import gc
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import psutil
 import torch
 from huggingface_hub import constants as hub_constants
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from relation_neurons.doctor.checks import (
-    REPORT,
-    Check,
-    DtypeName,
-    gib,
-    guarded,
-)
+from relation_neurons.doctor.asking import batches_check, null_run_check, some_prompts
+from relation_neurons.doctor.checks import REPORT, Check, DtypeName, gib, guarded
 from relation_neurons.encoding import encode
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.interventions import Intervention, ablate
-from relation_neurons.models import add_hook, hook_name, load_model, neuron_space, parity
+from relation_neurons.models import Reference, add_hook, cast, hook_name, load_model, load_with_reference, neuron_space
+from relation_neurons.models.load import DTYPES
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.packs import load_relations
-from relation_neurons.prompts import Prompt, PromptConfig, make_prompts
-from relation_neurons.recall import Condition, recall, recall_under
+from relation_neurons.recall import Condition, recall_under
 from relation_neurons.sources import EMBEDDED
-from relation_neurons.statistics import proportion_interval
 
 LOGIT_PARITY = 1e-3
 """Largest difference from Hugging Face's logits in float32; up to ten times as much, with the same answers, is a
 warning."""
-LOGPROB_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.5}
-"""Nats by which the log-probability of an answer may depend on its batch."""
 ZEROED_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-5, "float16": 2**-10, "bfloat16": 2**-7}
 """Largest difference of logits, relative to the largest logit, between silenced neurons and zeroed weights."""
 LEAST_CHANGE = 1e-6
 """Nats that silencing a whole layer's MLP changes at least."""
-FLIPS: Mapping[DtypeName, float] = {"float32": 0.05, "float16": 0.25, "bfloat16": 0.25}
-"""Share of answers that flip without any cause, above which, by the interval's lower end, something is broken."""
+
+
+@dataclass
+class Held:
+    """The one model in memory and, if it was loaded in float32, what Hugging Face's implementation makes of it."""
+
+    model: Any = None
+    reference: Reference | None = None
 
 
 def model_checks(
@@ -57,25 +53,20 @@ def model_checks(
     on_gpu = torch.cuda.is_available() and (device or "cuda").startswith("cuda")
     usual: tuple[DtypeName, ...] = ("float32", "bfloat16", "float16") if on_gpu else ("float32", "bfloat16")
     dtypes = usual if dtype is None else (dtype,)
+    held = Held()
     said: dict[str, list[str]] = {}
     for one in dtypes:
-        held: list[Any] = []
-        loading = f"Model, {one}"
-        check = guarded(loading, _meant(source), load_check, source, device, one, held)
-        yield check
-        if not held and one == dtypes[0]:
+        yield guarded(f"Model, {one}", _meant(source), load_check, source, device, one, held)
+        if held.model is None and one == dtypes[0]:
             return
-        if held and one == dtypes[0]:
-            yield from _first_checks(held[0], one, relations)
-        if held:
-            yield guarded(f"Null run, {one}", REPORT, null_run_check, held[0], one, n_prompts, relations, said)
-        held.clear()
-        gc.collect()
-        if on_gpu:
-            torch.cuda.empty_cache()
-    if "float32" in dtypes:
-        yield guarded("Hugging Face", REPORT, parity_check, source, device)
-    else:
+        if held.model is None:
+            continue
+        if one == dtypes[0]:
+            yield from _first_checks(held.model, one, relations)
+        yield guarded(f"Null run, {one}", REPORT, null_run_check, held.model, one, n_prompts, relations, said)
+        if held.reference is not None:  # in float32; last, after all that was done to the model
+            yield guarded("Hugging Face", REPORT, parity_check, held.reference, held.model)
+    if "float32" not in dtypes:
         found = f"logits are compared in float32, but --dtype is {dtype}"
         yield Check("Hugging Face", "note", found, "leave --dtype out if float32 fits into memory")
 
@@ -87,21 +78,36 @@ def _first_checks(model: Any, dtype: DtypeName, relations: Sequence[str | Path])
     yield guarded("Zeroed weights", REPORT, zeroed_check, model, dtype, relations)
 
 
-def load_check(name: str, source: str, device: str | None, dtype: DtypeName, held: list[Any]) -> Check:
-    """Load the model, into `held`, and look at its weights."""
+def load_check(name: str, source: str, device: str | None, dtype: DtypeName, held: Held) -> Check:
+    """Load the model, or round it to this type where that is the same, and look at its weights."""
     started = time.monotonic()
-    model = load_model(source, device=device, dtype=dtype)
-    held.append(model)
-    seconds = time.monotonic() - started
+    how = "rounded from float32" if _hold(source, device, dtype, held) else "loaded"
+    seconds, model = time.monotonic() - started, held.model
     broken = [part for part, weights in model.named_parameters() if not bool(torch.isfinite(weights).all())]
     if broken:
         found = f"NaN or infinity in {len(broken)} weights, such as {broken[0]}"
         return Check(name, "trouble", found, "get the model's files anew, or use another --dtype")
     found = (
         f"{type(model).__name__} of {model.cfg.n_layers} layers, {_n_parameters(model) / 1e6:,.1f} million parameters "
-        f"on {model.cfg.device}, all finite; took {seconds:.0f} s"
+        f"on {model.cfg.device}, all finite; {how} in {seconds:.0f} s"
     )
     return Check(name, "ok", found)
+
+
+def _hold(source: str, device: str | None, dtype: DtypeName, held: Held) -> bool:
+    """Hold the model in this type, in place of the one before; says whether that was rounded rather than loaded."""
+    model, held.model, held.reference = held.model, None, None
+    rounded = model is not None and cast(model, DTYPES[dtype])
+    if not rounded:
+        del model
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing without a GPU
+        if dtype == "float32":
+            model, held.reference = load_with_reference(source, device=device)
+        else:
+            model = load_model(source, device=device, dtype=dtype)
+    held.model = model
+    return rounded
 
 
 def room_check(name: str, model: Any) -> Check:
@@ -116,24 +122,6 @@ def room_check(name: str, model: Any) -> Check:
     return Check(name, "warning", found, "use fewer --n-detection or --relations, or a narrower --site")
 
 
-def batches_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
-    """Prompts of different lengths, each alone and all in one batch."""
-    prompts = [*_prompts(relations, 4, shots=0), *_prompts(relations, 4, shots=2)]
-    alone = pd.concat([recall(model, [prompt]) for prompt in prompts], ignore_index=True)
-    together = recall(model, prompts, batch_size=len(prompts))
-    difference = float((alone["logprob"] - together["logprob"]).abs().max(skipna=False))
-    other = int((alone["generated"] != together["generated"]).sum())
-    lengths = [len(one.ids) for one in encode(model, prompts)]
-    tolerance = LOGPROB_TOLERANCE[dtype]
-    found = (
-        f"{len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, alone and together: {other} answers "
-        f"differ, log-probabilities by at most {difference:.1e} nats (tolerance {tolerance:g})"
-    )
-    if difference <= tolerance and (other == 0 or dtype != "float32"):
-        return Check(name, "ok", found)
-    return Check(name, "trouble", found, f"use --batch-size 1; {REPORT}")
-
-
 def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check:
     """Silence each MLP site in each layer, which must fire and change the output; and misspell a hook."""
     misspelt = hook_name("post", 0).replace("post", "pots")
@@ -141,7 +129,7 @@ def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check
         add_hook(model, misspelt, lambda activation: None)()
         return Check(name, "trouble", f"the misspelt hook '{misspelt}' was accepted", REPORT)
     sites = ("post", "gate", "up", "down") if model.cfg.gated_mlp else ("post", "down")
-    prompt, dead, least = _prompts(relations, 1, shots=0), [], math.inf
+    prompt, dead, least = some_prompts(relations, 1, shots=0), [], math.inf
     for site in sites:
         ((_, width),) = neuron_space(model, site).widths
         conditions = [Condition("clean", prompt)]
@@ -166,7 +154,7 @@ def zeroed_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[st
     rows: list[Tensor] = [block.mlp.W_out for block in model.blocks if getattr(block.mlp, "W_out", None) is not None]
     if len(rows) < len(model.blocks):
         return Check(name, "note", "not asked: the MLPs have no single output projection", "nothing")
-    ids = encode(model, _prompts(relations, 1, shots=2))[0].ids
+    ids = encode(model, some_prompts(relations, 1, shots=2))[0].ids
     tokens = torch.tensor([ids], dtype=torch.long).to(model.cfg.device)
     half = [(layer, index) for layer, weights in enumerate(rows) for index in range(0, len(weights), 2)]
     weights_before, clean = _bit_sums(model), _logits(model, tokens)
@@ -186,34 +174,9 @@ def zeroed_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[st
     return Check(name, "ok" if right else "trouble", found, "" if right else REPORT)
 
 
-def null_run_check(
-    name: str, model: Any, dtype: DtypeName, n: int, relations: Sequence[str | Path], said: dict[str, list[str]]
-) -> Check:
-    """How often two greedy tokens differ between runs that should be alike; puts them into `said`."""
-    prompts = _prompts(relations, n, shots=2)
-    whole = recall(model, prompts, max_new_tokens=2)
-    if not np.isfinite(whole["logprob"]).all():
-        return Check(name, "trouble", "log-probabilities are not finite", "use another --dtype")
-    said[dtype] = whole["generated"].tolist()
-    other = recall(model, prompts, max_new_tokens=2, batch_size=max(1, min(7, len(prompts) - 1)))["generated"].tolist()
-    runs = {"in other batches": other}
-    if dtype != "float32" and "float32" in said:
-        runs["from float32"] = said["float32"]
-    shares = {how: proportion_interval(np.array(said[dtype]) != np.array(run)) for how, run in runs.items()}
-    found = f"two greedy tokens of {len(prompts)} prompts differ: " + "; ".join(
-        f"{share.mean:.1%} {how} (95 % interval {share.low:.1%} to {share.high:.1%})" for how, share in shares.items()
-    )
-    if any(share.low > FLIPS[dtype] for share in shares.values()):
-        return Check(name, "trouble", found, REPORT)
-    if all(share.mean == 0 for share in shares.values()):
-        return Check(name, "ok", found)
-    do = "compare results of one dtype only, and trust no effect on answers that is not above these shares"
-    return Check(name, "warning" if dtype == "float32" else "note", found, do)
-
-
-def parity_check(name: str, source: str, device: str | None) -> Check:
+def parity_check(name: str, reference: Reference, model: Any) -> Check:
     """The model's logits against Hugging Face's own."""
-    result = parity(source, device=device)
+    result = reference.parity(model)
     found = (
         f"logits differ by at most {result.max_logit_difference:.1e} in float32 over {result.n_tokens} tokens "
         f"(tolerance {LOGIT_PARITY:g}), same next token at {result.argmax_agreement:.1%}"
@@ -237,14 +200,6 @@ def _meant(source: str) -> str:
         if close
         else "check the name and what the error says, or try --dtype bfloat16, or smollm2-135m"
     )
-
-
-def _prompts(relations: Sequence[str | Path], n: int, *, shots: int) -> tuple[Prompt, ...]:
-    """So many evaluation prompts, spread over the relations."""
-    loaded = load_relations(*relations)
-    config = PromptConfig(shots=shots, templates="first", n_evaluation=math.ceil(n / len(loaded)))
-    prompts = make_prompts(loaded, config).evaluation
-    return tuple(prompts[number * len(prompts) // n] for number in range(min(n, len(prompts))))
 
 
 def _n_parameters(model: Any) -> int:

@@ -5,7 +5,15 @@ Both take the same hook names, and everything else in the package treats them al
 """
 
 from relation_neurons.models.attribution import direct_logits, output_row
-from relation_neurons.models.load import Parity, load_model, named_device, parity
+from relation_neurons.models.load import (
+    Parity,
+    Reference,
+    cast,
+    load_model,
+    load_with_reference,
+    named_device,
+    parity,
+)
 from relation_neurons.models.passes import BOS, DECODE, LAST, PAD, PROMPT, Watcher, watch
 from relation_neurons.models.surface import (
     Cache,
@@ -29,15 +37,18 @@ __all__ = [
     "Cache",
     "Parity",
     "Reading",
+    "Reference",
     "Watcher",
     "add_hook",
     "bridge",
+    "cast",
     "crop_cache",
     "direct_logits",
     "forward",
     "hook_llama",
     "hook_name",
     "load_model",
+    "load_with_reference",
     "named_device",
     "neuron_space",
     "new_cache",

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from relation_neurons.errors import nearest, refuse, shortened
 from relation_neurons.models.wrap import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
-from relation_neurons.sources import clear_errors, load_pretrained, resolve
+from relation_neurons.sources import Source, clear_errors, load_pretrained, resolve
 
 PARITY_TEXTS = (
     "The capital city of France is? Answer: Paris\nThe capital city of Japan is? Answer:",
@@ -50,13 +52,7 @@ def load_model(
         dtype = DTYPES[dtype]
     dtype = dtype or (torch.float32 if place.type == "cpu" else None)
     found = resolve(source)
-    pretrained, tokenizer = load_pretrained(found, device=place, dtype=dtype)
-    if HookedTransformer is None:
-        return bridge(pretrained, tokenizer, name=found.name, digest=found.digest)
-    if is_plain_llama(pretrained.config):
-        return hook_llama(pretrained, tokenizer, name=found.name, digest=found.digest)
-    with clear_errors(found):
-        return by_transformer_lens(found.location, pretrained, tokenizer)
+    return _wrapped(found, *load_pretrained(found, device=place, dtype=dtype))
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,46 @@ class Parity:
     max_logit_difference: float
     argmax_agreement: float
     n_tokens: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What Hugging Face's implementation makes of short texts.
+
+    Attributes:
+        texts: Their token ids.
+        logits: Of each text.
+    """
+
+    texts: tuple[Int[Tensor, "1 _"], ...]
+    logits: tuple[Float[Tensor, "1 _ vocab"], ...]
+
+    def parity(self, model: Any) -> Parity:
+        """Compare a loaded model, as it now is."""
+        with torch.inference_mode():
+            pairs = [(model(text).float(), theirs) for text, theirs in zip(self.texts, self.logits, strict=True)]
+        n_tokens = sum(text.numel() for text in self.texts)
+        agree = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
+        difference = torch.stack([(a - b).abs().max() for a, b in pairs]).max()  # NaN if any is
+        return Parity(float(difference), agree / n_tokens, n_tokens)
+
+
+def load_with_reference(source: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Reference]:
+    """Load a model in float32, and what Hugging Face's implementation makes of its weights before they are wrapped.
+
+    Args:
+        source: As for `load_model`.
+        device: As for `load_model`.
+
+    Raises:
+        RelationNeuronsError: As `load_model`.
+    """
+    found, place = resolve(source), _device(device)
+    pretrained, tokenizer = load_pretrained(found, device=place, dtype=torch.float32)
+    texts = tuple(tokenizer(text, return_tensors="pt").input_ids.to(place) for text in PARITY_TEXTS)
+    with torch.inference_mode():
+        reference = Reference(texts, tuple(pretrained(text).logits.float() for text in texts))
+    return _wrapped(found, pretrained, tokenizer), reference
 
 
 def parity(source: str | Path, *, device: str | torch.device | None = None) -> Parity:
@@ -78,18 +114,41 @@ def parity(source: str | Path, *, device: str | torch.device | None = None) -> P
     Raises:
         RelationNeuronsError: As `load_model`.
     """
-    place = _device(device)
-    original, tokenizer = load_pretrained(resolve(source), device=place, dtype=torch.float32)
-    texts = [tokenizer(text, return_tensors="pt").input_ids.to(place) for text in PARITY_TEXTS]
-    with torch.inference_mode():
-        theirs = [original(tokens).logits.float() for tokens in texts]
-        del original
-        model = load_model(source, device=place, dtype=torch.float32)
-        ours = [model(tokens).float() for tokens in texts]
-    pairs = list(zip(theirs, ours, strict=True))
-    n_tokens = sum(tokens.numel() for tokens in texts)
-    agree = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
-    return Parity(max(float((a - b).abs().max()) for a, b in pairs), agree / n_tokens, n_tokens)
+    model, reference = load_with_reference(source, device=device)
+    return reference.parity(model)
+
+
+def cast(model: Any, dtype: torch.dtype) -> bool:
+    """Turn a float32 model of Llama's architecture, in place, into what `load_model` gives in another type.
+
+    That is to the bit the same, because there the loaders, too, only round each weight and the finished table of
+    rotary positions; of other architectures they may keep some weights as they are, or reckon with them.
+
+    Returns:
+        Whether it was done; a model of another type or architecture is left as it is.
+    """
+    architecture = getattr(model.cfg, "original_architecture", None) or getattr(model.cfg, "architecture", None)
+    if architecture != "LlamaForCausalLM" or any(one.dtype != torch.float32 for one in model.parameters()):
+        return False
+    kept = getattr(model, "original_model", model).state_dict(keep_vars=True).values()
+    rounded: dict[int, Tensor] = {}  # by where it was stored, so that what was shared stays so
+    for values in {id(one): one for one in kept if one.is_floating_point() and one.dim()}.values():
+        place = values.untyped_storage().data_ptr()
+        if place not in rounded:
+            rounded[place] = values.new_empty(0).set_(values.untyped_storage()).to(dtype)
+        values.data = rounded[place].as_strided(values.shape, values.stride(), values.storage_offset())
+    model.cfg.dtype = dtype
+    return True
+
+
+def _wrapped(found: Source, pretrained: Any, tokenizer: Any) -> Any:
+    """Whatever of TransformerLens's there is for a model."""
+    if HookedTransformer is None:
+        return bridge(pretrained, tokenizer, name=found.name, digest=found.digest)
+    if is_plain_llama(pretrained.config):
+        return hook_llama(pretrained, tokenizer, name=found.name, digest=found.digest)
+    with clear_errors(found):
+        return by_transformer_lens(found.location, pretrained, tokenizer)
 
 
 def _device(device: str | torch.device | None) -> torch.device:
