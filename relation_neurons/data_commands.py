@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from relation_neurons import figures, lre, wikidata
+from relation_neurons import figures, lre, lre_files, wikidata
 from relation_neurons.check import check, format_problems
 from relation_neurons.describe import Part, console_table, describe, overlaps
 from relation_neurons.errors import file_name, refuse
@@ -38,7 +38,7 @@ def fetch_command(
         folder: Where to; by default your cache, or where RELATION_NEURONS_DATA says.
     """
     with bar("Fetching relations", len(lre.names())) as progress:
-        found = lre.fetch(source, folder=folder, progress=progress)
+        found = lre_files.fetch(source, folder=folder, progress=progress)
     repaired = lre.repairs(folder=found)
     console = Console()
     console.print(f"{len(lre.names())} relations are in {found}", soft_wrap=True)
@@ -122,8 +122,8 @@ def translate_command(
         endpoint: Address of the API.
         contact: Your address, sent along as Wikimedia asks of scripts.
     """
-    folder = (out or lre.cache_folder() / "languages") / file_name(lang)
-    labels = lre.cache_folder().parent.parent / "wikidata"
+    folder = (out or lre_files.cache_folder() / "languages") / file_name(lang)
+    labels = lre_files.cache_folder().parent.parent / "wikidata"
     relations = load_relations(*sources)
     files = {relation.name: f"{file_name(relation.name)}.json" for relation in relations}
     for relation in relations:

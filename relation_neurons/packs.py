@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from relation_neurons import lre
+from relation_neurons import lre, lre_files
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.languages import translated
-from relation_neurons.lre import data_folder
+from relation_neurons.lre_files import data_folder
 from relation_neurons.relations import Relation, read_relation
 from relation_neurons.tables import SUFFIXES, read_table
 
@@ -65,7 +65,7 @@ def _load(source: str | Path | Relation) -> tuple[Relation, ...]:
 
 def _with_labels(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
     """Relations of LRE with what `relation-neurons data translate` has found for them."""
-    return tuple(translated(relation, lre.cache_folder() / "languages") for relation in relations)
+    return tuple(translated(relation, lre_files.cache_folder() / "languages") for relation in relations)
 
 
 def _read(path: Path) -> tuple[Relation, ...]:

@@ -21,6 +21,7 @@ ORDER = [
     "wikidata_api",
     "wikidata",
     "cooccurrence",
+    "lre_files",
     "lre",
     "packs",
     "prompts",
@@ -95,6 +96,7 @@ WITHOUT_TORCH = {
     "wikidata_api",
     "wikidata",
     "cooccurrence",
+    "lre_files",
     "lre",
     "packs",
 } | {

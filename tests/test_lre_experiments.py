@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import lre
+from relation_neurons import lre, lre_files
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
 from relation_neurons.experiments.error_kinds import error_kinds
@@ -29,7 +29,7 @@ pytestmark = [
 def study(embedded, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELATION_NEURONS_DATA", str(tmp_path_factory.mktemp("cache")))
-        lre.fetch(COPY)
+        lre_files.fetch(COPY)
         relations = rn.load_relations("paper")
     prompts = rn.PromptConfig(n_evaluation=3, n_detection=12)
     config = StudyConfig(k=400, site="gate", n_controls=2, validation="none", prompts=prompts)
