@@ -14,7 +14,8 @@ from relation_neurons.models import load_model
 from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.scores import average_precision
 from relation_neurons.sites import Neuron
-from relation_neurons.neurons import NeuronSet, random_controls, top_k
+from relation_neurons.neurons import NeuronSet, top_k
+from relation_neurons.controls import random_controls
 from relation_neurons.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
 from relation_neurons.interventions import Intervention, ablate, intervene
 from relation_neurons.recall import Condition, recall, recall_under

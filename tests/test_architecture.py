@@ -45,6 +45,7 @@ ORDER = [
     "scores",
     "scorers",
     "neurons",
+    "controls",
     "values",
     "interventions",
     "answers",

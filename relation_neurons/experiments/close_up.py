@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.activations import token_activations
+from relation_neurons.controls import random_controls
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare
 from relation_neurons.experiments.finding import Finding, listed, said, span
@@ -20,7 +21,7 @@ from relation_neurons.experiments.firing import firing_table, pooled_values, sco
 from relation_neurons.experiments.overlap import ABOVE
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models import direct_logits, neuron_space, output_row
-from relation_neurons.neurons import NeuronSet, random_controls
+from relation_neurons.neurons import NeuronSet
 from relation_neurons.sites import Neuron
 from relation_neurons.splits import stable_rank
 

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from relation_neurons.activations import Activations
+from relation_neurons.controls import random_controls, random_sets
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.neurons import NeuronSet, random_controls, random_sets, top_k
+from relation_neurons.neurons import NeuronSet, top_k
 from relation_neurons.prompts import NEGATIVES_PER_POSITIVE, contrast, relation_names
 from relation_neurons.scorers import SCORERS
 from relation_neurons.scores import difference_from_scikit_learn
