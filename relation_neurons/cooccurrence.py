@@ -1,9 +1,5 @@
 """How often a corpus names a fact's subject and its object, counted in documents (for the paper's Figure 23).
 
-A corpus is a file, or a folder with files at any depth, all UTF-8: a `.txt` is one document; a `.jsonl` has one in each
-line, a JSON object with its text in the field `text`. Both may be compressed, with `.gz` or `.zst` after the name.
-Other files are passed over. Memory holds one document at a time; one of more than `LARGEST` bytes is refused.
-
 A document names something where the words of the name follow each other. As for `relations.key`, case and compatibility
 forms do not count, nor do accents (of Latin, Greek and Cyrillic letters) and what is neither letter nor digit:
 "Rolls-Royce" is found in "ROLLS ROYCE", "São Tomé" in "sao tome's". Words count as a whole: "Paris" is not found in
@@ -16,28 +12,24 @@ subject, as Microsoft in Microsoft Word, is found wherever the subject is.
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
+from relation_neurons.corpus import SUFFIXES, corpus_files, documents, refuse_file
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.progress import Progress, silent
 from relation_neurons.relations import Relation, key
 from relation_neurons.tables import shown
 
-SUFFIXES = tuple(kind + packed for kind in (".txt", ".jsonl") for packed in ("", ".gz", ".zst"))
-LARGEST = 1 << 26  # bytes of a document
 COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "n_documents")
 REQUIRED = ("relation", "subject", "object", "n_both")
 
@@ -62,7 +54,7 @@ def count_cooccurrences(relations: Sequence[Relation], corpus: Path, *, progress
 
     Args:
         relations: The facts.
-        corpus: A file or a folder, as described at the head of this module.
+        corpus: A file or a folder, as described at the head of `relation_neurons.corpus`.
         progress: Told of each finished file; there are as many as `corpus_files` finds.
 
     Returns:
@@ -96,24 +88,6 @@ def count_cooccurrences(relations: Sequence[Relation], corpus: Path, *, progress
         for (relation, fact), (one, other) in zip(facts, pairs, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def corpus_files(corpus: Path) -> Iterator[Path]:
-    """The files of a corpus, folder by folder in the order of their names.
-
-    Raises:
-        RelationNeuronsError: No such file or folder, one that cannot be read, or a file of another kind.
-    """
-    if corpus.is_dir():
-        for folder, folders, names in os.walk(corpus, onerror=partial(_refuse_file, corpus)):
-            folders.sort()
-            yield from (Path(folder, name) for name in sorted(names) if name.endswith(SUFFIXES))
-    elif not corpus.exists():
-        raise refuse(f"Corpus {corpus} does not exist", expected="a file or a folder")
-    elif not corpus.name.endswith(SUFFIXES):
-        raise refuse(f"Corpus {corpus} is of an unknown kind", expected=f"a name that ends in {', '.join(SUFFIXES)}")
-    else:
-        yield corpus
 
 
 def read_cooccurrences(path: Path, relations: Sequence[Relation]) -> pd.DataFrame:
@@ -164,7 +138,7 @@ def read_cooccurrences(path: Path, relations: Sequence[Relation]) -> pd.DataFram
 def _documents_as_words(corpus: Path, progress: Progress) -> Iterator[list[str]]:
     split = lru_cache(maxsize=1 << 17)(_split)
     for path in corpus_files(corpus):
-        for text in _documents(path):
+        for text in documents(path):
             words: list[str] = []
             for piece in text.split():
                 words += split(piece) if len(piece) <= _SHORT else _split(piece)
@@ -213,39 +187,6 @@ def _named(tree: Mapping[str, _Node], words: Sequence[str]) -> set[int]:
     return found
 
 
-def _documents(path: Path) -> Iterator[str]:
-    try:
-        with io.BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
-            if path.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
-                yield _decoded(stream.read(LARGEST + 1), str(path))
-                return
-            for number, line in enumerate(iter(partial(stream.readline, LARGEST + 1), b""), start=1):
-                if line.strip():
-                    yield _text(line, f"{path}, line {number}")
-    except OSError as error:
-        _refuse_file(path, error)
-
-
-def _decoded(content: bytes, where: str) -> str:
-    if len(content) > LARGEST:
-        raise refuse(f"{where}: a document of more than {LARGEST} bytes", do="make its parts lines of a .jsonl file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise refuse(f"{where}: byte {error.start} is not UTF-8", expected="a file saved as UTF-8") from error
-
-
-def _text(line: bytes, where: str) -> str:
-    expected = "a JSON object with a text in the field 'text'"
-    try:
-        raw = json.loads(_decoded(line, where))
-    except (ValueError, RecursionError) as error:
-        raise refuse(f"{where}: is not JSON ({error})", expected=expected) from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("text"), str):
-        raise refuse(f"{where}: has no text, but is {shown(raw)}", expected=expected)
-    return raw["text"]
-
-
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix not in (".csv", ".parquet"):
         raise refuse(f"{path}: is of an unknown kind", expected="a name that ends in .csv or .parquet")
@@ -255,7 +196,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         texts = pa.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
         return pa.csv.read_csv(path, convert_options=texts).to_pandas()
     except (OSError, ValueError) as error:
-        _refuse_file(path, error)
+        refuse_file(path, error)
 
 
 def _cell(where: str, column: str, value: object) -> str:
@@ -264,8 +205,3 @@ def _cell(where: str, column: str, value: object) -> str:
         expected = "a whole number from 0" if is_count else "a text that is not empty"
         raise refuse(f"{where}, column '{column}': is {shown(value)}", expected=expected)
     return text
-
-
-def _refuse_file(path: Path, error: Exception) -> NoReturn:
-    reason = str(getattr(error, "strerror", None) or error).strip()
-    raise refuse(f"{path}: cannot be read ({reason})", do="check that it is there, whole and permitted") from error

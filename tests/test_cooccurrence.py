@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relation_neurons import Fact, Relation, RelationNeuronsError, cooccurrence
-from relation_neurons.cooccurrence import COLUMNS, corpus_files, count_cooccurrences, read_cooccurrences
+from relation_neurons import Fact, Relation, RelationNeuronsError, corpus
+from relation_neurons.cooccurrence import COLUMNS, count_cooccurrences, read_cooccurrences
+from relation_neurons.corpus import corpus_files
 
 
 def relation(name, *facts):
@@ -210,9 +211,9 @@ def test_a_corpus_must_be_there_and_of_a_known_kind(tmp_path):
 def test_a_document_larger_than_memory_should_hold_is_refused(tmp_path, monkeypatch, name):
     content = lines(["Paris"])
     (tmp_path / name).write_bytes(content)
-    monkeypatch.setattr(cooccurrence, "LARGEST", len(content))
+    monkeypatch.setattr(corpus, "LARGEST", len(content))
     assert count_cooccurrences([CAPITALS], tmp_path)["n_object"][0] == 1
-    monkeypatch.setattr(cooccurrence, "LARGEST", len(content) - 1)
+    monkeypatch.setattr(corpus, "LARGEST", len(content) - 1)
     with pytest.raises(RelationNeuronsError, match=f"a document of more than {len(content) - 1} bytes"):
         count_cooccurrences([CAPITALS], tmp_path)
 

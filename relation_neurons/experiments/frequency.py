@@ -16,7 +16,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
-from relation_neurons.cooccurrence import corpus_files, count_cooccurrences, read_cooccurrences
+from relation_neurons.cooccurrence import count_cooccurrences, read_cooccurrences
+from relation_neurons.corpus import corpus_files
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.finding import Finding
 from relation_neurons.experiments.study import Case, Study
