@@ -41,6 +41,7 @@ ORDER = [
     "needs",
     "memory",
     "activations",
+    "ranking_numba",
     "ranking",
     "ranking_triton",
     "scores",
