@@ -1,0 +1,145 @@
+"""Ways to find the average precision of every neuron for every relation, and data to compare them on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+
+import relation_neurons as rn
+from relation_neurons.scores import average_precision_torch
+
+
+class Data(NamedTuple):
+    """Synthetic activations with four negatives for each positive, as in the paper."""
+
+    scores: torch.Tensor  # [example, neuron]
+    labels: np.ndarray  # [example, relation]
+    weights: np.ndarray  # [example, relation]
+
+
+def make_data(
+    n_examples: int, n_neurons: int, n_relations: int, *, dtype: str = "float16", device: str = "cpu"
+) -> Data:
+    """Normal scores; each example belongs to one relation."""
+    generator = np.random.default_rng(0)
+    own = generator.integers(n_relations, size=n_examples)
+    labels = own[:, None] == np.arange(n_relations)
+    weights = labels.copy()
+    for relation in range(n_relations):
+        others = np.flatnonzero(own != relation)
+        drawn = generator.permutation(others)[: 4 * labels[:, relation].sum()]
+        weights[drawn, relation] = True
+    torch.manual_seed(0)
+    scores = torch.empty((n_examples, n_neurons), dtype=getattr(torch, dtype), device=device).normal_()
+    return Data(scores, labels, weights)
+
+
+def ours(data: Data) -> np.ndarray:
+    """The public function."""
+    return rn.average_precision(data.scores, data.labels, data.weights).numpy(force=True)
+
+
+def torch_path(data: Data) -> np.ndarray:
+    """One sort and masked cumulative sums in plain PyTorch."""
+    labels, weights = (torch.as_tensor(part, device=data.scores.device) for part in (data.labels, data.weights))
+    return average_precision_torch(data.scores, labels, weights).numpy(force=True)
+
+
+def scikit_learn_loop(data: Data) -> np.ndarray:
+    """One call per neuron and relation."""
+    values = data.scores.float().numpy(force=True)
+    return np.array([_scikit_learn_neuron(values[:, n], data.labels, data.weights) for n in range(values.shape[1])]).T
+
+
+def scikit_learn_pool(data: Data) -> np.ndarray:
+    """The same over a pool of processes."""
+    values = data.scores.float().numpy(force=True)
+    columns = [values[:, n] for n in range(values.shape[1])]
+    with ProcessPoolExecutor() as pool:
+        rows = pool.map(
+            _scikit_learn_neuron, columns, [data.labels] * len(columns), [data.weights] * len(columns), chunksize=16
+        )
+        return np.array(list(rows)).T
+
+
+def _scikit_learn_neuron(values: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> list[float]:
+    return [average_precision_score(labels[part, relation], values[part]) for relation, part in enumerate(weights.T)]
+
+
+def torchmetrics_loop(data: Data) -> np.ndarray:
+    """Binary average precision of torchmetrics, neuron by neuron.
+
+    It applies a sigmoid by itself when some score is outside [0, 1]; we apply it always, so that relations agree.
+    """
+    from torchmetrics.functional.classification import binary_average_precision
+
+    values = torch.sigmoid(data.scores.float())
+    labels, weights = torch.as_tensor(data.labels).long(), torch.as_tensor(data.weights)
+    return np.array(
+        [
+            [float(binary_average_precision(values[part, n], labels[part, relation])) for n in range(values.shape[1])]
+            for relation, part in enumerate(weights.T)
+        ]
+    )
+
+
+def numpy_argsort(data: Data) -> np.ndarray:
+    """One argsort per neuron and cumulative sums; takes ties in the order they come, so it is not exact."""
+    order = np.argsort(-data.scores.numpy(force=True), axis=0)
+    out = []
+    for label, weight in zip((data.labels & data.weights).T, data.weights.T, strict=True):
+        hits, seen = label[order].cumsum(axis=0), weight[order].cumsum(axis=0)
+        out.append((label[order] * hits / np.maximum(seen, 1)).sum(axis=0) / label.sum())
+    return np.array(out)
+
+
+def values_only_sort(data: Data) -> None:
+    """Floor: a sort of as many integers as there are scores, in one call: 32 bits on a CPU, 16 on a GPU."""
+    if data.scores.is_cuda:
+        shape = data.scores.shape[::-1]
+        bits = torch.randint(-(2**15), 2**15, shape, dtype=torch.int16, device=data.scores.device)
+        values_only_sort.seconds = seconds_of(lambda _: bits.sort(dim=1), data)
+        return
+    keys = np.random.default_rng(0).integers(2**32, size=(data.scores.shape[1], data.scores.shape[0]), dtype=np.uint32)
+    start = time.perf_counter()
+    keys.sort(axis=1)
+    values_only_sort.seconds = time.perf_counter() - start
+
+
+def one_read(data: Data) -> None:
+    """Floor: add up all bits of the scores once."""
+    if data.scores.is_cuda:
+        data.scores.view(torch.int16).sum()
+        return
+    data.scores.view(torch.int16).contiguous().numpy(force=True).view(np.uint64).sum()
+
+
+def seconds_of(function: Callable[[Data], object], data: Data) -> float:
+    """Time of one call."""
+    if data.scores.is_cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    function(data)
+    if data.scores.is_cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    return getattr(function, "seconds", seconds)  # the floor leaves out the making of its keys
+
+
+CONTENDERS: dict[str, tuple[Callable[[Data], np.ndarray | None], int]] = {
+    "this package": (ours, 10**9),
+    "its PyTorch path": (torch_path, 4096),
+    "numpy argsort, ties ignored": (numpy_argsort, 2048),
+    "torchmetrics, a loop": (torchmetrics_loop, 24),
+    "scikit-learn, a loop": (scikit_learn_loop, 48),
+    "scikit-learn, processes": (scikit_learn_pool, 96),
+    "floor: values-only sort": (values_only_sort, 10**9),
+    "floor: one read": (one_read, 10**9),
+}
+"""Function and how many neurons it is given at most; the rest is extrapolated."""

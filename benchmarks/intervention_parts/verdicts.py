@@ -1,0 +1,78 @@
+"""The verdict: given answers against two greedy tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import relation_neurons as rn
+from intervention_parts.inputs import SHOTS, K, random_set
+from intervention_parts.measuring import Bench, Row, compare, table
+from relation_neurons.answers import RULES
+from relation_neurons.batches import Batch, Task, stream
+from relation_neurons.encoding import encode
+from relation_neurons.generation import decode, greedy, judge
+from relation_neurons.models import Cache, forward
+
+
+def verdict(bench: Bench) -> list[Row]:
+    """The verdict from given answers against two greedy tokens, with and without shared beginnings.
+
+    Given answers yield log-probabilities as well, which after two tokens take another pass.
+    """
+    rows = []
+    silenced = random_set(bench.model, "gate", K, 1)
+    for shots in SHOTS:
+        for prompts in (bench.prompts[shots][:4], bench.prompts[shots]):
+            common = (bench.model, silenced, prompts)
+            contenders = {
+                "given answers": partial(given_answers, *common),
+                "two tokens": partial(two_tokens, *common),
+                "two tokens, then log-probabilities": partial(two_tokens, *common, score=True),
+            }
+            if shots:
+                contenders["two tokens, nothing shared"] = partial(two_tokens, *common, share=False)
+            contenders["two tokens, model.generate"] = partial(plain_generation, *common)
+            found = compare(bench, contenders)
+            for name, one in found.items():
+                if one.result != found["given answers"].result:
+                    raise RuntimeError(f"'{name}' gives other verdicts")
+            rows += [{"shots": shots, "prompts": len(prompts)} | row for row in table(found)]
+    return rows
+
+
+def given_answers(model: Any, silenced: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
+    """What `recall` finds without generating; it gives log-probabilities and ranks as well."""
+    with rn.ablate(model, silenced):
+        return list(rn.recall(model, prompts, generate=False, batch_size=len(prompts))["correct_prefix"])
+
+
+def two_tokens(
+    model: Any, silenced: rn.NeuronSet, prompts: Sequence[rn.Prompt], *, share: bool = True, score: bool = False
+) -> list[bool]:
+    """A pass over the prompts that unembeds their ends only, one step more, and the same rule."""
+    said: dict[int, str] = {}
+
+    def answer(batch: Batch, cache: Cache) -> None:
+        first = forward(model, *batch.read(), cache, keep=1).all()[:, 0].argmax(dim=1).tolist()
+        texts = decode(model, greedy(model, first, cache, [2] * len(batch.rows)))
+        said.update(zip(batch.rows, texts, strict=True))
+
+    def log_probabilities(batch: Batch, cache: Cache) -> None:
+        judge(model, batch, cache, [task.encoded.object_ids for task in batch.tasks], aligned=True)
+
+    tasks = [Task(one) for one in encode(model, prompts)]
+    with rn.ablate(model, silenced):
+        for work in (answer, log_probabilities)[: 1 + score]:
+            stream(model, tasks, work, share=share, batch_size=len(prompts))
+    return [RULES["prefix"](said[row], prompt.object) for row, prompt in enumerate(prompts)]
+
+
+def plain_generation(model: Any, silenced: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
+    """What TransformerLens offers: one left-padded batch of texts, two tokens."""
+    texts, options = [prompt.text for prompt in prompts], {"do_sample": False, "verbose": False}
+    with rn.ablate(model, silenced):
+        said = model.generate(texts, max_new_tokens=2, stop_at_eos=False, return_type="tokens", **options)
+    answers = decode(model, said[:, -2:].tolist())
+    return [RULES["prefix"](answer, prompt.object) for answer, prompt in zip(answers, prompts, strict=True)]
