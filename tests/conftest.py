@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 
+import huggingface_hub
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -84,3 +85,9 @@ def embedded():
     except relation_neurons.RelationNeuronsError:
         pytest.skip(f"{EMBEDDED['smollm2-135m'].distribution} is not installed")
     return relation_neurons.load_model("smollm2-135m", device="cpu")
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Nothing is looked for on the network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

@@ -17,8 +17,8 @@ import relation_neurons as rn
 from relation_neurons import lre_files
 from relation_neurons.languages import read_translations
 from relation_neurons.runs import file_digest, read_manifest
+from tests.bad_input import carry_out, run_folder
 from tests.planted import word_tokenizer
-from tests.test_bad_input import carry_out, run_folder
 
 
 class Trap:

@@ -1,0 +1,115 @@
+"""Whatever a public function is given, only the package's own error comes out."""
+
+import io
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import relation_neurons as rn
+from tests.bad_input import ODD, PARTS, examples, refused
+from tests.helpers import word_prompts
+from tests.public_calls import public_calls
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+
+def wrong_values(chance):
+    arrays = [
+        np.zeros(0),
+        np.zeros((0, 3)),
+        np.zeros((2, 3, 4)),
+        np.full((4, 3), np.nan),
+        np.full((4, 3), np.inf),
+        np.array(["a"]),
+    ]
+    arrays += [
+        np.zeros((5, 3)),
+        torch.zeros(0),
+        torch.full((1, 256), math.nan),
+        torch.zeros(4, 3, dtype=torch.int64),
+        np.float32(2),
+    ]
+    arrays += [
+        np.zeros((4, 1), bool),
+        np.ones((3, 2), bool),
+        np.arange(4),
+        np.zeros(4, complex),
+        np.int64(3),
+        torch.tensor(1),
+    ]
+    numbers = [0, -1, 3, 10**12, -(10**30), 10**5000, 0.5, 1e308, math.nan, -math.inf, True, None, 1j]
+    others = [
+        [],
+        (),
+        {},
+        set(),
+        object(),
+        lambda: 0,
+        int,
+        b"x",
+        [None],
+        [1, 2],
+        ["a", 3],
+        ("a",),
+        {"a": 1},
+        {1: [2]},
+        iter([1]),
+    ]
+    others += [
+        pd.DataFrame(),
+        pd.DataFrame({"subject": [1]}),
+        Path("."),
+        Path("nowhere"),
+        [[]],
+        [[1, 2, 3]],
+        [(-1, 2)],
+        [(1.5, 2)],
+    ]
+    others += [
+        rn.Zero(),
+        rn.PromptConfig(),
+        word_prompts(1, examples=False),
+        [rn.Fact("a", "b")],
+        range(3),
+        io.StringIO("x"),
+    ]
+    return chance.choice([arrays, numbers, others, [one for one in ODD if one != "null"]])
+
+
+@pytest.fixture(scope="module")
+def public(planted):
+    return public_calls(planted)
+
+
+def test_every_public_name_is_tried(public):
+    assert {name.strip().partition(".")[0] for name in public} == set(rn.__all__)
+
+
+@examples("functions")
+def test_wrong_arguments_are_refused(public, tmp_path_factory, monkeypatch, seed):
+    chance = random.Random(seed)
+    monkeypatch.chdir(tmp_path_factory.getbasetemp())
+    name = chance.choice(list(public))
+    function, right = public[name]
+    arguments = dict(right)
+    for _ in range(chance.choice([1, 1, 2])):
+        if right and name != "RelationNeuronsError":
+            arguments[chance.choice(list(right))] = chance.choice(wrong_values(chance))
+    how = chance.random()
+    if name in ("Neuron", "RelationNeuronsError", "load_relations", "ablate", "intervene"):
+        pass  # Python itself counts their arguments
+    elif how < 0.05:
+        arguments["nowhere"] = 1
+    elif how < 0.1 and arguments and name != "open_study":  # whose model would be the embedded one
+        del arguments[chance.choice(list(arguments))]
+    with refused("functions", (name, {k: v for k, v in arguments.items() if v is not right.get(k)})):
+        function(**arguments)
+
+
+def test_over_two_thousand_bad_inputs_are_generated():
+    assert sum(PARTS.values()) >= 2000  # `examples` sees that each part had as many
