@@ -13,7 +13,7 @@ import tokenizers
 import torch
 import transformers
 
-from relation_neurons import Fact, NeuronSet, Relation
+from relation_neurons import Fact, NeuronSet, PromptConfig, Relation, StudyConfig
 from relation_neurons.models import bridge, hook_llama
 from relation_neurons.models.wrap import HookedTransformer
 
@@ -79,6 +79,17 @@ def plant(seed: int = 0) -> Planted:
     wrap = bridge if HookedTransformer is None else hook_llama
     model = wrap(copy.deepcopy(llama), tokenizer, name="planted")
     return Planted(model, llama, tokenizer, relations, named)
+
+
+def planted_config(kind, n_evaluation: int, folder=None, **changes):
+    """A configuration of a run or a study for the planted model, as files where a folder holds it."""
+    asked = {"k": 6, "site": "post", "n_controls": 2, "device": "cpu"}
+    asked["prompts"] = PromptConfig(shots=0, n_evaluation=n_evaluation)
+    if kind is StudyConfig:
+        asked |= {"validation": "none", "rule": "string"}
+    if folder is not None:
+        asked |= {"model": str(folder / "model"), "relations": (str(folder),)}
+    return kind(**asked | changes)
 
 
 def _blank_llama(n_words: int) -> transformers.LlamaForCausalLM:

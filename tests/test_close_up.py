@@ -22,16 +22,9 @@ from relation_neurons.experiments.firing import pooled_values, query_pieces, res
 from relation_neurons.experiments.study import Study
 from relation_neurons.models import bridge, direct_logits, hook_name, output_row
 from tests.helpers import word_prompts
+from tests.planted import planted_config
 
-CONFIG = StudyConfig(
-    site="post",
-    k=6,
-    n_controls=3,
-    validation="none",
-    rule="string",
-    device="cpu",
-    prompts=rn.PromptConfig(shots=0, n_evaluation=8),
-)
+CONFIG = planted_config(StudyConfig, 8, n_controls=3)
 OPTIONS = CloseUpConfig(n_resamples=200, n_shuffles=199, n_prompts_shown=3, n_tokens_shown=6)
 NEURONS = [
     *(rn.Neuron("post", 1, 47), rn.Neuron("gate", 0, 3), rn.Neuron("up", 2, 5), rn.Neuron("down", 1, 31)),

@@ -10,6 +10,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.pipeline import RunConfig, run
+from tests.planted import planted_config
 
 PACKAGE = Path(rn.__file__).parent
 NATS = 1e-4
@@ -25,15 +26,7 @@ def threads():
 
 
 def test_another_number_of_threads_moves_numbers_by_rounding_only(planted_folder, threads, tmp_path):
-    config = RunConfig(
-        model=str(planted_folder / "model"),
-        relations=(str(planted_folder),),
-        k=6,
-        site="post",
-        n_controls=2,
-        device="cpu",
-        prompts=rn.PromptConfig(shots=0, n_evaluation=10),
-    )
+    config = planted_config(RunConfig, 10, planted_folder)
     found = {}
     for number in (1, 2, 4):
         threads(number)

@@ -18,6 +18,7 @@ from relation_neurons.experiments import ablation, asking
 from relation_neurons.pipeline import RunConfig, run
 from relation_neurons.profiles import options
 from relation_neurons.reproduce import reproduce
+from tests.planted import planted_config
 
 PART_ROWS = 40
 """Answers after which a run keeps what it has, so that a short run has many parts."""
@@ -25,30 +26,12 @@ PART_ROWS = 40
 
 @pytest.fixture(scope="module")
 def config(planted_folder):
-    return RunConfig(
-        model=str(planted_folder / "model"),
-        relations=(str(planted_folder),),
-        k=4,
-        site="post",
-        n_controls=2,
-        device="cpu",
-        prompts=rn.PromptConfig(shots=0, n_evaluation=8),
-    )
+    return planted_config(RunConfig, 8, planted_folder, k=4)
 
 
 @pytest.fixture(scope="module")
 def study_config(planted_folder):
-    return rn.StudyConfig(
-        model=str(planted_folder / "model"),
-        relations=(str(planted_folder),),
-        k=4,
-        site="post",
-        n_controls=2,
-        validation="none",
-        rule="string",
-        device="cpu",
-        prompts=rn.PromptConfig(shots=0, n_evaluation=6),
-    )
+    return planted_config(rn.StudyConfig, 6, planted_folder, k=4)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
 from relation_neurons.experiments.intra import IntraConfig
 from relation_neurons.experiments.sweep import SweepConfig
+from tests.planted import planted_config
 
 KS = (1, 3, 6)
 OPTIONS = {
@@ -26,17 +27,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def config(planted_folder):
-    return StudyConfig(
-        model=str(planted_folder / "model"),
-        relations=(str(planted_folder),),
-        site="post",
-        k=6,
-        n_controls=2,
-        validation="none",
-        rule="string",
-        device="cpu",
-        prompts=rn.PromptConfig(shots=0, n_evaluation=8),
-    )
+    return planted_config(StudyConfig, 8, planted_folder)
 
 
 @pytest.fixture(scope="module")

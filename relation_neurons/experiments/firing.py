@@ -145,6 +145,16 @@ def query_pieces(model: Any, prompt: Prompt) -> list[str]:
     return pieces[encoded.query_start - encoded.bos :]
 
 
+def _by_fact(
+    positive: Bool[ndarray, " example"], facts: Num[ndarray, " example"]
+) -> tuple[Num[ndarray, " example"], Bool[ndarray, " fact"]]:
+    """The place of each example's fact among the facts, and which facts are positive."""
+    units, unit = np.unique(facts, return_inverse=True)
+    own = np.zeros(len(units), dtype=bool)
+    own[unit[positive]] = True
+    return unit, own
+
+
 def _interval(
     scores: Num[ndarray, " example"],
     positive: Bool[ndarray, " example"],
@@ -153,12 +163,10 @@ def _interval(
     generator: np.random.Generator,
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval over facts; all there is where either side has a single fact."""
-    units, unit = np.unique(facts, return_inverse=True)
-    own = np.zeros(len(units), dtype=bool)
-    own[unit[positive]] = True
+    unit, own = _by_fact(positive, facts)
     if min(own.sum(), (~own).sum()) < 2:
         return 0.0, 1.0
-    draws = np.zeros((n, len(units)), dtype=np.int64)
+    draws = np.zeros((n, len(own)), dtype=np.int64)
     for side in (own, ~own):
         draws[:, side] = generator.multinomial(side.sum(), np.full(side.sum(), 1 / side.sum()), size=n)
     found = [
@@ -177,9 +185,7 @@ def _null(
     generator: np.random.Generator,
 ) -> Float[ndarray, " draw"]:
     """Average precision with the labels dealt out over the facts anew."""
-    units, unit = np.unique(facts, return_inverse=True)
-    own = np.zeros(len(units), dtype=bool)
-    own[unit[positive]] = True
+    unit, own = _by_fact(positive, facts)
     found = []
     for part in np.array_split(np.arange(n), -(-n // DRAWS_AT_ONCE)):
         shuffled = generator.permuted(np.tile(own, (len(part), 1)), axis=1)[:, unit]
