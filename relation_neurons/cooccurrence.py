@@ -26,6 +26,7 @@ import pyarrow.csv
 
 from relation_neurons.corpus import SUFFIXES, corpus_files, documents, refuse_file
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.parquet import read_parquet
 from relation_neurons.progress import Progress, silent
 from relation_neurons.relations import Relation, key
 from relation_neurons.tables import shown
@@ -190,9 +191,9 @@ def _named(tree: Mapping[str, _Node], words: Sequence[str]) -> set[int]:
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix not in (".csv", ".parquet"):
         raise refuse(f"{path}: is of an unknown kind", expected="a name that ends in .csv or .parquet")
+    if path.suffix == ".parquet":
+        return read_parquet(path, "check what wrote it")
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
         texts = pa.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
         return pa.csv.read_csv(path, convert_options=texts).to_pandas()
     except (OSError, ValueError) as error:

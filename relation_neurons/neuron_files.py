@@ -17,6 +17,7 @@ from relation_neurons.errors import RelationNeuronsError, refuse
 from relation_neurons.keys import versions
 from relation_neurons.models import neuron_space
 from relation_neurons.neurons import NeuronSet
+from relation_neurons.parquet import DAMAGED
 from relation_neurons.runs import atomic
 from relation_neurons.sites import Neuron, NeuronSpace
 
@@ -144,7 +145,7 @@ def read_neuron_file(path: str | Path) -> NeuronFile:
         if _digest(written[METADATA].decode(), table) != written.get(DIGEST, b"").decode():
             raise _altered(path, "its rows do not have the SHA-256 that it names")
         return _neuron_file(path, metadata, table)
-    except (pa.ArrowException, OSError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         raise _altered(path, " ".join(str(error).split())[:200]) from error
 
 

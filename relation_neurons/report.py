@@ -14,6 +14,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.experiments.ablation import effect_matrix, effects, verdict
 from relation_neurons.figures import effect_matrix_figure, effects_figure, layers_figure, overlap_figure
 from relation_neurons.page import Section, Table, neurons_section, write_page
+from relation_neurons.parquet import read_parquet
 from relation_neurons.statistics import Interval
 
 ANSWERS_SHOWN = 5
@@ -55,13 +56,13 @@ def read_results(folder: Path) -> Results:
     """
     tables = {}
     for name in TABLES:
-        try:
-            tables[name] = pd.read_parquet(folder / f"{name}.parquet")
-        except FileNotFoundError as error:
+        path = folder / f"{name}.parquet"
+        if not path.exists():
             do = "let the run end (the same command goes on from here), or carry it out anew in another folder"
-            raise refuse(f"{folder} has no {name}.parquet", expected="the folder of a finished run", do=do) from error
-        except (OSError, ValueError) as error:
-            raise refuse(f"{folder / name}.parquet cannot be read ({error})") from error
+            raise refuse(f"{folder} has no {path.name}", expected="the folder of a finished run", do=do)
+        tables[name] = read_parquet(
+            path, "check its permissions; one that is damaged is made anew by the run's command"
+        )
     space = tables.pop("space").iloc[0]
     return Results(**tables, n_layers=int(space["n_layers"]), n_neurons=int(space["n_neurons"]))
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from relation_neurons.errors import nearest, refuse, shortened
+from relation_neurons.errors import nearest, refuse
 from relation_neurons.neurons import NeuronSet
+from relation_neurons.parquet import read_parquet
 from relation_neurons.runs import Entry, file_digest, read_key, read_manifest
 
 TABLE = ".parquet"
@@ -45,13 +46,7 @@ class Run:
         """
         if name not in self.tables:
             raise refuse(f"{self.path} has no table '{name}'", expected=nearest(name, self.tables))
-        path = self._checked(f"{name}{TABLE}")
-        try:
-            return pd.read_parquet(path)
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise refuse(
-                f"{path} is no table ({shortened(str(error))})", do="check where this folder is from"
-            ) from error
+        return read_parquet(self._checked(f"{name}{TABLE}"), "check where this folder is from")
 
     def neurons(self) -> dict[str, NeuronSet]:
         """The neurons of each relation, best first.

@@ -142,7 +142,7 @@ class RunFolder:
         return path
 
     def _whole(self, names: Sequence[str]) -> list[str]:
-        """Those of the files that are what was written; a damaged one is named, and made anew by whoever asks for it."""
+        """Those files that are what was written; a damaged one is named, and made anew by whoever asks for it."""
         entries, whole = read_manifest(self.path), []
         for name in names:
             path = self.path / name

@@ -12,6 +12,7 @@ from relation_neurons.drawing import FIGURES, draw
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.finding import Finding, carried_out, read_finding
 from relation_neurons.page import Section, Table, neurons_section, write_page
+from relation_neurons.parquet import read_parquet
 
 MOST_ROWS = 10_000
 """Rows of an experiment's main table on the page."""
@@ -78,12 +79,7 @@ def _in_order(finding: Finding) -> dict[str, pd.DataFrame]:
 
 def _neurons(folder: Path) -> pd.DataFrame | None:
     path = folder / "neurons.parquet"
-    if not path.is_file():
-        return None
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise refuse(f"{path} cannot be read ({error})", do="reproduce any experiment again") from error
+    return read_parquet(path, "reproduce any experiment again") if path.is_file() else None
 
 
 def _section(folder: Path, name: str) -> Section:

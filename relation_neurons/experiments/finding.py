@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.parquet import read_parquet
 
 KEPT = re.compile(r"-[0-9a-f]{16}$")
 """How the names of tables end that an experiment keeps to go on from, which are none of its findings."""
@@ -60,10 +61,7 @@ def read_finding(folder: Path, name: str) -> Finding:
     tables = {}
     for path in sorted((folder / name).glob("*.parquet")):
         if not KEPT.search(path.stem):
-            try:
-                tables[path.stem] = pd.read_parquet(path)
-            except (OSError, ValueError) as error:
-                raise refuse(f"{path} cannot be read ({error})", do=f"reproduce {name} again") from error
+            tables[path.stem] = read_parquet(path, f"reproduce {name} again")
     verdict = folder / name / "verdict.md"
     said = [line for line in verdict.read_text("utf-8", errors="replace").splitlines() if line]
     if len(said) < 2:
