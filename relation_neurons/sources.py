@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import transformers
@@ -114,7 +116,7 @@ def load_pretrained(
     """
     arguments = source.arguments()
     quantization = {"quantization_config": transformers.GgufConfig(dequantize=True)} if source.gguf else {}
-    with clear_errors(source), _quiet():
+    with clear_errors(source), _quiet(), _read_once(source):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, trust_remote_code=False, **arguments)
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
             source.location,
@@ -212,6 +214,21 @@ def _embedded_file(name: str, embedded: EmbeddedModel) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _read_once(source: Source) -> Iterator[None]:
+    """Let Transformers parse a GGUF file once, and list the names of its tensors once, not for every module."""
+    if source.gguf is None:
+        yield
+        return
+    import gguf
+
+    with (
+        mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
+        mock.patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
+    ):
+        yield
 
 
 @contextlib.contextmanager

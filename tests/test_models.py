@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+import gguf
 import httpx
 import huggingface_hub.errors as hub
 import pytest
@@ -246,6 +247,18 @@ def test_parity_is_nan_if_any_logit_is(tiny):
     assert models.Reference(texts, tuple(logits)).parity(tiny) == models.Parity(0.0, 1.0, 5)
     logits[1][0, 0, 0] = float("nan")
     assert math.isnan(models.Reference(texts, tuple(logits)).parity(tiny).max_logit_difference)
+
+
+@pytest.mark.model
+def test_a_gguf_is_parsed_and_its_tensors_are_listed_once(embedded, monkeypatch):
+    parsed, listed = [], []
+    for name, calls in (("GGUFReader", parsed), ("get_tensor_name_map", listed)):
+        real = getattr(gguf, name)
+        monkeypatch.setattr(gguf, name, lambda *given, real=real, calls=calls: calls.append(given) or real(*given))
+    before = gguf.GGUFReader
+    sources.load_pretrained(sources.resolve("smollm2-135m"), device=torch.device("cpu"), dtype=None)
+    assert (len(parsed), len(listed)) == (1, 1)
+    assert gguf.GGUFReader is before
 
 
 def test_a_hook_is_removed_alone(tiny):
