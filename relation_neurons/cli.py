@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.keys import digest
 from relation_neurons.pipeline import RunConfig
 from relation_neurons.pipeline import run as run_pipeline
+
+GOES_ON = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "data fetch", "data translate")
+"""Commands that keep what they have done, so that one that was stopped goes on."""
 
 app = tyro.extras.SubcommandApp()
 app.command(data_commands.app, name="data", help="Get, check, describe and translate relations.")
@@ -142,6 +146,13 @@ def _require_command(words: Sequence[str]) -> None:
         known, said = groups[word], f"{said} {word}"
 
 
+def _stopped(words: Sequence[str]) -> str:
+    """What to say when a command was stopped."""
+    said = " ".join([*words[:2], ""]).replace("_", "-")
+    goes_on = any(said.startswith(f"{command} ") for command in GOES_ON)
+    return f"Stopped. The same command {'goes on from here' if goes_on else 'begins anew'}."
+
+
 def _fail(error: RelationNeuronsError) -> NoReturn:
     console = Console(stderr=True, highlight=False)
     console.print("[bold red]Error:[/] ", end="")
@@ -166,5 +177,6 @@ def main() -> None:
     except OSError as error:
         _fail(unusable(error))
     except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped. The same command goes on from here.")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the impatient press twice, and need no traceback either
+        Console(stderr=True).print(_stopped(sys.argv[1:]))
         sys.exit(130)

@@ -20,6 +20,7 @@ from relation_neurons.models import load_model
 from relation_neurons.packs import data_folder, load_relations
 from relation_neurons.progress import bar, silent
 from relation_neurons.prompts import PromptConfig, make_prompts
+from relation_neurons.runs import atomic
 
 app = tyro.extras.SubcommandApp()
 
@@ -136,6 +137,7 @@ def translate_command(
             found, _ = wikidata.translate_relation(relation, lang, chosen, zs, **options)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / files[relation.name]
-        path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with atomic(path) as unfinished:
+            unfinished.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         n_found = len(found["subjects"]) + len(found["objects"])
         Console().print(f"{path}: {n_found} names found, {len(found['missing'])} not", soft_wrap=True)

@@ -42,12 +42,18 @@ def shortened(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
+FILE_NAME = "a name of at most 200 bytes, without / \\ : or NUL, and without a dot first"
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name can become that of a file, and lead nowhere else: `FILE_NAME`."""
+    return 0 < len(name.encode("utf-8", "replace")) <= 200 and not set(name) & set("/\\:\0") and name[0] != "."
+
+
 def file_name(name: str) -> str:
-    """A name that becomes that of a file, refused where it would lead out of its folder or be none."""
-    if not name or len(name.encode("utf-8", "replace")) > 200 or set(name) & set("/\\:\0") or name.startswith("."):
-        raise refuse(
-            f"'{shortened(name)}' cannot be the name of a file", expected="a name without / \\ : or a dot first"
-        )
+    """A name that becomes that of a file."""
+    if not is_file_name(name):
+        raise refuse(f"{shortened(name)!r} cannot be the name of a file", expected=FILE_NAME)
     return name
 
 

@@ -145,6 +145,8 @@ def read_neuron_file(path: str | Path) -> NeuronFile:
         if _digest(written[METADATA].decode(), table) != written.get(DIGEST, b"").decode():
             raise _altered(path, "its rows do not have the SHA-256 that it names")
         return _neuron_file(path, metadata, table)
+    except PermissionError as error:
+        raise refuse(f"{path} cannot be read (Permission denied)", do="check its permissions") from error
     except DAMAGED as error:
         raise _altered(path, " ".join(str(error).split())[:200]) from error
 

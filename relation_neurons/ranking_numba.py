@@ -15,7 +15,12 @@ from numpy import ndarray
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return numba.njit(nogil=True, cache=True)(inspect.unwrap(function))
+    plain = inspect.unwrap(function)
+    try:
+        compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True)(plain)
+    except RuntimeError:  # no folder can be written to keep what was compiled: every process compiles anew
+        compiled = numba.njit(nogil=True)(plain)
+    return compiled
 
 
 @_compiled

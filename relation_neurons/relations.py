@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.errors import FILE_NAME, RelationNeuronsError, is_file_name, refuse, shortened
 
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # of a surrogate pair, which no file and no tokenizer takes
 
@@ -56,7 +56,7 @@ class Relation:
     """A relation with the templates that express it and the facts known of it.
 
     Attributes:
-        name: The paper's name where it has one, such as `person_father`.
+        name: The paper's name where it has one, such as `person_father`; one that a file can have.
         templates: Sentences with one `{}` for the subject, ending where the object would stand (the paper's P_eva).
         templates_zs: The second template set (the paper's P_eva-2).
         facts: Subject-object pairs; no subject occurs twice in the shipped files.
@@ -115,7 +115,7 @@ def relation_from_dict(raw: object, where: str) -> Relation:
         raise refuse(f"{where}: holds a {type(raw).__name__}", expected="one JSON object")
     try:
         return Relation(
-            name=_term(raw.get("name"), "field 'name'"),
+            name=_name(raw.get("name")),
             templates=_templates(raw, "prompt_templates"),
             templates_zs=_templates(raw, "prompt_templates_zs", required=False),
             facts=_facts(raw),
@@ -206,6 +206,14 @@ def _aliases(raw: Mapping[str, object], objects: set[str]) -> dict[str, tuple[st
                 raise refuse(f"{where}: {alias!r} is an object itself or stands twice", expected="each name once")
             taken.add(key(alias))
     return {name: tuple(others) for name, others in listed.items()}
+
+
+def _name(value: object) -> str:
+    """A relation's name, which becomes that of files."""
+    name = _term(value, "field 'name'")
+    if not is_file_name(name):
+        raise refuse(f"field 'name' is {shortened(name)!r}, which cannot be the name of a file", expected=FILE_NAME)
+    return name
 
 
 def _term(value: object, where: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from relation_neurons.errors import refuse
 from relation_neurons.report import read_results, write_report
-from relation_neurons.runs import RunFolder
+from relation_neurons.runs import KEY, RunFolder, read_key
 from relation_neurons.study_report import experiments_in, write_study_report
 
 PAGE = "report.html"
@@ -56,15 +55,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         RelationNeuronsError: There is no such folder, or it is no run's.
     """
-    manifest, expected = folder / "run.json", "a folder that `run` or `reproduce` wrote"
+    expected = "a folder that `run` or `reproduce` wrote"
     if not folder.is_dir():
         raise refuse(f"There is no folder {folder}", expected=expected)
-    if not manifest.is_file():
-        raise refuse(f"{folder} is no run folder: it has no run.json", expected=expected)
-    try:
-        run = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise refuse(f"{manifest} cannot be read ({error})", expected=expected) from error
-    if not isinstance(run, dict) or not {"config", "relations"} <= run.keys():
-        raise refuse(f"{manifest} says nothing of a run", expected=expected)
+    run = read_key(folder)
+    if not {"config", "relations"} <= run.keys():
+        raise refuse(f"{folder / KEY} says nothing of a run", expected=expected)
     return run

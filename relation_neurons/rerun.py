@@ -16,6 +16,7 @@ from unittest import mock
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.keys import code_digest, digest, versions
 from relation_neurons.profiles import study_config
+from relation_neurons.runs import atomic
 
 NEEDED = ("papermill", "nbconvert", "ipykernel")
 RENDERER = {"PLOTLY_RENDERER": "plotly_mimetype+notebook"}
@@ -23,7 +24,7 @@ RENDERER = {"PLOTLY_RENDERER": "plotly_mimetype+notebook"}
 QUIETLY: Mapping[str, Any] = {
     "kernel_name": "python3",
     "progress_bar": False,
-    "extra_arguments": ["--IPKernelApp.log_level=ERROR"],
+    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
 }
 REMOTE_SCRIPT = re.compile(r'<script src="https?://[^"]*">\s*</script>')
 SMOKE = {"relations": ["country_capital", "country_language", "person_occupation"], "site": "gate", "k": 200}
@@ -150,15 +151,18 @@ def _run(name: str, source: Path, parameters: dict[str, Any], out: Path) -> Outc
     if finished.is_file() and finished.with_suffix(".html").is_file() and _key(finished) == key:
         return Outcome(name, finished, "", 0.0)
     started, running = time.monotonic(), out / f".{name}.running.ipynb"
-    error = _execute(source, running, parameters)
-    target = failed if error else finished
-    for old in (failed, failed.with_suffix(".html")):
-        old.unlink(missing_ok=True)
-    notebook = nbformat.read(running, as_version=4)
-    notebook.metadata["relation_neurons"] = {"key": key}
-    nbformat.write(notebook, running)
-    _write_page(notebook, name, target.with_suffix(".html"))
-    running.replace(target)
+    try:
+        error = _execute(source, running, parameters)
+        target = failed if error else finished
+        for old in (failed, failed.with_suffix(".html")):
+            old.unlink(missing_ok=True)
+        notebook = nbformat.read(running, as_version=4)
+        notebook.metadata["relation_neurons"] = {"key": key}
+        nbformat.write(notebook, running)
+        _write_page(notebook, name, target.with_suffix(".html"))
+        running.replace(target)
+    finally:
+        running.unlink(missing_ok=True)
     return Outcome(name, target, error, time.monotonic() - started)
 
 
@@ -194,6 +198,5 @@ def _write_page(notebook: Any, name: str, path: Path) -> None:
     exporter = HTMLExporter(mathjax_url="", require_js_url="", embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
     page = REMOTE_SCRIPT.sub("", page)  # plotly asks for MathJax, which no figure needs
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
+    with atomic(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")

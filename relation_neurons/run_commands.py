@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
     """
     if not folder.is_dir():
         raise refuse(f"{folder} is no folder", expected="a folder with runs in it")
+    os.listdir(folder)  # says that a folder may not be read, which is none without runs
     found = [open_run(path.parent) for path in sorted(folder.rglob(KEY))]
     if not found:
         raise refuse(f"There are no runs in {folder}", do="name another folder")

@@ -18,7 +18,7 @@ import filelock
 import pandas as pd
 
 from relation_neurons.disk import free_bytes
-from relation_neurons.errors import refuse
+from relation_neurons.errors import RelationNeuronsError, refuse
 from relation_neurons.keys import digest
 
 KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
@@ -181,21 +181,33 @@ def read_key(path: Path) -> dict[str, Any]:
         raise refuse(f"{path} is no run folder: it has no {KEY}", do="name the --out of a run")
     try:
         found = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise refuse(f"{manifest} cannot be read ({error})", do="choose another --out") from error
+    except OSError as error:
+        raise _unreadable(manifest, error) from error
+    except ValueError as error:
+        raise refuse(f"{manifest} cannot be read ({error})", do="choose another folder") from error
     if not isinstance(found, dict):
-        raise refuse(f"{manifest} holds no key of a run", do="choose another --out")
+        raise refuse(f"{manifest} says nothing of a run", do="choose another folder")
     return found
 
 
 def read_manifest(path: Path) -> dict[str, Entry]:
-    """The files of a run folder with their `sha256` and `bytes`; a manifest that cannot be read vouches for none."""
+    """The files of a run folder with their `sha256` and `bytes`; a manifest that is none, or damaged, vouches for none.
+
+    Raises:
+        RelationNeuronsError: One that may not be read, which may vouch for much.
+    """
     try:
         found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
+    except OSError as error:
+        raise _unreadable(path / MANIFEST, error) from error
     entries = found.items() if isinstance(found, dict) else ()
     return {name: entry for name, entry in entries if _is_inside(name) and _is_entry(entry)}
+
+
+def _unreadable(path: Path, error: OSError) -> RelationNeuronsError:
+    return refuse(f"{path} cannot be read ({error.strerror or error})", do="check its permissions")
 
 
 def _is_inside(name: str) -> bool:

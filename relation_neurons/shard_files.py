@@ -105,7 +105,9 @@ def _read_index(path: Path) -> tuple[dict[int, str], int | None]:
         index = json.loads(path.read_text(encoding="utf-8"))
         digests = {int(name.removesuffix(SHARD)): str(found) for name, found in index["shards"].items()}
         return digests, max(1, int(index["batch_size"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except OSError as error:
+        raise refuse(f"{path} cannot be read ({error.strerror or error})", do="check its permissions") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         warnings.warn(f"{path} is damaged ({error}): all activations are read anew", stacklevel=4)
         return {}, None
 

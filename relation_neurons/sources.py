@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -156,6 +157,9 @@ def _explain(source: Source, error: BaseException) -> RelationNeuronsError:
     def any_of(*types: type[BaseException]) -> bool:
         return any(isinstance(link, types) for link in chain)
 
+    closed = _closed(source)
+    if closed is not None and any_of(OSError):  # which loaders say in many ways, or take for a file that is not there
+        return refuse(f"{closed} cannot be read (Permission denied)", do="check its permissions")
     if any_of(hub.GatedRepoError):
         return refuse(
             f"The weights of {name} are gated and this machine has no token that may read them",
@@ -180,6 +184,13 @@ def _explain(source: Source, error: BaseException) -> RelationNeuronsError:
             do="connect to the network, or use smollm2-135m, a local folder or a .gguf file",
         )
     return refuse(f"{name} cannot be loaded from {source.location} ({type(error).__name__}: {_first_line(error)})")
+
+
+def _closed(source: Source) -> Path | None:
+    """The folder of a model, or the first of its files, that may not be read."""
+    folder = Path(source.location)
+    paths = [folder, *sorted(filter(Path.is_file, folder.glob("*")))] if folder.is_dir() and not source.gguf else []
+    return next((path for path in paths if not os.access(path, os.R_OK)), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,7 +7,8 @@ A table has one row per fact. Its columns, in any order; further columns are ign
   every one serves all its facts, so a template need stand in one row only and the other cells may be empty.
 - `template_zs`, optional: the second template set, likewise.
 - `aliases`, optional: other names of the object, separated by `|`. They hold for the object in all its facts.
-- `relation`, optional: the relation's name; without this column the file is one relation, named as the file.
+- `relation`, optional: the relation's name, one that a file can have; without this column the file is one relation,
+  named as the file.
 
     subject,object,template,aliases
     France,Paris,The capital of {} is,
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from relation_neurons.errors import refuse
+from relation_neurons.errors import FILE_NAME, is_file_name, refuse
 from relation_neurons.relations import HALF_CHARACTER, Relation, key, relation_from_dict
 
 SUFFIXES = (".csv", ".tsv")  # how the names of files end that hold tables
@@ -94,7 +95,7 @@ def relation_from_frame(
 
     Args:
         frame: A row per fact; several aliases in a cell are separated by `|`, a missing value means none.
-        name: The relation's name.
+        name: The relation's name, one that a file can have.
         templates: Texts with one `{}` for the subject.
         templates_zs: The second template set.
 
@@ -207,6 +208,8 @@ def _records(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], li
 def _relation_faults(name: str, rows: Sequence[Row]) -> Iterator[Fault]:
     if not is_term(name):
         yield Fault(rows[0].line, "relation", f"is {shown(name)}", TERM)
+    elif not is_file_name(name):
+        yield Fault(rows[0].line, "relation", f"is {shown(name)}, which cannot be the name of a file", FILE_NAME)
     for column in ("template", "template_zs"):
         for template, line in distinct(rows, column).items():
             if not is_template(template):

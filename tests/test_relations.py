@@ -1,10 +1,14 @@
 import json
 import unicodedata
 
+import pandas as pd
 import pytest
 
 import relation_neurons as rn
+from relation_neurons import lre
 from relation_neurons.answers import string_rule
+from relation_neurons.check import check
+from relation_neurons.errors import is_file_name
 from relation_neurons.packs import data_folder, shipped_names
 from relation_neurons.splits import split_relations, stable_rank
 
@@ -143,6 +147,31 @@ def test_a_malformed_file_is_refused_by_place(tmp_path, content, says):
     with pytest.raises(rn.RelationNeuronsError, match=r"bad\.json") as error:
         rn.load_relations(path)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "..", "a\\b", "a:b", ".hidden", "nul\0", "x" * 201, "é" * 101])
+def test_a_name_that_cannot_be_that_of_a_file_is_refused_wherever_relations_are_read(tmp_path, name):
+    said = "cannot be the name of a file. Expected: a name of at most 200 bytes, without /"
+    path, table = tmp_path / "bad.json", tmp_path / "bad.csv"
+    path.write_text(json.dumps(sample(name=name)), encoding="utf-8")
+    table.write_text(f"relation,subject,object,template\nfine,a,b,{{}} is\n{name},a,b,{{}} is\n", encoding="utf-8")
+    for source, place in ((path, "bad.json: field 'name' is"), (table, "bad.csv, line 3, field 'relation': is")):
+        with pytest.raises(rn.RelationNeuronsError) as error:
+            rn.load_relations(source)
+        assert place in str(error.value)
+        assert said in str(error.value)
+        assert len(str(error.value)) < len(str(source)) + 500
+        assert "cannot be the name of a file" in " ".join(problem.found for problem in check(source))
+    frame = pd.DataFrame([("a", "b")], columns=["subject", "object"])
+    with pytest.raises(rn.RelationNeuronsError, match="cannot be the name of a file"):
+        rn.relation_from_frame(frame, name=name, templates=["{} is"])
+
+
+def test_names_that_are_in_use_are_names_of_files(tmp_path):
+    for name in ("person plays instrument", "country_capital", "größe", "a.b", "name (2)", "50 %", "x" * 200):
+        (tmp_path / "r.json").write_text(json.dumps(sample(name=name)), encoding="utf-8")
+        assert [relation.name for relation in rn.load_relations(tmp_path / "r.json")] == [name]
+    assert all(map(is_file_name, (*shipped_names(), *lre.names(), *lre.PAPER)))
 
 
 def test_aliases_come_with_every_fact_of_their_object_and_its_prompts(tmp_path):
