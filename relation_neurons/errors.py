@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -27,6 +28,11 @@ def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsEr
     """
     parts = [found, f"Expected: {expected}" if expected else "", f"Do this: {do}" if do else ""]
     return RelationNeuronsError(". ".join(part.rstrip(".") for part in parts if part) + ".")
+
+
+def reason(error: OSError) -> str:
+    """Why the system refuses a file, in its own words; libraries add theirs."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def unusable(error: OSError) -> RelationNeuronsError:

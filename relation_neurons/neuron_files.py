@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.errors import RelationNeuronsError, reason, refuse
 from relation_neurons.keys import versions
 from relation_neurons.models import neuron_space
 from relation_neurons.neurons import NeuronSet
@@ -103,7 +103,7 @@ def save_neurons(
             file.write_table(table)
             file.add_key_value_metadata({METADATA: text, DIGEST: _digest(text, table)})
     except OSError as error:
-        raise refuse(f"{path} cannot be written ({error.strerror or error})", do="name another file") from error
+        raise refuse(f"{path} cannot be written ({reason(error)})", do="name another file") from error
     return path
 
 

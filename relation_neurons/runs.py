@@ -7,8 +7,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ import filelock
 import pandas as pd
 
 from relation_neurons.disk import free_bytes
-from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.errors import RelationNeuronsError, reason, refuse
 from relation_neurons.keys import digest
 
 KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
@@ -207,7 +207,7 @@ def read_manifest(path: Path) -> dict[str, Entry]:
 
 
 def _unreadable(path: Path, error: OSError) -> RelationNeuronsError:
-    return refuse(f"{path} cannot be read ({error.strerror or error})", do="check its permissions")
+    return refuse(f"{path} cannot be read ({reason(error)})", do="check its permissions")
 
 
 def _is_inside(name: str) -> bool:
@@ -228,10 +228,11 @@ def file_digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A place to write beside `path` that takes its name when the block ends well, and vanishes when it does not."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    unfinished = Path(name)
+    """A place to write beside `path` that takes its name when the block ends well, and vanishes when it does not.
+
+    The file is the block's to make: one that was made here would stay where Ctrl-C comes before the block begins.
+    """
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         yield unfinished
         with unfinished.open("rb") as file:
@@ -252,4 +253,4 @@ def _said(path: Path) -> Iterator[None]:
             free = free_bytes(path) / 1e6
             do = "make room, then give the same command again: it goes on from here"
             raise refuse(f"{path} cannot be written: the disk is full ({free:.0f} MB free)", do=do) from error
-        raise refuse(f"{path} cannot be written ({error.strerror or error})", do="choose another --out") from error
+        raise refuse(f"{path} cannot be written ({reason(error)})", do="choose another --out") from error

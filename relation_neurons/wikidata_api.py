@@ -6,9 +6,8 @@ One request at a time, never twice the same, never while the servers lag.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
+import secrets
 import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -108,13 +107,12 @@ class Answers:
         self.raw[part].update(answers)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, unfinished = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            unfinished = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
             try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(self.raw, file, ensure_ascii=False, indent=1)
-                os.replace(unfinished, self.path)
+                unfinished.write_text(json.dumps(self.raw, ensure_ascii=False, indent=1), encoding="utf-8")
+                unfinished.replace(self.path)
             finally:
-                Path(unfinished).unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise refuse(
                 f"{self.path}: cannot be written ({error.strerror})", do="choose another cache folder"
