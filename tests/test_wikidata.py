@@ -394,7 +394,7 @@ def test_answers_are_written_whole_or_not_at_all(ask, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    for step in ("json.dump", "os.replace"):
+    for step in ("pathlib.Path.write_text", "os.replace"):
         with monkeypatch.context() as patch:
             patch.setattr(step, full)
             with pytest.raises(
