@@ -6,6 +6,8 @@ PIP = $(@D)/bin/python -m pip --disable-pip-version-check
 ARGS ?=
 # Tests run side by side, each file whole, with one thread each.
 WORKERS ?= 2
+# Threads sleep while they wait: where other programs hold the cores, those that spin take several times as long.
+export OMP_WAIT_POLICY ?= PASSIVE
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile
 TRANSFORMER_LENS := $(shell sed -n 's/^transformer-lens==//p' constraints.txt)
 

@@ -205,6 +205,28 @@ def test_more_threads_than_cores_are_told(machine, monkeypatch):
     assert "OMP_NUM_THREADS=" in only("Device", machine_checks("cpu")).do
 
 
+@pytest.mark.parametrize(
+    ("load", "threads", "policy", "state"),
+    [
+        (9.0, 4, None, "note"),
+        (9.0, 4, "active", "note"),
+        (9.0, 4, "passive", "ok"),
+        (9.0, 1, None, "ok"),
+        (0.5, 4, None, "ok"),
+    ],
+)
+def test_threads_that_spin_on_a_busy_machine_are_told(machine, monkeypatch, load, threads, policy, state):
+    monkeypatch.setattr(machine_part.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+    monkeypatch.setattr(machine_part.psutil, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(machine_part.torch, "get_num_threads", lambda: threads)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    found = only("Device", machine_checks("cpu"))
+    assert found.state == state
+    assert ("OMP_WAIT_POLICY=PASSIVE" in found.do) == (state == "note")
+
+
 @pytest.mark.parametrize(("free", "state"), [(0, "trouble"), (2**30, "warning"), (2**33, "ok")])
 def test_a_full_disk_and_little_memory_are_told(machine, monkeypatch, free, state):
     monkeypatch.setattr(machine_part, "free_bytes", lambda folder: free)

@@ -119,6 +119,10 @@ def device_check(name: str, device: str | None) -> Check:
         return Check(name, "warning", found, "install the CUDA build of PyTorch, or say --device cpu")
     if threads > cores:
         return Check(name, "warning", found, f"set OMP_NUM_THREADS={cores}")
+    others = psutil.getloadavg()[0]
+    if threads > 1 and others > cores / 2 and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+        found += f"; programs hold {others:.1f} of them, and threads that wait for a core spin, which slows all"
+        return Check(name, "note", found, "set OMP_WAIT_POLICY=PASSIVE, or OMP_NUM_THREADS=1")
     return Check(name, "ok", found)
 
 
