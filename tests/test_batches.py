@@ -118,7 +118,7 @@ ASKED = [rn.Condition(f"c{number}", tuple(PROMPTS), one) for number, one in enum
 
 def show_two_tokens(monkeypatch):
     """Let `correct_prefix` be the text that it judges, the second token of which is computed for every row."""
-    monkeypatch.setattr(importlib.import_module("relation_neurons.recall"), "may_become_right", lambda *_: True)
+    monkeypatch.setattr(importlib.import_module("relation_neurons.recall_rows"), "may_become_right", lambda *_: True)
     monkeypatch.setitem(RULES, "prefix", lambda said, right: said)
 
 
