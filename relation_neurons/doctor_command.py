@@ -28,7 +28,7 @@ def doctor_command(
     """Look at this machine and, if one is named, at a model on it; exit status 1 if there is trouble.
 
     Each line says how it stands, what was looked at, what was found and, where something is to be done, what. A note is
-    good to know, and nothing is wrong. Without a model this takes seconds, with smollm2-135m less than a minute.
+    good to know, and nothing is wrong. Without a model this takes seconds, with smollm2-135m about a minute.
 
     Args:
         model: Also load this model, named as for `run`, and see whether hooks, batches and answers are right.

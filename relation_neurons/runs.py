@@ -182,7 +182,7 @@ def read_key(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(manifest.read_text(encoding="utf-8"))
     except OSError as error:
-        raise _unreadable(manifest, error) from error
+        raise unreadable(manifest, error) from error
     except ValueError as error:
         raise refuse(f"{manifest} cannot be read ({error})", do="choose another folder") from error
     if not isinstance(found, dict):
@@ -201,12 +201,13 @@ def read_manifest(path: Path) -> dict[str, Entry]:
     except (FileNotFoundError, ValueError):
         return {}
     except OSError as error:
-        raise _unreadable(path / MANIFEST, error) from error
+        raise unreadable(path / MANIFEST, error) from error
     entries = found.items() if isinstance(found, dict) else ()
     return {name: entry for name, entry in entries if _is_inside(name) and _is_entry(entry)}
 
 
-def _unreadable(path: Path, error: OSError) -> RelationNeuronsError:
+def unreadable(path: Path, error: OSError) -> RelationNeuronsError:
+    """The error for a file that may vouch for others and that the system does not let be read."""
     return refuse(f"{path} cannot be read ({reason(error)})", do="check its permissions")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from relation_neurons.disk import free_bytes
 from relation_neurons.errors import RelationNeuronsError, refuse
-from relation_neurons.runs import atomic, file_digest
+from relation_neurons.runs import atomic, file_digest, unreadable
 
 INDEX, LOCK, SHARD = "index.json", ".lock", ".safetensors"
 
@@ -106,7 +106,7 @@ def _read_index(path: Path) -> tuple[dict[int, str], int | None]:
         digests = {int(name.removesuffix(SHARD)): str(found) for name, found in index["shards"].items()}
         return digests, max(1, int(index["batch_size"]))
     except OSError as error:
-        raise refuse(f"{path} cannot be read ({error.strerror or error})", do="check its permissions") from error
+        raise unreadable(path, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         warnings.warn(f"{path} is damaged ({error}): all activations are read anew", stacklevel=4)
         return {}, None

@@ -104,7 +104,7 @@ class Study:
             raise refuse(f"k is {self.k}", expected=f"1 to {len(space)}, the number of neurons at '{self.config.site}'")
         self.prompts()
 
-    @property
+    @functools.cached_property
     def key(self) -> dict[str, Any]:
         """All that answers and rankings depend on, as a run folder keeps it."""
         return study_key(self.config, self.relations, self.model, self.prompts())
