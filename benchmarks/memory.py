@@ -20,9 +20,9 @@ import psutil
 import torch
 
 import relation_neurons as rn
-from relation_neurons.keys import versions
 from relation_neurons.memory import estimate
 from relation_neurons.needs import FIXED
+from relation_neurons.storage.fingerprint import versions
 from relation_neurons.studies import prepare
 
 

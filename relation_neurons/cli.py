@@ -31,9 +31,9 @@ from relation_neurons import (
 )
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 from relation_neurons.experiments.compare import CompareConfig, compare
-from relation_neurons.keys import digest
 from relation_neurons.pipeline import RunConfig
 from relation_neurons.pipeline import run as run_pipeline
+from relation_neurons.storage.fingerprint import digest
 
 GOES_ON = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "data fetch", "data translate")
 """Commands that keep what they have done, so that one that was stopped goes on."""

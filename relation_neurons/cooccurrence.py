@@ -26,9 +26,9 @@ import pyarrow.csv
 
 from relation_neurons.corpus import SUFFIXES, corpus_files, documents, refuse_file
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.parquet import read_parquet
 from relation_neurons.progress import Progress, silent
 from relation_neurons.relations import Relation, key
+from relation_neurons.storage.parquet import read_parquet
 from relation_neurons.tables import shown
 
 COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "n_documents")

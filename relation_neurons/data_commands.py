@@ -20,7 +20,7 @@ from relation_neurons.models import load_model
 from relation_neurons.packs import data_folder, load_relations
 from relation_neurons.progress import bar, silent
 from relation_neurons.prompts import PromptConfig, make_prompts
-from relation_neurons.runs import atomic
+from relation_neurons.storage.files import atomic
 
 app = tyro.extras.SubcommandApp()
 

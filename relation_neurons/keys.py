@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +13,7 @@ import torch
 from relation_neurons.encoding import encode
 from relation_neurons.prompts import Prompts
 from relation_neurons.relations import Relation
-
-PACKAGES = ("relation-neurons", "transformer-lens", "transformers", "torch", "numpy", "pandas", "scipy", "plotly")
+from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 
 def study_key(config: Any, relations: Sequence[Relation], model: Any, prompts: Prompts) -> dict[str, Any]:
@@ -74,24 +69,3 @@ def tokenizer_digest(tokenizer: Any) -> str:
         kept = json.loads(fast.to_str())
         rules = sorted((name, value) for name, value in kept.items() if name not in ("padding", "truncation"))
     return digest(type(tokenizer).__name__, rules, sorted(tokenizer.special_tokens_map.items(), key=str))
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def code_digest() -> str:
-    """SHA-256 of this package's source, so that tables of other code are never continued."""
-    folder = Path(__file__).parent
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".html"))
-    return digest(*((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files))
-
-
-def digest(*parts: object) -> str:
-    """SHA-256 of the parts' representations, to tell contents apart."""
-    return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()

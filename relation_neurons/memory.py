@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 
 from relation_neurons.batch_sizes import memory_of
-from relation_neurons.disk import free_bytes
 from relation_neurons.errors import refuse
 from relation_neurons.model_sizes import Shape, loaded_shape, shape_of
 from relation_neurons.models import named_device
@@ -21,6 +20,7 @@ from relation_neurons.models.load import DTYPES
 from relation_neurons.needs import Plan
 from relation_neurons.prompts import Prompt
 from relation_neurons.sites import COMPOSITE_SITES, SITES, expand_site
+from relation_neurons.storage.disk import free_bytes
 
 CHARACTERS = 3
 """Bytes of text to a token where there is no tokenizer yet."""

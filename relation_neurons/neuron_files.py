@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relation_neurons.errors import RelationNeuronsError, reason, refuse
-from relation_neurons.keys import versions
 from relation_neurons.models import neuron_space
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.parquet import DAMAGED
-from relation_neurons.runs import atomic
 from relation_neurons.sites import Neuron, NeuronSpace
+from relation_neurons.storage.files import atomic
+from relation_neurons.storage.fingerprint import versions
+from relation_neurons.storage.parquet import DAMAGED
 
 FORMAT = 1
 """Version of what this module writes; a higher one is refused."""

@@ -30,10 +30,10 @@ from relation_neurons.progress import bar
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
 from relation_neurons.report import Results, write_report
-from relation_neurons.runs import RunFolder
 from relation_neurons.shard_files import drop_shards
 from relation_neurons.shards import kept_activations
 from relation_neurons.sites import SiteName
+from relation_neurons.storage.run_folder import RunFolder
 
 DEMO_RELATIONS = (
     "country_capital",

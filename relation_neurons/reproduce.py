@@ -20,7 +20,7 @@ from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
 from relation_neurons.profiles import EXPERIMENTS, Profile
 from relation_neurons.progress import bar
-from relation_neurons.runs import RunFolder
+from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.studies import prepare
 from relation_neurons.study_report import write_study_report
 

@@ -14,9 +14,9 @@ from typing import Any
 from unittest import mock
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.keys import code_digest, digest, versions
 from relation_neurons.profiles import study_config
-from relation_neurons.runs import atomic
+from relation_neurons.storage.files import atomic
+from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 NEEDED = ("papermill", "nbconvert", "ipykernel")
 RENDERER = {"PLOTLY_RENDERER": "plotly_mimetype+notebook"}

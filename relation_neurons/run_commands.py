@@ -17,7 +17,7 @@ from rich.table import Table
 
 from relation_neurons.errors import refuse
 from relation_neurons.run_reading import Run, open_run
-from relation_neurons.runs import KEY, LOCK
+from relation_neurons.storage.run_folder import KEY, LOCK
 
 app = tyro.extras.SubcommandApp()
 REMADE = ("answers", "rankings", "parts", "activations")

@@ -11,8 +11,9 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.parquet import read_parquet
-from relation_neurons.runs import Entry, file_digest, read_key, read_manifest
+from relation_neurons.storage.files import file_digest
+from relation_neurons.storage.parquet import read_parquet
+from relation_neurons.storage.run_folder import Entry, read_key, read_manifest
 
 TABLE = ".parquet"
 SENTENCE = "- "

@@ -12,7 +12,7 @@ from relation_neurons.drawing import FIGURES, draw
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.finding import Finding, carried_out, read_finding
 from relation_neurons.page import Section, Table, neurons_section, write_page
-from relation_neurons.parquet import read_parquet
+from relation_neurons.storage.parquet import read_parquet
 
 MOST_ROWS = 10_000
 """Rows of an experiment's main table on the page."""

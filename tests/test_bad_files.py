@@ -11,7 +11,7 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.check import check
 from relation_neurons.neuron_files import load_neurons, save_neurons
-from relation_neurons.runs import file_digest
+from relation_neurons.storage.files import file_digest
 from tests.bad_input import (
     SETS,
     SPACE,

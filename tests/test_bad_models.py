@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 import relation_neurons as rn
 from relation_neurons import lre_files
 from relation_neurons.languages import read_translations
-from relation_neurons.runs import file_digest, read_manifest
+from relation_neurons.storage.files import file_digest
+from relation_neurons.storage.run_folder import read_manifest
 from tests.bad_input import carry_out, run_folder
 from tests.planted import word_tokenizer
 

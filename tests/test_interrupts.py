@@ -18,7 +18,7 @@ import pytest
 import relation_neurons as rn
 from relation_neurons import lre_files
 from relation_neurons.profiles import EXPERIMENTS
-from relation_neurons.runs import file_digest
+from relation_neurons.storage.files import file_digest
 from tests.commands import set_environment, set_value, signal_at, start
 
 GOES_ON, ANEW = (f"Stopped. The same command {what}." for what in ("goes on from here", "begins anew"))

@@ -10,7 +10,7 @@ import pytest
 import relation_neurons as rn
 from relation_neurons import cli, pipeline
 from relation_neurons.pipeline import RunConfig, run
-from relation_neurons.runs import RunFolder
+from relation_neurons.storage.run_folder import RunFolder
 
 TABLES = ("neurons", "controls", "counts", "recall", "summary", "space")
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli, runs
-from relation_neurons.runs import RunFolder
+from relation_neurons import cli
+from relation_neurons.storage import run_folder
+from relation_neurons.storage.run_folder import RunFolder
 
 KEY = {
     "config": {"k": 3, "site": "post"},
@@ -127,7 +128,7 @@ def test_a_full_or_closed_disk_is_said_and_leaves_the_old_table(folder, monkeypa
 
 
 def test_a_lock_that_is_held_is_said(folder, monkeypatch):
-    monkeypatch.setattr(runs, "PATIENCE", 0.1)
+    monkeypatch.setattr(run_folder, "PATIENCE", 0.1)
     held = filelock.FileLock(folder.path / ".lock", is_singleton=False)
     with held, pytest.raises(rn.RelationNeuronsError, match="has been held by another process"):
         folder.write_table("t", TABLE)

@@ -23,12 +23,12 @@ from packaging.specifiers import SpecifierSet
 
 from relation_neurons import lre, lre_files
 from relation_neurons.check import check as problems_of
-from relation_neurons.disk import existing, free_bytes
 from relation_neurons.doctor.checks import Check, gib, guarded, scarce
 from relation_neurons.errors import refuse
 from relation_neurons.export import NEEDED
-from relation_neurons.keys import versions
 from relation_neurons.packs import data_folder, load_relations
+from relation_neurons.storage.disk import existing, free_bytes
+from relation_neurons.storage.fingerprint import versions
 
 DISTRIBUTION = "relation-neurons"
 TESTED = ("==3.9.*", "==4.*")

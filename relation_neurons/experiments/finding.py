@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.parquet import read_parquet
+from relation_neurons.storage.parquet import read_parquet
 
 KEPT = re.compile(r"-[0-9a-f]{16}$")
 """How the names of tables end that an experiment keeps to go on from, which are none of its findings."""

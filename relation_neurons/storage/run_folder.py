@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
-import os
-import secrets
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +14,10 @@ from typing import Any
 import filelock
 import pandas as pd
 
-from relation_neurons.disk import free_bytes
-from relation_neurons.errors import RelationNeuronsError, reason, refuse
-from relation_neurons.keys import digest
+from relation_neurons.errors import reason, refuse
+from relation_neurons.storage.disk import free_bytes
+from relation_neurons.storage.files import atomic, file_digest, unreadable
+from relation_neurons.storage.fingerprint import digest
 
 KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
 ENVIRONMENT = ("code", "versions", "device")
@@ -206,11 +204,6 @@ def read_manifest(path: Path) -> dict[str, Entry]:
     return {name: entry for name, entry in entries if _is_inside(name) and _is_entry(entry)}
 
 
-def unreadable(path: Path, error: OSError) -> RelationNeuronsError:
-    """The error for a file that may vouch for others and that the system does not let be read."""
-    return refuse(f"{path} cannot be read ({reason(error)})", do="check its permissions")
-
-
 def _is_inside(name: str) -> bool:
     """Whether a name that a manifest gives stays in the folder."""
     place = PurePosixPath(name)
@@ -219,29 +212,6 @@ def _is_inside(name: str) -> bool:
 
 def _is_entry(entry: object) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and type(entry.get("bytes")) is int
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A place to write beside `path` that takes its name when the block ends well, and vanishes when it does not.
-
-    The file is the block's to make: one that was made here would stay where Ctrl-C comes before the block begins.
-    """
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.chmod(0o644)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
