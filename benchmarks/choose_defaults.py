@@ -28,8 +28,8 @@ from relation_neurons.experiments.ablation import (
     summarise,
 )
 from relation_neurons.pipeline import DEMO_RELATIONS
-from relation_neurons.relations import Relation
-from relation_neurons.splits import split_relations
+from relation_neurons.relations.relation import Relation
+from relation_neurons.relations.splits import split_relations
 
 N_INNER = 24
 N_OTHER = 3

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 import relation_neurons as rn
-from relation_neurons.languages import LANGUAGES
 from relation_neurons.progress import bar
+from relation_neurons.relations.translations import LANGUAGES
 from relation_neurons.statistics import mean_interval, proportion_interval
 
 

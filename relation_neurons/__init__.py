@@ -5,9 +5,9 @@ The public names, in the order of the data flow.
 
 from relation_neurons import edge  # noqa: I001 (pipeline order)
 from relation_neurons.errors import RelationNeuronsError
-from relation_neurons.relations import Fact, Relation
-from relation_neurons.tables import relation_from_frame
-from relation_neurons.packs import load_relations
+from relation_neurons.relations.relation import Fact, Relation
+from relation_neurons.relations.tables import relation_from_frame
+from relation_neurons.relations.loading import load_relations
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, contrast, make_prompts
 from relation_neurons.concepts import concept_prompts, neutral_sentences
 from relation_neurons.models import load_model

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from relation_neurons import languages
+from relation_neurons.relations import translations
 
 ERROR_KINDS = ("right", "empty", "repeats the prompt", "other answer", "the", "a", "other")
 """What `error_kind` can return, in the order of its tests."""
@@ -204,7 +204,7 @@ def _first_line(text: str) -> str:
 def _repeats(line: str, prompt: str, code: str) -> bool:
     parts = (_words(part, code) for part in re.split(f"[{_STOPS}]", line))
     said, asked = next(filter(None, parts), ())[:2], _words(prompt, code)
-    starts = range(len(asked)) if said and said[0] not in languages.language(code).articles else ()
+    starts = range(len(asked)) if said and said[0] not in translations.language(code).articles else ()
     return any(asked[start : start + len(said)] == said for start in starts)
 
 
@@ -244,4 +244,4 @@ def _words(text: str, code: str) -> tuple[str, ...]:
     # Many scripts write vowels as marks, which no regular expression here counts as part of a word.
     spelt = (letter if letter.isalnum() or _is_mark(letter) else " " for letter in _plain(text))
     words = tuple(_WORD.findall("".join(spelt)))
-    return words[1:] if len(words) > 1 and words[0] in languages.language(code).articles else words
+    return words[1:] if len(words) > 1 and words[0] in translations.language(code).articles else words

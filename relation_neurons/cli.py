@@ -23,7 +23,6 @@ from relation_neurons import (
     figure_commands,
     models,
     notebook_commands,
-    packs,
     report,
     report_command,
     reproduce_commands,
@@ -33,6 +32,7 @@ from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusa
 from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.pipeline import RunConfig
 from relation_neurons.pipeline import run as run_pipeline
+from relation_neurons.relations import loading
 from relation_neurons.storage.fingerprint import digest
 
 GOES_ON = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "data fetch", "data translate")
@@ -78,7 +78,7 @@ def relations_command(sources: tyro.conf.Positional[tuple[str, ...]] = ()) -> No
         sources: Names, files or folders; all shipped relations by default.
     """
     table = Table("relation", "facts", "objects", "majority", "first template")
-    for relation in packs.load_relations(*sources):
+    for relation in loading.load_relations(*sources):
         counts = str(len(relation.facts)), str(len(relation.objects)), f"{relation.majority_share:.0%}"
         table.add_row(relation.name, *counts, relation.templates[0])
     Console().print(table)

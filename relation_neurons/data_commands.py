@@ -11,15 +11,16 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from relation_neurons import figures, lre, lre_files, wikidata
-from relation_neurons.check import check, format_problems
+from relation_neurons import figures
 from relation_neurons.describe import Part, console_table, describe, overlaps
 from relation_neurons.errors import file_name, refuse
-from relation_neurons.languages import read_translations
 from relation_neurons.models import load_model
-from relation_neurons.packs import data_folder, load_relations
 from relation_neurons.progress import bar, silent
 from relation_neurons.prompts import PromptConfig, make_prompts
+from relation_neurons.relations import lre, lre_download, wikidata
+from relation_neurons.relations.lint import check, format_problems
+from relation_neurons.relations.loading import data_folder, load_relations
+from relation_neurons.relations.translations import read_translations
 from relation_neurons.storage.files import atomic
 
 app = tyro.extras.SubcommandApp()
@@ -39,12 +40,14 @@ def fetch_command(
         folder: Where to; by default your cache, or where RELATION_NEURONS_DATA says.
     """
     with bar("Fetching relations", len(lre.names())) as progress:
-        found = lre_files.fetch(source, folder=folder, progress=progress)
+        found = lre_download.fetch(source, folder=folder, progress=progress)
     repaired = lre.repairs(folder=found)
     console = Console()
     console.print(f"{len(lre.names())} relations are in {found}", soft_wrap=True)
     counts = ", ".join(f"{count} {kind}" for kind, count in repaired["kind"].value_counts().items())
-    console.print(f"Repaired when loaded: {counts}. relation_neurons.lre.repairs() lists them.", soft_wrap=True)
+    console.print(
+        f"Repaired when loaded: {counts}. relation_neurons.relations.lre.repairs() lists them.", soft_wrap=True
+    )
 
 
 @app.command(name="check")
@@ -123,8 +126,8 @@ def translate_command(
         endpoint: Address of the API.
         contact: Your address, sent along as Wikimedia asks of scripts.
     """
-    folder = (out or lre_files.cache_folder() / "languages") / file_name(lang)
-    labels = lre_files.cache_folder().parent.parent / "wikidata"
+    folder = (out or lre_download.cache_folder() / "languages") / file_name(lang)
+    labels = lre_download.cache_folder().parent.parent / "wikidata"
     relations = load_relations(*sources)
     files = {relation.name: f"{file_name(relation.name)}.json" for relation in relations}
     for relation in relations:

@@ -16,12 +16,12 @@ from rich.table import Table
 from relation_neurons.answers import RULES
 from relation_neurons.encoding import encode
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.languages import translate, translation
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt, PromptConfig, make_prompts
 from relation_neurons.recall import recall
-from relation_neurons.relations import Relation, key
-from relation_neurons.splits import Split, split_relations
+from relation_neurons.relations.relation import Relation, key
+from relation_neurons.relations.splits import Split, split_relations
+from relation_neurons.relations.translations import translate, translation
 from relation_neurons.statistics import mean_interval, proportion_interval
 
 Part = Literal["subjects", "objects"]
@@ -67,7 +67,7 @@ def describe(
             no model to judge, no translation, or prompts that cannot be made or encoded.
 
     Example:
-        >>> from relation_neurons.packs import load_relations
+        >>> from relation_neurons.relations.loading import load_relations
         >>> table = describe(load_relations("country_continent"))
         >>> table[["facts", "objects", "majority"]].to_numpy().tolist()
         [[152, 6, 'Africa']]
@@ -104,7 +104,7 @@ def overlaps(relations: Sequence[Relation], part: Part) -> pd.DataFrame:
         RelationNeuronsError: No relations, or one twice.
 
     Example:
-        >>> from relation_neurons.packs import load_relations
+        >>> from relation_neurons.relations.loading import load_relations
         >>> overlaps(load_relations("country_continent", "landmark_continent"), "objects").to_numpy().tolist()
         [[6, 5], [5, 7]]
     """

@@ -12,7 +12,7 @@ import torch
 
 from relation_neurons.encoding import encode
 from relation_neurons.prompts import Prompts
-from relation_neurons.relations import Relation
+from relation_neurons.relations.relation import Relation
 from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 

@@ -10,8 +10,8 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.errors import refuse
-from relation_neurons.packs import load_relations
 from relation_neurons.profiles import Profile
+from relation_neurons.relations.loading import load_relations
 from relation_neurons.rerun import Outcome, choose, notebook_title, run_notebooks
 from relation_neurons.sites import SiteName
 from relation_neurons.sources import resolve

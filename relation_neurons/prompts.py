@@ -12,9 +12,9 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from relation_neurons.errors import number_text, refuse, require_at_least
-from relation_neurons.languages import language, translate, translation
-from relation_neurons.relations import Fact, Relation, Translation
-from relation_neurons.splits import split_relations, stable_rank
+from relation_neurons.relations.relation import Fact, Relation, Translation
+from relation_neurons.relations.splits import split_relations, stable_rank
+from relation_neurons.relations.translations import language, translate, translation
 
 NEGATIVES_PER_POSITIVE = 4
 
@@ -114,7 +114,7 @@ def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = No
         RelationNeuronsError: Too few facts for the split, or a template set that a relation does not have.
 
     Example:
-        >>> from relation_neurons.packs import load_relations
+        >>> from relation_neurons.relations.loading import load_relations
         >>> prompts = make_prompts(load_relations("country_capital"), PromptConfig(shots=0, templates="first"))
         >>> prompts.evaluation[0].text.endswith(" is? Answer:")
         True

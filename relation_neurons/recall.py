@@ -16,7 +16,7 @@ from relation_neurons.models import Cache
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts import Prompt
 from relation_neurons.recall_rows import Answers, first_tokens, rows_of
-from relation_neurons.relations import HALF_CHARACTER
+from relation_neurons.relations.relation import HALF_CHARACTER
 
 
 @dataclass(frozen=True)

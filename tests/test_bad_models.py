@@ -14,8 +14,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import relation_neurons as rn
-from relation_neurons import lre_files
-from relation_neurons.languages import read_translations
+from relation_neurons.relations import lre_download
+from relation_neurons.relations.translations import read_translations
 from relation_neurons.storage.files import file_digest
 from relation_neurons.storage.run_folder import read_manifest
 from tests.bad_input import carry_out, run_folder
@@ -278,4 +278,4 @@ def test_names_of_relations_and_languages_lead_no_file_astray(tmp_path, planted_
 
 
 def test_the_data_set_is_only_fetched_under_its_own_names():
-    assert not [path for path in lre_files.registry().sha256 if path.startswith("/") or ".." in path.split("/")]
+    assert not [path for path in lre_download.registry().sha256 if path.startswith("/") or ".." in path.split("/")]

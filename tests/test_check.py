@@ -6,14 +6,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import relation_neurons.contents
+import relation_neurons.relations.lint_parser
 from relation_neurons import Fact, Relation, RelationNeuronsError
-from relation_neurons.check import Problem, check, format_problems
 from relation_neurons.errors import refuse
-from relation_neurons.packs import data_folder, shipped_names
-from relation_neurons.relations import read_relation
-from relation_neurons.splits import split_relations, stable_rank
-from relation_neurons.tables import read_table
+from relation_neurons.relations.lint import Problem, check, format_problems
+from relation_neurons.relations.loading import data_folder, shipped_names
+from relation_neurons.relations.relation import read_relation
+from relation_neurons.relations.splits import split_relations, stable_rank
+from relation_neurons.relations.tables import read_table
 
 SMALL = {"n_evaluation": 1, "shots": 1}
 FACTS = [["Ab", "uno"], ["Cd", "due"], ["Ef", "tre"], ["Gh", "quattro"]]
@@ -300,7 +300,7 @@ def test_a_file_that_is_refused_as_a_whole_has_an_error(tmp_path, monkeypatch):
         if len(raw["samples"]) > 1:
             raise refuse(f"{where}: too much", expected="less")
 
-    monkeypatch.setattr(relation_neurons.contents, "relation_from_dict", strict)
+    monkeypatch.setattr(relation_neurons.relations.lint_parser, "relation_from_dict", strict)
     assert found(tmp_path, relation_file()) == [Problem(E, str(tmp_path / "mine.json"), 1, "file", "too much", "less")]
 
 

@@ -10,8 +10,8 @@ import torch
 import relation_neurons as rn
 from relation_neurons.concepts import concept_of, concept_prompts, neutral_sentences
 from relation_neurons.encoding import encode
-from relation_neurons.packs import data_folder, shipped_names
-from relation_neurons.relations import key
+from relation_neurons.relations.loading import data_folder, shipped_names
+from relation_neurons.relations.relation import key
 
 
 def test_every_shipped_relation_has_one_concept():

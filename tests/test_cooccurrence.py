@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relation_neurons import Fact, Relation, RelationNeuronsError, corpus
-from relation_neurons.cooccurrence import COLUMNS, count_cooccurrences, read_cooccurrences
-from relation_neurons.corpus import corpus_files
+from relation_neurons import Fact, Relation, RelationNeuronsError
+from relation_neurons.relations import corpus
+from relation_neurons.relations.cooccurrence import COLUMNS, count_cooccurrences, read_cooccurrences
+from relation_neurons.relations.corpus import corpus_files
 
 
 def relation(name, *facts):

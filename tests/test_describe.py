@@ -9,7 +9,7 @@ from rich.console import Console
 import relation_neurons as rn
 from relation_neurons import figures
 from relation_neurons.describe import console_table, describe, jaccard, overlaps
-from relation_neurons.relations import Translation
+from relation_neurons.relations.relation import Translation
 
 Z2 = 1.959964**2
 ZERO_SHOT = rn.PromptConfig(shots=0, n_evaluation=5)

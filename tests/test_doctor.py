@@ -16,7 +16,6 @@ from transformer_lens.hook_points import HookPoint
 
 import relation_neurons as rn
 from relation_neurons import models, sources
-from relation_neurons.check import Problem, check
 from relation_neurons.doctor import asking as asking_part
 from relation_neurons.doctor import doctor
 from relation_neurons.doctor import machine as machine_part
@@ -25,6 +24,7 @@ from relation_neurons.doctor.machine import machine_checks
 from relation_neurons.doctor.model import model_checks
 from relation_neurons.doctor_command import doctor_command
 from relation_neurons.models import load, surface
+from relation_neurons.relations.lint import Problem, check
 
 MACHINE = ["Python", "Packages", "TransformerLens", "Notebooks", "Images", "Device", "Memory", "Model cache"]
 MACHINE += ["Data cache", "Working folder", "Token", "Model hub", "Relations"]

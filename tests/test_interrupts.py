@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import lre_files
 from relation_neurons.profiles import EXPERIMENTS
+from relation_neurons.relations import lre_download
 from relation_neurons.storage.files import file_digest
 from tests.commands import set_environment, set_value, signal_at, start
 
@@ -227,10 +227,10 @@ def test_a_stopped_notebook_takes_its_process_along_and_is_executed_again(tmp_pa
 
 def registry_of(folder):
     known = {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(folder.rglob("*.json"))}
-    return lre_files.Registry("c0ffee", known, {})
+    return lre_download.Registry("c0ffee", known, {})
 
 
-@pytest.mark.parametrize(("at", "number"), [("relation_neurons.lre_files._copy", 3), ("shutil.move", 5)])
+@pytest.mark.parametrize(("at", "number"), [("relation_neurons.relations.lre_download._copy", 3), ("shutil.move", 5)])
 def test_a_stopped_download_keeps_the_files_that_are_whole(tmp_path, at, number):
     origin, out = tmp_path / "origin", tmp_path / "data"
     for one in range(6):
@@ -238,7 +238,7 @@ def test_a_stopped_download_keeps_the_files_that_are_whole(tmp_path, at, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         samples = [{"subject": "a ", "object": "b"}]
         path.write_text(json.dumps({"name": "r", "prompt_templates": ["{} is"], "samples": samples}), encoding="utf-8")
-    registry = partial(set_value, "relation_neurons.lre_files.registry", partial(registry_of, origin))
+    registry = partial(set_value, "relation_neurons.relations.lre_download.registry", partial(registry_of, origin))
     command = ["data", "fetch", "--source", origin, "--folder", out]
     require_stopped(start(command, tmp_path / "first", registry, partial(signal_at, at, number)).end(), GOES_ON, out)
     there = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}

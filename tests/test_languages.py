@@ -7,9 +7,9 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.answers import RULES, string_rule
 from relation_neurons.encoding import encode
-from relation_neurons.languages import LANGUAGES, read_translations, translate
-from relation_neurons.packs import data_folder, shipped_names
-from relation_neurons.relations import key
+from relation_neurons.relations.loading import data_folder, shipped_names
+from relation_neurons.relations.relation import key
+from relation_neurons.relations.translations import LANGUAGES, read_translations, translate
 
 OTHERS = sorted(set(LANGUAGES) - {"en"})
 EVERY = [(code, name) for code in OTHERS for name in shipped_names()]

@@ -19,10 +19,10 @@ import pooch
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import lre, lre_files
-from relation_neurons.lre import Repair, repair
-from relation_neurons.relations import key, relation_from_dict
-from relation_neurons.splits import split_relations
+from relation_neurons.relations import lre, lre_download
+from relation_neurons.relations.lre import Repair, repair
+from relation_neurons.relations.relation import key, relation_from_dict
+from relation_neurons.relations.splits import split_relations
 
 BESIDE = Path(__file__).parents[2] / "shared" / "lre" / "data"
 COPY = Path(os.environ["LRE_FOLDER"]).parent if os.environ.get("LRE_FOLDER") else BESIDE
@@ -109,8 +109,8 @@ def origin(request, tmp_path, monkeypatch):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(json.dumps(relation_file(pairs)), encoding="utf-8")
         known[path] = hashlib.sha256((folder / path).read_bytes()).hexdigest()
-    registry = lre_files.Registry("c0ffee", known, {path: len(pairs) for path, pairs in MADE_UP.items()})
-    monkeypatch.setattr(lre_files, "registry", lambda: registry)
+    registry = lre_download.Registry("c0ffee", known, {path: len(pairs) for path, pairs in MADE_UP.items()})
+    monkeypatch.setattr(lre_download, "registry", lambda: registry)
     return folder
 
 
@@ -121,7 +121,7 @@ def fetched(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, served(COPY) as (address, _):
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setenv("RELATION_NEURONS_DATA", str(root))
-        assert lre_files.fetch(address).is_relative_to(root)
+        assert lre_download.fetch(address).is_relative_to(root)
     return root
 
 
@@ -147,13 +147,13 @@ def stored(folder):
 def test_fetch_brings_every_file_once(origin):
     done = []
     with served(origin) as (address, asked):
-        folder = lre_files.fetch(f"{address}/", progress=done.append)
-        assert stored(folder) == lre_files.registry().sha256
-        assert asked == list(lre_files.registry().sha256)
+        folder = lre_download.fetch(f"{address}/", progress=done.append)
+        assert stored(folder) == lre_download.registry().sha256
+        assert asked == list(lre_download.registry().sha256)
         assert done == [1] * len(asked)
-        lre_files.fetch(address)
+        lre_download.fetch(address)
         assert len(asked) == len(done)
-    assert folder == lre_files.cache_folder()
+    assert folder == lre_download.cache_folder()
     assert len(lre.load()) == len(done)
 
 
@@ -162,7 +162,7 @@ def test_poochs_log_is_silent_during_a_fetch_and_as_before_after_it(origin, capl
     level = logger.level
     logger.addHandler(caplog.handler)
     try:
-        lre_files.fetch(origin)
+        lre_download.fetch(origin)
         assert not caplog.records
         assert logger.level == level
         logger.warning("heard")
@@ -172,48 +172,48 @@ def test_poochs_log_is_silent_during_a_fetch_and_as_before_after_it(origin, capl
 
 
 def test_an_interrupted_fetch_goes_on_where_it_broke_off(origin):
-    known = lre_files.registry().sha256
+    known = lre_download.registry().sha256
     with served(origin, lambda number, body: body[: len(body) // 2] if number == 2 else body) as (address, asked):
         with pytest.raises(rn.RelationNeuronsError, match=r"cannot be fetched.*already are kept"):
-            lre_files.fetch(address)
-        assert stored(lre_files.cache_folder()) == dict(list(known.items())[:1])
+            lre_download.fetch(address)
+        assert stored(lre_download.cache_folder()) == dict(list(known.items())[:1])
         with pytest.raises(rn.RelationNeuronsError, match="relation-neurons data fetch lre"):
             lre.load()
-        lre_files.fetch(address)
+        lre_download.fetch(address)
         assert asked == [*list(known)[:2], *list(known)[1:]]
-    assert stored(lre_files.cache_folder()) == known
+    assert stored(lre_download.cache_folder()) == known
 
 
 def test_a_wrong_byte_is_refused_and_not_kept(origin):
-    known = lre_files.registry().sha256
+    known = lre_download.registry().sha256
 
     def flip(number, body):
         return body[:-3] + bytes([body[-3] ^ 1]) + body[-2:] if number == len(known) else body
 
     says = r"another file and was not kept.*SHA-256 [0-9a-f]{64}"
     with served(origin, flip) as (address, _), pytest.raises(rn.RelationNeuronsError, match=says):
-        lre_files.fetch(address)
-    assert stored(lre_files.cache_folder()) == dict(list(known.items())[:-1])
+        lre_download.fetch(address)
+    assert stored(lre_download.cache_folder()) == dict(list(known.items())[:-1])
 
 
 def test_a_file_damaged_in_the_cache_is_never_read_and_is_fetched_anew(origin):
-    folder = lre_files.fetch(origin)
-    path = folder / next(iter(lre_files.registry().sha256))
+    folder = lre_download.fetch(origin)
+    path = folder / next(iter(lre_download.registry().sha256))
     path.write_bytes(path.read_bytes()[:-9])
     (name, *_) = lre.names()
     with pytest.raises(rn.RelationNeuronsError, match=r"changed since.*relation-neurons data fetch lre"):
         lre.load(name)
     with served(origin) as (address, asked):
-        lre_files.fetch(address)
+        lre_download.fetch(address)
         assert asked == [path.relative_to(folder).as_posix()]
     assert lre.load(name)
 
 
 def test_a_local_folder_and_a_chosen_target_need_no_network(origin, tmp_path):
     target = tmp_path / "a folder" / "of mine"
-    assert lre_files.fetch(str(origin), folder=target) == target
-    assert stored(target) == lre_files.registry().sha256
-    assert not lre_files.cache_folder().exists()
+    assert lre_download.fetch(str(origin), folder=target) == target
+    assert stored(target) == lre_download.registry().sha256
+    assert not lre_download.cache_folder().exists()
     assert len(lre.load(folder=target)) == len(lre.names())
 
 
@@ -222,7 +222,7 @@ def test_without_a_network_the_error_says_so():
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     with pytest.raises(rn.RelationNeuronsError, match=r"cannot be fetched \(Connection.*check the network"):
-        lre_files.fetch(f"http://127.0.0.1:{port}")
+        lre_download.fetch(f"http://127.0.0.1:{port}")
 
 
 def test_the_pinned_commit_is_asked_by_default(monkeypatch):
@@ -233,20 +233,20 @@ def test_the_pinned_commit_is_asked_by_default(monkeypatch):
         "bias/characteristic_gender.json"
     )
     with pytest.raises(rn.RelationNeuronsError, match=rf"^{address} cannot be fetched"):
-        lre_files.fetch()
+        lre_download.fetch()
 
 
 def test_sources_that_do_not_hold_the_files_are_refused(tmp_path):
     says = r"gender.json cannot be fetched \(404 Not Found\).*another source"
     with served(tmp_path) as (address, _), pytest.raises(rn.RelationNeuronsError, match=says):
-        lre_files.fetch(address)
+        lre_download.fetch(address)
     with pytest.raises(rn.RelationNeuronsError, match=r"gender.json cannot be read \(No such file.*another source"):
-        lre_files.fetch(tmp_path)
+        lre_download.fetch(tmp_path)
     for source in (tmp_path / "none", "ftp://127.0.0.1/data"):
         with pytest.raises(rn.RelationNeuronsError, match="There is no folder"):
-            lre_files.fetch(source)
+            lre_download.fetch(source)
     with pytest.raises(rn.RelationNeuronsError, match="cannot be fetched"):
-        lre_files.fetch("http://[nowhere")
+        lre_download.fetch("http://[nowhere")
     assert not stored(tmp_path)
 
 
@@ -254,14 +254,14 @@ def test_sources_that_do_not_hold_the_files_are_refused(tmp_path):
 def test_a_cache_that_cannot_be_written_is_refused(origin, tmp_path, below):
     (tmp_path / "file").write_text("")
     with pytest.raises(rn.RelationNeuronsError, match=r"cannot be stored in .*RELATION_NEURONS_DATA"):
-        lre_files.fetch(origin, folder=tmp_path / "file" / below)
+        lre_download.fetch(origin, folder=tmp_path / "file" / below)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
 def test_a_cache_without_permission_is_refused(origin, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(rn.RelationNeuronsError, match=r"cannot be stored in .*permission"):
-        lre_files.fetch(origin, folder=tmp_path / "locked")
+        lre_download.fetch(origin, folder=tmp_path / "locked")
 
 
 def test_what_was_not_fetched_names_the_command(tmp_path):
@@ -275,9 +275,9 @@ def test_what_was_not_fetched_names_the_command(tmp_path):
 
 def test_the_users_cache_is_the_default(monkeypatch):
     monkeypatch.delenv("RELATION_NEURONS_DATA")
-    folder = lre_files.cache_folder()
+    folder = lre_download.cache_folder()
     assert "relation-neurons" in folder.parts
-    assert folder.parts[-2:] == ("lre", lre_files.registry().commit)
+    assert folder.parts[-2:] == ("lre", lre_download.registry().commit)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_an_unknown_name_gives_the_nearest(wrong, right):
 
 
 def test_the_registry_lists_the_papers_files_with_its_counts():
-    known = lre_files.registry()
+    known = lre_download.registry()
     assert known.commit == "1b9ec3cf2b8368e42bde7e80fcef384312a6ec07"
     assert len(known.sha256) == len(lre.names()) == len(set(lre.names())) == 47
     kinds = Counter(path.split("/")[0] for path in known.sha256)
@@ -309,8 +309,8 @@ def test_the_registry_lists_the_papers_files_with_its_counts():
 
 @needs_copy
 def test_the_registry_is_that_of_the_files():
-    assert lre_files.registry().sha256 == stored(COPY)
-    for path, n_samples in lre_files.registry().samples.items():
+    assert lre_download.registry().sha256 == stored(COPY)
+    for path, n_samples in lre_download.registry().samples.items():
         assert len(json.loads((COPY / path).read_text(encoding="utf-8"))["samples"]) == n_samples
 
 
@@ -352,8 +352,8 @@ def test_what_needs_no_repair_stays():
 
 def test_relations_are_named_after_their_files_and_carry_aliases(tmp_path, monkeypatch):
     path, content = "factual/capital.json", json.dumps(relation_file(MADE_UP["factual/capital.json"])).encode()
-    registry = lre_files.Registry("c0ffee", {path: hashlib.sha256(content).hexdigest()}, {path: 4})
-    monkeypatch.setattr(lre_files, "registry", lambda: registry)
+    registry = lre_download.Registry("c0ffee", {path: hashlib.sha256(content).hexdigest()}, {path: 4})
+    monkeypatch.setattr(lre_download, "registry", lambda: registry)
     (tmp_path / "factual").mkdir()
     (tmp_path / path).write_bytes(content)
     (capital,) = lre.load(["capital"], tmp_path)
@@ -388,7 +388,7 @@ def test_all_47_relations_load_mended_as_an_independent_count_says(in_cache):
         assert len(relation.facts) == len(subjects)
         assert sum(len(fact.aliases) for fact in relation.facts) == expected["repeated subject"]
         assert all(fact.subject.casefold() in subjects and "\\" not in fact.object for fact in relation.facts)
-        assert lre_files.registry().commit in relation.source
+        assert lre_download.registry().commit in relation.source
     assert dict(table.kind.value_counts()) == {
         "escaped characters": 2,
         "outer spaces": 3,

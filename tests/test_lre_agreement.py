@@ -8,9 +8,9 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.answers import string_rule
-from relation_neurons.lre import PAPER
-from relation_neurons.packs import data_folder
-from relation_neurons.relations import key
+from relation_neurons.relations.loading import data_folder
+from relation_neurons.relations.lre import PAPER
+from relation_neurons.relations.relation import key
 
 SAME_RELATION = PAPER | {
     "country_capital": "country_capital_city",

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import lre, lre_files
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
 from relation_neurons.experiments.error_kinds import error_kinds
@@ -15,6 +14,7 @@ from relation_neurons.experiments.inter import InterConfig, inter
 from relation_neurons.experiments.intra import IntraConfig, intra
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.study import Study
+from relation_neurons.relations import lre, lre_download
 
 BESIDE = Path(__file__).parents[2] / "shared" / "lre" / "data"
 COPY = Path(os.environ["LRE_FOLDER"]).parent if os.environ.get("LRE_FOLDER") else BESIDE
@@ -29,7 +29,7 @@ pytestmark = [
 def study(embedded, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELATION_NEURONS_DATA", str(tmp_path_factory.mktemp("cache")))
-        lre_files.fetch(COPY)
+        lre_download.fetch(COPY)
         relations = rn.load_relations("paper")
     prompts = rn.PromptConfig(n_evaluation=3, n_detection=12)
     config = StudyConfig(k=400, site="gate", n_controls=2, validation="none", prompts=prompts)

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import lre
 from relation_neurons.answers import string_rule
-from relation_neurons.check import check
 from relation_neurons.errors import is_file_name
-from relation_neurons.packs import data_folder, shipped_names
-from relation_neurons.splits import split_relations, stable_rank
+from relation_neurons.relations import lre
+from relation_neurons.relations.lint import check
+from relation_neurons.relations.loading import data_folder, shipped_names
+from relation_neurons.relations.splits import split_relations, stable_rank
 
 PAPER = {
     "company_ceo",

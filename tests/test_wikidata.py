@@ -12,8 +12,8 @@ import platformdirs
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.relations import translation_from_dict
-from relation_neurons.wikidata import Label, translate_names, translate_relation
+from relation_neurons.relations.relation import translation_from_dict
+from relation_neurons.relations.wikidata import Label, translate_names, translate_relation
 
 RESPONSES = json.loads((Path(__file__).parent / "wikidata_responses.json").read_text(encoding="utf-8"))
 NAMES = list(RESPONSES["searches"])

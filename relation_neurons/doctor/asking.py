@@ -12,9 +12,9 @@ import pandas as pd
 
 from relation_neurons.doctor.checks import REPORT, Check, DtypeName
 from relation_neurons.encoding import encode
-from relation_neurons.packs import load_relations
 from relation_neurons.prompts import Prompt, PromptConfig, make_prompts
 from relation_neurons.recall import recall
+from relation_neurons.relations.loading import load_relations
 from relation_neurons.statistics import proportion_interval
 
 LOGPROB_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.5}

@@ -21,12 +21,12 @@ from huggingface_hub import constants as hub_constants
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from relation_neurons import lre, lre_files
-from relation_neurons.check import check as problems_of
 from relation_neurons.doctor.checks import Check, gib, guarded, scarce
 from relation_neurons.errors import refuse
 from relation_neurons.export import NEEDED
-from relation_neurons.packs import data_folder, load_relations
+from relation_neurons.relations import lre, lre_download
+from relation_neurons.relations.lint import check as problems_of
+from relation_neurons.relations.loading import data_folder, load_relations
 from relation_neurons.storage.disk import existing, free_bytes
 from relation_neurons.storage.fingerprint import versions
 
@@ -240,7 +240,7 @@ def _driver() -> str:
 def _folders() -> Iterator[tuple[str, Path, str]]:
     elsewhere = "set {} to a folder with free space that you may write"
     yield "Model cache", Path(hub_constants.HF_HUB_CACHE), elsewhere.format("HF_HOME")
-    yield "Data cache", lre_files.cache_folder().parent.parent, elsewhere.format(lre_files.ENVIRONMENT)
+    yield "Data cache", lre_download.cache_folder().parent.parent, elsewhere.format(lre_download.ENVIRONMENT)
     yield "Working folder", Path.cwd(), "change to a folder with free space that you may write, or give --out"
 
 

@@ -22,8 +22,8 @@ from relation_neurons.experiments.overlap import ABOVE
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models import direct_logits, neuron_space, output_row
 from relation_neurons.neurons import NeuronSet
+from relation_neurons.relations.splits import stable_rank
 from relation_neurons.sites import Neuron
-from relation_neurons.splits import stable_rank
 
 QUESTION = "What fires {neuron}, what does it promote, and what is lost without it?"
 NAMED_TOKENS = 5

@@ -23,7 +23,7 @@ from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.prompts import Prompt
-from relation_neurons.relations import Relation, key
+from relation_neurons.relations.relation import Relation, key
 from relation_neurons.significance import sign_flip_test
 from relation_neurons.statistics import mean_interval
 

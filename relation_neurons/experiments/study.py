@@ -23,11 +23,11 @@ from relation_neurons.models import neuron_space
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import Progress
 from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
-from relation_neurons.relations import Relation
+from relation_neurons.relations.relation import Relation
+from relation_neurons.relations.splits import stable_rank
 from relation_neurons.shard_files import drop_shards
 from relation_neurons.shards import kept_activations
 from relation_neurons.sites import expand_site
-from relation_neurons.splits import stable_rank
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 

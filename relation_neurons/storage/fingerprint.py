@@ -22,7 +22,7 @@ def versions() -> dict[str, str]:
 
 def code_digest() -> str:
     """SHA-256 of this package's source, so that tables of other code are never continued."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".html"))
     return digest(*((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files))
 

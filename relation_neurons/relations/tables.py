@@ -27,7 +27,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from relation_neurons.errors import FILE_NAME, is_file_name, refuse
-from relation_neurons.relations import HALF_CHARACTER, Relation, key, relation_from_dict
+from relation_neurons.relations.relation import HALF_CHARACTER, Relation, key, relation_from_dict
 
 SUFFIXES = (".csv", ".tsv")  # how the names of files end that hold tables
 COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation")

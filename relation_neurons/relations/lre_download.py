@@ -1,7 +1,7 @@
 """The files of the LRE data set (Hernandez et al. 2024): fetched once, stored whole or not at all, never read changed.
 
 Its 47 relation files are public and fetched on demand from one commit of github.com/evandez/relations; the package
-holds their checksums only. What they say is read by `relation_neurons.lre`.
+holds their checksums only. What they say is read by `relation_neurons.relations.lre`.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ import requests
 
 from relation_neurons.errors import refuse
 from relation_neurons.progress import Progress, silent
-from relation_neurons.relations import Relation, key
-from relation_neurons.wikidata_api import BATCH, CODES, EVERY, Answers, Api, Candidates
+from relation_neurons.relations.relation import Relation, key
+from relation_neurons.relations.wikidata_client import BATCH, CODES, EVERY, Answers, Api, Candidates
 
 ENDPOINT = "https://www.wikidata.org/w/api.php"
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 import pyarrow as pa
 
 from relation_neurons.errors import refuse
-from relation_neurons.tables import shown
+from relation_neurons.relations.tables import shown
 
 SUFFIXES = tuple(kind + packed for kind in (".txt", ".jsonl") for packed in ("", ".gz", ".zst"))
 LARGEST = 1 << 26  # bytes of a document

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse
-from relation_neurons.relations import Fact, Relation, Translation, key, translation_from_dict
+from relation_neurons.relations.relation import Fact, Relation, Translation, key, translation_from_dict
 
 DEFAULT = "en"
 

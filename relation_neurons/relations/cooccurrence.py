@@ -24,12 +24,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from relation_neurons.corpus import SUFFIXES, corpus_files, documents, refuse_file
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.progress import Progress, silent
-from relation_neurons.relations import Relation, key
+from relation_neurons.relations.corpus import SUFFIXES, corpus_files, documents, refuse_file
+from relation_neurons.relations.relation import Relation, key
+from relation_neurons.relations.tables import shown
 from relation_neurons.storage.parquet import read_parquet
-from relation_neurons.tables import shown
 
 COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "n_documents")
 REQUIRED = ("relation", "subject", "object", "n_both")
@@ -55,7 +55,7 @@ def count_cooccurrences(relations: Sequence[Relation], corpus: Path, *, progress
 
     Args:
         relations: The facts.
-        corpus: A file or a folder, as described at the head of `relation_neurons.corpus`.
+        corpus: A file or a folder, as described at the head of `relation_neurons.relations.corpus`.
         progress: Told of each finished file; there are as many as `corpus_files` finds.
 
     Returns:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from relation_neurons import lre, lre_files
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.languages import translated
-from relation_neurons.lre_files import data_folder
-from relation_neurons.relations import Relation, read_relation
-from relation_neurons.tables import SUFFIXES, read_table
+from relation_neurons.relations import lre, lre_download
+from relation_neurons.relations.lre_download import data_folder
+from relation_neurons.relations.relation import Relation, read_relation
+from relation_neurons.relations.tables import SUFFIXES, read_table
+from relation_neurons.relations.translations import translated
 
 
 def shipped_names() -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def load_relations(*sources: str | Path | Relation) -> tuple[Relation, ...]:
               fetched before by `relation-neurons data fetch lre`.
             - `"paper"`, the paper's 12 relations out of LRE with the paper's names, templates and numbers of facts:
               there, unlike in `"lre"`, duplicates and repeated subjects stay.
-            - A JSON file in the LRE schema, a CSV file (see `relation_neurons.tables`), or a folder of such files.
+            - A JSON file in the LRE schema, a CSV file (see `relation_neurons.relations.tables`), or a folder of such files.
             - A relation itself, such as one from `relation_from_frame`.
 
     Returns:
@@ -65,7 +65,7 @@ def _load(source: str | Path | Relation) -> tuple[Relation, ...]:
 
 def _with_labels(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
     """Relations of LRE with what `relation-neurons data translate` has found for them."""
-    return tuple(translated(relation, lre_files.cache_folder() / "languages") for relation in relations)
+    return tuple(translated(relation, lre_download.cache_folder() / "languages") for relation in relations)
 
 
 def _read(path: Path) -> tuple[Relation, ...]:

@@ -13,13 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from relation_neurons.contents import Content, contents_of, read_contents
-from relation_neurons.doubts import doubts
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.prompts import PromptConfig
-from relation_neurons.relations import Fact, Relation
-from relation_neurons.splits import split_relations
-from relation_neurons.tables import Fault
+from relation_neurons.relations.lint_parser import Content, contents_of, read_contents
+from relation_neurons.relations.lint_warnings import doubts
+from relation_neurons.relations.relation import Fact, Relation
+from relation_neurons.relations.splits import split_relations
+from relation_neurons.relations.tables import Fault
 
 
 @dataclass(frozen=True)

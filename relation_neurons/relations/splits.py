@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relation_neurons.errors import refuse
-from relation_neurons.relations import Fact, Relation, key
+from relation_neurons.relations.relation import Fact, Relation, key
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from relation_neurons import lre_files
-from relation_neurons.relations import Relation, key, relation_from_dict
+from relation_neurons.relations import lre_download
+from relation_neurons.relations.relation import Relation, key, relation_from_dict
 
 PAPER: Mapping[str, str] = {
     "company_ceo": "company_ceo",
@@ -67,7 +67,7 @@ def names() -> tuple[str, ...]:
         >>> len(names()), names()[-1]
         (47, 'word_last_letter')
     """
-    return tuple(lre_files.paths())
+    return tuple(lre_download.paths())
 
 
 def load(names: str | Iterable[str] | None = None, folder: str | Path | None = None) -> tuple[Relation, ...]:
@@ -80,7 +80,7 @@ def load(names: str | Iterable[str] | None = None, folder: str | Path | None = N
     Raises:
         RelationNeuronsError: An unknown name, or a file that was not fetched or was changed since.
     """
-    return tuple(_relation(name, repair(lre_files.read(name, folder), name)[0]) for name in _chosen(names))
+    return tuple(_relation(name, repair(lre_download.read(name, folder), name)[0]) for name in _chosen(names))
 
 
 def paper(folder: str | Path | None = None) -> tuple[Relation, ...]:
@@ -97,7 +97,7 @@ def paper(folder: str | Path | None = None) -> tuple[Relation, ...]:
     """
     found = []
     for name, theirs in PAPER.items():
-        raw, _ = repair(lre_files.read(theirs, folder), theirs, merge=False)
+        raw, _ = repair(lre_download.read(theirs, folder), theirs, merge=False)
         relation = replace(_relation(theirs, raw), name=name)
         found.append(replace(relation, templates=PAPER_TEMPLATES.get(name, relation.templates)))
     return tuple(found)
@@ -105,7 +105,7 @@ def paper(folder: str | Path | None = None) -> tuple[Relation, ...]:
 
 def repairs(names: str | Iterable[str] | None = None, folder: str | Path | None = None) -> pd.DataFrame:
     """All that `load` changes in the files: a row per `Repair`, its fields as columns; arguments as for `load`."""
-    done = [change for name in _chosen(names) for change in repair(lre_files.read(name, folder), name)[1]]
+    done = [change for name in _chosen(names) for change in repair(lre_download.read(name, folder), name)[1]]
     return pd.DataFrame(done, columns=list(Repair.__dataclass_fields__))
 
 
@@ -174,7 +174,7 @@ def _merge(samples: list[dict[str, str]], where: str, done: list[Repair]) -> lis
 
 
 def _relation(name: str, raw: dict[str, Any]) -> Relation:
-    path, commit = lre_files.paths()[name], lre_files.registry().commit
+    path, commit = lre_download.paths()[name], lre_download.registry().commit
     source = f"LRE (Hernandez et al. 2024), {path} at commit {commit} of evandez/relations"
     relation = relation_from_dict({**raw, "name": name, "source": source}, f"LRE's {name}")
     pairs = zip(relation.facts, raw["samples"], strict=True)
@@ -185,5 +185,5 @@ def _relation(name: str, raw: dict[str, Any]) -> Relation:
 
 def _chosen(names: str | Iterable[str] | None) -> tuple[str, ...]:
     if names is None:
-        return tuple(lre_files.paths())
+        return tuple(lre_download.paths())
     return (names,) if isinstance(names, str) else tuple(names)

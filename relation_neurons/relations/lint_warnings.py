@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 
-from relation_neurons.contents import Content, Text
-from relation_neurons.relations import key
-from relation_neurons.tables import Fault, shown
+from relation_neurons.relations.lint_parser import Content, Text
+from relation_neurons.relations.relation import key
+from relation_neurons.relations.tables import Fault, shown
 
 ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
 """Scripts, as they begin a letter's Unicode name, with letters that look alike."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from relation_neurons.errors import RelationNeuronsError
-from relation_neurons.relations import key, relation_from_dict
-from relation_neurons.tables import (
+from relation_neurons.relations.relation import key, relation_from_dict
+from relation_neurons.relations.tables import (
     SUFFIXES,
     Fault,
     aliases_in,

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 import requests
 
 from relation_neurons.errors import refuse
-from relation_neurons.relations import key
+from relation_neurons.relations.relation import key
 
 CODES: Mapping[str, tuple[str, ...]] = {"zh": ("zh-hans", "zh")}
 """Wikidata's codes of a language that has several, the first choice first."""

@@ -1,0 +1,1 @@
+"""Facts and relations: read, checked, split, translated and downloaded."""
