@@ -24,7 +24,7 @@ from relation_neurons.export import save_figures
 from relation_neurons.figure_commands import study_figures
 from relation_neurons.figures import score_pair_figure
 from relation_neurons.progress import bar
-from relation_neurons.prompts import PromptConfig
+from relation_neurons.prompts.prompts import PromptConfig
 
 PAGE = Path("docs/gallery.md")
 WIDTH = 900

@@ -8,8 +8,9 @@ from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.tables import relation_from_frame
 from relation_neurons.relations.loading import load_relations
-from relation_neurons.prompts import Prompt, PromptConfig, Prompts, contrast, make_prompts
-from relation_neurons.concepts import concept_prompts, neutral_sentences
+from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
+from relation_neurons.prompts.contrast import contrast
+from relation_neurons.prompts.concepts import concept_prompts, neutral_sentences
 from relation_neurons.models import load_model
 from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.scores import average_precision

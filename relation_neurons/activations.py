@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.batches import Batch, Task, stream
-from relation_neurons.encoding import encode
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models import PAD, Cache, add_hook, forward, hook_name, neuron_space
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
+from relation_neurons.prompts.tokenization import encode
 from relation_neurons.sites import Neuron, NeuronSpace, expand_site
 
 

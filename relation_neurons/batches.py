@@ -12,7 +12,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from relation_neurons.batch_sizes import BatchSizes, is_out_of_memory, memory_of, row_bytes
-from relation_neurons.encoding import Encoded
 from relation_neurons.errors import refuse
 from relation_neurons.models import (
     BOS,
@@ -26,6 +25,7 @@ from relation_neurons.models import (
     select_cache,
 )
 from relation_neurons.progress import Progress, silent
+from relation_neurons.prompts.tokenization import Encoded
 from relation_neurons.writing import Writer
 
 MIN_SHARED = 8

@@ -28,7 +28,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.figures.close_up import shaded_prompts, visible
 from relation_neurons.models import neuron_space
 from relation_neurons.pipeline import DEMO_RELATIONS
-from relation_neurons.prompts import PromptConfig
+from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.sites import SITES, Neuron
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.studies import prepare

@@ -16,7 +16,7 @@ from relation_neurons.describe import Part, console_table, describe, overlaps
 from relation_neurons.errors import file_name, refuse
 from relation_neurons.models import load_model
 from relation_neurons.progress import bar, silent
-from relation_neurons.prompts import PromptConfig, make_prompts
+from relation_neurons.prompts.prompts import PromptConfig, make_prompts
 from relation_neurons.relations import lre, lre_download, wikidata
 from relation_neurons.relations.lint import check, format_problems
 from relation_neurons.relations.loading import data_folder, load_relations

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from relation_neurons.encoding import encode
-from relation_neurons.prompts import Prompts
+from relation_neurons.prompts.prompts import Prompts
+from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import Relation
 from relation_neurons.storage.fingerprint import code_digest, digest, versions
 

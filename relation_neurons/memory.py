@@ -18,7 +18,7 @@ from relation_neurons.model_sizes import Shape, loaded_shape, shape_of
 from relation_neurons.models import named_device
 from relation_neurons.models.load import DTYPES
 from relation_neurons.needs import Plan
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.storage.disk import free_bytes
 

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from relation_neurons.batches import Batch, Task, stream
-from relation_neurons.encoding import encode_texts
 from relation_neurons.errors import refuse
 from relation_neurons.interventions import Intervention, rows_under
 from relation_neurons.models import PAD, Cache, forward
 from relation_neurons.progress import Progress, silent
+from relation_neurons.prompts.tokenization import encode_texts
 
 
 def perplexity(

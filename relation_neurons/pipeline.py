@@ -26,7 +26,7 @@ from relation_neurons.memory import estimate, require_memory
 from relation_neurons.models import load_model, named_device, neuron_space
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import bar
-from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
+from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.report import Results, write_report

@@ -26,7 +26,7 @@ from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.sweep import SweepConfig, sweep
 from relation_neurons.experiments.templates import TemplatesConfig, templates
-from relation_neurons.prompts import PromptConfig
+from relation_neurons.prompts.prompts import PromptConfig
 
 Profile = Literal["smoke", "demo", "full"]
 

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.batches import Batch, Task, stream
-from relation_neurons.encoding import encode
 from relation_neurons.errors import refuse
 from relation_neurons.interventions import Intervention, rows_under
 from relation_neurons.models import Cache
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
+from relation_neurons.prompts.tokenization import encode
 from relation_neurons.recall_rows import Answers, first_tokens, rows_of
 from relation_neurons.relations.relation import HALF_CHARACTER
 

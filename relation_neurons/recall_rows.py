@@ -13,11 +13,11 @@ from torch import Tensor
 
 from relation_neurons.answers import RULES, answer_is_over, error_kind, may_become_right, to_line_end
 from relation_neurons.batches import Batch
-from relation_neurons.encoding import encode
 from relation_neurons.errors import refuse
 from relation_neurons.generation import Judged, decode, greedy, judge, second_tokens
 from relation_neurons.models import Cache
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
+from relation_neurons.prompts.tokenization import encode
 
 MAX_NEW_TOKENS = 12
 """Longest answer that is generated unless more is asked for."""

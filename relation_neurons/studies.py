@@ -15,7 +15,7 @@ from relation_neurons.memory import estimate, require_memory
 from relation_neurons.models import load_model
 from relation_neurons.profiles import find_experiment, options, study_config
 from relation_neurons.progress import bar
-from relation_neurons.prompts import make_prompts
+from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
 from relation_neurons.storage.fingerprint import digest

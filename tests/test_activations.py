@@ -2,8 +2,8 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.encoding import encode
 from relation_neurons.models import hook_name
+from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
 
 

@@ -13,9 +13,9 @@ from relation_neurons import batch_sizes, batches, writing
 from relation_neurons.activations import token_activations
 from relation_neurons.answers import RULES
 from relation_neurons.batches import Batch, Task, rows_that_fit, stream
-from relation_neurons.encoding import Encoded
 from relation_neurons.interventions import rows_under
 from relation_neurons.models import BOS, DECODE, LAST, PAD, PROMPT, add_hook, forward
+from relation_neurons.prompts.tokenization import Encoded
 from relation_neurons.sites import Neuron
 from tests.helpers import word_prompts
 

@@ -15,12 +15,12 @@ from sklearn.metrics import average_precision_score
 import relation_neurons as rn
 from relation_neurons.activations import token_activations
 from relation_neurons.close_up_command import neuron_command
-from relation_neurons.encoding import encode
 from relation_neurons.experiments.close_up import CloseUpConfig, close_up, token_table, token_text, verdict
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.firing import pooled_values, query_pieces, resampled_average_precision, score_table
 from relation_neurons.experiments.study import Study
 from relation_neurons.models import bridge, direct_logits, hook_name, output_row
+from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
 from tests.planted import planted_config
 

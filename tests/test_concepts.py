@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.concepts import concept_of, concept_prompts, neutral_sentences
-from relation_neurons.encoding import encode
+from relation_neurons.prompts.concepts import concept_of, concept_prompts, neutral_sentences
+from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.loading import data_folder, shipped_names
 from relation_neurons.relations.relation import key
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons import edge, prompts, scores
+from relation_neurons import edge, scores
+from relation_neurons.prompts import prompts
 from tests.helpers import word_prompts
 
 LABELS = np.array([True, False, True, False])

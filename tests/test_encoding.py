@@ -1,7 +1,7 @@
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.encoding import encode
+from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
 
 

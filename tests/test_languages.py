@@ -6,7 +6,7 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.answers import RULES, string_rule
-from relation_neurons.encoding import encode
+from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.loading import data_folder, shipped_names
 from relation_neurons.relations.relation import key
 from relation_neurons.relations.translations import LANGUAGES, read_translations, translate

@@ -7,7 +7,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.answers import RULES, prefix_rule, string_rule
-from relation_neurons.encoding import encode
+from relation_neurons.prompts.tokenization import encode
 from tests.helpers import CANDIDATES, word_prompts
 
 NEURONS = rn.NeuronSet.from_pairs([(0, 1), (1, 5), (2, 40)])

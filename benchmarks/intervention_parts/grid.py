@@ -13,8 +13,8 @@ import torch
 import relation_neurons as rn
 from intervention_parts.inputs import n_words, random_llama, random_set, word_prompts
 from intervention_parts.measuring import Bench, Row, Timed, compare, synchronise
-from relation_neurons.encoding import encode
 from relation_neurons.experiments import ablation
+from relation_neurons.prompts.tokenization import encode
 
 
 def paper_grid(device: str, *, small: bool) -> list[Row]:

@@ -12,9 +12,9 @@ from intervention_parts.conditions import N_CONDITIONS
 from intervention_parts.inputs import SHOTS, K, random_set
 from intervention_parts.measuring import Bench, Row, compare, table
 from relation_neurons.batches import MAX_ROWS, Batch, Task, stream
-from relation_neurons.encoding import encode
 from relation_neurons.interventions import rows_under
 from relation_neurons.models import PAD, Cache, forward, hook_name
+from relation_neurons.prompts.tokenization import encode
 
 
 def hooks(bench: Bench) -> list[Row]:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from relation_neurons.doctor.asking import batches_check, null_run_check, some_prompts
 from relation_neurons.doctor.checks import REPORT, Check, DtypeName, gib, guarded
-from relation_neurons.encoding import encode
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.interventions import Intervention, ablate
 from relation_neurons.models import Reference, add_hook, cast, hook_name, load_model, load_with_reference, neuron_space
 from relation_neurons.models.load import DTYPES
 from relation_neurons.neurons import NeuronSet
+from relation_neurons.prompts.tokenization import encode
 from relation_neurons.recall import Condition, recall_under
 from relation_neurons.sources import EMBEDDED
 

@@ -13,7 +13,7 @@ import pandas as pd
 from relation_neurons.interventions import Intervention
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.recall import Condition, recall_under
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder

@@ -13,7 +13,8 @@ from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.models import load_model
 from relation_neurons.neurons import top_k
 from relation_neurons.progress import bar
-from relation_neurons.prompts import PromptConfig, contrast, make_prompts, relation_names
+from relation_neurons.prompts.contrast import contrast
+from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relation_names
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scorers import SCORERS
 from relation_neurons.sites import SiteName

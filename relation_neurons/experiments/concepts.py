@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from relation_neurons.concepts import concept_of, concept_prompts
 from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.effects import FALLS, compare
 from relation_neurons.experiments.finding import Finding, listed, said
@@ -22,7 +21,8 @@ from relation_neurons.experiments.overlap import ABOVE, overlap_table
 from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.concepts import concept_of, concept_prompts
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.significance import sign_flip_test
 from relation_neurons.statistics import mean_interval

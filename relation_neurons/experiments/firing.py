@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, Num
 from numpy import ndarray
 from torch import Tensor
 
-from relation_neurons.encoding import encode
 from relation_neurons.experiments.effects import LEVEL, NOT_SHOWN
 from relation_neurons.experiments.overlap import ABOVE
-from relation_neurons.prompts import Prompt, contrast, relation_names
+from relation_neurons.prompts.contrast import contrast
+from relation_neurons.prompts.prompts import Prompt, relation_names
+from relation_neurons.prompts.tokenization import encode
 from relation_neurons.scores import average_precision
 from relation_neurons.significance import adjust
 from relation_neurons.statistics import CONFIDENCE

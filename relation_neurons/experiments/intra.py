@@ -11,7 +11,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, LEAST_NATS, LEVEL, RISES, compare
 from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import MEASURES, Case, Study
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.significance import control_test, moderated_spreads
 
 QUESTION = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"

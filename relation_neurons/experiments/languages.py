@@ -15,7 +15,7 @@ from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare
 from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import MEASURES, Case, Study
-from relation_neurons.prompts import Prompt, make_prompts
+from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
 from relation_neurons.statistics import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
 

@@ -22,7 +22,7 @@ from relation_neurons.keys import study_key
 from relation_neurons.models import neuron_space
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import Progress
-from relation_neurons.prompts import Prompt, PromptConfig, Prompts, make_prompts
+from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.shard_files import drop_shards

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relation_neurons.errors import RelationNeuronsError
-from relation_neurons.prompts import PromptConfig
+from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.relations.lint_parser import Content, contents_of, read_contents
 from relation_neurons.relations.lint_warnings import doubts
 from relation_neurons.relations.relation import Fact, Relation

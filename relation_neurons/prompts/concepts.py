@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.loading import data_folder
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.relations.splits import stable_rank

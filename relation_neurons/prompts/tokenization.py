@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relation_neurons.errors import refuse
-from relation_neurons.prompts import Prompt
+from relation_neurons.prompts.prompts import Prompt
 
 
 @dataclass(frozen=True)
