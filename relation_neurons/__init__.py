@@ -11,10 +11,10 @@ from relation_neurons.relations.loading import load_relations
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.concepts import concept_prompts, neutral_sentences
-from relation_neurons.models import load_model
+from relation_neurons.models.loading import load_model
 from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.scores import average_precision
-from relation_neurons.sites import Neuron
+from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons import NeuronSet, top_k
 from relation_neurons.controls import random_controls
 from relation_neurons.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from relation_neurons.batches import Batch, Task, stream
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.models import PAD, Cache, add_hook, forward, hook_name, neuron_space
+from relation_neurons.models.hooked_model import Cache, add_hook, forward, hook_name, neuron_space
+from relation_neurons.models.position_kinds import PAD
+from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
-from relation_neurons.sites import Neuron, NeuronSpace, expand_site
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def collect_activations(
     Args:
         model: A model from `load_model`.
         prompts: Detection prompts, each read once for all relations.
-        site: `post` (default) or any other of `relation_neurons.sites`; `ffn` are the paper's neurons.
+        site: `post` (default) or any other of `relation_neurons.models.sites`; `ffn` are the paper's neurons.
         include_bos: Also pool the BOS token. Off by default: it is an attention sink whose activations are thousands
             of times the others'. Only matters for models that take a BOS token.
         batch_size: Prompts at a time; by default what memory holds.

@@ -13,17 +13,8 @@ from torch import Tensor
 
 from relation_neurons.batch_sizes import BatchSizes, is_out_of_memory, memory_of, row_bytes
 from relation_neurons.errors import refuse
-from relation_neurons.models import (
-    BOS,
-    DECODE,
-    LAST,
-    PAD,
-    PROMPT,
-    Cache,
-    forward,
-    new_cache,
-    select_cache,
-)
+from relation_neurons.models.hooked_model import Cache, forward, new_cache, select_cache
+from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import Encoded
 from relation_neurons.writing import Writer

@@ -26,10 +26,10 @@ from relation_neurons.experiments.effects import NOT_SHOWN
 from relation_neurons.experiments.finding import Finding, said, span
 from relation_neurons.experiments.study import Study
 from relation_neurons.figures.close_up import shaded_prompts, visible
-from relation_neurons.models import neuron_space
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.pipeline import DEMO_RELATIONS
 from relation_neurons.prompts.prompts import PromptConfig
-from relation_neurons.sites import SITES, Neuron
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.studies import prepare
 

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from relation_neurons.errors import number_text, refuse
+from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.sites import Neuron, NeuronSpace
 
 MOST_CONTROLS = 100_000
 NEIGHBOURS = 20

@@ -14,7 +14,7 @@ from rich.console import Console
 from relation_neurons import figures
 from relation_neurons.describe import Part, console_table, describe, overlaps
 from relation_neurons.errors import file_name, refuse
-from relation_neurons.models import load_model
+from relation_neurons.models.loading import load_model
 from relation_neurons.progress import bar, silent
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts
 from relation_neurons.relations import lre, lre_download, wikidata

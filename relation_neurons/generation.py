@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.batches import Batch
-from relation_neurons.models import DECODE, Cache, crop_cache, forward, select_cache
+from relation_neurons.models.hooked_model import Cache, crop_cache, forward, select_cache
+from relation_neurons.models.position_kinds import DECODE
 
 
 @dataclass

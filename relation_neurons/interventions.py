@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.models import BOS, DECODE, LAST, PROMPT, hook_name, neuron_space
+from relation_neurons.models.hooked_model import hook_name, neuron_space
+from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PROMPT
+from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.sites import SITES, Neuron
 from relation_neurons.values import Value, Zero, value_from_dict
 from relation_neurons.writing import Write, Writer
 

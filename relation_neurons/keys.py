@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
+from relation_neurons.models.fingerprint import tokenizer_digest, weights_digest
 from relation_neurons.prompts.prompts import Prompts
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import Relation
@@ -46,26 +43,3 @@ def study_key(config: Any, relations: Sequence[Relation], model: Any, prompts: P
         "code": code_digest()[:16],
         "versions": versions(),
     }
-
-
-def weights_digest(model: Any) -> str:
-    """SHA-256 of a model's weights: that of the files they were loaded from, or of the weights themselves."""
-    if getattr(model.cfg, "weights_digest", None):
-        return str(model.cfg.weights_digest)
-    plain = {name: value for name, value in vars(model.cfg).items() if isinstance(value, str | int | float)}
-    hasher = hashlib.sha256(repr(sorted(plain.items())).encode())
-    for name, value in sorted(model.state_dict().items()):
-        hasher.update(repr((name, value.dtype, tuple(value.shape))).encode())
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return hasher.hexdigest()
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 of how a tokenizer divides text."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None:
-        rules: Any = sorted(tokenizer.get_vocab().items())
-    else:
-        kept = json.loads(fast.to_str())
-        rules = sorted((name, value) for name, value in kept.items() if name not in ("padding", "truncation"))
-    return digest(type(tokenizer).__name__, rules, sorted(tokenizer.special_tokens_map.items(), key=str))

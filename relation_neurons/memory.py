@@ -14,12 +14,11 @@ from rich.console import Console
 
 from relation_neurons.batch_sizes import memory_of
 from relation_neurons.errors import refuse
-from relation_neurons.model_sizes import Shape, loaded_shape, shape_of
-from relation_neurons.models import named_device
-from relation_neurons.models.load import DTYPES
+from relation_neurons.models.loading import DTYPES, named_device
+from relation_neurons.models.sites import COMPOSITE_SITES, SITES, expand_site
+from relation_neurons.models.size import Shape, loaded_shape, shape_of
 from relation_neurons.needs import Plan
 from relation_neurons.prompts.prompts import Prompt
-from relation_neurons.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.storage.disk import free_bytes
 
 CHARACTERS = 3

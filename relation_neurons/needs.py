@@ -9,8 +9,8 @@ import torch
 
 from relation_neurons.batch_sizes import row_bytes
 from relation_neurons.batches import MAX_ROWS, MAX_TOKENS
-from relation_neurons.model_sizes import Shape
-from relation_neurons.models import neuron_space
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.size import Shape
 
 FLOAT = 4
 """Bytes of a stored activation."""

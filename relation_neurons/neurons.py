@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from relation_neurons.errors import number_text, refuse, shortened
-from relation_neurons.sites import Neuron, NeuronSpace, expand_site
+from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
 
 MOST_LAYERS = 100_000
 

@@ -10,11 +10,11 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.errors import refuse
+from relation_neurons.models.pretrained import resolve
+from relation_neurons.models.sites import SiteName
 from relation_neurons.profiles import Profile
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.rerun import Outcome, choose, notebook_title, run_notebooks
-from relation_neurons.sites import SiteName
-from relation_neurons.sources import resolve
 
 app = tyro.extras.SubcommandApp()
 

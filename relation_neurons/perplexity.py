@@ -12,7 +12,8 @@ import torch
 from relation_neurons.batches import Batch, Task, stream
 from relation_neurons.errors import refuse
 from relation_neurons.interventions import Intervention, rows_under
-from relation_neurons.models import PAD, Cache, forward
+from relation_neurons.models.hooked_model import Cache, forward
+from relation_neurons.models.position_kinds import PAD
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import encode_texts
 

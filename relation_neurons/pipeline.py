@@ -23,7 +23,9 @@ from relation_neurons.experiments.ablation import (
 )
 from relation_neurons.keys import study_key
 from relation_neurons.memory import estimate, require_memory
-from relation_neurons.models import load_model, named_device, neuron_space
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.loading import load_model, named_device
+from relation_neurons.models.sites import SiteName
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
@@ -32,7 +34,6 @@ from relation_neurons.relations.loading import load_relations
 from relation_neurons.report import Results, write_report
 from relation_neurons.shard_files import drop_shards
 from relation_neurons.shards import kept_activations
-from relation_neurons.sites import SiteName
 from relation_neurons.storage.run_folder import RunFolder
 
 DEMO_RELATIONS = (

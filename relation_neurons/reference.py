@@ -12,8 +12,8 @@ from torch import Tensor
 
 from relation_neurons.activations import Activations
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons import NeuronSet
-from relation_neurons.sites import NeuronSpace
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,13 +17,13 @@ import torch
 from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.batches import rows_that_fit
 from relation_neurons.errors import refuse
-from relation_neurons.keys import weights_digest
-from relation_neurons.models import neuron_space
+from relation_neurons.models.fingerprint import weights_digest
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import Encoded, encode
 from relation_neurons.shard_files import Shards, locked
-from relation_neurons.sites import NeuronSpace
 from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 SHARD_BYTES = 256 * 2**20

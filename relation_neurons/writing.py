@@ -13,7 +13,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from relation_neurons.errors import refuse
-from relation_neurons.models import DECODE, add_hook, watch
+from relation_neurons.models.hooked_model import add_hook
+from relation_neurons.models.position_kinds import DECODE, watch
 
 N_KINDS = DECODE + 1
 
@@ -26,7 +27,7 @@ class Write:
         name: Whose neurons are written, for messages.
         places: For each hook, the columns to write and the number to put in each.
         scale: Factor of what was there, to be added to the number.
-        kinds: Which kinds of position, see `relation_neurons.models.passes`.
+        kinds: Which kinds of position, see `relation_neurons.models.position_kinds`.
     """
 
     name: str

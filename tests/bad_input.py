@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import relation_neurons as rn
 from relation_neurons import cli
-from relation_neurons.sites import NeuronSpace
+from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.storage.run_folder import RunFolder
 
 RANDOM = bool(os.environ.get("BAD_INPUT_RANDOM"))  # new examples in every process, to look for more

@@ -18,9 +18,8 @@ with install_import_hook("relation_neurons", "beartype.beartype"):
 
 import transformers
 
-from relation_neurons.models import bridge, hook_llama
-from relation_neurons.models.wrap import HookedTransformer
-from relation_neurons.sources import EMBEDDED, resolve
+from relation_neurons.models.pretrained import EMBEDDED, resolve
+from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 from tests.planted import plant, word_tokenizer
 
 

@@ -14,8 +14,7 @@ import torch
 import transformers
 
 from relation_neurons import Fact, NeuronSet, PromptConfig, Relation, StudyConfig
-from relation_neurons.models import bridge, hook_llama
-from relation_neurons.models.wrap import HookedTransformer
+from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 
 N_SUBJECTS = 40
 N_OBJECTS = 4

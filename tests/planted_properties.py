@@ -20,8 +20,7 @@ import torch
 import transformers
 
 from relation_neurons import Fact, NeuronSet, Relation
-from relation_neurons.models import bridge, hook_llama
-from relation_neurons.models.wrap import HookedTransformer
+from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 from tests.planted import word_tokenizer
 
 RELATIONS = ("speaks", "writes", "lives", "plays", "eats", "wears", "drives", "sings")

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 import relation_neurons as rn
-from relation_neurons.sites import NeuronSpace
+from relation_neurons.models.sites import NeuronSpace
 
 NOWHERE = "/nowhere/at/all"
 

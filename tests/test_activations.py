@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.models import hook_name
+from relation_neurons.models.hooked_model import hook_name
 from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
 

@@ -167,7 +167,7 @@ def gpt(tmp_path_factory):
 
 
 def test_a_gate_of_a_model_without_one_is_refused_with_a_way_out(gpt):
-    from relation_neurons.models import bridge
+    from relation_neurons.models.wrapping import bridge
 
     model = bridge(gpt[1], gpt[2], name="gpt")
     prompt = rn.Prompt("r", "w1", "w2", "w1 w3")

@@ -14,9 +14,10 @@ from relation_neurons.activations import token_activations
 from relation_neurons.answers import RULES
 from relation_neurons.batches import Batch, Task, rows_that_fit, stream
 from relation_neurons.interventions import rows_under
-from relation_neurons.models import BOS, DECODE, LAST, PAD, PROMPT, add_hook, forward
+from relation_neurons.models.hooked_model import add_hook, forward
+from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
+from relation_neurons.models.sites import Neuron
 from relation_neurons.prompts.tokenization import Encoded
-from relation_neurons.sites import Neuron
 from tests.helpers import word_prompts
 
 NEURONS = rn.NeuronSet.from_pairs([(0, 1), (0, 30), (2, 7)])

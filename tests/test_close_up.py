@@ -19,7 +19,9 @@ from relation_neurons.experiments.close_up import CloseUpConfig, close_up, token
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.firing import pooled_values, query_pieces, resampled_average_precision, score_table
 from relation_neurons.experiments.study import Study
-from relation_neurons.models import bridge, direct_logits, hook_name, output_row
+from relation_neurons.models.hooked_model import hook_name
+from relation_neurons.models.logit_attribution import direct_logits, output_row
+from relation_neurons.models.wrapping import bridge
 from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
 from tests.planted import planted_config

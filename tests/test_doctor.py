@@ -15,7 +15,7 @@ import torch
 from transformer_lens.hook_points import HookPoint
 
 import relation_neurons as rn
-from relation_neurons import models, sources
+from relation_neurons import models
 from relation_neurons.doctor import asking as asking_part
 from relation_neurons.doctor import doctor
 from relation_neurons.doctor import machine as machine_part
@@ -23,7 +23,7 @@ from relation_neurons.doctor import model as model_part
 from relation_neurons.doctor.machine import machine_checks
 from relation_neurons.doctor.model import model_checks
 from relation_neurons.doctor_command import doctor_command
-from relation_neurons.models import load, surface
+from relation_neurons.models import hooked_model, loading, pretrained
 from relation_neurons.relations.lint import Problem, check
 
 MACHINE = ["Python", "Packages", "TransformerLens", "Notebooks", "Images", "Device", "Memory", "Model cache"]
@@ -215,9 +215,9 @@ def test_more_threads_than_cores_are_told(machine, monkeypatch):
         (0.5, 4, None, "ok"),
     ],
 )
-def test_threads_that_spin_on_a_busy_machine_are_told(machine, monkeypatch, load, threads, policy, state):
+def test_threads_that_spin_on_a_busy_machine_are_told(machine, monkeypatch, loading, threads, policy, state):
     monkeypatch.setattr(machine_part.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
-    monkeypatch.setattr(machine_part.psutil, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(machine_part.psutil, "getloadavg", lambda: (loading, 0.0, 0.0))
     monkeypatch.setattr(machine_part.torch, "get_num_threads", lambda: threads)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if policy:
@@ -347,7 +347,7 @@ def test_a_misspelt_model_is_trouble_with_the_nearest_name(machine, monkeypatch,
     def fail(*_, **__):
         raise hub.LocalEntryNotFoundError("nothing")
 
-    monkeypatch.setattr(sources.transformers.AutoTokenizer, "from_pretrained", fail)
+    monkeypatch.setattr(pretrained.transformers.AutoTokenizer, "from_pretrained", fail)
     (found,) = model_checks(near, "cpu", None, 4, ())
     assert found.state == "trouble"
     assert "cannot be reached" in found.found
@@ -407,12 +407,12 @@ def test_a_model_that_takes_any_hook_is_trouble(broken):
 
 def test_padding_that_changes_answers_is_trouble(monkeypatch, planted_folder):
     for run in ("_run_hooked", "_run_bridge"):
-        right = getattr(surface, run)
+        right = getattr(hooked_model, run)
 
         def unmasked(model, tokens, mask, whole, cache, keep, right=right):
             return right(model, tokens, torch.ones_like(mask), torch.ones_like(whole), cache, keep)
 
-        monkeypatch.setattr(surface, run, unmasked)
+        monkeypatch.setattr(hooked_model, run, unmasked)
     found = only("Batches", planted_checks(planted_folder))
     assert found.state == "trouble"
     assert "--batch-size 1" in found.do
@@ -489,24 +489,24 @@ def test_a_model_that_was_changed_after_loading_is_unlike_hugging_faces(broken):
 
 @pytest.mark.parametrize("wrapper", ["hook_llama", "bridge"])
 def test_weights_that_are_wrapped_wrongly_are_unlike_hugging_faces(monkeypatch, planted_folder, wrapper):
-    right = getattr(load, wrapper)
+    right = getattr(loading, wrapper)
 
     def wrong(pretrained, tokenizer, **arguments):
         pretrained.lm_head.weight[5] += 0.1  # of both, which share their weights
         return right(pretrained, tokenizer, **arguments)
 
     if wrapper == "bridge":
-        monkeypatch.setattr(load, "HookedTransformer", None)
-    elif load.HookedTransformer is None:
+        monkeypatch.setattr(loading, "HookedTransformer", None)
+    elif loading.HookedTransformer is None:
         pytest.skip("TransformerLens 4 has no HookedTransformer")
-    monkeypatch.setattr(load, wrapper, wrong)
+    monkeypatch.setattr(loading, wrapper, wrong)
     assert only("Hugging Face", planted_checks(planted_folder)).state == "trouble"
 
 
 def test_the_model_is_loaded_once_and_rounded_to_the_other_type(monkeypatch, planted_folder):
     loads = []
-    right = load.load_pretrained
-    monkeypatch.setattr(load, "load_pretrained", lambda *args, **options: loads.append(1) or right(*args, **options))
+    right = loading.load_pretrained
+    monkeypatch.setattr(loading, "load_pretrained", lambda *args, **options: loads.append(1) or right(*args, **options))
     checks = planted_checks(planted_folder, dtype=None)
     assert "; loaded in" in only("Model, float32", checks).found
     assert "; rounded from float32 in" in only("Model, bfloat16", checks).found
@@ -515,13 +515,13 @@ def test_the_model_is_loaded_once_and_rounded_to_the_other_type(monkeypatch, pla
 
 def test_a_model_that_may_not_be_rounded_is_loaded_anew(monkeypatch, planted_folder):
     dtypes = []
-    right = load.load_pretrained
+    right = loading.load_pretrained
 
     def noting(*args, dtype, **options):
         dtypes.append(dtype)
         return right(*args, dtype=dtype, **options)
 
-    monkeypatch.setattr(load, "load_pretrained", noting)
+    monkeypatch.setattr(loading, "load_pretrained", noting)
     monkeypatch.setattr(model_part, "cast", lambda model, dtype: False)
     checks = planted_checks(planted_folder, dtype=None)
     assert [check.name for check in checks] == MODEL

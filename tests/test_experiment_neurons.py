@@ -20,9 +20,9 @@ from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.layers import LayersConfig, layers, third_of
 from relation_neurons.experiments.overlap import matched_overlap, multiplicity, overlap, overlap_table, shared_neurons
 from relation_neurons.experiments.study import Study
+from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.relations.relation import key
-from relation_neurons.sites import Neuron, NeuronSpace
 
 K = 20
 

@@ -21,7 +21,7 @@ from relation_neurons.experiments.languages import verdict as languages_verdict
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.templates import templates
-from relation_neurons.models import neuron_space
+from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.relations.relation import Translation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.significance import control_test, sign_flip_test

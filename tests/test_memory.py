@@ -15,9 +15,9 @@ import relation_neurons as rn
 from relation_neurons import memory
 from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.memory import estimate, require_memory
-from relation_neurons.model_sizes import shape_of
+from relation_neurons.models.sites import expand_site
+from relation_neurons.models.size import shape_of
 from relation_neurons.needs import FIXED
-from relation_neurons.sites import expand_site
 from tests.helpers import word_prompts
 
 GB = 10**9

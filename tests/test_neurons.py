@@ -5,7 +5,7 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.controls import NEIGHBOURS, random_sets
-from relation_neurons.sites import Neuron, NeuronSpace
+from relation_neurons.models.sites import Neuron, NeuronSpace
 
 SPACE = NeuronSpace("toy", 3, (("gate", 4), ("down", 2)))  # 18 neurons
 

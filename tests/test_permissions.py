@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.models import neuron_space
+from relation_neurons.models.hooked_model import neuron_space
 from tests.commands import obey_permissions, set_environment, start
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="permissions are others here")

@@ -18,8 +18,8 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons import shard_files, shards
-from relation_neurons.models import add_hook, bridge, hook_llama
-from relation_neurons.models.wrap import HookedTransformer
+from relation_neurons.models.hooked_model import add_hook
+from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 from relation_neurons.shard_files import drop_shards
 from relation_neurons.shards import kept_activations
 from tests.helpers import word_prompts

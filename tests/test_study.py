@@ -10,7 +10,7 @@ from relation_neurons.experiments import asking
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.selection import rank_neurons, scaled_k
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.sites import NeuronSpace
+from relation_neurons.models.sites import NeuronSpace
 
 CONFIG = StudyConfig(
     k=6,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import relation_neurons as rn
-from relation_neurons.models import hook_name
-from relation_neurons.sites import SITES, NeuronSpace
+from relation_neurons.models.hooked_model import hook_name
+from relation_neurons.models.sites import SITES, NeuronSpace
 from tests.helpers import word_prompts
 
 SPACE = NeuronSpace("tiny", 2, tuple((site, 3) for site in SITES))  # post L0, post L1, gate L0, ...

@@ -12,8 +12,8 @@ import transformers
 
 import relation_neurons as rn
 from relation_neurons.batches import MAX_ROWS
-from relation_neurons.models import bridge, hook_llama, neuron_space
-from relation_neurons.models.wrap import HookedTransformer
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 
 K = 400
 """Neurons of a condition."""

@@ -12,7 +12,7 @@ from intervention_parts.measuring import Bench, Row, compare, table
 from relation_neurons.answers import RULES
 from relation_neurons.batches import Batch, Task, stream
 from relation_neurons.generation import decode, greedy, judge
-from relation_neurons.models import Cache, forward
+from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.prompts.tokenization import encode
 
 

@@ -20,10 +20,11 @@ from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.firing import firing_table, pooled_values, score_table
 from relation_neurons.experiments.overlap import ABOVE
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.models import direct_logits, neuron_space, output_row
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.logit_attribution import direct_logits, output_row
+from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.sites import Neuron
 
 QUESTION = "What fires {neuron}, what does it promote, and what is lost without it?"
 NAMED_TOKENS = 5

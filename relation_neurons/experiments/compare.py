@@ -10,14 +10,14 @@ import pandas as pd
 
 from relation_neurons.activations import Activations, collect_activations
 from relation_neurons.errors import refuse, require_at_least
-from relation_neurons.models import load_model
+from relation_neurons.models.loading import load_model
+from relation_neurons.models.sites import SiteName
 from relation_neurons.neurons import top_k
 from relation_neurons.progress import bar
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relation_names
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scorers import SCORERS
-from relation_neurons.sites import SiteName
 
 
 @dataclass(frozen=True)

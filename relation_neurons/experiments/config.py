@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relation_neurons.errors import nearest, refuse, require_at_least
-from relation_neurons.models import named_device
+from relation_neurons.models.loading import named_device
+from relation_neurons.models.sites import SiteName
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.scorers import SCORERS
-from relation_neurons.sites import SiteName
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import pandas as pd
 
 from relation_neurons.activations import Activations
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons import top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scores import average_precision
-from relation_neurons.sites import Neuron
 
 GROUPS = ("first", "second", "both", "rest")
 

@@ -13,12 +13,12 @@ from numpy import ndarray
 from relation_neurons.activations import Activations
 from relation_neurons.controls import random_controls, random_sets
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.models.sites import NeuronSpace, expand_site
 from relation_neurons.neurons import NeuronSet, top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scorers import SCORERS
 from relation_neurons.scores import difference_from_scikit_learn
-from relation_neurons.sites import NeuronSpace, expand_site
 
 PAPER_K = 3000
 AP_TOLERANCE = 1e-6

@@ -19,7 +19,8 @@ from relation_neurons.experiments.asking import Answers, Show, Wanted, quiet
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.selection import PAPER_K, Ranking, rank_neurons, scaled_k
 from relation_neurons.keys import study_key
-from relation_neurons.models import neuron_space
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.sites import expand_site
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.progress import Progress
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
@@ -27,7 +28,6 @@ from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.shard_files import drop_shards
 from relation_neurons.shards import kept_activations
-from relation_neurons.sites import expand_site
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 

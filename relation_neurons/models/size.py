@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import torch
 import transformers
 
-from relation_neurons.models.wrap import MAX_CONTEXT
-from relation_neurons.sources import EMBEDDED, resolve
+from relation_neurons.models.pretrained import EMBEDDED, resolve
+from relation_neurons.models.wrapping import MAX_CONTEXT
 
 GGUF_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 GGUF_STRING, GGUF_ARRAY = 8, 9

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from relation_neurons.models.surface import neuron_space
-from relation_neurons.sites import Neuron
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.sites import Neuron
 
 
 def output_row(model: Any, neuron: Neuron) -> Float[Tensor, " d_model"] | None:

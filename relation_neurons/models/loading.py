@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.errors import nearest, refuse, shortened
-from relation_neurons.models.wrap import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
-from relation_neurons.sources import Source, clear_errors, load_pretrained, resolve
+from relation_neurons.models.pretrained import Source, clear_errors, load_pretrained, resolve
+from relation_neurons.models.wrapping import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
 
 PARITY_TEXTS = (
     "The capital city of France is? Answer: Paris\nThe capital city of Japan is? Answer:",

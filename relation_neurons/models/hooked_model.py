@@ -15,8 +15,8 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
 from relation_neurons.errors import refuse
-from relation_neurons.models.passes import PAD, announce
-from relation_neurons.sites import SITES, NeuronSpace, expand_site
+from relation_neurons.models.position_kinds import PAD, announce
+from relation_neurons.models.sites import SITES, NeuronSpace, expand_site
 
 Hook = Callable[[Tensor], Tensor | None]
 
@@ -165,7 +165,7 @@ def forward(
     Args:
         model: Any hooked model.
         tokens: New tokens, padded on either side.
-        kinds: What stands at each position, see `relation_neurons.models.passes`.
+        kinds: What stands at each position, see `relation_neurons.models.position_kinds`.
         cache: What came before, if anything; it takes up the new tokens.
         keep: How many positions at the end may be unembedded.
     """
