@@ -26,7 +26,7 @@ from intervention_parts.passes import collection, hooks
 from intervention_parts.verdicts import verdict
 
 import relation_neurons as rn
-from relation_neurons.batches import MAX_ROWS
+from relation_neurons.inference.batching import MAX_ROWS
 
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "conditions": conditions,

@@ -20,8 +20,8 @@ import psutil
 import torch
 
 import relation_neurons as rn
-from relation_neurons.memory import estimate
-from relation_neurons.needs import FIXED
+from relation_neurons.inference.memory_estimate import estimate
+from relation_neurons.inference.memory_parts import FIXED
 from relation_neurons.storage.fingerprint import versions
 from relation_neurons.studies import prepare
 

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from relation_neurons.batches import Batch, Task, stream
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.inference.batching import Batch, Task, stream
 from relation_neurons.models.hooked_model import Cache, add_hook, forward, hook_name, neuron_space
 from relation_neurons.models.position_kinds import PAD
 from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from relation_neurons.batches import Batch, Task, stream
 from relation_neurons.errors import refuse
+from relation_neurons.inference.batching import Batch, Task, stream
 from relation_neurons.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.models.position_kinds import PAD

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from relation_neurons.activations import Activations, collect_activations
-from relation_neurons.batches import rows_that_fit
 from relation_neurons.errors import refuse
+from relation_neurons.inference.batching import rows_that_fit
 from relation_neurons.models.fingerprint import weights_digest
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace
@@ -29,7 +29,7 @@ from relation_neurons.storage.fingerprint import code_digest, digest, versions
 SHARD_BYTES = 256 * 2**20
 """The most values of a shard, unless a single prompt has more."""
 UNEMBEDDED = 3
-"""Positions of each row that `relation_neurons.batches.stream` reckons with by default."""
+"""Positions of each row that `relation_neurons.inference.batching.stream` reckons with by default."""
 
 
 def kept_activations(

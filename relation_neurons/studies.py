@@ -11,7 +11,7 @@ from relation_neurons.experiments.asking import Show
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.finding import Finding
 from relation_neurons.experiments.study import Study
-from relation_neurons.memory import estimate, require_memory
+from relation_neurons.inference.memory_estimate import estimate, require_memory
 from relation_neurons.models.loading import load_model
 from relation_neurons.profiles import find_experiment, options, study_config
 from relation_neurons.progress import bar

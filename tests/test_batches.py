@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons import batch_sizes, batches, writing
 from relation_neurons.activations import token_activations
 from relation_neurons.answers import RULES
-from relation_neurons.batches import Batch, Task, rows_that_fit, stream
+from relation_neurons.inference import batch_size, batching, patching
+from relation_neurons.inference.batching import Batch, Task, rows_that_fit, stream
 from relation_neurons.interventions import rows_under
 from relation_neurons.models.hooked_model import add_hook, forward
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
@@ -46,7 +46,7 @@ def some_tasks(n_conditions=1, n=24):
 @pytest.fixture
 def no_collection(monkeypatch):
     """Spare tests in which memory runs out often what takes long and has a test of its own."""
-    monkeypatch.setattr(batch_sizes.gc, "collect", lambda: 0)
+    monkeypatch.setattr(batch_size.gc, "collect", lambda: 0)
 
 
 def run_out(error=None):
@@ -79,7 +79,7 @@ def read_alone(model, tasks):
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 24), (7, [7, 7, 7, 3]), (99, [24]), (None, [10, 10, 4])])
 def test_every_task_is_read_once_and_as_if_alone(tiny, share, batch_size, sizes, monkeypatch):
-    monkeypatch.setattr(batches, "rows_that_fit", lambda model, n_tokens, n_logits: 10)
+    monkeypatch.setattr(batching, "rows_that_fit", lambda model, n_tokens, n_logits: 10)
     tasks = some_tasks()
     found, told = read_all(tiny, tasks, share=share, batch_size=batch_size)
     assert told == sizes
@@ -105,7 +105,7 @@ def test_a_common_beginning_is_read_once_for_each_condition(tiny, monkeypatch):
         read.extend(tuple(row[kind != PAD].tolist()) for row, kind in zip(tokens, kinds, strict=True))
         return forward(model, tokens, kinds, cache, keep=keep)
 
-    monkeypatch.setattr(batches, "forward", spy)
+    monkeypatch.setattr(batching, "forward", spy)
     with rows_under(tiny, CONDITIONS[:2]) as writer:
         read_all(tiny, tasks, writer=writer, batch_size=1000)
     prompts = [task.encoded for task in tasks]
@@ -158,7 +158,7 @@ def test_memory_may_run_out_midway_through_any_pass(tiny, place, generate, monke
     remove = add_hook(tiny, place, hook)
     for _ in range(2):
         failed.clear()
-        batch_sizes._limits.clear()  # else single rows, which never fail, would be kept to
+        batch_size._limits.clear()  # else single rows, which never fail, would be kept to
         found, outer = ask()
         pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=0)
         assert set(outer.fired.values()) == {outer.passes} == {failed.count(False)} != {len(failed)}
@@ -224,7 +224,7 @@ def test_longer_prompts_have_smaller_batches_where_memory_ran_out_before(tiny):
     read = [Task(Encoded(tuple(range(4, 4 + n)), 0, (5,))) for n in (10, 40)]
     with pytest.warns(UserWarning, match="from here on it is 8"):
         read_all(tiny, [read[0]] * 16, most=9, share=False)
-    row = [batch_sizes.row_bytes(tiny.cfg, n, 3) for n in (10, 40)]
+    row = [batch_size.row_bytes(tiny.cfg, n, 3) for n in (10, 40)]
     _, told = read_all(tiny, [read[1]] * 16, share=False)
     assert max(told) == 8 * row[0] // row[1] < 4
 
@@ -252,7 +252,7 @@ def test_a_gpu_gives_its_cache_back(monkeypatch):
     emptied, model = [], Model()
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 10**8, 80 * 10**9))
-    sizes = batch_sizes.BatchSizes(model, 8, 100)
+    sizes = batch_size.BatchSizes(model, 8, 100)
     sizes.shrink([9] * 8)
     assert (sizes.rows, emptied) == (4, [True])
     message = "prompt of 9 tokens read alone, with 0.3 of 80.0 GB free on cuda.*bfloat16, on the CPU"
@@ -265,7 +265,7 @@ def test_a_gpu_gives_its_cache_back(monkeypatch):
 @pytest.mark.parametrize("which", [0, 1])
 def test_memory_may_run_out_as_an_intervention_hears_of_a_pass(tiny, which, monkeypatch):
     """Whoever heard of the pass forgets it; who did not keeps the pass before."""
-    made, failed, a_pass = [], [], writing._Pass
+    made, failed, a_pass = [], [], patching._Pass
 
     def ask():
         with rn.ablate(tiny, NEURONS) as outer, rn.ablate(tiny, GATES) as inner:
@@ -279,7 +279,7 @@ def test_memory_may_run_out_as_an_intervention_hears_of_a_pass(tiny, which, monk
         return a_pass(rows, *others)
 
     expected, *_ = ask()
-    monkeypatch.setattr(writing, "_Pass", make_or_fail)
+    monkeypatch.setattr(patching, "_Pass", make_or_fail)
     found, outer, inner = ask()
     pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=0)
     assert failed
@@ -331,8 +331,8 @@ def test_automatic_batches_are_within_memory_and_caps(device, caps, monkeypatch)
     model = SimpleNamespace(cfg=SimpleNamespace(dtype=torch.bfloat16, device=device, **shape))
     for free, expected in ((0, [1, 1, 1, 1]), (10**10, None), (10**16, caps)):
         ram = SimpleNamespace(available=free, total=10**17)
-        monkeypatch.setattr(batch_sizes.psutil, "virtual_memory", lambda ram=ram: ram)
-        monkeypatch.setattr(batch_sizes, "_container_limits", list)
+        monkeypatch.setattr(batch_size.psutil, "virtual_memory", lambda ram=ram: ram)
+        monkeypatch.setattr(batch_size, "_container_limits", list)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**16))
         found = {n_tokens: rows_that_fit(model, n_tokens, 8) for n_tokens in (1, 20, 1000, 20_000)}
         assert expected in (None, list(found.values()))
@@ -349,10 +349,10 @@ def test_the_limit_of_a_container_or_job_counts(tmp_path):
             (path / f"memory.{name}").write_text(f"{number}\n")
         (path / "memory.stat").write_text(f"anon 5\n{'total_' if v1 else ''}inactive_file {cached}\n")
 
-    assert batch_sizes._container_limits(tmp_path) == []
+    assert batch_size._container_limits(tmp_path) == []
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("3:cpu:/\n2:memory:/job/step\n0::/slice/unit\n")
     group("slice/unit", "max", 900, 0)
     group("slice", 1000, 700, 200)
     group("memory/job", 400, 450, 10, v1=True)
-    assert sorted(batch_sizes._container_limits(tmp_path)) == [(0, 400), (500, 1000)]
+    assert sorted(batch_size._container_limits(tmp_path)) == [(0, 400), (500, 1000)]

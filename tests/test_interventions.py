@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons import writing
+from relation_neurons.inference import patching
 from relation_neurons.interventions import rows_under
 
 TOKENS = torch.tensor([[3, 10, 11, 12, 13], [3, 20, 21, 22, 23]])
@@ -322,7 +322,7 @@ def test_a_hook_that_fires_twice_is_an_error(tiny):
 
 def test_elements_that_were_not_written_are_an_error(tiny, monkeypatch):
     neurons = rn.NeuronSet.from_pairs([(1, 5), (1, 6)])
-    monkeypatch.setattr(writing._Pass, "_write_slot", lambda self, changed, pairs, slot: 7)
+    monkeypatch.setattr(patching._Pass, "_write_slot", lambda self, changed, pairs, slot: 7)
     with pytest.raises(rn.RelationNeuronsError, match=r"missed 13 elements at blocks\.1"), rn.ablate(tiny, neurons):
         tiny(TOKENS)
 

@@ -12,12 +12,12 @@ import torch
 import transformers
 
 import relation_neurons as rn
-from relation_neurons import memory
 from relation_neurons.experiments.selection import rank_neurons
-from relation_neurons.memory import estimate, require_memory
+from relation_neurons.inference import memory_estimate
+from relation_neurons.inference.memory_estimate import estimate, require_memory
+from relation_neurons.inference.memory_parts import FIXED
 from relation_neurons.models.sites import expand_site
 from relation_neurons.models.size import shape_of
-from relation_neurons.needs import FIXED
 from tests.helpers import word_prompts
 
 GB = 10**9
@@ -33,7 +33,7 @@ def llama(folder, **changes):
 def machine(monkeypatch, ram, gpu=None, disk=10**15):
     """Pretend that so many bytes are free."""
     free = {"cpu": (ram, ram), "cuda": (gpu, gpu)}
-    monkeypatch.setattr(memory, "memory_of", lambda device: free[torch.device(device).type])
+    monkeypatch.setattr(memory_estimate, "memory_of", lambda device: free[torch.device(device).type])
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=disk))
 
 

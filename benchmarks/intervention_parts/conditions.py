@@ -13,7 +13,7 @@ import pandas as pd
 import relation_neurons as rn
 from intervention_parts.inputs import SHOTS, K, random_set
 from intervention_parts.measuring import Bench, Row, compare, must_agree, table
-from relation_neurons.batches import MAX_ROWS
+from relation_neurons.inference.batching import MAX_ROWS
 
 N_CONDITIONS = 16
 PROMPTS_EACH = (1, 2, 4, 16)

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import relation_neurons as rn
-from relation_neurons.batches import MAX_ROWS
+from relation_neurons.inference.batching import MAX_ROWS
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from relation_neurons.batches import Batch
+from relation_neurons.inference.batching import Batch
 from relation_neurons.models.hooked_model import Cache, crop_cache, forward, select_cache
 from relation_neurons.models.position_kinds import DECODE
 

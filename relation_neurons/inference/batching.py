@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from relation_neurons.batch_sizes import BatchSizes, is_out_of_memory, memory_of, row_bytes
 from relation_neurons.errors import refuse
+from relation_neurons.inference.batch_size import BatchSizes, is_out_of_memory, memory_of, row_bytes
+from relation_neurons.inference.patching import Writer
 from relation_neurons.models.hooked_model import Cache, forward, new_cache, select_cache
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import Encoded
-from relation_neurons.writing import Writer
 
 MIN_SHARED = 8
 """Fewest tokens at a common beginning for which it is worth a pass of its own."""

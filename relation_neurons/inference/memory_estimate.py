@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from relation_neurons.batch_sizes import memory_of
 from relation_neurons.errors import refuse
+from relation_neurons.inference.batch_size import memory_of
+from relation_neurons.inference.memory_parts import Plan
 from relation_neurons.models.loading import DTYPES, named_device
 from relation_neurons.models.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.models.size import Shape, loaded_shape, shape_of
-from relation_neurons.needs import Plan
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.storage.disk import free_bytes
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import torch
 
-from relation_neurons.batch_sizes import row_bytes
-from relation_neurons.batches import MAX_ROWS, MAX_TOKENS
+from relation_neurons.inference.batch_size import row_bytes
+from relation_neurons.inference.batching import MAX_ROWS, MAX_TOKENS
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.size import Shape
 

@@ -1,0 +1,1 @@
+"""Batches, caches, per-row patches, greedy decoding, and what memory they take."""
