@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from relation_neurons.activations.cache import kept_activations
+from relation_neurons.activations.shard_store import drop_shards
 from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.ablation import (
     Selection,
@@ -32,8 +34,6 @@ from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make
 from relation_neurons.recall import recall
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.report import Results, write_report
-from relation_neurons.shard_files import drop_shards
-from relation_neurons.shards import kept_activations
 from relation_neurons.storage.run_folder import RunFolder
 
 DEMO_RELATIONS = (

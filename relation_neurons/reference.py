@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from relation_neurons.activations import Activations
+from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons import NeuronSet

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from typing_extensions import override
 
-from relation_neurons.activations import Activations
+from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, number_text, refuse
 from relation_neurons.neurons import NeuronSet
 from relation_neurons.reference import Reference

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.activations import token_activations
+from relation_neurons.activations.collection import token_activations
 from relation_neurons.answers import RULES
 from relation_neurons.inference import batch_size, batching, patching
 from relation_neurons.inference.batching import Batch, Task, rows_that_fit, stream

@@ -17,14 +17,14 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons import shard_files, shards
+from relation_neurons.activations import cache, shard_store
+from relation_neurons.activations.cache import kept_activations
+from relation_neurons.activations.shard_store import drop_shards
 from relation_neurons.models.hooked_model import add_hook
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
-from relation_neurons.shard_files import drop_shards
-from relation_neurons.shards import kept_activations
 from tests.helpers import word_prompts
 
-activations = importlib.import_module("relation_neurons.activations")
+activations = importlib.import_module("relation_neurons.activations.collection")
 ROWS = 3
 PROMPTS = word_prompts(11, examples=True)  # shards of 3, 3, 3 and 2
 PARTS = [PROMPTS[first : first + ROWS] for first in range(0, 11, ROWS)]
@@ -33,8 +33,8 @@ PARTS = [PROMPTS[first : first + ROWS] for first in range(0, 11, ROWS)]
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Three prompts of the tiny model's site `post`, in float32; code that is not read anew for each test."""
-    monkeypatch.setattr(shards, "SHARD_BYTES", ROWS * 3 * 48 * 4 + 5)
-    monkeypatch.setattr(shards, "code_digest", lambda: "this code")
+    monkeypatch.setattr(cache, "SHARD_BYTES", ROWS * 3 * 48 * 4 + 5)
+    monkeypatch.setattr(cache, "code_digest", lambda: "this code")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_kept_equals_collected(tiny, tmp_path, passes, quiet, site, include_bos,
     torch.testing.assert_close(found.values, expected.values)
     (index,) = tmp_path.rglob("index.json")
     n_shards = len(json.loads(index.read_text())["shards"])
-    rows = max(1, shards.SHARD_BYTES // found.values[0].nbytes)
+    rows = max(1, cache.SHARD_BYTES // found.values[0].nbytes)
     assert n_shards == -(-len(PROMPTS) // rows) > 1
     cut = [PROMPTS[first : first + rows] for first in range(0, len(PROMPTS), rows)]
     size = json.loads(index.read_text())["batch_size"]
@@ -103,7 +103,7 @@ def test_kept_equals_collected(tiny, tmp_path, passes, quiet, site, include_bos,
 
 
 def test_one_shard_is_what_is_collected_to_the_bit(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 2**20)
+    monkeypatch.setattr(cache, "SHARD_BYTES", 2**20)
     for batch_size in (None, 4):
         expected = rn.collect_activations(model, PROMPTS, batch_size=batch_size)
         same_bytes(kept_activations(model, PROMPTS, tmp_path / str(batch_size), batch_size=batch_size), expected)
@@ -155,7 +155,7 @@ def test_a_process_killed_at_any_renaming_loses_a_shard_at_most(model, tmp_path,
 @pytest.mark.parametrize("shard", range(4))
 def test_a_process_killed_within_a_write_loses_that_shard(model, tmp_path, passes, monkeypatch, shard):
     expected = kept_activations(model, PROMPTS, tmp_path / "whole")
-    count, save, unlink = itertools.count(), shard_files.save_file, Path.unlink
+    count, save, unlink = itertools.count(), shard_store.save_file, Path.unlink
 
     def stop(tensors, path):
         save(tensors, path)
@@ -166,7 +166,7 @@ def test_a_process_killed_within_a_write_loses_that_shard(model, tmp_path, passe
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_files, "save_file", stop)
+        patch.setattr(shard_store, "save_file", stop)
         with pytest.raises(Killed):
             kept_activations(model, PROMPTS, tmp_path / "killed")
     monkeypatch.setattr(Path, "unlink", unlink)
@@ -178,7 +178,7 @@ def test_a_process_killed_within_a_write_loses_that_shard(model, tmp_path, passe
 
 
 def test_a_model_that_fails_midway_keeps_what_was_read(model, tmp_path, passes, monkeypatch):
-    count, collect = itertools.count(), shards.collect_activations
+    count, collect = itertools.count(), cache.collect_activations
 
     def failing(*arguments, **options):
         if next(count) == 2:
@@ -186,7 +186,7 @@ def test_a_model_that_fails_midway_keeps_what_was_read(model, tmp_path, passes, 
         return collect(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "collect_activations", failing)
+        patch.setattr(cache, "collect_activations", failing)
         with pytest.raises(Killed):
             kept_activations(model, PROMPTS, tmp_path)
     assert names(tmp_path) == [*WHOLE[:2], "index.json"]
@@ -202,10 +202,10 @@ def flip(path):
 
 
 def other_values(path):
-    shard_files.save_file({"values": torch.zeros(2, 2)}, path)
+    shard_store.save_file({"values": torch.zeros(2, 2)}, path)
     index = path.parent / "index.json"
     said = json.loads(index.read_text())
-    said["shards"][path.name] = shard_files.file_digest(path)
+    said["shards"][path.name] = shard_store.file_digest(path)
     index.write_text(json.dumps(said))
 
 
@@ -267,7 +267,7 @@ def test_whatever_values_depend_on_has_a_folder_of_its_own(model, tmp_path, pass
     assert read()
     model.cfg.weights_digest = "abd"
     assert read()
-    monkeypatch.setattr(shards, "code_digest", lambda: "other code")
+    monkeypatch.setattr(cache, "code_digest", lambda: "other code")
     assert read()
     assert not read()
 
@@ -291,7 +291,7 @@ def test_what_is_not_to_be_kept_is_refused(model, tmp_path, monkeypatch):
     refused("batch_size is 0", batch_size=0)
     remove = add_hook(model, "blocks.1.mlp.hook_post", lambda activation: activation * float("nan"))
     refused("has a hook at blocks.1.mlp.hook_post")
-    monkeypatch.setattr(shards, "_require_no_hooks", lambda model: None)
+    monkeypatch.setattr(cache, "_require_no_hooks", lambda model: None)
     refused("not finite")
     remove()
     (tmp_path / "file").write_text("mine")
@@ -301,7 +301,7 @@ def test_what_is_not_to_be_kept_is_refused(model, tmp_path, monkeypatch):
 
 def test_a_full_disk_is_told_before_and_during_reading(model, tmp_path, passes, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(shard_files, "free_bytes", lambda folder: 11 * 3 * 48 * 4 - 1)
+        patch.setattr(shard_store, "free_bytes", lambda folder: 11 * 3 * 48 * 4 - 1)
         with pytest.raises(rn.RelationNeuronsError, match=r"0\.0 GB free.*Do this: make room"):
             kept_activations(model, PROMPTS, tmp_path)
     assert not passes
@@ -310,7 +310,7 @@ def test_a_full_disk_is_told_before_and_during_reading(model, tmp_path, passes, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_files, "save_file", full)
+        patch.setattr(shard_store, "save_file", full)
         with pytest.raises(rn.RelationNeuronsError, match=r"00000.safetensors cannot be written \(No space left"):
             kept_activations(model, PROMPTS, tmp_path)
     assert names(tmp_path) == []
@@ -393,7 +393,7 @@ def test_one_process_killed_by_force_and_two_at_once_end_in_the_same_bytes(plant
     said = [(tmp_path / f"{name}.out").read_text().split() for name in ("second", "third")]
     assert sorted(int(n_read) for n_read, _ in said) == [0, 5]
 
-    monkeypatch.setattr(shards, "SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(cache, "SHARD_BYTES", shard_bytes)
     model = rn.load_model(str(planted_folder / "model"), device="cpu")
     config = rn.PromptConfig(shots=0, n_evaluation=10)
     prompts = rn.make_prompts(rn.load_relations(str(planted_folder)), config).detection[:n]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relation_neurons.activations import Activations
+from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.interventions import Intervention

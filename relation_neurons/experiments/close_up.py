@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from relation_neurons.activations import token_activations
+from relation_neurons.activations.collection import token_activations
 from relation_neurons.controls import random_controls
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from relation_neurons.activations import Activations, collect_activations
+from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.models.loading import load_model
 from relation_neurons.models.sites import SiteName

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from relation_neurons.activations import Activations
+from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.finding import Finding, listed, said
 from relation_neurons.experiments.study import Study

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from relation_neurons.activations import Activations
+from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons import top_k

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from relation_neurons.activations import Activations
+from relation_neurons.activations.collection import Activations
 from relation_neurons.controls import random_controls, random_sets
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.sites import NeuronSpace, expand_site

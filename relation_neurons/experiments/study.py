@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from relation_neurons.activations import Activations, collect_activations
+from relation_neurons.activations.cache import kept_activations
+from relation_neurons.activations.collection import Activations, collect_activations
+from relation_neurons.activations.shard_store import drop_shards
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.ablation import keep_right
 from relation_neurons.experiments.asking import Answers, Show, Wanted, quiet
@@ -26,8 +28,6 @@ from relation_neurons.progress import Progress
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.shard_files import drop_shards
-from relation_neurons.shards import kept_activations
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from relation_neurons.activations import Activations, collect_activations
+from relation_neurons.activations.collection import Activations, collect_activations
+from relation_neurons.activations.shard_store import Shards, locked
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batching import rows_that_fit
 from relation_neurons.models.fingerprint import weights_digest
@@ -23,7 +24,6 @@ from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import Encoded, encode
-from relation_neurons.shard_files import Shards, locked
 from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 SHARD_BYTES = 256 * 2**20

@@ -1,0 +1,1 @@
+"""One pass over prompts, pooled in hooks, kept in shards."""
