@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 import relation_neurons as rn
-from relation_neurons.scores import average_precision_torch
+from relation_neurons.scores.average_precision import average_precision_torch
 
 
 class Data(NamedTuple):

@@ -13,7 +13,7 @@ from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.concepts import concept_prompts, neutral_sentences
 from relation_neurons.models.loading import load_model
 from relation_neurons.activations.collection import Activations, collect_activations
-from relation_neurons.scores import average_precision
+from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons import NeuronSet, top_k
 from relation_neurons.controls import random_controls

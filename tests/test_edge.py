@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons import edge, scores
+from relation_neurons import edge
 from relation_neurons.prompts import prompts
+from relation_neurons.scores import average_precision
 from tests.helpers import word_prompts
 
 LABELS = np.array([True, False, True, False])
@@ -111,7 +112,7 @@ def test_functions_keep_their_names_docstrings_and_signatures_and_are_found_by_p
 
 def test_a_checked_function_says_the_same_and_costs_next_to_nothing():
     values = torch.rand(4, 3)
-    assert torch.equal(rn.average_precision(values, LABELS), scores.average_precision(values, LABELS))
+    assert torch.equal(rn.average_precision(values, LABELS), average_precision.average_precision(values, LABELS))
     check = edge.checked(lambda one, two=1: None)
     started = time.perf_counter()
     for _ in range(1000):

@@ -239,7 +239,7 @@ def test_methods_equal_silencing_by_hand(study):
     assert set(table["scorer"]) == {"average_precision", "auroc", "contrast_score"}
     detection = study.detection()
     activations = rn.collect_activations(study.model, detection)
-    from relation_neurons.scorers import SCORERS
+    from relation_neurons.scores.scorers import SCORERS
 
     scores = SCORERS["contrast_score"](activations.values, *rn.contrast(detection))
     chosen, own, other = rn.top_k(scores, 6, activations.space, list(study.names)), [], []

@@ -11,9 +11,9 @@ from sklearn.metrics import average_precision_score
 
 pytest.importorskip("triton")
 
-from relation_neurons import ranking_triton as fused
-from relation_neurons.ranking_triton import average_precision_triton
-from relation_neurons.scores import average_precision
+from relation_neurons.scores import triton_kernel as fused
+from relation_neurons.scores.average_precision import average_precision
+from relation_neurons.scores.triton_kernel import average_precision_triton
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"

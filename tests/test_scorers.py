@@ -13,9 +13,10 @@ from scipy.stats import pointbiserialr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import relation_neurons as rn
-from relation_neurons import cli, scorers
+from relation_neurons import cli
 from relation_neurons.experiments.compare import CompareConfig, compare, compare_scores
-from relation_neurons.scorers import SCORERS
+from relation_neurons.scores import scorers
+from relation_neurons.scores.scorers import SCORERS
 
 CONTRASTING = ["auroc", "standardised_mean_difference", "point_biserial", "contrast_score"]
 OF_MEANS = CONTRASTING[1:]

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 import relation_neurons as rn
-from relation_neurons import ranking
-from relation_neurons import scores as module
-from relation_neurons.ranking import can_rank, rank_average_precision
-from relation_neurons.scores import average_precision_torch
+from relation_neurons.scores import average_precision as module
+from relation_neurons.scores import cpu_kernel
+from relation_neurons.scores.average_precision import average_precision_torch
+from relation_neurons.scores.cpu_kernel import can_rank, rank_average_precision
 
 
 def sklearn_ap(values, labels, weights):
@@ -98,7 +98,7 @@ def test_without_numba_and_beyond_its_limits_pytorch_serves(monkeypatch):
     assert can_rank(values)
     assert not can_rank(values.double())
     assert not can_rank(torch.empty(2**16, 1))
-    monkeypatch.setattr(ranking, "_compiled", lambda: None)
+    monkeypatch.setattr(cpu_kernel, "_compiled", lambda: None)
     assert not can_rank(values)
     torch.testing.assert_close(rn.average_precision(values, labels), expected, atol=1e-7, rtol=0)
 

@@ -17,7 +17,7 @@ from relation_neurons.progress import bar
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relation_names
 from relation_neurons.relations.loading import load_relations
-from relation_neurons.scorers import SCORERS
+from relation_neurons.scores.scorers import SCORERS
 
 
 @dataclass(frozen=True)

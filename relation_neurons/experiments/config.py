@@ -9,7 +9,7 @@ from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.models.loading import named_device
 from relation_neurons.models.sites import SiteName
 from relation_neurons.prompts.prompts import PromptConfig
-from relation_neurons.scorers import SCORERS
+from relation_neurons.scores.scorers import SCORERS
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from relation_neurons.experiments.overlap import ABOVE
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import Prompt, relation_names
 from relation_neurons.prompts.tokenization import encode
-from relation_neurons.scores import average_precision
+from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.significance import adjust
 from relation_neurons.statistics import CONFIDENCE
 

@@ -23,7 +23,7 @@ from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons import NeuronSet, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
-from relation_neurons.scorers import SCORERS
+from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.statistics import mean_interval
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"

@@ -10,7 +10,7 @@ from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.effects import FALLS, NOT_SHOWN, RISES, compare, judged
 from relation_neurons.experiments.finding import Finding, said
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.scorers import SCORERS
+from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.significance import minimum_effect, sign_flip_test
 from relation_neurons.statistics import mean_interval
 

@@ -11,7 +11,7 @@ from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons import top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
-from relation_neurons.scores import average_precision
+from relation_neurons.scores.average_precision import average_precision
 
 GROUPS = ("first", "second", "both", "rest")
 

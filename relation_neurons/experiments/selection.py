@@ -17,8 +17,8 @@ from relation_neurons.models.sites import NeuronSpace, expand_site
 from relation_neurons.neurons import NeuronSet, top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
-from relation_neurons.scorers import SCORERS
-from relation_neurons.scores import difference_from_scikit_learn
+from relation_neurons.scores.average_precision import difference_from_scikit_learn
+from relation_neurons.scores.scorers import SCORERS
 
 PAPER_K = 3000
 AP_TOLERANCE = 1e-6
@@ -77,7 +77,7 @@ def rank_neurons(
     Args:
         activations: Of the detection prompts of at least two relations.
         depth: How many neurons to keep per relation; more than there are means all.
-        scorer: One of `relation_neurons.scorers.SCORERS`.
+        scorer: One of `relation_neurons.scores.scorers.SCORERS`.
         ratio: Negatives per positive.
         balanced: Whether negatives are drawn evenly from the other relations.
         seed: Chooses the negatives.

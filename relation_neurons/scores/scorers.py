@@ -16,7 +16,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from relation_neurons.errors import refuse
-from relation_neurons.scores import CHUNK_BYTES, average_precision, checked, refuse_nan
+from relation_neurons.scores.average_precision import CHUNK_BYTES, average_precision, checked, refuse_nan
 
 Scores = Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"]
 Labels = Shaped[Tensor, "row *relation"] | Shaped[ndarray, "row *relation"]  # `checked` says more of wrong shapes

@@ -2,7 +2,7 @@
 
 Scores become order-preserving integer keys with the example's number in their low bits, so that a sort of plain
 integers (vectorised in NumPy) also says which example is where. One compiled pass over the sorted keys then serves all
-relations (`relation_neurons.ranking_numba`).
+relations (`relation_neurons.scores.numba_kernel`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _lanes(truth: Bool[ndarray, "example relation"]) -> ndarray:
 @functools.cache
 def _compiled() -> tuple[Callable[..., None], Callable[..., None]] | None:
     try:
-        from relation_neurons import ranking_numba
+        from relation_neurons.scores import numba_kernel
     except ImportError:
         return None
-    return ranking_numba.pack, ranking_numba.walk
+    return numba_kernel.pack, numba_kernel.walk

@@ -1,4 +1,4 @@
-"""The compiled loops of `relation_neurons.ranking`: sort keys from scores, and one pass over the sorted keys.
+"""The compiled loops of `relation_neurons.scores.cpu_kernel`: sort keys from scores, and one pass over the sorted keys.
 
 The pass keeps the numbers of positives and of examples not yet passed, four relations to a 64-bit word.
 """

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from relation_neurons.errors import refuse
-from relation_neurons.ranking import can_rank, rank_average_precision
+from relation_neurons.scores.cpu_kernel import can_rank, rank_average_precision
 
 CHUNK_BYTES = 256 * 2**20
 """Working memory of the PyTorch path, whatever the size of its input."""
@@ -27,8 +27,8 @@ def average_precision(
 
     AP = sum over thresholds t of (recall_t - recall_before) * precision_t. Equal scores share one threshold. One sort
     of each neuron serves all relations; counts are integers and sums float64, so the result is exact to rounding. On a
-    CPU the compiled path of `relation_neurons.ranking` is taken where it can be, on a GPU with 16-bit scores the fused
-    kernel of `relation_neurons.ranking_triton`, else plain PyTorch.
+    CPU the compiled path of `relation_neurons.scores.cpu_kernel` is taken where it can be, on a GPU with 16-bit scores the fused
+    kernel of `relation_neurons.scores.triton_kernel`, else plain PyTorch.
 
     Args:
         scores: Activations; any float type, infinities allowed.
@@ -64,13 +64,13 @@ def average_precision(
 def _fused(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
     """The result of the fused kernel, or none where it does not apply; a warning where it should and does not run."""
     try:
-        from relation_neurons import ranking_triton
+        from relation_neurons.scores import triton_kernel
     except ImportError:
         return None
-    if scores.dtype not in (torch.float16, torch.bfloat16) or len(scores) > ranking_triton.MAX_EXAMPLES:
+    if scores.dtype not in (torch.float16, torch.bfloat16) or len(scores) > triton_kernel.MAX_EXAMPLES:
         return None
     try:
-        return ranking_triton.average_precision_triton(scores, labels, weights)
+        return triton_kernel.average_precision_triton(scores, labels, weights)
     except Exception as error:  # Triton raises many kinds of errors when it cannot compile for a device
         warnings.warn(f"The fused kernel failed ({error}); plain PyTorch takes over, more slowly", stacklevel=3)
         return None

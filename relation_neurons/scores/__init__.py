@@ -1,0 +1,1 @@
+"""From pooled activations to scores: pure functions of arrays."""
