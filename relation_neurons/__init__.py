@@ -15,15 +15,15 @@ from relation_neurons.models.loading import load_model
 from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.models.sites import Neuron
-from relation_neurons.neurons import NeuronSet, top_k
-from relation_neurons.controls import random_controls
+from relation_neurons.neurons.neuron_set import NeuronSet, top_k
+from relation_neurons.neurons.controls import random_controls
 from relation_neurons.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
 from relation_neurons.interventions import Intervention, ablate, intervene
 from relation_neurons.recall import Condition, recall, recall_under
 from relation_neurons.perplexity import perplexity
 from relation_neurons.describe import describe
 from relation_neurons.run_reading import Run, open_run
-from relation_neurons.neuron_files import load_neurons, save_neurons
+from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.studies import open_study, run_experiment

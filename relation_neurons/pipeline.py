@@ -28,7 +28,7 @@ from relation_neurons.keys import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.loading import load_model, named_device
 from relation_neurons.models.sites import SiteName
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.recall import recall

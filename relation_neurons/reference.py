@@ -13,7 +13,7 @@ from torch import Tensor
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 
 
 @dataclass(frozen=True, eq=False)

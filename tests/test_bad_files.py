@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.neuron_files import load_neurons, save_neurons
+from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.relations.lint import check
 from relation_neurons.storage.files import file_digest
 from tests.bad_input import (

@@ -21,7 +21,7 @@ from relation_neurons.experiments.layers import LayersConfig, layers, third_of
 from relation_neurons.experiments.overlap import matched_overlap, multiplicity, overlap, overlap_table, shared_neurons
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import Neuron, NeuronSpace
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.relation import key
 
 K = 20

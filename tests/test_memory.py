@@ -12,12 +12,12 @@ import torch
 import transformers
 
 import relation_neurons as rn
-from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.inference import memory_estimate
 from relation_neurons.inference.memory_estimate import estimate, require_memory
 from relation_neurons.inference.memory_parts import FIXED
 from relation_neurons.models.sites import expand_site
 from relation_neurons.models.size import shape_of
+from relation_neurons.neurons.ranking import rank_neurons
 from tests.helpers import word_prompts
 
 GB = 10**9

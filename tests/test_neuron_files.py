@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import neuron_files
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.neuron_files import load_neurons, read_neuron_file, save_neurons
+from relation_neurons.neurons import files
+from relation_neurons.neurons.files import load_neurons, read_neuron_file, save_neurons
 
 SPACE = NeuronSpace("toy", 3, (("gate", 4), ("down", 2)))
 G, D = "gate", "down"
@@ -72,9 +72,9 @@ def rewritten(path, columns=None, drop=(), **metadata):
     table, written = pq.read_table(path), pq.read_metadata(path).metadata
     for name, values in (columns or {}).items():
         table = table.set_column(table.schema.names.index(name), name, values)
-    said = {**json.loads(written[neuron_files.METADATA]), **metadata}
+    said = {**json.loads(written[files.METADATA]), **metadata}
     text = json.dumps({name: value for name, value in said.items() if name not in drop})
-    write(path, table, {neuron_files.METADATA: text, neuron_files.DIGEST: neuron_files._digest(text, table)})
+    write(path, table, {files.METADATA: text, files.DIGEST: files._digest(text, table)})
     return path
 
 
@@ -102,8 +102,8 @@ def test_the_file_is_a_plain_table_that_says_what_it_is(path):
         table[table["name"] == "land_hauptstadt"], SETS["land_hauptstadt"].to_frame(), check_dtype=False
     )
     written = pq.read_metadata(path).metadata
-    assert set(written) == {neuron_files.METADATA, neuron_files.DIGEST}  # neither pandas nor Arrow types to trust
-    said = json.loads(written[neuron_files.METADATA])
+    assert set(written) == {files.METADATA, files.DIGEST}  # neither pandas nor Arrow types to trust
+    said = json.loads(written[files.METADATA])
     assert (said["format"], said["model"], said["n_layers"], said["widths"]) == (
         1,
         "toy",
@@ -124,7 +124,7 @@ def test_a_write_that_stops_leaves_the_old_file(path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(neuron_files.pq.ParquetWriter, "add_key_value_metadata", stop)
+    monkeypatch.setattr(files.pq.ParquetWriter, "add_key_value_metadata", stop)
     with pytest.raises(KeyboardInterrupt):
         save_neurons(path, {"one": SETS["land_hauptstadt"]}, space=SPACE, score="other")
     assert same(load_neurons(path))
@@ -226,8 +226,8 @@ def test_an_altered_number_or_statement_is_seen(path):
         write(path, altered, written)
         with pytest.raises(rn.RelationNeuronsError, match=r"altered.*the SHA-256"):
             load_neurons(path)
-    other = {neuron_files.METADATA: written[neuron_files.METADATA].replace(b'"abc"', b'"abd"')}
-    for said in (other | {neuron_files.DIGEST: written[neuron_files.DIGEST]}, other):
+    other = {files.METADATA: written[files.METADATA].replace(b'"abc"', b'"abd"')}
+    for said in (other | {files.DIGEST: written[files.DIGEST]}, other):
         write(path, table, said)
         with pytest.raises(rn.RelationNeuronsError, match=r"altered.*the SHA-256"):
             load_neurons(path)

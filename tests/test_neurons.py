@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.controls import NEIGHBOURS, random_sets
 from relation_neurons.models.sites import Neuron, NeuronSpace
+from relation_neurons.neurons.controls import NEIGHBOURS, random_sets
 
 SPACE = NeuronSpace("toy", 3, (("gate", 4), ("down", 2)))  # 18 neurons
 

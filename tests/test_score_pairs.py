@@ -7,8 +7,8 @@ from sklearn.metrics import average_precision_score
 
 import relation_neurons as rn
 from relation_neurons.experiments.score_pairs import score_pair
-from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.models.sites import Neuron, NeuronSpace
+from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.contrast import contrast
 
 SPACE = NeuronSpace("tiny", 2, (("gate", 7), ("down", 3)))

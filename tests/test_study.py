@@ -8,9 +8,9 @@ import torch
 import relation_neurons as rn
 from relation_neurons.experiments import asking
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.selection import rank_neurons, scaled_k
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.sites import NeuronSpace
+from relation_neurons.neurons.ranking import rank_neurons, scaled_k
 
 CONFIG = StudyConfig(
     k=6,
@@ -213,10 +213,10 @@ def test_bad_studies_are_refused(planted, changes, says):
 
 
 def test_a_wrong_average_precision_is_refused(planted, monkeypatch):
-    from relation_neurons.experiments import selection
+    from relation_neurons.neurons import ranking
 
     activations = rn.collect_activations(planted.model, rn.make_prompts(planted.relations, CONFIG.prompts).detection)
-    monkeypatch.setitem(selection.SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
+    monkeypatch.setitem(ranking.SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
     with pytest.raises(rn.RelationNeuronsError, match="differs from scikit-learn"):
         rank_neurons(activations, depth=3)
 

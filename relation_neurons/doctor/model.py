@@ -25,7 +25,7 @@ from relation_neurons.interventions import Intervention, ablate
 from relation_neurons.models.hooked_model import add_hook, hook_name, neuron_space
 from relation_neurons.models.loading import DTYPES, Reference, cast, load_model, load_with_reference
 from relation_neurons.models.pretrained import EMBEDDED
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.recall import Condition, recall_under
 

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.activations.collection import token_activations
-from relation_neurons.controls import random_controls
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.effects import FALLS, RISES, compare
 from relation_neurons.experiments.finding import Finding, listed, said, span
@@ -23,7 +22,8 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.logit_attribution import direct_logits, output_row
 from relation_neurons.models.sites import Neuron
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.controls import random_controls
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.splits import stable_rank
 
 QUESTION = "What fires {neuron}, what does it promote, and what is lost without it?"

@@ -12,7 +12,7 @@ from relation_neurons.activations.collection import Activations, collect_activat
 from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.models.loading import load_model
 from relation_neurons.models.sites import SiteName
-from relation_neurons.neurons import top_k
+from relation_neurons.neurons.neuron_set import top_k
 from relation_neurons.progress import bar
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relation_names

@@ -18,9 +18,9 @@ from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.effects import FALLS, compare
 from relation_neurons.experiments.finding import Finding, listed, said
 from relation_neurons.experiments.overlap import ABOVE, overlap_table
-from relation_neurons.experiments.selection import rank_neurons
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.concepts import concept_of, concept_prompts
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key

@@ -20,7 +20,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.finding import Finding, listed, said
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.neurons import NeuronSet, top_k
+from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scores.scorers import SCORERS

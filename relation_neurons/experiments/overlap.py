@@ -23,7 +23,7 @@ from relation_neurons.experiments.effects import LEVEL, NOT_SHOWN
 from relation_neurons.experiments.finding import Finding, listed
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.significance import adjust
 
 QUESTION = "Do relations share more of their neurons than random sets in the same layers?"

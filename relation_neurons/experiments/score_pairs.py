@@ -8,7 +8,7 @@ import pandas as pd
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.sites import Neuron
-from relation_neurons.neurons import top_k
+from relation_neurons.neurons.neuron_set import top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scores.average_precision import average_precision

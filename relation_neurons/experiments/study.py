@@ -19,11 +19,11 @@ from relation_neurons.errors import refuse
 from relation_neurons.experiments.ablation import keep_right
 from relation_neurons.experiments.asking import Answers, Show, Wanted, quiet
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.selection import PAPER_K, Ranking, rank_neurons, scaled_k
 from relation_neurons.keys import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import expand_site
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
 from relation_neurons.progress import Progress
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation

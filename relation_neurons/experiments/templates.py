@@ -20,7 +20,7 @@ from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.languages import RATIO, WHAT, share_of_drop
 from relation_neurons.experiments.study import MEASURES, Case, Study
 from relation_neurons.models.hooked_model import neuron_space
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
 OTHER = {"main": "zs", "zs": "main"}

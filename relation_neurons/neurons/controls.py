@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from relation_neurons.errors import number_text, refuse
 from relation_neurons.models.sites import Neuron, NeuronSpace
-from relation_neurons.neurons import NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 
 MOST_CONTROLS = 100_000
 NEIGHBOURS = 20

@@ -1,0 +1,1 @@
+"""Neuron sets: ranked, saved, and their matched random controls."""
