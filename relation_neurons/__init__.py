@@ -17,8 +17,8 @@ from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.neurons.controls import random_controls
-from relation_neurons.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
-from relation_neurons.interventions import Intervention, ablate, intervene
+from relation_neurons.interventions.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
+from relation_neurons.interventions.interventions import Intervention, ablate, intervene
 from relation_neurons.recall import Condition, recall, recall_under
 from relation_neurons.perplexity import perplexity
 from relation_neurons.describe import describe

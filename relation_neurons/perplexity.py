@@ -11,7 +11,7 @@ import torch
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batching import Batch, Task, stream
-from relation_neurons.interventions import Intervention, rows_under
+from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.models.position_kinds import PAD
 from relation_neurons.progress import Progress, silent

@@ -10,7 +10,7 @@ import pandas as pd
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batching import Batch, Task, stream
-from relation_neurons.interventions import Intervention, rows_under
+from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt

@@ -13,7 +13,7 @@ from relation_neurons.activations.collection import token_activations
 from relation_neurons.answers import RULES
 from relation_neurons.inference import batch_size, batching, patching
 from relation_neurons.inference.batching import Batch, Task, rows_that_fit, stream
-from relation_neurons.interventions import rows_under
+from relation_neurons.interventions.interventions import rows_under
 from relation_neurons.models.hooked_model import add_hook, forward
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
 from relation_neurons.models.sites import Neuron

@@ -7,7 +7,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.inference import patching
-from relation_neurons.interventions import rows_under
+from relation_neurons.interventions.interventions import rows_under
 
 TOKENS = torch.tensor([[3, 10, 11, 12, 13], [3, 20, 21, 22, 23]])
 PAIRS = [(0, 1), (0, 30), (2, 7)]

@@ -17,7 +17,7 @@ import pandas as pd
 
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import refuse
-from relation_neurons.interventions import Intervention
+from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.prompts import Prompt, relation_names

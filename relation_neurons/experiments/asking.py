@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from relation_neurons.interventions import Intervention
+from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt

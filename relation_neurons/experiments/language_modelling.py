@@ -14,7 +14,7 @@ from relation_neurons.errors import RelationNeuronsError, refuse, require_at_lea
 from relation_neurons.experiments.effects import FALLS, LEAST_NATS, RISES, judged
 from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import Study
-from relation_neurons.interventions import Intervention
+from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.perplexity import perplexity
 from relation_neurons.prompts.concepts import neutral_sentences
 from relation_neurons.significance import control_test, moderated_spreads, sign_flip_test

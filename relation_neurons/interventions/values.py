@@ -21,8 +21,8 @@ from typing_extensions import override
 
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, number_text, refuse
+from relation_neurons.interventions.reference import Reference
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.reference import Reference
 
 
 @dataclass(frozen=True)

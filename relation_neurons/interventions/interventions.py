@@ -12,11 +12,11 @@ import numpy as np
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.inference.patching import Write, Writer
+from relation_neurons.interventions.values import Value, Zero, value_from_dict
 from relation_neurons.models.hooked_model import hook_name, neuron_space
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PROMPT
 from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.values import Value, Zero, value_from_dict
 
 Positions = Literal["all", "prompt", "decode", "last"]
 KINDS: dict[Positions, frozenset[int]] = {
