@@ -19,9 +19,9 @@ from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.neurons.controls import random_controls
 from relation_neurons.interventions.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
 from relation_neurons.interventions.interventions import Intervention, ablate, intervene
-from relation_neurons.recall import Condition, recall, recall_under
-from relation_neurons.perplexity import perplexity
-from relation_neurons.describe import describe
+from relation_neurons.evaluation.recall import Condition, recall, recall_under
+from relation_neurons.evaluation.perplexity import perplexity
+from relation_neurons.evaluation.relation_summary import describe
 from relation_neurons.run_reading import Run, open_run
 from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.experiments.config import StudyConfig

@@ -13,6 +13,7 @@ import pandas as pd
 from relation_neurons.activations.cache import kept_activations
 from relation_neurons.activations.shard_store import drop_shards
 from relation_neurons.errors import refuse, require_at_least
+from relation_neurons.evaluation.recall import recall
 from relation_neurons.experiments.ablation import (
     Selection,
     conditions,
@@ -31,7 +32,6 @@ from relation_neurons.models.sites import SiteName
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
-from relation_neurons.recall import recall
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.report import Results, write_report
 from relation_neurons.storage.run_folder import RunFolder

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relation_neurons.answers import (
+from relation_neurons.evaluation.answers import (
     ERROR_KINDS,
     RULES,
     answer_is_over,

@@ -10,7 +10,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.activations.collection import token_activations
-from relation_neurons.answers import RULES
+from relation_neurons.evaluation.answers import RULES
 from relation_neurons.inference import batch_size, batching, patching
 from relation_neurons.inference.batching import Batch, Task, rows_that_fit, stream
 from relation_neurons.interventions.interventions import rows_under
@@ -119,7 +119,9 @@ ASKED = [rn.Condition(f"c{number}", tuple(PROMPTS), one) for number, one in enum
 
 def show_two_tokens(monkeypatch):
     """Let `correct_prefix` be the text that it judges, the second token of which is computed for every row."""
-    monkeypatch.setattr(importlib.import_module("relation_neurons.recall_rows"), "may_become_right", lambda *_: True)
+    monkeypatch.setattr(
+        importlib.import_module("relation_neurons.evaluation.scoring"), "may_become_right", lambda *_: True
+    )
     monkeypatch.setitem(RULES, "prefix", lambda said, right: said)
 
 

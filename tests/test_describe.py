@@ -8,7 +8,7 @@ from rich.console import Console
 
 import relation_neurons as rn
 from relation_neurons import figures
-from relation_neurons.describe import console_table, describe, jaccard, overlaps
+from relation_neurons.evaluation.relation_summary import console_table, describe, jaccard, overlaps
 from relation_neurons.relations.relation import Translation
 
 Z2 = 1.959964**2

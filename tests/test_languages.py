@@ -5,7 +5,7 @@ import json
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.answers import RULES, string_rule
+from relation_neurons.evaluation.answers import RULES, string_rule
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.loading import data_folder, shipped_names
 from relation_neurons.relations.relation import key

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.answers import string_rule
+from relation_neurons.evaluation.answers import string_rule
 from relation_neurons.relations.loading import data_folder
 from relation_neurons.relations.lre import PAPER
 from relation_neurons.relations.relation import key

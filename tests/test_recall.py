@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.answers import RULES, prefix_rule, string_rule
+from relation_neurons.evaluation.answers import RULES, prefix_rule, string_rule
 from relation_neurons.prompts.tokenization import encode
 from tests.helpers import CANDIDATES, word_prompts
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.answers import string_rule
 from relation_neurons.errors import is_file_name
+from relation_neurons.evaluation.answers import string_rule
 from relation_neurons.relations import lre
 from relation_neurons.relations.lint import check
 from relation_neurons.relations.loading import data_folder, shipped_names

@@ -9,7 +9,7 @@ from typing import Any
 import relation_neurons as rn
 from intervention_parts.inputs import SHOTS, K, random_set
 from intervention_parts.measuring import Bench, Row, compare, table
-from relation_neurons.answers import RULES
+from relation_neurons.evaluation.answers import RULES
 from relation_neurons.inference.batching import Batch, Task, stream
 from relation_neurons.inference.decoding import decode, greedy, judge
 from relation_neurons.models.hooked_model import Cache, forward

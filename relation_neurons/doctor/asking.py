@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.doctor.checks import REPORT, Check, DtypeName
+from relation_neurons.evaluation.recall import recall
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, make_prompts
 from relation_neurons.prompts.tokenization import encode
-from relation_neurons.recall import recall
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.statistics import proportion_interval
 

@@ -21,13 +21,13 @@ from torch import Tensor
 from relation_neurons.doctor.asking import batches_check, null_run_check, some_prompts
 from relation_neurons.doctor.checks import REPORT, Check, DtypeName, gib, guarded
 from relation_neurons.errors import RelationNeuronsError
+from relation_neurons.evaluation.recall import Condition, recall_under
 from relation_neurons.interventions.interventions import Intervention, ablate
 from relation_neurons.models.hooked_model import add_hook, hook_name, neuron_space
 from relation_neurons.models.loading import DTYPES, Reference, cast, load_model, load_with_reference
 from relation_neurons.models.pretrained import EMBEDDED
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.tokenization import encode
-from relation_neurons.recall import Condition, recall_under
 
 LOGIT_PARITY = 1e-3
 """Largest difference from Hugging Face's logits in float32; up to ten times as much, with the same answers, is a

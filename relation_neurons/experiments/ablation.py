@@ -17,11 +17,11 @@ import pandas as pd
 
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import refuse
+from relation_neurons.evaluation.recall import Condition, recall_under
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.prompts import Prompt, relation_names
-from relation_neurons.recall import Condition, recall_under
 from relation_neurons.statistics import Interval, mean_interval, proportion_interval
 
 CLEAN = "clean"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from relation_neurons.evaluation.recall import Condition, recall_under
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
-from relation_neurons.recall import Condition, recall_under
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 

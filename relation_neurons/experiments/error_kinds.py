@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from relation_neurons.answers import ERROR_KINDS, RULES
 from relation_neurons.errors import require_at_least
+from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
 from relation_neurons.experiments.finding import Finding, listed
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.statistics import proportion_interval

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.errors import refuse
+from relation_neurons.evaluation.scoring import Answers, first_tokens, rows_of
 from relation_neurons.inference.batching import Batch, Task, stream
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
-from relation_neurons.recall_rows import Answers, first_tokens, rows_of
 from relation_neurons.relations.relation import HALF_CHARACTER
 
 
@@ -99,8 +99,8 @@ def recall_under(
         `condition`, `relation`, `subject`, `object`, `template`, `language`;
         `fact`: the subject in the relation's own language;
         `generated`: the greedy answer;
-        `correct_<rule>`: right by each of `relation_neurons.answers.RULES`;
-        `error`: the kind of answer, one of `relation_neurons.answers.ERROR_KINDS`;
+        `correct_<rule>`: right by each of `relation_neurons.evaluation.answers.RULES`;
+        `error`: the kind of answer, one of `relation_neurons.evaluation.answers.ERROR_KINDS`;
         `logprob`: of the whole object as the continuation, in nats;
         `first_token_rank`: 1 + how many tokens are more probable than the object's first one;
         `object_rank`: 1 + how many other objects of the relation have a first token more probable than the right one's

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from relation_neurons.answers import RULES, answer_is_over, error_kind, may_become_right, to_line_end
 from relation_neurons.errors import refuse
+from relation_neurons.evaluation.answers import RULES, answer_is_over, error_kind, may_become_right, to_line_end
 from relation_neurons.inference.batching import Batch
 from relation_neurons.inference.decoding import Judged, decode, greedy, judge, second_tokens
 from relation_neurons.models.hooked_model import Cache

@@ -13,12 +13,12 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from relation_neurons.answers import RULES
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.evaluation.answers import RULES
+from relation_neurons.evaluation.recall import recall
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, make_prompts
 from relation_neurons.prompts.tokenization import encode
-from relation_neurons.recall import recall
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.relations.splits import Split, split_relations
 from relation_neurons.relations.translations import translate, translation

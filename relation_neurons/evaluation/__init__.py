@@ -1,0 +1,1 @@
+"""Recall, answers and perplexity, under any number of conditions."""
