@@ -17,7 +17,6 @@ from gallery_figures import GALLERY, Shown
 
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.finding import Finding, read_finding
 from relation_neurons.experiments.score_pairs import score_pair
 from relation_neurons.experiments.study import Study
 from relation_neurons.export import save_figures
@@ -25,6 +24,7 @@ from relation_neurons.figure_commands import study_figures
 from relation_neurons.figures import score_pair_figure
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import PromptConfig
+from relation_neurons.results.experiment_result import Finding, read_finding
 
 PAGE = Path("docs/gallery.md")
 WIDTH = 900

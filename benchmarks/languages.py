@@ -13,7 +13,7 @@ import pandas as pd
 import relation_neurons as rn
 from relation_neurons.progress import bar
 from relation_neurons.relations.translations import LANGUAGES
-from relation_neurons.statistics import mean_interval, proportion_interval
+from relation_neurons.statistics.intervals import mean_interval, proportion_interval
 
 
 def main() -> None:

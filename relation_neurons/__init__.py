@@ -22,7 +22,7 @@ from relation_neurons.interventions.interventions import Intervention, ablate, i
 from relation_neurons.evaluation.recall import Condition, recall, recall_under
 from relation_neurons.evaluation.perplexity import perplexity
 from relation_neurons.evaluation.relation_summary import describe
-from relation_neurons.run_reading import Run, open_run
+from relation_neurons.results.run import Run, open_run
 from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.study import Case, Study

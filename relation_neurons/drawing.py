@@ -9,7 +9,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.finding import Finding
 from relation_neurons.figures import (
     concept_overlap_figure,
     controls_figure,
@@ -36,6 +35,7 @@ from relation_neurons.figures import (
     templates_figure,
 )
 from relation_neurons.figures.close_up import NEURON_FIGURES
+from relation_neurons.results.experiment_result import Finding
 
 Drawings = Mapping[str, tuple[Callable[..., go.Figure], tuple[str, ...]]]
 

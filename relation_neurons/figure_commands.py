@@ -12,8 +12,8 @@ from rich.console import Console
 
 from relation_neurons.drawing import FIGURES, draw
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.experiments.finding import carried_out, read_finding
 from relation_neurons.export import save_figures
+from relation_neurons.results.experiment_result import carried_out, read_finding
 
 Format = Literal["html", "png", "svg", "pdf"]
 

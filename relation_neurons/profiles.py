@@ -13,7 +13,6 @@ from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.confounds import ConfoundsConfig, confounds
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
 from relation_neurons.experiments.error_kinds import ErrorKindsConfig, error_kinds
-from relation_neurons.experiments.finding import Finding
 from relation_neurons.experiments.frequency import FrequencyConfig, frequency
 from relation_neurons.experiments.inter import InterConfig, inter
 from relation_neurons.experiments.intra import IntraConfig, intra
@@ -27,6 +26,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.sweep import SweepConfig, sweep
 from relation_neurons.experiments.templates import TemplatesConfig, templates
 from relation_neurons.prompts.prompts import PromptConfig
+from relation_neurons.results.experiment_result import Finding
 
 Profile = Literal["smoke", "demo", "full"]
 

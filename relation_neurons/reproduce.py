@@ -14,12 +14,12 @@ import plotly.offline
 from relation_neurons import profiles
 from relation_neurons.drawing import draw
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.finding import Finding
 from relation_neurons.experiments.frequency import FrequencyConfig
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
 from relation_neurons.profiles import EXPERIMENTS, Profile
 from relation_neurons.progress import bar
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.studies import prepare
 from relation_neurons.study_report import write_study_report

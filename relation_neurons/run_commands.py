@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from relation_neurons.errors import refuse
-from relation_neurons.run_reading import Run, open_run
+from relation_neurons.results.run import Run, open_run
 from relation_neurons.storage.run_folder import KEY, LOCK
 
 app = tyro.extras.SubcommandApp()

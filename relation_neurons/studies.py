@@ -9,7 +9,6 @@ from typing import Any
 
 from relation_neurons.experiments.asking import Show
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.finding import Finding
 from relation_neurons.experiments.study import Study
 from relation_neurons.inference.memory_estimate import estimate, require_memory
 from relation_neurons.models.loading import load_model
@@ -18,6 +17,7 @@ from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.storage.fingerprint import digest
 
 

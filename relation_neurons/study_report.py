@@ -10,8 +10,8 @@ import pandas as pd
 
 from relation_neurons.drawing import FIGURES, draw
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.finding import Finding, carried_out, read_finding
 from relation_neurons.page import Section, Table, neurons_section, write_page
+from relation_neurons.results.experiment_result import Finding, carried_out, read_finding
 from relation_neurons.storage.parquet import read_parquet
 
 MOST_ROWS = 10_000

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 import relation_neurons as rn
-from relation_neurons.experiments.effects import compare, judged
-from relation_neurons.significance import control_test, moderated_spreads, sign_flip_test
+from relation_neurons.statistics.effects import compare, judged
+from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
 
 
 def answers(effects, *, spread=0.3, n=12, draws=(), seed=0, templates=2):

@@ -24,7 +24,7 @@ from relation_neurons.experiments.templates import templates
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.relations.relation import Translation
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.significance import control_test, sign_flip_test
+from relation_neurons.statistics.hypothesis_tests import control_test, sign_flip_test
 
 PROMPTS = rn.PromptConfig(shots=0, n_evaluation=10, answer="? Answer:")
 CONFIG = StudyConfig(k=4, site="post", n_controls=3, validation="none", rule="string", prompts=PROMPTS)

@@ -6,8 +6,8 @@ import pytest
 
 from relation_neurons import RelationNeuronsError
 from relation_neurons.experiments.cumulativity import difference_table, flip_table
-from relation_neurons.experiments.effects import compare
 from relation_neurons.figures import dose_figure, fates_figure, mean_dose_figure, slices_figure, steps_figure
+from relation_neurons.statistics.effects import compare
 
 KS = (10, 50, 3000, 20_000)
 SLOPES = {"alpha": -0.5, "beta": 0.0, "gamma": -0.2}

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from relation_neurons import RelationNeuronsError
-from relation_neurons.experiments.effects import compare
 from relation_neurons.experiments.frequency import compare_frequencies
 from relation_neurons.figures import (
     controls_figure,
@@ -14,6 +13,7 @@ from relation_neurons.figures import (
     methods_figure,
     pairs_figure,
 )
+from relation_neurons.statistics.effects import compare
 
 EFFECTS = {"alpha": -1.0, "beta": 0.02, "gamma": 0.8}
 N_FACTS, N_DRAWS = 12, 4

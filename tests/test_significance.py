@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import relation_neurons as rn
-from relation_neurons.significance import (
+from relation_neurons.statistics.hypothesis_tests import (
     adjust,
     control_test,
     mcnemar_test,

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 import relation_neurons as rn
-from relation_neurons.statistics import mean_interval, proportion_interval
+from relation_neurons.statistics.intervals import mean_interval, proportion_interval
 
 
 def test_the_bootstrap_agrees_with_the_t_interval_on_normal_data():

@@ -15,7 +15,7 @@ from relation_neurons.evaluation.recall import recall
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, make_prompts
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.loading import load_relations
-from relation_neurons.statistics import proportion_interval
+from relation_neurons.statistics.intervals import proportion_interval
 
 LOGPROB_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.5}
 """Nats by which the log-probability of an answer may depend on its batch."""

@@ -22,7 +22,7 @@ from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.relations.splits import Split, split_relations
 from relation_neurons.relations.translations import translate, translation
-from relation_neurons.statistics import mean_interval, proportion_interval
+from relation_neurons.statistics.intervals import mean_interval, proportion_interval
 
 Part = Literal["subjects", "objects"]
 

@@ -22,7 +22,7 @@ from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.prompts import Prompt, relation_names
-from relation_neurons.statistics import Interval, mean_interval, proportion_interval
+from relation_neurons.statistics.intervals import Interval, mean_interval, proportion_interval
 
 CLEAN = "clean"
 PART_ROWS = 1000

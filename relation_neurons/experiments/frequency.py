@@ -17,11 +17,11 @@ from numpy import ndarray
 from scipy import stats
 
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.finding import Finding
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.relations.cooccurrence import count_cooccurrences, read_cooccurrences
 from relation_neurons.relations.corpus import corpus_files
-from relation_neurons.statistics import CONFIDENCE, N_RESAMPLES
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES
 
 QUESTION = "Do facts that survive the silencing of their relation's neurons stand in more documents?"
 FACT = ["relation", "subject", "object"]

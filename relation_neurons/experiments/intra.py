@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.effects import FALLS, LEAST_NATS, LEVEL, RISES, compare
-from relation_neurons.experiments.finding import Finding, listed, said, span
-from relation_neurons.experiments.study import MEASURES, Case, Study
+from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt
-from relation_neurons.significance import control_test, moderated_spreads
+from relation_neurons.results.experiment_result import Finding, listed, said, span
+from relation_neurons.statistics.effects import FALLS, LEAST_NATS, LEVEL, MEASURES, RISES, compare
+from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads
 
 QUESTION = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"
 

@@ -12,13 +12,13 @@ import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
 from relation_neurons.evaluation.perplexity import perplexity
-from relation_neurons.experiments.effects import FALLS, LEAST_NATS, RISES, judged
-from relation_neurons.experiments.finding import Finding, listed, said, span
 from relation_neurons.experiments.study import Study
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.prompts.concepts import neutral_sentences
-from relation_neurons.significance import control_test, moderated_spreads, sign_flip_test
-from relation_neurons.statistics import mean_interval
+from relation_neurons.results.experiment_result import Finding, listed, said, span
+from relation_neurons.statistics.effects import FALLS, LEAST_NATS, RISES, judged
+from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
+from relation_neurons.statistics.intervals import mean_interval
 
 QUESTION = "Does silencing a relation's neurons damage the model's language beyond the relation?"
 

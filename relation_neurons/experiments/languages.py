@@ -12,12 +12,12 @@ from numpy import ndarray
 from scipy import stats
 
 from relation_neurons.errors import refuse, require_at_least
-from relation_neurons.experiments.effects import FALLS, RISES, compare
-from relation_neurons.experiments.finding import Finding, listed, said, span
-from relation_neurons.experiments.study import MEASURES, Case, Study
+from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
-from relation_neurons.statistics import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
+from relation_neurons.results.experiment_result import Finding, listed, said, span
+from relation_neurons.statistics.effects import FALLS, MEASURES, RISES, compare
+from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
 
 QUESTION = "Do neurons found in one language carry the same facts in others?"
 WHAT = {"correct": "Accuracy", "logprob": "Log-probability of the object (nats)"}

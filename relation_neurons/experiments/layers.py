@@ -17,14 +17,14 @@ from numpy import ndarray
 
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.finding import Finding, listed, said
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
+from relation_neurons.results.experiment_result import Finding, listed, said
 from relation_neurons.scores.scorers import SCORERS
-from relation_neurons.statistics import mean_interval
+from relation_neurons.statistics.intervals import mean_interval
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
 THIRDS = ("first", "middle", "last")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse, require_at_least
-from relation_neurons.experiments.effects import FALLS, NOT_SHOWN, RISES, compare, judged
-from relation_neurons.experiments.finding import Finding, said
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.results.experiment_result import Finding, said
 from relation_neurons.scores.scorers import SCORERS
-from relation_neurons.significance import minimum_effect, sign_flip_test
-from relation_neurons.statistics import mean_interval
+from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES, compare, judged
+from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
+from relation_neurons.statistics.intervals import mean_interval
 
 QUESTION = "Which scorer finds the neurons whose loss hurts their own relation most and others least?"
 FIRST = "average_precision"

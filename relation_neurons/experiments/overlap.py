@@ -19,12 +19,12 @@ from numpy import ndarray
 from scipy import stats
 
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.effects import LEVEL, NOT_SHOWN
-from relation_neurons.experiments.finding import Finding, listed
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.significance import adjust
+from relation_neurons.results.experiment_result import Finding, listed
+from relation_neurons.statistics.effects import LEVEL, NOT_SHOWN
+from relation_neurons.statistics.hypothesis_tests import adjust
 
 QUESTION = "Do relations share more of their neurons than random sets in the same layers?"
 ABOVE = "above chance"

@@ -28,6 +28,7 @@ from relation_neurons.progress import Progress
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
+from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 
@@ -37,8 +38,6 @@ FEWEST_DETECTING = 10
 """Rightly answered detection prompts that a relation needs."""
 KEPT = "activations"
 """Where in a folder activations are kept while they are read."""
-MEASURES = ("logprob", "correct")
-"""What is said of every answer: log-probability of the whole object in nats, and whether the answer is right."""
 
 
 @dataclass(frozen=True)

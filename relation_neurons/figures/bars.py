@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.experiments.effects import NOT_SHOWN
 from relation_neurons.figures.style import (
     FAINT,
     MEASURE_TITLES,
@@ -20,6 +19,7 @@ from relation_neurons.figures.style import (
     styled,
 )
 from relation_neurons.figures.tested import COLUMNS, details, keyed, measured, nothing
+from relation_neurons.statistics.effects import NOT_SHOWN
 
 
 def language_bars_figure(effects: pd.DataFrame, measure: str = "correct") -> go.Figure:

@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.experiments.effects import NOT_SHOWN
-from relation_neurons.experiments.finding import said
 from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
 from relation_neurons.figures.tested import (
     ENDS,
@@ -22,7 +20,9 @@ from relation_neurons.figures.tested import (
     panels,
     short,
 )
-from relation_neurons.statistics import mean_interval
+from relation_neurons.results.experiment_result import said
+from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.intervals import mean_interval
 
 
 def dose_figure(

@@ -9,7 +9,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.effects import FALLS, NOT_SHOWN, RISES
 from relation_neurons.figures.style import (
     GRID,
     MANY,
@@ -36,6 +35,7 @@ from relation_neurons.figures.tested import (
     nothing,
     wrapped,
 )
+from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES
 
 SIDE_BY_SIDE = 3
 """Panels beside each other; of more, one is chosen from a menu."""

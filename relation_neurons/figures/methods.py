@@ -7,9 +7,9 @@ from itertools import cycle
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.experiments.finding import said
 from relation_neurons.figures.style import COLOURS, MEASURE_TITLES, RANDOM, styled
 from relation_neurons.figures.tested import errors, measured, nothing
+from relation_neurons.results.experiment_result import said
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 

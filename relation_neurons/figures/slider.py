@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.experiments.effects import NOT_SHOWN
 from relation_neurons.figures.style import (
     GRID,
     MANY,
@@ -22,6 +21,7 @@ from relation_neurons.figures.style import (
     styled,
 )
 from relation_neurons.figures.tested import ENDS, details, errors, measured, nothing, short
+from relation_neurons.statistics.effects import NOT_SHOWN
 
 Part = tuple[str, str, str, float, tuple[str, str]]
 PARTS: tuple[Part, ...] = (

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.study import MEASURES
-from relation_neurons.significance import (
+from relation_neurons.statistics.hypothesis_tests import (
     adjust,
     control_test,
     mcnemar_test,
@@ -21,8 +20,10 @@ from relation_neurons.significance import (
     pooled_spread,
     sign_flip_test,
 )
-from relation_neurons.statistics import mean_interval
+from relation_neurons.statistics.intervals import mean_interval
 
+MEASURES = ("logprob", "correct")
+"""What is said of every answer: log-probability of the whole object in nats, and whether the answer is right."""
 LEVEL = 0.05
 LEAST_NATS = 1e-3
 """Differences in log-probability below this are rounding."""

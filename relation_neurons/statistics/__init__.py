@@ -1,0 +1,1 @@
+"""Intervals, hypothesis tests and effects beside matched random controls."""
