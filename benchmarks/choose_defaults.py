@@ -27,7 +27,7 @@ from relation_neurons.experiments.ablation import (
     select_neurons,
     summarise,
 )
-from relation_neurons.pipeline import DEMO_RELATIONS
+from relation_neurons.experiments.pipeline import DEMO_RELATIONS
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import split_relations
 

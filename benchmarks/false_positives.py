@@ -22,12 +22,12 @@ from scipy import stats
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
-from relation_neurons.experiments.inter import inter
-from relation_neurons.experiments.intra import IntraConfig, intra
+from relation_neurons.experiments.inter_relation import inter
+from relation_neurons.experiments.intra_relation import IntraConfig, intra
+from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
-from relation_neurons.experiments.sweep import SweepConfig, sweep
 from tests.planted_properties import GROUP, plant_nothing
 
 KS = (2, 8, GROUP)

@@ -17,7 +17,7 @@ from gallery_figures import GALLERY, Shown
 
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.score_pairs import score_pair
+from relation_neurons.experiments.score_correlation import score_pair
 from relation_neurons.experiments.study import Study
 from relation_neurons.export import save_figures
 from relation_neurons.figure_commands import study_figures
@@ -129,7 +129,7 @@ def _score_section(figure: go.Figure, folder: str) -> str:
         f"## Scores for two relations\n\n![{pair}]({folder}/score-pair.png)\n\nThe same neurons, scored for two "
         "relations; dotted lines are where the best of each begin. *Read off it:* neurons in the upper right are good "
         "for both; what is best for one and low for the other is specific. Made by `score_pair` of "
-        "`relation_neurons.experiments.score_pairs` and by `score_pair_figure`; here by `make gallery "
+        "`relation_neurons.experiments.score_correlation` and by `score_pair_figure`; here by `make gallery "
         "ARGS='--scores person_father person_mother'`.\n"
     )
 

@@ -20,10 +20,10 @@ import psutil
 import torch
 
 import relation_neurons as rn
+from relation_neurons.experiments.session import prepare
 from relation_neurons.inference.memory_estimate import estimate
 from relation_neurons.inference.memory_parts import FIXED
 from relation_neurons.storage.fingerprint import versions
-from relation_neurons.studies import prepare
 
 
 def measure(site: str, model: str, kept: bool) -> dict[str, object]:

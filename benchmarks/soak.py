@@ -20,7 +20,7 @@ import psutil
 import torch
 
 import relation_neurons as rn
-from relation_neurons.pipeline import RunConfig, run
+from relation_neurons.experiments.pipeline import RunConfig, run
 from relation_neurons.storage.fingerprint import versions
 
 RELATIONS = ("country_capital", "country_language", "person_occupation")

@@ -26,7 +26,7 @@ from relation_neurons.results.run import Run, open_run
 from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.studies import open_study, run_experiment
+from relation_neurons.experiments.session import open_study, run_experiment
 
 __all__ = [
     "Activations",

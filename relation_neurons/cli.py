@@ -30,8 +30,8 @@ from relation_neurons import (
 )
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 from relation_neurons.experiments.compare import CompareConfig, compare
-from relation_neurons.pipeline import RunConfig
-from relation_neurons.pipeline import run as run_pipeline
+from relation_neurons.experiments.pipeline import RunConfig
+from relation_neurons.experiments.pipeline import run as run_pipeline
 from relation_neurons.relations import loading
 from relation_neurons.storage.fingerprint import digest
 

@@ -20,18 +20,18 @@ from rich.table import Table
 from rich.text import Text
 
 from relation_neurons.drawing import draw
-from relation_neurons.experiments.close_up import CloseUpConfig, close_up
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.pipeline import DEMO_RELATIONS
+from relation_neurons.experiments.session import prepare
+from relation_neurons.experiments.single_neuron import CloseUpConfig, close_up
 from relation_neurons.experiments.study import Study
 from relation_neurons.figures.close_up import shaded_prompts, visible
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import SITES, Neuron
-from relation_neurons.pipeline import DEMO_RELATIONS
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.results.experiment_result import Finding, said, span
 from relation_neurons.statistics.effects import NOT_SHOWN
 from relation_neurons.storage.fingerprint import digest
-from relation_neurons.studies import prepare
 
 QUICK = StudyConfig(
     relations=DEMO_RELATIONS,

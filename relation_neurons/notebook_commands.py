@@ -10,9 +10,9 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.errors import refuse
+from relation_neurons.experiments.registry import Profile
 from relation_neurons.models.pretrained import resolve
 from relation_neurons.models.sites import SiteName
-from relation_neurons.profiles import Profile
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.rerun import Outcome, choose, notebook_title, run_notebooks
 

@@ -11,8 +11,8 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.profiles import EXPERIMENTS, METHODS, Experiment, Profile
-from relation_neurons.reproduce import FREQUENCY_NEEDS, all_options, reproduce
+from relation_neurons.experiments.registry import EXPERIMENTS, METHODS, Experiment, Profile
+from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, reproduce
 from relation_neurons.results.experiment_result import Finding
 from relation_neurons.storage.fingerprint import digest
 

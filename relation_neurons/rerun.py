@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.profiles import study_config
+from relation_neurons.experiments.registry import study_config
 from relation_neurons.storage.files import atomic
 from relation_neurons.storage.fingerprint import code_digest, digest, versions
 

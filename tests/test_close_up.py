@@ -15,9 +15,14 @@ from sklearn.metrics import average_precision_score
 import relation_neurons as rn
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.close_up_command import neuron_command
-from relation_neurons.experiments.close_up import CloseUpConfig, close_up, token_table, token_text, verdict
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.firing import pooled_values, query_pieces, resampled_average_precision, score_table
+from relation_neurons.experiments.single_neuron import CloseUpConfig, close_up, token_table, token_text, verdict
+from relation_neurons.experiments.single_neuron_scores import (
+    pooled_values,
+    query_pieces,
+    resampled_average_precision,
+    score_table,
+)
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import hook_name
 from relation_neurons.models.logit_attribution import direct_logits, output_row
@@ -219,7 +224,7 @@ def test_pieces_are_of_the_query_only(tiny):
 def test_a_bos_token_that_counts_stands_in_front(tiny):
     prompts = word_prompts(4, examples=False)
     tokens = token_activations(tiny, prompts, NEURONS[0], include_bos=True)
-    from relation_neurons.experiments.firing import firing_table
+    from relation_neurons.experiments.single_neuron_scores import firing_table
 
     table = firing_table(tiny, prompts, pooled_values(prompts, tokens), tokens, 1)
     first = table[table["position"] == -1]

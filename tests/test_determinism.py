@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.pipeline import RunConfig, run
+from relation_neurons.experiments.pipeline import RunConfig, run
 from tests.planted import planted_config
 
 PACKAGE = Path(rn.__file__).parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relation_neurons import cli
-from relation_neurons.profiles import EXPERIMENTS
+from relation_neurons.experiments.registry import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

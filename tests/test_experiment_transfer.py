@@ -10,15 +10,15 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 import relation_neurons as rn
-from relation_neurons.experiments import language_modelling as reading
+from relation_neurons.experiments import perplexity as reading
 from relation_neurons.experiments import templates as crossing
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.error_kinds import ErrorKindsConfig, error_kinds
-from relation_neurons.experiments.error_kinds import verdict as errors_verdict
-from relation_neurons.experiments.language_modelling import LanguageModellingConfig, language_modelling
+from relation_neurons.experiments.error_analysis import ErrorKindsConfig, error_kinds
+from relation_neurons.experiments.error_analysis import verdict as errors_verdict
 from relation_neurons.experiments.languages import LanguagesConfig, languages, share_of_drop, transfers
 from relation_neurons.experiments.languages import verdict as languages_verdict
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
+from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.templates import templates
 from relation_neurons.models.hooked_model import neuron_space

@@ -18,11 +18,11 @@ from relation_neurons.experiments.cumulativity import (
     interaction,
 )
 from relation_neurons.experiments.frequency import FrequencyConfig, divided, frequency
-from relation_neurons.experiments.inter import InterConfig, flips, inter
-from relation_neurons.experiments.intra import IntraConfig, intra
-from relation_neurons.experiments.methods import MethodsConfig, methods
+from relation_neurons.experiments.inter_relation import InterConfig, flips, inter
+from relation_neurons.experiments.intra_relation import IntraConfig, intra
+from relation_neurons.experiments.k_sweep import SweepConfig, doses, nested_controls, slopes, sweep
+from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
 from relation_neurons.experiments.study import Study
-from relation_neurons.experiments.sweep import SweepConfig, doses, nested_controls, slopes, sweep
 
 KS = (1, 2, 4, 6, 9)
 

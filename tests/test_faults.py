@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import pipeline
-from relation_neurons.experiments import ablation, asking
-from relation_neurons.pipeline import RunConfig, run
-from relation_neurons.profiles import options
-from relation_neurons.reproduce import reproduce
+from relation_neurons.experiments import ablation, answer_cache, pipeline
+from relation_neurons.experiments.pipeline import RunConfig, run
+from relation_neurons.experiments.registry import options
+from relation_neurons.experiments.runner import reproduce
 from tests.planted import planted_config
 
 PART_ROWS = 40
@@ -37,7 +36,7 @@ def study_config(planted_folder):
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(ablation, "PART_ROWS", PART_ROWS)
-    monkeypatch.setattr(asking, "PART_ROWS", PART_ROWS)
+    monkeypatch.setattr(answer_cache, "PART_ROWS", PART_ROWS)
 
 
 def tables(out):
@@ -58,7 +57,7 @@ def whole(config, tmp_path_factory):
 def whole_study(study_config, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "study"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asking, "PART_ROWS", PART_ROWS)
+        patch.setattr(answer_cache, "PART_ROWS", PART_ROWS)
         carry_out(study_config, out)
     return tables(out)
 
@@ -73,7 +72,7 @@ def carry_out(config, out):
 
 def die_at(number, after, config, out):
     """Carry it out in a process that is killed at its nth change of a file's name: before it, or after."""
-    ablation.PART_ROWS = asking.PART_ROWS = PART_ROWS
+    ablation.PART_ROWS = answer_cache.PART_ROWS = PART_ROWS
     rename, done = Path.replace, []
 
     def replace(self, target):
@@ -90,7 +89,7 @@ def die_at(number, after, config, out):
 
 
 def go(config, out):
-    ablation.PART_ROWS = asking.PART_ROWS = PART_ROWS
+    ablation.PART_ROWS = answer_cache.PART_ROWS = PART_ROWS
     carry_out(config, out)
 
 
@@ -98,7 +97,7 @@ def go(config, out):
 def start():
     """Starts a process that has the package imported and nothing else done."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["relation_neurons.reproduce", "relation_neurons.pipeline"])
+    context.set_forkserver_preload(["relation_neurons.experiments.runner", "relation_neurons.experiments.pipeline"])
 
     def process(function, *arguments):
         made = context.Process(target=function, args=arguments)

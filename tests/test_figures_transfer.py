@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from relation_neurons.evaluation.answers import ERROR_KINDS
-from relation_neurons.experiments.error_kinds import STATES as ERROR_STATES
+from relation_neurons.experiments.error_analysis import STATES as ERROR_STATES
 from relation_neurons.figures import kinds, transfer
 from relation_neurons.figures.kinds import error_kinds_figure
 from relation_neurons.figures.transfer import (

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.profiles import EXPERIMENTS
+from relation_neurons.experiments.registry import EXPERIMENTS
 from relation_neurons.relations import lre_download
 from relation_neurons.storage.files import file_digest
 from tests.commands import set_environment, set_value, signal_at, start
@@ -27,8 +27,8 @@ RENAMED, PASSED = "os.replace", "torch.nn.Module.__call__"
 FEW = {name: EXPERIMENTS[name] for name in ("overlap", "intra", "frequency")}
 SMALL = [
     partial(set_value, "relation_neurons.experiments.ablation.PART_ROWS", 40),
-    partial(set_value, "relation_neurons.experiments.asking.PART_ROWS", 40),
-    partial(set_value, "relation_neurons.reproduce.EXPERIMENTS", FEW),
+    partial(set_value, "relation_neurons.experiments.answer_cache.PART_ROWS", 40),
+    partial(set_value, "relation_neurons.experiments.runner.EXPERIMENTS", FEW),
 ]
 """Answers after which they are kept, so that short commands have many parts; and what `all` is, so that it is short."""
 

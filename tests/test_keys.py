@@ -8,7 +8,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.experiments.study import Study
-from relation_neurons.keys import study_key
+from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.fingerprint import weights_digest
 
 CONFIG = rn.StudyConfig(site="post", k=3, prompts=rn.PromptConfig(shots=2, n_evaluation=4))

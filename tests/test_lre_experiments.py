@@ -9,9 +9,9 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
-from relation_neurons.experiments.error_kinds import error_kinds
-from relation_neurons.experiments.inter import InterConfig, inter
-from relation_neurons.experiments.intra import IntraConfig, intra
+from relation_neurons.experiments.error_analysis import error_kinds
+from relation_neurons.experiments.inter_relation import InterConfig, inter
+from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.study import Study
 from relation_neurons.relations import lre, lre_download

@@ -8,7 +8,7 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons import rerun
-from relation_neurons.experiments import asking
+from relation_neurons.experiments import answer_cache
 
 PARAMETERS = {"model", "relations", "site", "k", "seed", "profile", "folder"}
 NOTEBOOKS = rerun.notebook_paths()
@@ -59,7 +59,7 @@ def study():
         site=SMOKE["site"],
         k=SMOKE["k"],
         seed=SMOKE["seed"],
-        show=asking.quiet,
+        show=answer_cache.quiet,
     )
 
 

@@ -6,10 +6,9 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import profiles
-from relation_neurons.experiments import asking
-from relation_neurons.experiments.intra import IntraConfig, intra
-from relation_neurons.experiments.sweep import SweepConfig
+from relation_neurons.experiments import answer_cache, registry
+from relation_neurons.experiments.intra_relation import IntraConfig, intra
+from relation_neurons.experiments.k_sweep import SweepConfig
 
 CHANGES = {"site": "post", "k": 6, "rule": "string", "prompts": rn.PromptConfig(n_evaluation=6, n_detection=12)}
 
@@ -18,7 +17,11 @@ CHANGES = {"site": "post", "k": 6, "rule": "string", "prompts": rn.PromptConfig(
 def opened(planted_folder):
     def make(**changes):
         return rn.open_study(
-            str(planted_folder / "model"), [planted_folder], profile="smoke", show=asking.quiet, **CHANGES | changes
+            str(planted_folder / "model"),
+            [planted_folder],
+            profile="smoke",
+            show=answer_cache.quiet,
+            **CHANGES | changes,
         )
 
     return make
@@ -34,7 +37,7 @@ def test_an_opened_study_is_one_made_by_hand(opened, planted):
 
 def test_relations_may_be_given_themselves(opened, planted, planted_folder):
     study = rn.open_study(
-        str(planted_folder / "model"), planted.relations, profile="smoke", show=asking.quiet, **CHANGES
+        str(planted_folder / "model"), planted.relations, profile="smoke", show=answer_cache.quiet, **CHANGES
     )
     assert study.names == tuple(relation.name for relation in planted.relations)
     assert study.config.relations == study.names
@@ -47,38 +50,38 @@ def test_answers_are_kept_in_a_folder_for_each_question(opened, tmp_path, monkey
     other = opened(folder=tmp_path, seed=1)
     rn.run_experiment(other, "intra", "smoke")
     assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr(asking, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail("asked again"))
     again = rn.run_experiment(opened(folder=tmp_path), "intra", "smoke")
     pd.testing.assert_frame_equal(again.table, first.table)
 
 
-@pytest.mark.parametrize("name", [*profiles.EXPERIMENTS, "methods"])
+@pytest.mark.parametrize("name", [*registry.EXPERIMENTS, "methods"])
 def test_every_experiment_has_options_in_every_profile(name):
-    full, demo, smoke = (profiles.options(name, profile) for profile in ("full", "demo", "smoke"))
-    assert type(full) is type(demo) is type(smoke) is profiles.find_experiment(name).config
-    assert full == profiles.find_experiment(name).config()
+    full, demo, smoke = (registry.options(name, profile) for profile in ("full", "demo", "smoke"))
+    assert type(full) is type(demo) is type(smoke) is registry.find_experiment(name).config
+    assert full == registry.find_experiment(name).config()
 
 
 def test_profiles_ask_more_and_more():
-    smoke, demo, full = (profiles.study_config(name) for name in ("smoke", "demo", "full"))
+    smoke, demo, full = (registry.study_config(name) for name in ("smoke", "demo", "full"))
     assert smoke.n_controls < demo.n_controls < full.n_controls
     assert smoke.prompts.n_evaluation < demo.prompts.n_evaluation < full.prompts.n_evaluation
     assert full == rn.StudyConfig()
-    assert profiles.study_config("demo", k=7) == dataclasses.replace(demo, k=7)
+    assert registry.study_config("demo", k=7) == dataclasses.replace(demo, k=7)
 
 
 def test_options_can_be_changed_by_name(opened):
     ks = (2, 6)
     found = rn.run_experiment(opened(), "sweep", "smoke", ks=ks, scale=False)
     assert tuple(sorted(found.table["k"].unique())) == ks
-    assert profiles.options("sweep", "smoke") == SweepConfig(ks=profiles.SMOKE_KS, n_sweep_controls=2, n_other=1)
+    assert registry.options("sweep", "smoke") == SweepConfig(ks=registry.SMOKE_KS, n_sweep_controls=2, n_other=1)
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(rn.RelationNeuronsError, match=r"'swep' is no experiment.*did you mean 'sweep'"):
-        profiles.options("swep")
+        registry.options("swep")
     with pytest.raises(rn.RelationNeuronsError, match=r"'fulll' is no profile.*did you mean 'full'"):
-        profiles.options("sweep", "fulll")
+        registry.options("sweep", "fulll")
 
 
 def test_a_bar_in_a_notebook_leaves_nothing(monkeypatch):

@@ -6,11 +6,11 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
-from relation_neurons.experiments.inter import inter
+from relation_neurons.experiments.inter_relation import inter
+from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
-from relation_neurons.experiments.sweep import SweepConfig, sweep
 from relation_neurons.results.experiment_result import Finding
 from tests.planted_properties import GROUP, INTERFERING, RELATIONS, VERSATILE, plant_nothing, plant_properties
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli, profiles, reproduce
+from relation_neurons import cli
 from relation_neurons.drawing import FIGURES
-from relation_neurons.experiments import asking
+from relation_neurons.experiments import answer_cache, registry, runner
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
-from relation_neurons.experiments.intra import IntraConfig
-from relation_neurons.experiments.sweep import SweepConfig
+from relation_neurons.experiments.intra_relation import IntraConfig
+from relation_neurons.experiments.k_sweep import SweepConfig
 from tests.planted import planted_config
 
 KS = (1, 3, 6)
@@ -45,13 +45,13 @@ def counts(planted, tmp_path_factory):
 @pytest.fixture(scope="module")
 def everything(config, counts, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "all"
-    options = reproduce.all_options("demo", counts=counts) | OPTIONS
-    return reproduce.reproduce(list(options), config, out, options=options), out
+    options = runner.all_options("demo", counts=counts) | OPTIONS
+    return runner.reproduce(list(options), config, out, options=options), out
 
 
 def test_all_experiments_write_tables_figures_and_verdicts(everything):
     findings, out = everything
-    assert [finding.name for finding in findings] == [*profiles.EXPERIMENTS, "properties"]
+    assert [finding.name for finding in findings] == [*registry.EXPERIMENTS, "properties"]
     for finding in findings:
         folder = out / finding.name
         assert finding.verdict
@@ -88,8 +88,8 @@ def test_the_planted_relations_are_found_by_every_experiment_that_could(everythi
 def test_a_second_call_asks_nothing_and_writes_the_same(everything, config, monkeypatch, tmp_path):
     findings, out = everything
     before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
-    monkeypatch.setattr(asking, "recall_under", lambda *a, **k: pytest.fail("asked again"))
-    again = reproduce.reproduce(["sweep", "inter"], config, out, options=OPTIONS)
+    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    again = runner.reproduce(["sweep", "inter"], config, out, options=OPTIONS)
     for finding in again[:2]:
         first = next(one for one in findings if one.name == finding.name)
         assert finding.verdict == first.verdict
@@ -99,7 +99,7 @@ def test_a_second_call_asks_nothing_and_writes_the_same(everything, config, monk
 
 
 def test_one_experiment_alone_equals_the_same_among_all(everything, config, tmp_path):
-    alone = reproduce.reproduce(["inter"], config, tmp_path / "alone")[0]
+    alone = runner.reproduce(["inter"], config, tmp_path / "alone")[0]
     among = next(finding for finding in everything[0] if finding.name == "inter")
     pd.testing.assert_frame_equal(alone.table, among.table, atol=1e-5)
     assert not (tmp_path / "alone" / "verdicts.md").exists()
@@ -107,11 +107,11 @@ def test_one_experiment_alone_equals_the_same_among_all(everything, config, tmp_
 
 def test_names_and_folders_that_do_not_fit_are_refused(everything, config, tmp_path):
     with pytest.raises(rn.RelationNeuronsError, match="did you mean 'cumulativity'"):
-        reproduce.reproduce(["cumulativty"], config, tmp_path / "none")
+        runner.reproduce(["cumulativty"], config, tmp_path / "none")
     with pytest.raises(rn.RelationNeuronsError, match="holds another run"):
-        reproduce.reproduce(["intra"], dataclasses.replace(config, seed=1), everything[1])
+        runner.reproduce(["intra"], dataclasses.replace(config, seed=1), everything[1])
     with pytest.raises(rn.RelationNeuronsError, match="give --counts TABLE or --corpus FOLDER"):
-        reproduce.reproduce(["frequency"], config, tmp_path / "frequency")
+        runner.reproduce(["frequency"], config, tmp_path / "frequency")
 
 
 def test_the_paper_is_the_default():
@@ -120,7 +120,7 @@ def test_the_paper_is_the_default():
     assert (config.prompts.shots, config.prompts.templates, config.prompts.n_evaluation) == (0, "all", 50)
     assert SweepConfig().ks == (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
     assert IntraConfig().n_detection_asked is None
-    assert set(reproduce.all_options("full")) == set(profiles.EXPERIMENTS) - {"frequency"}
+    assert set(runner.all_options("full")) == set(registry.EXPERIMENTS) - {"frequency"}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli, pipeline
-from relation_neurons.pipeline import RunConfig, run
+from relation_neurons import cli
+from relation_neurons.experiments import pipeline
+from relation_neurons.experiments.pipeline import RunConfig, run
 from relation_neurons.storage.run_folder import RunFolder
 
 TABLES = ("neurons", "controls", "counts", "recall", "summary", "space")

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 import relation_neurons as rn
-from relation_neurons.experiments.score_pairs import score_pair
+from relation_neurons.experiments.score_correlation import score_pair
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.contrast import contrast

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.experiments import asking
+from relation_neurons.experiments import answer_cache
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.sites import NeuronSpace
@@ -37,7 +37,7 @@ def asked(monkeypatch):
         rows.append(sum(len(condition.prompts) for condition in conditions))
         return rn.recall_under(model, conditions, **options)
 
-    monkeypatch.setattr(asking, "recall_under", counting)
+    monkeypatch.setattr(answer_cache, "recall_under", counting)
     return rows
 
 
@@ -99,7 +99,7 @@ def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monke
 
 
 def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
-    monkeypatch.setattr(asking, "PART_ROWS", 16)
+    monkeypatch.setattr(answer_cache, "PART_ROWS", 16)
 
     def open_study(name):
         return kept(planted, tmp_path / name)
@@ -116,7 +116,7 @@ def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return rn.recall_under(model, conditions, **options)
 
-    monkeypatch.setattr(asking, "recall_under", stopping)
+    monkeypatch.setattr(answer_cache, "recall_under", stopping)
     with pytest.raises(KeyboardInterrupt):
         table(open_study("stopped"))
     stored = len(list((tmp_path / "stopped" / "answers").iterdir()))

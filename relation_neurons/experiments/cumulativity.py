@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.k_sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.experiments.sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
 from relation_neurons.results.experiment_result import Finding, listed, said
 from relation_neurons.statistics.effects import FALLS, MEASURES, compare
 from relation_neurons.statistics.intervals import N_RESAMPLES

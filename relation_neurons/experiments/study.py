@@ -17,9 +17,9 @@ from relation_neurons.activations.collection import Activations, collect_activat
 from relation_neurons.activations.shard_store import drop_shards
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.ablation import keep_right
-from relation_neurons.experiments.asking import Answers, Show, Wanted, quiet
+from relation_neurons.experiments.answer_cache import Answers, Show, Wanted, quiet
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.keys import study_key
+from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import expand_site
 from relation_neurons.neurons.neuron_set import NeuronSet

@@ -24,8 +24,8 @@ from relation_neurons.experiments.ablation import (
     select_neurons,
     summarise,
 )
+from relation_neurons.experiments.study_key import study_key
 from relation_neurons.inference.memory_estimate import estimate, require_memory
-from relation_neurons.keys import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.loading import load_model, named_device
 from relation_neurons.models.sites import SiteName

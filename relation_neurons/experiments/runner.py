@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 import plotly.offline
 
-from relation_neurons import profiles
 from relation_neurons.drawing import draw
+from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.frequency import FrequencyConfig
 from relation_neurons.experiments.properties import properties
+from relation_neurons.experiments.registry import EXPERIMENTS, Profile
+from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.study import Study
-from relation_neurons.profiles import EXPERIMENTS, Profile
 from relation_neurons.progress import bar
 from relation_neurons.results.experiment_result import Finding
 from relation_neurons.storage.run_folder import RunFolder
-from relation_neurons.studies import prepare
 from relation_neurons.study_report import write_study_report
 
 FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
@@ -47,7 +47,7 @@ def reproduce(
     Raises:
         RelationNeuronsError: An unknown name, whatever of the input cannot be used, or a folder of another study.
     """
-    chosen = {name: (options or {}).get(name) or profiles.options(name) for name in names}
+    chosen = {name: (options or {}).get(name) or registry.options(name) for name in names}
     doing = [""]
     study = prepare(
         config,
@@ -60,7 +60,7 @@ def reproduce(
     findings = {}
     for name, option in chosen.items():
         doing[0] = f"{name}: "
-        findings[name] = replace(profiles.find_experiment(name).run(study, option), name=name)
+        findings[name] = replace(registry.find_experiment(name).run(study, option), name=name)
         write_finding(folder, name, findings[name], option)
     if len(findings) > 1:
         findings["properties"] = properties(findings)
@@ -88,7 +88,7 @@ def write_finding(folder: RunFolder, name: str, finding: Finding, option: Any) -
 
 def all_options(profile: Profile, *, counts: Path | None = None, corpus: Path | None = None) -> dict[str, Any]:
     """Options of every experiment; without counts or a corpus there is no `frequency`."""
-    chosen = {name: profiles.options(name, profile) for name in EXPERIMENTS}
+    chosen = {name: registry.options(name, profile) for name in EXPERIMENTS}
     if counts is None and corpus is None:
         del chosen["frequency"]
     else:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relation_neurons.experiments.asking import Show
+from relation_neurons.experiments.answer_cache import Show
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.registry import find_experiment, options, study_config
 from relation_neurons.experiments.study import Study
 from relation_neurons.inference.memory_estimate import estimate, require_memory
 from relation_neurons.models.loading import load_model
-from relation_neurons.profiles import find_experiment, options, study_config
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations

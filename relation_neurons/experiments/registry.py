@@ -12,18 +12,18 @@ from relation_neurons.experiments.concepts import ConceptsConfig, concepts
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.confounds import ConfoundsConfig, confounds
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
-from relation_neurons.experiments.error_kinds import ErrorKindsConfig, error_kinds
+from relation_neurons.experiments.error_analysis import ErrorKindsConfig, error_kinds
 from relation_neurons.experiments.frequency import FrequencyConfig, frequency
-from relation_neurons.experiments.inter import InterConfig, inter
-from relation_neurons.experiments.intra import IntraConfig, intra
-from relation_neurons.experiments.language_modelling import LanguageModellingConfig, language_modelling
+from relation_neurons.experiments.inter_relation import InterConfig, inter
+from relation_neurons.experiments.intra_relation import IntraConfig, intra
+from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.languages import LanguagesConfig, languages
 from relation_neurons.experiments.layers import LayersConfig, layers
-from relation_neurons.experiments.methods import MethodsConfig, methods
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
 from relation_neurons.experiments.overlap import OverlapConfig, overlap
+from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
+from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
 from relation_neurons.experiments.study import Study
-from relation_neurons.experiments.sweep import SweepConfig, sweep
 from relation_neurons.experiments.templates import TemplatesConfig, templates
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.results.experiment_result import Finding

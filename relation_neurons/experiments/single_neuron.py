@@ -14,8 +14,8 @@ import pandas as pd
 
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.firing import firing_table, pooled_values, score_table
 from relation_neurons.experiments.overlap import ABOVE
+from relation_neurons.experiments.single_neuron_scores import firing_table, pooled_values, score_table
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.logit_attribution import direct_logits, output_row
