@@ -19,9 +19,9 @@ import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.score_correlation import score_pair
 from relation_neurons.experiments.study import Study
-from relation_neurons.export import save_figures
 from relation_neurons.figure_commands import study_figures
 from relation_neurons.figures import score_pair_figure
+from relation_neurons.figures.export import save_figures
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.results.experiment_result import Finding, read_finding

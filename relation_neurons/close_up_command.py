@@ -25,7 +25,7 @@ from relation_neurons.experiments.pipeline import DEMO_RELATIONS
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.single_neuron import CloseUpConfig, close_up
 from relation_neurons.experiments.study import Study
-from relation_neurons.figures.close_up import shaded_prompts, visible
+from relation_neurons.figures.single_neuron import shaded_prompts, visible
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.prompts.prompts import PromptConfig

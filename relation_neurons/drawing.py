@@ -34,7 +34,7 @@ from relation_neurons.figures import (
     steps_figure,
     templates_figure,
 )
-from relation_neurons.figures.close_up import NEURON_FIGURES
+from relation_neurons.figures.single_neuron import NEURON_FIGURES
 from relation_neurons.results.experiment_result import Finding
 
 Drawings = Mapping[str, tuple[Callable[..., go.Figure], tuple[str, ...]]]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from relation_neurons.figures.close_up import (
+from relation_neurons.figures.single_neuron import (
     NEURON_FIGURES,
     neuron_effects_figure,
     neuron_scores_figure,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from relation_neurons.figures.selected import (
+from relation_neurons.figures.neuron_locations import (
     concept_overlap_figure,
     layer_distribution_figure,
     multiplicity_figure,

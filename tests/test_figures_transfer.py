@@ -5,8 +5,8 @@ import pytest
 
 from relation_neurons.evaluation.answers import ERROR_KINDS
 from relation_neurons.experiments.error_analysis import STATES as ERROR_STATES
-from relation_neurons.figures import kinds, transfer
-from relation_neurons.figures.kinds import error_kinds_figure
+from relation_neurons.figures import error_analysis, transfer
+from relation_neurons.figures.error_analysis import error_kinds_figure
 from relation_neurons.figures.transfer import (
     ALL,
     drops_figure,
@@ -115,7 +115,7 @@ def test_kinds_of_answers_are_stacked_to_a_whole():
         ],
         columns=["relation", "state", "kind", "count", "n", "share", "share_low", "share_high"],
     )
-    figure = error_kinds_figure(kinds)
+    figure = error_kinds_figure(error_analysis)
     assert figure.layout.barmode == "stack"
     assert len(figure.data) == 3 * len(ERROR_KINDS)
     for axis in ("x", "x2", "x3"):
@@ -126,7 +126,7 @@ def test_kinds_of_answers_are_stacked_to_a_whole():
 
 
 def test_every_kind_and_state_has_its_place():
-    assert kinds.KINDS == ERROR_KINDS
+    assert error_analysis.KINDS == ERROR_KINDS
     assert tuple(transfer.STATES) == ERROR_STATES
 
 

@@ -23,7 +23,7 @@ from packaging.specifiers import SpecifierSet
 
 from relation_neurons.doctor.checks import Check, gib, guarded, scarce
 from relation_neurons.errors import refuse
-from relation_neurons.export import NEEDED
+from relation_neurons.figures.export import NEEDED
 from relation_neurons.relations import lre, lre_download
 from relation_neurons.relations.lint import check as problems_of
 from relation_neurons.relations.loading import data_folder, load_relations

@@ -1,31 +1,31 @@
 """Figures: pure functions from tables to plotly figures."""
 
 from relation_neurons.figures.ablation import effect_matrix_figure, effects_figure
-from relation_neurons.figures.bars import language_bars_figure
-from relation_neurons.figures.close_up import (
+from relation_neurons.figures.answer_flows import flows_figure
+from relation_neurons.figures.answer_trajectories import fates_figure
+from relation_neurons.figures.dose_response import dose_figure, mean_dose_figure, slices_figure, steps_figure
+from relation_neurons.figures.dose_slider import dose_slider_figure
+from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
+from relation_neurons.figures.error_analysis import error_kinds_figure
+from relation_neurons.figures.frequency import frequency_figure
+from relation_neurons.figures.language_bars import language_bars_figure
+from relation_neurons.figures.neuron_locations import (
+    concept_overlap_figure,
+    layer_distribution_figure,
+    multiplicity_figure,
+    overlap_matrix_figure,
+)
+from relation_neurons.figures.neurons import layers_figure, overlap_figure
+from relation_neurons.figures.relations import facts_figure, overlap_of_names_figure, token_lengths_figure
+from relation_neurons.figures.score_correlation import score_pair_figure
+from relation_neurons.figures.scorer_comparison import methods_figure
+from relation_neurons.figures.single_neuron import (
     neuron_effects_figure,
     neuron_scores_figure,
     neuron_tokens_figure,
     neuron_values_figure,
     shaded_prompts,
 )
-from relation_neurons.figures.doses import dose_figure, mean_dose_figure, slices_figure, steps_figure
-from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
-from relation_neurons.figures.fates import fates_figure
-from relation_neurons.figures.flows import flows_figure
-from relation_neurons.figures.frequency import frequency_figure
-from relation_neurons.figures.kinds import error_kinds_figure
-from relation_neurons.figures.methods import methods_figure
-from relation_neurons.figures.neurons import layers_figure, overlap_figure
-from relation_neurons.figures.relations import facts_figure, overlap_of_names_figure, token_lengths_figure
-from relation_neurons.figures.scores import score_pair_figure
-from relation_neurons.figures.selected import (
-    concept_overlap_figure,
-    layer_distribution_figure,
-    multiplicity_figure,
-    overlap_matrix_figure,
-)
-from relation_neurons.figures.slider import dose_slider_figure
 from relation_neurons.figures.transfer import (
     drops_figure,
     languages_figure,

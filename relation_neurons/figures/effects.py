@@ -9,6 +9,19 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.errors import refuse
+from relation_neurons.figures.common import (
+    ENDS,
+    NUMBERED,
+    choose,
+    details,
+    errors,
+    keyed,
+    marked_matrix,
+    measured,
+    named_places,
+    nothing,
+    wrapped,
+)
 from relation_neurons.figures.style import (
     GRID,
     MANY,
@@ -21,19 +34,6 @@ from relation_neurons.figures.style import (
     heatmap,
     row_height,
     styled,
-)
-from relation_neurons.figures.tested import (
-    ENDS,
-    NUMBERED,
-    choose,
-    details,
-    errors,
-    keyed,
-    marked_matrix,
-    measured,
-    named_places,
-    nothing,
-    wrapped,
 )
 from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES
 

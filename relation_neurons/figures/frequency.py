@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.figures.common import ENDS, errors, nothing, short
 from relation_neurons.figures.style import OTHER, OWN, RANDOM, ZERO, row_height, styled
-from relation_neurons.figures.tested import ENDS, errors, nothing, short
 
 
 def frequency_figure(table: pd.DataFrame) -> go.Figure:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.figures.common import wrapped
 from relation_neurons.figures.style import MANY, OWN, RANDOM, RISE, heatmap, name_size, row_height, styled
-from relation_neurons.figures.tested import wrapped
 from relation_neurons.models.sites import Neuron
 from relation_neurons.results.experiment_result import listed
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.figures.common import MANY, errors, nothing, row_height
 from relation_neurons.figures.effects import controls_figure
 from relation_neurons.figures.style import OTHER, OWN, RANDOM, styled
-from relation_neurons.figures.tested import MANY, errors, nothing, row_height
 from relation_neurons.statistics.effects import NOT_SHOWN
 
 SIDES = {"promotes": OTHER, "suppresses": OWN}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.figures.common import nothing
 from relation_neurons.figures.style import GREEN, OTHER, OWN, RANDOM, styled
-from relation_neurons.figures.tested import nothing
 
 
 def score_pair_figure(table: pd.DataFrame) -> go.Figure:

@@ -7,8 +7,8 @@ from itertools import cycle
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.figures.common import errors, measured, nothing
 from relation_neurons.figures.style import COLOURS, MEASURE_TITLES, RANDOM, styled
-from relation_neurons.figures.tested import errors, measured, nothing
 from relation_neurons.results.experiment_result import said
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")

@@ -11,8 +11,8 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from relation_neurons.errors import refuse
+from relation_neurons.figures.common import nothing, panels, short
 from relation_neurons.figures.style import FAINT, GREEN, OWN, RISE, SKY
-from relation_neurons.figures.tested import nothing, panels, short
 
 FATES = {
     "right throughout": OWN,

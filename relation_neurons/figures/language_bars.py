@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.figures.common import COLUMNS, details, keyed, measured, nothing
 from relation_neurons.figures.style import (
     FAINT,
     MEASURE_TITLES,
@@ -18,7 +19,6 @@ from relation_neurons.figures.style import (
     row_height,
     styled,
 )
-from relation_neurons.figures.tested import COLUMNS, details, keyed, measured, nothing
 from relation_neurons.statistics.effects import NOT_SHOWN
 
 

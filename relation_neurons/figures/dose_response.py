@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
-from relation_neurons.figures.tested import (
+from relation_neurons.figures.common import (
     ENDS,
     details,
     errors,
@@ -20,6 +19,7 @@ from relation_neurons.figures.tested import (
     panels,
     short,
 )
+from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
 from relation_neurons.results.experiment_result import said
 from relation_neurons.statistics.effects import NOT_SHOWN
 from relation_neurons.statistics.intervals import mean_interval

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from jaxtyping import Int
 from numpy import ndarray
 
-from relation_neurons.figures.fates import FATES, courses_of, fates_of, step_labels
+from relation_neurons.figures.answer_trajectories import FATES, courses_of, fates_of, step_labels
+from relation_neurons.figures.common import choose, nothing
 from relation_neurons.figures.style import BUTTONS, RANDOM, styled
-from relation_neurons.figures.tested import choose, nothing
 
 SHORT = ("right", "right again", "gained", "lost", "wrong")
 """What boxes are called, in the order of `FATES`."""

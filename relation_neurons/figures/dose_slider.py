@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from relation_neurons.figures.common import ENDS, details, errors, measured, nothing, short
 from relation_neurons.figures.style import (
     GRID,
     MANY,
@@ -20,7 +21,6 @@ from relation_neurons.figures.style import (
     row_height,
     styled,
 )
-from relation_neurons.figures.tested import ENDS, details, errors, measured, nothing, short
 from relation_neurons.statistics.effects import NOT_SHOWN
 
 Part = tuple[str, str, str, float, tuple[str, str]]
