@@ -11,7 +11,7 @@ class Shown:
 
     Attributes:
         experiment: Its name.
-        figure: The label of the figure in `relation_neurons.drawing.FIGURES`.
+        figure: The label of the figure in `relation_neurons.report.figure_registry.FIGURES`.
         title: Above it.
         what: What is drawn.
         read: What to read off it.

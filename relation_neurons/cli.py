@@ -23,7 +23,6 @@ from relation_neurons import (
     figure_commands,
     models,
     notebook_commands,
-    report,
     report_command,
     reproduce_commands,
     run_commands,
@@ -33,6 +32,7 @@ from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.experiments.pipeline import RunConfig
 from relation_neurons.experiments.pipeline import run as run_pipeline
 from relation_neurons.relations import loading
+from relation_neurons.report import run
 from relation_neurons.storage.fingerprint import digest
 
 GOES_ON = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "data fetch", "data translate")
@@ -66,7 +66,7 @@ def run_command(config: Annotated[RunConfig, tyro.conf.arg(name="")], out: Path 
     results = run_pipeline(config, out)
     for measure, title in (("logprob", "Log-probability of the object (nats)"), ("correct_string", "Accuracy")):
         console.print(_summary_table(results.summary, measure, title))
-    console.print(report.verdict_sentence(results.summary), soft_wrap=True)
+    console.print(run.verdict_sentence(results.summary), soft_wrap=True)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
 
 
@@ -122,7 +122,7 @@ def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:
     columns = ("n", "clean", "own", "other", "random", "own_minus_random")
     for name in columns:
         table.add_column(name.replace("_minus_", " - "))
-    for row in report.summary_rows(summary, measure):
+    for row in run.summary_rows(summary, measure):
         style = {"below": "bold blue", "above": "bold red"}.get(row["side"], "")
         cells = (row[name].replace(" [", "\n[") for name in columns)
         table.add_row(row["relation"], *cells, style=style)

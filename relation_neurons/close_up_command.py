@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relation_neurons.drawing import draw
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.pipeline import DEMO_RELATIONS
 from relation_neurons.experiments.session import prepare
@@ -29,6 +28,7 @@ from relation_neurons.figures.single_neuron import shaded_prompts, visible
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.prompts.prompts import PromptConfig
+from relation_neurons.report.figure_registry import draw
 from relation_neurons.results.experiment_result import Finding, said, span
 from relation_neurons.statistics.effects import NOT_SHOWN
 from relation_neurons.storage.fingerprint import digest

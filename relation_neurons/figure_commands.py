@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import tyro
 from rich.console import Console
 
-from relation_neurons.drawing import FIGURES, draw
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.figures.export import save_figures
+from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.results.experiment_result import carried_out, read_finding
 
 Format = Literal["html", "png", "svg", "pdf"]

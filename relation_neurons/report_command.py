@@ -9,9 +9,9 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.errors import refuse
-from relation_neurons.report import read_results, write_report
+from relation_neurons.report.run import read_results, write_report
+from relation_neurons.report.study import experiments_in, write_study_report
 from relation_neurons.storage.run_folder import KEY, RunFolder, read_key
-from relation_neurons.study_report import experiments_in, write_study_report
 
 PAGE = "report.html"
 OTHERS = (KeyError, IndexError, TypeError, ValueError, AttributeError)

@@ -22,7 +22,7 @@ def test_an_installed_package_finds_its_relations(tmp_path):
     )
     code = (
         "import relation_neurons as rn; from importlib import resources; "
-        "import relation_neurons.report; "
+        "import relation_neurons.report.run; "
         "from relation_neurons.rerun import notebook_paths; "
         "assert '00_quickstart' in notebook_paths(); "
         "files = ('report.html', 'section.html', 'page.css', 'page.js', 'neuron.html'); "

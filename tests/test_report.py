@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import figures, page, report, report_command
+from relation_neurons import figures, report_command
 from relation_neurons.experiments.ablation import effect_matrix, effects, summarise
+from relation_neurons.report import page, run
 
 RELATIONS = ("alpha", "beta <b>", "gamma")
 KS = (1, 10, 100)
@@ -68,7 +69,7 @@ def made_results():
             "ap_check": 1e-8,
         }
     )
-    return report.Results(table, neurons, counts, summarise(table), n_layers=8, n_neurons=80)
+    return run.Results(table, neurons, counts, summarise(table), n_layers=8, n_neurons=80)
 
 
 def write_run(folder, results):
@@ -156,7 +157,7 @@ def results():
 
 @pytest.fixture(scope="module")
 def run_page(results):
-    return report.write_report(results, RUN)
+    return run.write_report(results, RUN)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_a_run_says_what_its_tables_say(run_page, results):
     assert column(table, "difference") == ["below 0"] * 3
     assert "in 3 of 3 relations (alpha, beta &lt;b&gt;, gamma)" in run_page
     assert "<dd>3 of 80</dd>" in run_page
-    assert {name.split("-figure-")[1] for name in held if "-figure-" in name} == set(report.figures_of(results))
+    assert {name.split("-figure-")[1] for name in held if "-figure-" in name} == set(run.figures_of(results))
 
 
 def test_a_study_says_the_properties_first_then_every_verdict(study_page):

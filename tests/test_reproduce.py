@@ -9,12 +9,12 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons import cli
-from relation_neurons.drawing import FIGURES
 from relation_neurons.experiments import answer_cache, registry, runner
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
 from relation_neurons.experiments.intra_relation import IntraConfig
 from relation_neurons.experiments.k_sweep import SweepConfig
+from relation_neurons.report.figure_registry import FIGURES
 from tests.planted import planted_config
 
 KS = (1, 3, 6)

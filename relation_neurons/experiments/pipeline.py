@@ -33,7 +33,7 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.loading import load_relations
-from relation_neurons.report import Results, write_report
+from relation_neurons.report.run import Results, write_report
 from relation_neurons.storage.run_folder import RunFolder
 
 DEMO_RELATIONS = (

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import plotly.offline
 
-from relation_neurons.drawing import draw
 from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.frequency import FrequencyConfig
@@ -20,9 +19,10 @@ from relation_neurons.experiments.registry import EXPERIMENTS, Profile
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.study import Study
 from relation_neurons.progress import bar
+from relation_neurons.report.figure_registry import draw
+from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import Finding
 from relation_neurons.storage.run_folder import RunFolder
-from relation_neurons.study_report import write_study_report
 
 FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
 

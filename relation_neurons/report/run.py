@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.ablation import effect_matrix, effects, verdict
 from relation_neurons.figures import effect_matrix_figure, effects_figure, layers_figure, overlap_figure
-from relation_neurons.page import Section, Table, neurons_section, write_page
+from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.statistics.intervals import Interval
 from relation_neurons.storage.parquet import read_parquet
 

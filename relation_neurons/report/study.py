@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from relation_neurons.drawing import FIGURES, draw
 from relation_neurons.errors import refuse
-from relation_neurons.page import Section, Table, neurons_section, write_page
+from relation_neurons.report.figure_registry import FIGURES, draw
+from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.results.experiment_result import Finding, carried_out, read_finding
 from relation_neurons.storage.parquet import read_parquet
 
