@@ -16,10 +16,10 @@ import plotly.graph_objects as go
 from gallery_figures import GALLERY, Shown
 
 import relation_neurons as rn
+from relation_neurons.cli.figures import study_figures
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.score_correlation import score_pair
 from relation_neurons.experiments.study import Study
-from relation_neurons.figure_commands import study_figures
 from relation_neurons.figures import score_pair_figure
 from relation_neurons.figures.export import save_figures
 from relation_neurons.progress import bar

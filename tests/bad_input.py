@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import relation_neurons as rn
-from relation_neurons import cli
+from relation_neurons.cli import main
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.storage.run_folder import RunFolder
 
@@ -186,7 +186,7 @@ def carry_out(words):
     status = 0
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            cli.main()
+            main.main()
     except SystemExit as end:
         status = end.code or 0
     except Exception as error:

@@ -57,7 +57,7 @@ def start(arguments, folder, *before) -> Command:
         before: Called first in its process; they can be pickled.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["relation_neurons.cli"])
+    context.set_forkserver_preload(["relation_neurons.cli.main"])
     folder.mkdir(parents=True, exist_ok=True)
     process = context.Process(target=_carry_out, args=([str(one) for one in arguments], folder, before))
     process.start()
@@ -70,13 +70,13 @@ def _carry_out(arguments, folder, before) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells take from what they start in the background
     import torch
 
-    from relation_neurons import cli
+    from relation_neurons.cli import main
 
     torch.set_num_threads(1)
     sys.argv = ["relation-neurons", *arguments]
     for prepare in before:
         prepare()
-    cli.main()
+    main.main()
 
 
 def signal_at(target: str, number: int, sent: int = signal.SIGINT) -> None:

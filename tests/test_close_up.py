@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 import relation_neurons as rn
 from relation_neurons.activations.collection import token_activations
-from relation_neurons.close_up_command import neuron_command
+from relation_neurons.cli.neuron import neuron_command
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.single_neuron import CloseUpConfig, close_up, token_table, token_text, verdict
 from relation_neurons.experiments.single_neuron_scores import (

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.cli import main
+from relation_neurons.cli.main import main
 from tests.test_wikidata import api, waits  # noqa: F401 (fixtures)
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relation_neurons import cli
+from relation_neurons.cli import main
 from relation_neurons.experiments.registry import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +39,7 @@ def test_the_commands_of_the_readme_exist():
     assert {"demo", "test"} <= set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
 
 
-ENTRY = "from relation_neurons.cli import main; main()"
+ENTRY = "from relation_neurons.cli.main import main; main()"
 COMMANDS = [[], ["run"], ["relations"], ["parity"], ["compare-scores"], ["compare-methods"], ["reproduce"]]
 COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS)]
 COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
@@ -52,7 +52,7 @@ def help_page(monkeypatch, capsys):
     def printed(*command):
         monkeypatch.setattr("sys.argv", ["relation-neurons", *command, "--help"])
         with pytest.raises(SystemExit) as status:
-            cli.main()
+            main.main()
         assert not status.value.code
         return capsys.readouterr().out
 

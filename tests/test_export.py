@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from relation_neurons import RelationNeuronsError
-from relation_neurons.figure_commands import figures_command, study_figures
+from relation_neurons.cli.figures import figures_command, study_figures
 from relation_neurons.figures.export import on_white, save_figure, save_figures
 from relation_neurons.figures.style import styled
 from relation_neurons.results.experiment_result import Finding, read_finding

@@ -126,7 +126,7 @@ def test_ctrl_c_is_understood_by_the_program_as_it_is_installed(planted_folder, 
     out = tmp_path / "out"
     # A shell may have told what it runs in the background to ignore the signal, which is passed on to this process.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from relation_neurons.cli import main; sys.exit(main())"
+    code += "from relation_neurons.cli.main import main; sys.exit(main())"
     words = [sys.executable, "-c", code, *map(str, call("run", planted_folder, out))]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (out / "neurons.parquet").exists():
@@ -162,7 +162,7 @@ def test_a_command_that_keeps_nothing_says_that_it_begins_anew(planted_folder, t
 
 
 def test_a_second_ctrl_c_while_the_first_is_answered_changes_nothing(planted_folder, tmp_path):
-    stops = partial(signal_at, PASSED, 60), partial(signal_at, "relation_neurons.cli._stopped", 1)
+    stops = partial(signal_at, PASSED, 60), partial(signal_at, "relation_neurons.cli.main._stopped", 1)
     ended = start(call("parity", planted_folder, tmp_path / "out"), tmp_path / "said", *stops).end()
     require_stopped(ended, ANEW, tmp_path / "out")
 
@@ -210,7 +210,7 @@ def test_a_stopped_notebook_takes_its_process_along_and_is_executed_again(tmp_pa
         notebook = nbformat.v4.new_notebook(cells=[given, nbformat.v4.new_code_cell(source)])
         notebook.metadata["language_info"] = {"name": "python"}
         nbformat.write(notebook, tmp_path / f"{name}.ipynb")
-    books = partial(set_value, "relation_neurons.rerun.notebook_paths", partial(paths_in, tmp_path))
+    books = partial(set_value, "relation_neurons.cli.notebook_runner.notebook_paths", partial(paths_in, tmp_path))
     command = ["notebooks", "run", "--profile", "smoke", "--out", out]
     working = start(command, tmp_path / "first", books)
     while working.process.is_alive() and not (begun.exists() and begun.read_text()):

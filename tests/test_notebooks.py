@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import rerun
+from relation_neurons.cli import notebook_runner
 from relation_neurons.experiments import answer_cache
 
 PARAMETERS = {"model", "relations", "site", "k", "seed", "profile", "folder"}
-NOTEBOOKS = rerun.notebook_paths()
-SMOKE = {**rerun.SMOKE, "profile": "smoke", "seed": 0}
+NOTEBOOKS = notebook_runner.notebook_paths()
+SMOKE = {**notebook_runner.SMOKE, "profile": "smoke", "seed": 0}
 
 
 def code_cells(notebook):
@@ -42,7 +42,7 @@ def test_a_notebook_tells_a_reader_what_it_asks_and_what_it_does_not_say(name):
     words = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     first, last = words[0], words[-1]
     assert f"/notebooks/{name}.ipynb)" in first
-    assert "?" in rerun.notebook_title(NOTEBOOKS[name]) or name == "05_your_own_relations"
+    assert "?" in notebook_runner.notebook_title(NOTEBOOKS[name]) or name == "05_your_own_relations"
     assert len(first.split("\n\n")) == 3  # badge and question, and two paragraphs
     assert last.startswith("## What the numbers say, and what they do not")
     links = re.findall(r"\]\((\d\d_\w+)\.ipynb\)", "\n".join(words))
@@ -154,8 +154,8 @@ def test_a_notebook_runs_and_shows_what_the_api_gives(name, study, tmp_path, mon
     )
     asking_for_it = tmp_path / f"{name}.ipynb"
     nbformat.write(notebook, asking_for_it)
-    monkeypatch.setattr(rerun, "notebook_paths", lambda: {name: asking_for_it})
-    (outcome,) = rerun.run_notebooks([name], tmp_path / "out", profile="smoke")
+    monkeypatch.setattr(notebook_runner, "notebook_paths", lambda: {name: asking_for_it})
+    (outcome,) = notebook_runner.run_notebooks([name], tmp_path / "out", profile="smoke")
     assert outcome.error == ""
     executed = nbformat.read(outcome.path, as_version=4)
     said = [one for cell in code_cells(executed) for one in cell.outputs if one.get("name") == "stderr"]

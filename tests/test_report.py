@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import figures, report_command
+from relation_neurons import figures
+from relation_neurons.cli import report
 from relation_neurons.experiments.ablation import effect_matrix, effects, summarise
 from relation_neurons.report import page, run
 
@@ -167,7 +168,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study_page(study):
-    return report_command.rebuild(study).read_text(encoding="utf-8")
+    return report.rebuild(study).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["run_page", "study_page"])
@@ -278,7 +279,7 @@ def test_tables_keep_numbers_text_and_what_is_missing():
 
 
 def test_a_page_is_made_anew_from_the_tables_alone(results, run_page, tmp_path):
-    path = report_command.rebuild(write_run(tmp_path / "run", results))
+    path = report.rebuild(write_run(tmp_path / "run", results))
     assert path == tmp_path / "run" / "report.html"
     assert path.read_text(encoding="utf-8") == run_page
 
@@ -286,7 +287,7 @@ def test_a_page_is_made_anew_from_the_tables_alone(results, run_page, tmp_path):
 def test_folders_that_are_no_run_are_refused(results, tmp_path):
     def refused(folder, match):
         with pytest.raises(rn.RelationNeuronsError, match=match):
-            report_command.rebuild(folder)
+            report.rebuild(folder)
 
     refused(tmp_path / "nowhere", "There is no folder")
     refused(tmp_path, "is no run folder: it has no run.json")

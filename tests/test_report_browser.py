@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from relation_neurons.report_command import rebuild
+from relation_neurons.cli.report import rebuild
 from tests.test_report import KS, SHARED, made_neurons, made_results, made_sweep, write_run, write_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

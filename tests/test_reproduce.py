@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli
+from relation_neurons.cli import main
 from relation_neurons.experiments import answer_cache, registry, runner
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
@@ -130,7 +130,7 @@ def test_the_command_line_prints_the_verdict(config, planted_folder, tmp_path, c
     arguments = [*command, "--model", config.model, "--relations", str(planted_folder), "--k", "6", "--site", "post"]
     arguments += ["--n-controls", "2", "--validation", "none", "--n-evaluation", "6", "--out", str(tmp_path / "cli")]
     monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
-    cli.main()
+    main.main()
     printed = re.sub(r"\s+", " ", capsys.readouterr().out)
     name = "intra" if "intra" in command else "methods"
     for sentence in (tmp_path / "cli" / name / "verdict.md").read_text(encoding="utf-8").splitlines():

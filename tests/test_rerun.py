@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli, rerun
+from relation_neurons.cli import main, notebook_runner
 
 pytest.importorskip("papermill")
 
@@ -31,7 +31,9 @@ def books(tmp_path, monkeypatch):
         ]
         metadata = {"language_info": {"name": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / f"{name}.ipynb")
-    monkeypatch.setattr(rerun, "notebook_paths", lambda: {path.stem: path for path in sorted(folder.glob("*.ipynb"))})
+    monkeypatch.setattr(
+        notebook_runner, "notebook_paths", lambda: {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    )
     return folder
 
 
@@ -40,7 +42,7 @@ def result(path):
 
 
 def test_parameters_are_injected_and_recorded(books, tmp_path):
-    (outcome,) = rerun.run_notebooks(["00"], tmp_path / "out", profile="smoke", seed=41)
+    (outcome,) = notebook_runner.run_notebooks(["00"], tmp_path / "out", profile="smoke", seed=41)
     assert outcome.error == ""
     assert result(outcome.path) == "42"
     recorded = nbformat.read(outcome.path, as_version=4).metadata["papermill"]["parameters"]
@@ -50,26 +52,26 @@ def test_parameters_are_injected_and_recorded(books, tmp_path):
 
 def test_what_is_finished_is_skipped_and_what_has_changed_is_not(books, tmp_path):
     out = tmp_path / "out"
-    assert rerun.run_notebooks(["00"], out, seed=1)[0].seconds > 0
-    assert rerun.run_notebooks(["00"], out, seed=1)[0].seconds == 0
-    again = rerun.run_notebooks(["00"], out, seed=2)[0]
+    assert notebook_runner.run_notebooks(["00"], out, seed=1)[0].seconds > 0
+    assert notebook_runner.run_notebooks(["00"], out, seed=1)[0].seconds == 0
+    again = notebook_runner.run_notebooks(["00"], out, seed=2)[0]
     assert again.seconds > 0
     assert result(again.path) == "3"
     source = books / "00_sum.ipynb"
     source.write_text(source.read_text(encoding="utf-8").replace("total = 1", "total = 5"), encoding="utf-8")
-    assert result(rerun.run_notebooks(["00"], out, seed=2)[0].path) == "7"
+    assert result(notebook_runner.run_notebooks(["00"], out, seed=2)[0].path) == "7"
 
 
 def test_a_torn_notebook_is_executed_again(books, tmp_path):
     out = tmp_path / "out"
-    path = rerun.run_notebooks(["00"], out, seed=1)[0].path
+    path = notebook_runner.run_notebooks(["00"], out, seed=1)[0].path
     path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
-    assert result(rerun.run_notebooks(["00"], out, seed=1)[0].path) == "2"
+    assert result(notebook_runner.run_notebooks(["00"], out, seed=1)[0].path) == "2"
 
 
 def test_a_failing_cell_is_named_and_the_others_run(books, tmp_path):
     out = tmp_path / "out"
-    failed, died, drawn = rerun.run_notebooks(["01", "02", "03"], out)
+    failed, died, drawn = notebook_runner.run_notebooks(["01", "02", "03"], out)
     assert failed.path == out / "01_fails.failed.ipynb"
     assert failed.error == "cell 5, which begins with `1 / 0`: ZeroDivisionError: division by zero"
     assert "ZeroDivisionError" in failed.path.with_suffix(".html").read_text(encoding="utf-8")
@@ -78,13 +80,13 @@ def test_a_failing_cell_is_named_and_the_others_run(books, tmp_path):
     assert drawn.error == ""
     source = books / "01_fails.ipynb"
     source.write_text(source.read_text(encoding="utf-8").replace("1 / 0", "1 / 1"), encoding="utf-8")
-    assert rerun.run_notebooks(["01"], out)[0].path == out / "01_fails.ipynb"
+    assert notebook_runner.run_notebooks(["01"], out)[0].path == out / "01_fails.ipynb"
     assert not failed.path.exists()
     assert not failed.path.with_suffix(".html").exists()
 
 
 def test_figures_are_kept_for_jupyter_and_for_pages_without_a_network(books, tmp_path):
-    (outcome,) = rerun.run_notebooks(["03_draws"], tmp_path / "out")
+    (outcome,) = notebook_runner.run_notebooks(["03_draws"], tmp_path / "out")
     outputs = [one for cell in nbformat.read(outcome.path, as_version=4).cells for one in cell.get("outputs", [])]
     assert any("application/vnd.plotly.v1+json" in one.get("data", {}) for one in outputs)
     page = outcome.path.with_suffix(".html").read_text(encoding="utf-8")
@@ -95,11 +97,11 @@ def test_figures_are_kept_for_jupyter_and_for_pages_without_a_network(books, tmp
 def test_the_command_has_an_exit_status_for_a_batch_job(books, tmp_path, monkeypatch, capsys):
     call = ["relation-neurons", "notebooks", "run", "--out", str(tmp_path / "out"), "--profile", "smoke"]
     monkeypatch.setattr("sys.argv", [*call, "00"])
-    cli.main()
+    main.main()
     assert "00_sum: done in" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", [*call, "01", "00"])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     assert left.value.code == 1
     said = capsys.readouterr().out
     assert "01_fails failed in cell 5" in said
@@ -108,32 +110,32 @@ def test_the_command_has_an_exit_status_for_a_batch_job(books, tmp_path, monkeyp
 
 @pytest.mark.parametrize("name", ["sum", "00", "00_sum", "notebooks/00_sum.ipynb"])
 def test_notebooks_have_several_names(books, name):
-    assert list(rerun.choose([name])) == ["00_sum"]
+    assert list(notebook_runner.choose([name])) == ["00_sum"]
 
 
 def test_unknown_names_and_profiles_are_refused_before_anything_runs(books, tmp_path):
     with pytest.raises(rn.RelationNeuronsError, match=r"'00_some' is no notebook.*did you mean '00_sum'"):
-        rerun.run_notebooks(["00", "00_some"], tmp_path / "out")
+        notebook_runner.run_notebooks(["00", "00_some"], tmp_path / "out")
     with pytest.raises(rn.RelationNeuronsError, match="'large' is no profile"):
-        rerun.run_notebooks(["00"], tmp_path / "out", profile="large")
+        notebook_runner.run_notebooks(["00"], tmp_path / "out", profile="large")
     assert not (tmp_path / "out").exists()
     with pytest.raises(rn.RelationNeuronsError, match=r"nothere not installed.*pip install"):
-        rerun.require_packages(["nothere"])
+        notebook_runner.require_packages(["nothere"])
 
 
 def test_copies_never_overwrite(books, tmp_path, monkeypatch):
     call = ["relation-neurons", "notebooks", "copy", str(tmp_path / "mine"), "00"]
     monkeypatch.setattr("sys.argv", call)
-    cli.main()
+    main.main()
     copied = tmp_path / "mine" / "00_sum.ipynb"
     assert json.loads(copied.read_text(encoding="utf-8")) == json.loads(
         (books / "00_sum.ipynb").read_text(encoding="utf-8")
     )
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
 
 
 def test_the_list_has_every_title(books, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["relation-neurons", "notebooks", "list"])
-    cli.main()
+    main.main()
     assert "01_fails  Title of 01_fails" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli
+from relation_neurons.cli import main
 from relation_neurons.experiments import pipeline
 from relation_neurons.experiments.pipeline import RunConfig, run
 from relation_neurons.storage.run_folder import RunFolder
@@ -142,7 +142,7 @@ def test_the_command_line_runs_and_reports(config, planted_folder, tmp_path, cap
     arguments = ["run", "--model", config.model, "--relations", str(planted_folder), "--k", "6", "--n-controls", "2"]
     arguments += ["--shots", "0", "--n-evaluation", "8", "--device", "cpu", "--out", str(tmp_path / "cli")]
     monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
-    cli.main()
+    main.main()
     printed = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "in 3 of 3 relations (eats, lives, plays)" in printed
     assert (tmp_path / "cli" / "report.html").is_file()
@@ -153,7 +153,7 @@ def test_the_default_folder_tells_runs_apart(config, planted_folder, tmp_path, m
     base = ["relation-neurons", "run", "--model", config.model, "--relations", str(planted_folder), "--shots", "0"]
     for k in ("3", "4"):
         monkeypatch.setattr("sys.argv", [*base, "--k", k, "--n-controls", "1", "--n-evaluation", "5"])
-        cli.main()
+        main.main()
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
@@ -171,7 +171,7 @@ def test_the_default_folder_tells_runs_apart(config, planted_folder, tmp_path, m
 def test_bad_input_is_one_line_and_status_2(arguments, says, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
     with pytest.raises(SystemExit) as status:
-        cli.main()
+        main.main()
     assert status.value.code == 2
     error = capsys.readouterr().err
     assert "Error:" in error

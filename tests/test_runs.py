@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons import cli
+from relation_neurons.cli import main
 from relation_neurons.storage import run_folder
 from relation_neurons.storage.run_folder import RunFolder
 
@@ -192,7 +192,7 @@ def called(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["relation-neurons", "runs", *map(str, arguments)])
     status = 0
     try:
-        cli.main()
+        main.main()
     except SystemExit as left:
         status = left.code
     printed = capsys.readouterr()

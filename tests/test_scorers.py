@@ -13,7 +13,7 @@ from scipy.stats import pointbiserialr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import relation_neurons as rn
-from relation_neurons import cli
+from relation_neurons.cli import main
 from relation_neurons.experiments.compare import CompareConfig, compare, compare_scores
 from relation_neurons.scores import scorers
 from relation_neurons.scores.scorers import SCORERS
@@ -293,7 +293,7 @@ def test_the_command_line_prints_a_row_per_pair(config, planted_folder, capsys, 
     arguments += ["--shots", "0", "--n-evaluation", "10", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
     monkeypatch.setenv("COLUMNS", "120")
-    cli.main()
+    main.main()
     printed = capsys.readouterr().out
     assert "among the 6 best" in printed
     assert re.search(r"average_precision +auroc +1\.00 \[1\.00, 1\.00\] +0\.02", printed)
@@ -307,6 +307,6 @@ def test_the_command_line_prints_a_row_per_pair(config, planted_folder, capsys, 
 def test_bad_options_are_one_line_and_status_2(arguments, says, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["relation-neurons", "compare-scores", *arguments])
     with pytest.raises(SystemExit) as status:
-        cli.main()
+        main.main()
     assert status.value.code == 2
     assert says in capsys.readouterr().err

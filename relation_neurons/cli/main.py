@@ -16,17 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from relation_neurons import (
-    close_up_command,
-    data_commands,
-    doctor_command,
-    figure_commands,
-    models,
-    notebook_commands,
-    report_command,
-    reproduce_commands,
-    run_commands,
-)
+from relation_neurons import models
+from relation_neurons.cli import data, doctor, figures, neuron, notebooks, report, reproduce, runs
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.experiments.pipeline import RunConfig
@@ -39,15 +30,15 @@ GOES_ON = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "da
 """Commands that keep what they have done, so that one that was stopped goes on."""
 
 app = tyro.extras.SubcommandApp()
-app.command(data_commands.app, name="data", help="Get, check, describe and translate relations.")
-app.command(reproduce_commands.app, name="reproduce", help="Carry out an experiment of the paper, or all of them.")
-app.command(notebook_commands.app, name="notebooks", help="List, execute and copy the notebooks.")
-app.command(run_commands.app, name="runs", help="List, show, verify and clean run folders.")
-app.command(name="doctor")(doctor_command.doctor_command)
-app.command(name="neuron")(close_up_command.neuron_command)
-app.command(name="figures")(figure_commands.figures_command)
-app.command(name="report")(report_command.report_command)
-app.command(name="compare-methods")(reproduce_commands.compare_methods_command)
+app.command(data.app, name="data", help="Get, check, describe and translate relations.")
+app.command(reproduce.app, name="reproduce", help="Carry out an experiment of the paper, or all of them.")
+app.command(notebooks.app, name="notebooks", help="List, execute and copy the notebooks.")
+app.command(runs.app, name="runs", help="List, show, verify and clean run folders.")
+app.command(name="doctor")(doctor.doctor_command)
+app.command(name="neuron")(neuron.neuron_command)
+app.command(name="figures")(figures.figures_command)
+app.command(name="report")(report.report_command)
+app.command(name="compare-methods")(reproduce.compare_methods_command)
 
 
 @app.command(name="run")
@@ -131,8 +122,8 @@ def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:
 
 def _require_command(words: Sequence[str]) -> None:
     """Refuse a command that there is not, naming the one that was meant."""
-    groups = {"data": data_commands.app, "reproduce": reproduce_commands.app}
-    groups |= {"notebooks": notebook_commands.app, "runs": run_commands.app}
+    groups = {"data": data.app, "reproduce": reproduce.app}
+    groups |= {"notebooks": notebooks.app, "runs": runs.app}
     known, said = app, "relation-neurons"
     for word in words[:2]:
         names = tuple(known._subcommands)

@@ -9,12 +9,12 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from relation_neurons.cli.notebook_runner import Outcome, choose, notebook_title, run_notebooks
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.registry import Profile
 from relation_neurons.models.pretrained import resolve
 from relation_neurons.models.sites import SiteName
 from relation_neurons.relations.loading import load_relations
-from relation_neurons.rerun import Outcome, choose, notebook_title, run_notebooks
 
 app = tyro.extras.SubcommandApp()
 
