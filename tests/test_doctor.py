@@ -17,8 +17,8 @@ from transformer_lens.hook_points import HookPoint
 import relation_neurons as rn
 from relation_neurons import models
 from relation_neurons.cli.doctor import doctor_command
-from relation_neurons.doctor import asking as asking_part
 from relation_neurons.doctor import doctor
+from relation_neurons.doctor import invariance as asking_part
 from relation_neurons.doctor import machine as machine_part
 from relation_neurons.doctor import model as model_part
 from relation_neurons.doctor.machine import machine_checks

@@ -18,8 +18,8 @@ from huggingface_hub import constants as hub_constants
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from relation_neurons.doctor.asking import batches_check, null_run_check, some_prompts
 from relation_neurons.doctor.checks import REPORT, Check, DtypeName, gib, guarded
+from relation_neurons.doctor.invariance import batches_check, null_run_check, some_prompts
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.evaluation.recall import Condition, recall_under
 from relation_neurons.interventions.interventions import Intervention, ablate
