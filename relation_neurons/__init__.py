@@ -3,7 +3,7 @@
 The public names, in the order of the data flow.
 """
 
-from relation_neurons import edge  # noqa: I001 (pipeline order)
+from relation_neurons import validation  # noqa: I001 (pipeline order)
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.tables import relation_from_frame
@@ -77,5 +77,5 @@ __all__ = [
 __version__ = "0.1.0"
 
 for _name in __all__:
-    globals()[_name] = edge.guard(globals()[_name], f"rn.{_name}")
+    globals()[_name] = validation.guard(globals()[_name], f"rn.{_name}")
 del _name

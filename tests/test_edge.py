@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons import edge
+from relation_neurons import validation
 from relation_neurons.prompts import prompts
 from relation_neurons.scores import average_precision
 from tests.helpers import word_prompts
@@ -113,7 +113,7 @@ def test_functions_keep_their_names_docstrings_and_signatures_and_are_found_by_p
 def test_a_checked_function_says_the_same_and_costs_next_to_nothing():
     values = torch.rand(4, 3)
     assert torch.equal(rn.average_precision(values, LABELS), average_precision.average_precision(values, LABELS))
-    check = edge.checked(lambda one, two=1: None)
+    check = validation.checked(lambda one, two=1: None)
     started = time.perf_counter()
     for _ in range(1000):
         check(1)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from relation_neurons.edge import check_fields
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.concepts import ConceptsConfig, concepts
 from relation_neurons.experiments.config import StudyConfig
@@ -27,6 +26,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.templates import TemplatesConfig, templates
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.results.experiment_result import Finding
+from relation_neurons.validation import check_fields
 
 Profile = Literal["smoke", "demo", "full"]
 
