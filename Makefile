@@ -13,10 +13,10 @@ PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRANSFORMER_LENS := $(shell sed -n 's/^transformer-lens==//p' constraints.txt)
 
 BRIDGE_VENV ?= .venv-bridge
-MODEL_TESTS := tests/test_models.py tests/test_encoding.py tests/test_activations.py tests/test_interventions.py \
-	tests/test_recall.py tests/test_planted.py tests/test_experiment.py tests/test_batches.py tests/test_values.py \
-	tests/test_perplexity.py tests/test_study.py tests/test_experiments.py tests/test_experiment_transfer.py \
-	tests/test_planted_properties.py tests/test_close_up.py tests/test_doctor.py
+MODEL_TESTS := tests/models tests/prompts/test_tokenization.py tests/activations/test_collection.py tests/interventions \
+	tests/inference/test_batching.py tests/evaluation/test_recall.py tests/evaluation/test_perplexity.py tests/doctor \
+	$(addprefix tests/experiments/test_,planted.py single_experiment.py study.py experiments.py transfer_experiments.py \
+	planted_properties.py single_neuron.py)
 
 .PHONY: demo reproduce test test-bridge lint notebooks gallery clean
 

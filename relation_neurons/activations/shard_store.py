@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from relation_neurons.errors import RelationNeuronsError, refuse
-from relation_neurons.storage.disk import free_bytes
-from relation_neurons.storage.files import atomic, file_digest, unreadable
+from relation_neurons.storage.files import atomic, file_digest, free_bytes, unreadable
 
 INDEX, LOCK, SHARD = "index.json", ".lock", ".safetensors"
 

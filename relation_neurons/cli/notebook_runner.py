@@ -60,7 +60,7 @@ def notebook_paths() -> dict[str, Path]:
     Raises:
         RelationNeuronsError: This installation has none.
     """
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     found = sorted((here / "notebooks").glob("*.ipynb")) or sorted((here.parent / "notebooks").glob("*.ipynb"))
     if not found:
         raise refuse("This installation has no notebooks", do="install the package anew, or use a clone")

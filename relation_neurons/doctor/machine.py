@@ -27,7 +27,7 @@ from relation_neurons.figures.export import NEEDED
 from relation_neurons.relations import lre, lre_download
 from relation_neurons.relations.lint import check as problems_of
 from relation_neurons.relations.loading import data_folder, load_relations
-from relation_neurons.storage.disk import existing, free_bytes
+from relation_neurons.storage.files import existing, free_bytes
 from relation_neurons.storage.fingerprint import versions
 
 DISTRIBUTION = "relation-neurons"

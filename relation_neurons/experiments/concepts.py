@@ -15,15 +15,16 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, require_at_least
-from relation_neurons.experiments.overlap import ABOVE, overlap_table
+from relation_neurons.experiments.overlap import overlap_table
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.concepts import concept_of, concept_prompts
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key
-from relation_neurons.results.experiment_result import Finding, listed, said
-from relation_neurons.statistics.effects import FALLS, compare
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.effects import ABOVE, FALLS, compare
+from relation_neurons.statistics.formatting import listed, said
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 

@@ -10,8 +10,9 @@ import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding, listed
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.statistics.effects import FALLS, compare
+from relation_neurons.statistics.formatting import listed
 
 QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
 MATCHES = ("none", "layer", "activation")

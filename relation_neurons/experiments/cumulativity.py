@@ -12,8 +12,9 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.k_sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding, listed, said
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.statistics.effects import FALLS, MEASURES, compare
+from relation_neurons.statistics.formatting import listed, said
 from relation_neurons.statistics.intervals import N_RESAMPLES
 
 QUESTION = "Are facts lost because of the neurons added last, or because of all that are silenced together?"

@@ -11,7 +11,8 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding, listed
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.formatting import listed
 from relation_neurons.statistics.intervals import proportion_interval
 
 QUESTION = "What does the model say instead when a relation's neurons are silenced?"

@@ -8,8 +8,9 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding, listed, said
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.statistics.effects import FALLS, RISES, compare
+from relation_neurons.statistics.formatting import listed, said
 
 QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are silenced?"
 

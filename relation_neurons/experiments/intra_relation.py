@@ -10,8 +10,9 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt
-from relation_neurons.results.experiment_result import Finding, listed, said, span
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.statistics.effects import FALLS, LEAST_NATS, LEVEL, MEASURES, RISES, compare
+from relation_neurons.statistics.formatting import listed, said, span
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads
 
 QUESTION = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"

@@ -11,8 +11,9 @@ import pandas as pd
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.results.experiment_result import Finding, listed, said
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.statistics.effects import FALLS, MEASURES, compare
+from relation_neurons.statistics.formatting import listed, said
 
 QUESTION = "Do a relation's facts suffer more, the more of its neurons are silenced, and when do others begin to?"
 PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)

@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Num
-from numpy import ndarray
-from scipy import stats
 
 from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
-from relation_neurons.results.experiment_result import Finding, listed, said, span
-from relation_neurons.statistics.effects import FALLS, MEASURES, RISES, compare
-from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
+from relation_neurons.statistics.formatting import listed, said, span
 
 QUESTION = "Do neurons found in one language carry the same facts in others?"
-WHAT = {"correct": "Accuracy", "logprob": "Log-probability of the object (nats)"}
-RATIO = ("ratio", "ratio_low", "ratio_high")
 
 
 @dataclass(frozen=True)
@@ -104,37 +98,6 @@ def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = Fals
                 means = (pair["there"].mean(), pair["home"].mean())
                 rows.append((name, code, measure, len(pair), *means, *ratio[:3]))
     return pd.DataFrame(rows, columns=["silenced", "language", "measure", "n", "effect", "own_effect", *RATIO])
-
-
-def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"], *, seed: int = 0) -> Interval:
-    """A mean effect as a share of the mean drop in a reference, both on the same facts.
-
-    Returns:
-        The ratio with a percentile bootstrap interval over facts; NaN where the reference's own interval does not lie
-        below zero, since a share of nothing means nothing.
-
-    Example:
-        >>> share_of_drop(np.array([-1.0, -2.0, -3.0]), np.array([-2.0, -4.0, -6.0]))
-        Interval(mean=0.5, low=0.5, high=0.5, n=3)
-    """
-    if len(reference) < 2 or mean_interval(reference, seed=seed).side != "below":
-        return Interval(np.nan, np.nan, np.nan, len(reference))
-
-    def ratio(over: ndarray, under: ndarray, axis: int = -1) -> ndarray:
-        # A resample whose reference does not drop counts as an immense share, which widens the interval.
-        return np.asarray(over.mean(axis=axis) / np.minimum(under.mean(axis=axis), -1e-9))
-
-    found = stats.bootstrap(
-        (effect, reference),
-        ratio,
-        paired=True,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        n_resamples=N_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(float(ratio(effect, reference)), float(found.low), float(found.high), len(reference))
 
 
 def verdict(

@@ -22,8 +22,9 @@ from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
-from relation_neurons.results.experiment_result import Finding, listed, said
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.statistics.formatting import listed, said
 from relation_neurons.statistics.intervals import mean_interval
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"

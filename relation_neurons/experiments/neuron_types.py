@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
-from relation_neurons.experiments.languages import WHAT
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site
 from relation_neurons.neurons.ranking import PAPER_K, scaled_k
-from relation_neurons.results.experiment_result import Finding, listed, said, span
-from relation_neurons.statistics.effects import FALLS, RISES, compare
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.effects import FALLS, RISES, WHAT, compare
+from relation_neurons.statistics.formatting import listed, said, span
 
 QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP's gate, up or down?"
 

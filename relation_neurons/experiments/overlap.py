@@ -22,12 +22,12 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.results.experiment_result import Finding, listed
-from relation_neurons.statistics.effects import LEVEL, NOT_SHOWN
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.effects import ABOVE, LEVEL, NOT_SHOWN
+from relation_neurons.statistics.formatting import listed
 from relation_neurons.statistics.hypothesis_tests import adjust
 
 QUESTION = "Do relations share more of their neurons than random sets in the same layers?"
-ABOVE = "above chance"
 SEVERAL = 3
 """Relations among whose best a neuron must be to be listed as shared."""
 

@@ -15,8 +15,9 @@ from relation_neurons.evaluation.perplexity import perplexity
 from relation_neurons.experiments.study import Study
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.prompts.concepts import neutral_sentences
-from relation_neurons.results.experiment_result import Finding, listed, said, span
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.statistics.effects import FALLS, LEAST_NATS, RISES, judged
+from relation_neurons.statistics.formatting import listed, said, span
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 

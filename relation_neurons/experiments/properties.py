@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from relation_neurons.experiments.overlap import ABOVE
-from relation_neurons.results.experiment_result import Finding, listed, said
-from relation_neurons.statistics.effects import FALLS, LEVEL, RISES
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.effects import ABOVE, FALLS, LEVEL, RISES
+from relation_neurons.statistics.formatting import listed, said
 
 QUESTION = "Are relation neurons cumulative, versatile and interfering in this model?"
 COLUMNS = ["property", "evidence", "what", "effect", "effect_low", "effect_high", "n", "p_holm", "shown"]

@@ -8,9 +8,10 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding, said
+from relation_neurons.results.experiment_result import Finding
 from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES, compare, judged
+from relation_neurons.statistics.formatting import said
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 

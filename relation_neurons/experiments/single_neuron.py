@@ -14,7 +14,6 @@ import pandas as pd
 
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.overlap import ABOVE
 from relation_neurons.experiments.single_neuron_scores import firing_table, pooled_values, score_table
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
@@ -23,8 +22,9 @@ from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.controls import random_controls
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.results.experiment_result import Finding, listed, said, span
-from relation_neurons.statistics.effects import FALLS, RISES, compare
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.effects import ABOVE, FALLS, RISES, compare
+from relation_neurons.statistics.formatting import listed, said, span
 
 QUESTION = "What fires {neuron}, what does it promote, and what is lost without it?"
 NAMED_TOKENS = 5

@@ -12,12 +12,11 @@ from jaxtyping import Bool, Float, Num
 from numpy import ndarray
 from torch import Tensor
 
-from relation_neurons.experiments.overlap import ABOVE
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import Prompt, relation_names
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.scores.average_precision import average_precision
-from relation_neurons.statistics.effects import LEVEL, NOT_SHOWN
+from relation_neurons.statistics.effects import ABOVE, LEVEL, NOT_SHOWN
 from relation_neurons.statistics.hypothesis_tests import adjust
 from relation_neurons.statistics.intervals import CONFIDENCE
 

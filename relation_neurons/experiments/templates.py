@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.languages import RATIO, WHAT, share_of_drop
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.results.experiment_result import Finding, listed, said, span
-from relation_neurons.statistics.effects import FALLS, MEASURES, RISES, compare
+from relation_neurons.results.experiment_result import Finding
+from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
+from relation_neurons.statistics.formatting import listed, said, span
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
 OTHER = {"main": "zs", "zs": "main"}

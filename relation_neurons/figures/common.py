@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.figures.style import BUTTONS, MANY, heatmap, name_size, raised, row_height, styled
-from relation_neurons.results.experiment_result import said
 from relation_neurons.statistics.effects import LEVEL, NOT_SHOWN
+from relation_neurons.statistics.formatting import said
 
 MEASURES = ("logprob", "correct")
 """Of tables of tested effects."""

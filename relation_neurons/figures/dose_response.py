@@ -20,8 +20,8 @@ from relation_neurons.figures.common import (
     short,
 )
 from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
-from relation_neurons.results.experiment_result import said
 from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.formatting import said
 from relation_neurons.statistics.intervals import mean_interval
 
 

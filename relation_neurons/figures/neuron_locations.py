@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from relation_neurons.figures.common import wrapped
 from relation_neurons.figures.style import MANY, OWN, RANDOM, RISE, heatmap, name_size, row_height, styled
 from relation_neurons.models.sites import Neuron
-from relation_neurons.results.experiment_result import listed
+from relation_neurons.statistics.effects import ABOVE
+from relation_neurons.statistics.formatting import listed
 
-ABOVE = "above chance"
 LEAST = 0.5
 """Where a logarithmic axis has its 0."""
 NAMED = 8

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from relation_neurons.figures.common import errors, measured, nothing
 from relation_neurons.figures.style import COLOURS, MEASURE_TITLES, RANDOM, styled
-from relation_neurons.results.experiment_result import said
+from relation_neurons.statistics.formatting import said
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 

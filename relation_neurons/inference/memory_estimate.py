@@ -19,7 +19,7 @@ from relation_neurons.models.loading import DTYPES, named_device
 from relation_neurons.models.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.models.size import Shape, loaded_shape, shape_of
 from relation_neurons.prompts.prompts import Prompt
-from relation_neurons.storage.disk import free_bytes
+from relation_neurons.storage.files import free_bytes
 
 CHARACTERS = 3
 """Bytes of text to a token where there is no tokenizer yet."""

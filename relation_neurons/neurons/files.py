@@ -17,9 +17,8 @@ from relation_neurons.errors import RelationNeuronsError, reason, refuse
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.storage.files import atomic
+from relation_neurons.storage.files import DAMAGED, atomic
 from relation_neurons.storage.fingerprint import versions
-from relation_neurons.storage.parquet import DAMAGED
 
 FORMAT = 1
 """Version of what this module writes; a higher one is refused."""

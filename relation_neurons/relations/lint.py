@@ -13,8 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from relation_neurons.errors import RelationNeuronsError
-from relation_neurons.prompts.prompts import PromptConfig
+from relation_neurons.errors import RelationNeuronsError, number_text, refuse
 from relation_neurons.relations.lint_parser import Content, contents_of, read_contents
 from relation_neurons.relations.lint_warnings import doubts
 from relation_neurons.relations.relation import Fact, Relation
@@ -66,14 +65,16 @@ def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, sh
         city: warning: samples 1: object: 'Paris' stands in 'Paris Saint-Germain'. Expected: an answer not given away.
         Errors: 0. Warnings: 1.
     """
-    config = PromptConfig(shots=shots, n_evaluation=n_evaluation)
+    for name, value, least in (("n_evaluation", n_evaluation, 1), ("shots", shots, 0)):
+        if value < least:
+            raise refuse(f"{name} is {number_text(value)}", expected=f"at least {least}")
     if isinstance(path_or_relation, Relation):
         file = path_or_relation.name
         contents, errors, warnings = contents_of(_as_json(path_or_relation), {})
     else:
         file = str(path_or_relation)
         contents, errors, warnings = read_contents(file)
-    errors = [*errors, *_split_faults(contents, config)]
+    errors = [*errors, *_split_faults(contents, n_evaluation, shots)]
     warnings = [*warnings, *chain.from_iterable(map(doubts, contents))]
     problems = [Problem("error", file, *fault) for fault in errors]
     problems += [Problem("warning", file, *fault) for fault in warnings]
@@ -90,21 +91,21 @@ def format_problems(problems: Sequence[Problem]) -> str:
     return "\n".join([*lines, f"Errors: {count['error']}. Warnings: {count['warning']}."])
 
 
-def _split_faults(contents: Sequence[Content], config: PromptConfig) -> Iterator[Fault]:
+def _split_faults(contents: Sequence[Content], n_evaluation: int, shots: int) -> Iterator[Fault]:
     """Relations with too few facts by themselves or, if there is none, beside the others of the file."""
     relations = []
     for content in contents:
         facts = tuple(Fact(subject.text, answer.text) for subject, answer in content.facts)
         relations.append(Relation(content.name, (), (), facts))
     relations = [relation for relation in relations if relation.facts]
-    alone = [refusal for relation in relations if (refusal := _too_few([relation], config))]
-    for refusal in alone or filter(None, [_too_few(relations, config)]):
-        yield Fault(None, "samples", refusal, f"enough for n_evaluation={config.n_evaluation}, shots={config.shots}")
+    alone = [refusal for relation in relations if (refusal := _too_few([relation], n_evaluation, shots))]
+    for refusal in alone or filter(None, [_too_few(relations, n_evaluation, shots)]):
+        yield Fault(None, "samples", refusal, f"enough for n_evaluation={n_evaluation}, shots={shots}")
 
 
-def _too_few(relations: Sequence[Relation], config: PromptConfig) -> str:
+def _too_few(relations: Sequence[Relation], n_evaluation: int, shots: int) -> str:
     try:
-        split_relations(relations, n_evaluation=config.n_evaluation, n_shots=config.shots, seed=config.split_seed)
+        split_relations(relations, n_evaluation=n_evaluation, n_shots=shots)
     except RelationNeuronsError as error:
         return str(error).partition(". Do this: ")[0]
     return ""

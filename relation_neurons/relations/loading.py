@@ -29,7 +29,7 @@ def load_relations(*sources: str | Path | Relation) -> tuple[Relation, ...]:
               fetched before by `relation-neurons data fetch lre`.
             - `"paper"`, the paper's 12 relations out of LRE with the paper's names, templates and numbers of facts:
               there, unlike in `"lre"`, duplicates and repeated subjects stay.
-            - A JSON file in the LRE schema, a CSV file (see `relation_neurons.relations.tables`), or a folder of such files.
+            - A JSON file in the LRE schema, a CSV file (see `relations.tables`), or a folder of such files.
             - A relation itself, such as one from `relation_from_frame`.
 
     Returns:

@@ -44,7 +44,7 @@ class Registry:
 def data_folder() -> Path:
     """What comes with the package: inside it when installed, beside it in a checkout."""
     installed = Path(str(resources.files("relation_neurons"))) / "data"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "data"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
 
 
 @functools.cache

@@ -238,7 +238,7 @@ def _inline(source: str) -> Markup:
 
 
 def _template(name: str) -> str:
-    return (resources.files("relation_neurons") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("relation_neurons.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _of_itables(name: str) -> str:

@@ -15,7 +15,7 @@ from relation_neurons.experiments.ablation import effect_matrix, effects, verdic
 from relation_neurons.figures import effect_matrix_figure, effects_figure, layers_figure, overlap_figure
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.statistics.intervals import Interval
-from relation_neurons.storage.parquet import read_parquet
+from relation_neurons.storage.files import read_parquet
 
 ANSWERS_SHOWN = 5
 TABLES = ("recall", "neurons", "counts", "summary", "space")

@@ -12,7 +12,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.results.experiment_result import Finding, carried_out, read_finding
-from relation_neurons.storage.parquet import read_parquet
+from relation_neurons.storage.files import read_parquet
 
 MOST_ROWS = 10_000
 """Rows of an experiment's main table on the page."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.storage.parquet import read_parquet
+from relation_neurons.storage.files import read_parquet
 
 KEPT = re.compile(r"-[0-9a-f]{16}$")
 """How the names of tables end that an experiment keeps to go on from, which are none of its findings."""
@@ -73,38 +72,3 @@ def read_finding(folder: Path, name: str) -> Finding:
 def carried_out(folder: Path) -> list[str]:
     """The experiments whose findings are in a study's folder, in order of their names."""
     return sorted(path.parent.name for path in folder.glob("*/verdict.md"))
-
-
-def listed(names: Sequence[object], *, most: int = 8) -> str:
-    """Names in a row, `none` if there are none; beyond `most` only how many more there are.
-
-    Example:
-        >>> listed(["a", "b", "c"], most=2), listed([])
-        ('a, b and 1 more', 'none')
-    """
-    if not names:
-        return "none"
-    shown = ", ".join(str(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def said(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> str:
-    """A number of a table with its 95 % interval.
-
-    Example:
-        >>> said({"effect": -1.5, "effect_low": -2.0, "effect_high": -1.0})
-        '-1.50 [-2.00, -1.00]'
-    """
-    mean, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
-
-
-def span(values: Iterable[Any]) -> str:
-    """One number, or the least and the largest of several.
-
-    Example:
-        >>> span([25, 25]), span([25, 40, 30])
-        ('25', '25 to 40')
-    """
-    found = sorted(set(values))
-    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"

@@ -11,8 +11,7 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.storage.files import file_digest
-from relation_neurons.storage.parquet import read_parquet
+from relation_neurons.storage.files import file_digest, read_parquet
 from relation_neurons.storage.run_folder import Entry, read_key, read_manifest
 
 TABLE = ".parquet"

@@ -27,8 +27,8 @@ def average_precision(
 
     AP = sum over thresholds t of (recall_t - recall_before) * precision_t. Equal scores share one threshold. One sort
     of each neuron serves all relations; counts are integers and sums float64, so the result is exact to rounding. On a
-    CPU the compiled path of `relation_neurons.scores.cpu_kernel` is taken where it can be, on a GPU with 16-bit scores the fused
-    kernel of `relation_neurons.scores.triton_kernel`, else plain PyTorch.
+    CPU the compiled path of `scores.cpu_kernel` is taken where it can be, on a GPU with 16-bit scores the fused kernel
+    of `scores.triton_kernel`, else plain PyTorch.
 
     Args:
         scores: Activations; any float type, infinities allowed.

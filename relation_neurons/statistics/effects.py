@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from numpy import ndarray
+from scipy import stats
 
 from relation_neurons.errors import refuse
 from relation_neurons.statistics.hypothesis_tests import (
@@ -20,7 +21,7 @@ from relation_neurons.statistics.hypothesis_tests import (
     pooled_spread,
     sign_flip_test,
 )
-from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
 
 MEASURES = ("logprob", "correct")
 """What is said of every answer: log-probability of the whole object in nats, and whether the answer is right."""
@@ -28,6 +29,9 @@ LEVEL = 0.05
 LEAST_NATS = 1e-3
 """Differences in log-probability below this are rounding."""
 FALLS, RISES, NOT_SHOWN = "falls", "rises", "not shown"
+ABOVE = "above chance"
+WHAT = {"correct": "Accuracy", "logprob": "Log-probability of the object (nats)"}
+RATIO = ("ratio", "ratio_low", "ratio_high")
 
 
 class Facts(NamedTuple):
@@ -160,3 +164,34 @@ def _against_controls(facts: Facts, spread: tuple[float, float], seed: int) -> d
 
 
 _DIFFERENCE = ("difference", "difference_low", "difference_high", "p_random")
+
+
+def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"], *, seed: int = 0) -> Interval:
+    """A mean effect as a share of the mean drop in a reference, both on the same facts.
+
+    Returns:
+        The ratio with a percentile bootstrap interval over facts; NaN where the reference's own interval does not lie
+        below zero, since a share of nothing means nothing.
+
+    Example:
+        >>> share_of_drop(np.array([-1.0, -2.0, -3.0]), np.array([-2.0, -4.0, -6.0]))
+        Interval(mean=0.5, low=0.5, high=0.5, n=3)
+    """
+    if len(reference) < 2 or mean_interval(reference, seed=seed).side != "below":
+        return Interval(np.nan, np.nan, np.nan, len(reference))
+
+    def ratio(over: ndarray, under: ndarray, axis: int = -1) -> ndarray:
+        # A resample whose reference does not drop counts as an immense share, which widens the interval.
+        return np.asarray(over.mean(axis=axis) / np.minimum(under.mean(axis=axis), -1e-9))
+
+    found = stats.bootstrap(
+        (effect, reference),
+        ratio,
+        paired=True,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        n_resamples=N_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(ratio(effect, reference)), float(found.low), float(found.high), len(reference))

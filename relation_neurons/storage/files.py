@@ -6,10 +6,26 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from relation_neurons.errors import RelationNeuronsError, reason, refuse
+import pandas as pd
+import pyarrow as pa
+
+from relation_neurons.errors import RelationNeuronsError, reason, refuse, shortened
+
+DAMAGED = (
+    pa.ArrowException,
+    OSError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What pandas and pyarrow raise of files that are not what they wrote."""
 
 
 def unreadable(path: Path, error: OSError) -> RelationNeuronsError:
@@ -38,3 +54,29 @@ def atomic(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists; of a link that leads nowhere, above where it leads."""
+    return next(one for one in (folder, *Path(os.path.realpath(folder)).parents) if one.exists())
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder, there or not."""
+    return shutil.disk_usage(existing(folder)).free
+
+
+def read_parquet(path: Path, do: str) -> pd.DataFrame:
+    """A table.
+
+    Args:
+        path: Of the file.
+        do: What the user may do where it cannot be read.
+
+    Raises:
+        RelationNeuronsError: There is no such file, or it cannot be read.
+    """
+    try:
+        return pd.read_parquet(path)
+    except DAMAGED as error:
+        raise refuse(f"{path} cannot be read ({shortened(str(error))})", do=do) from error

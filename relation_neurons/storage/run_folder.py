@@ -15,8 +15,7 @@ import filelock
 import pandas as pd
 
 from relation_neurons.errors import reason, refuse
-from relation_neurons.storage.disk import free_bytes
-from relation_neurons.storage.files import atomic, file_digest, unreadable
+from relation_neurons.storage.files import atomic, file_digest, free_bytes, unreadable
 from relation_neurons.storage.fingerprint import digest
 
 KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"

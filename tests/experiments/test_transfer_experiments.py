@@ -15,7 +15,7 @@ from relation_neurons.experiments import templates as crossing
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.error_analysis import ErrorKindsConfig, error_kinds
 from relation_neurons.experiments.error_analysis import verdict as errors_verdict
-from relation_neurons.experiments.languages import LanguagesConfig, languages, share_of_drop, transfers
+from relation_neurons.experiments.languages import LanguagesConfig, languages, transfers
 from relation_neurons.experiments.languages import verdict as languages_verdict
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
 from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
@@ -24,6 +24,7 @@ from relation_neurons.experiments.templates import templates
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.relations.relation import Translation
 from relation_neurons.relations.splits import stable_rank
+from relation_neurons.statistics.effects import share_of_drop
 from relation_neurons.statistics.hypothesis_tests import control_test, sign_flip_test
 
 PROMPTS = rn.PromptConfig(shots=0, n_evaluation=10, answer="? Answer:")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from relation_neurons.cli.report import rebuild
-from tests.test_report import KS, SHARED, made_neurons, made_results, made_sweep, write_run, write_study
+from tests.report.test_page import KS, SHARED, made_neurons, made_results, made_sweep, write_run, write_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -215,9 +215,9 @@ def test_more_threads_than_cores_are_told(machine, monkeypatch):
         (0.5, 4, None, "ok"),
     ],
 )
-def test_threads_that_spin_on_a_busy_machine_are_told(machine, monkeypatch, loading, threads, policy, state):
+def test_threads_that_spin_on_a_busy_machine_are_told(machine, monkeypatch, load, threads, policy, state):
     monkeypatch.setattr(machine_part.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
-    monkeypatch.setattr(machine_part.psutil, "getloadavg", lambda: (loading, 0.0, 0.0))
+    monkeypatch.setattr(machine_part.psutil, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr(machine_part.torch, "get_num_threads", lambda: threads)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if policy:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from tests.bad_input import ODD, PARTS, examples, refused
+from tests.bad_input.cases import ODD, PARTS, examples, refused
+from tests.bad_input.public_calls import public_calls
 from tests.helpers import word_prompts
-from tests.public_calls import public_calls
 
 pytestmark = pytest.mark.usefixtures("offline")
 

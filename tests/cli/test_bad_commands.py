@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.bad_input import COUNT, carry_out, examples, files
+from tests.bad_input.cases import COUNT, carry_out, examples, files
 
 pytestmark = pytest.mark.usefixtures("offline")
 

@@ -16,7 +16,7 @@ from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.study import Study
 from relation_neurons.relations import lre, lre_download
 
-BESIDE = Path(__file__).parents[2] / "shared" / "lre" / "data"
+BESIDE = Path(__file__).parents[3] / "shared" / "lre" / "data"
 COPY = Path(os.environ["LRE_FOLDER"]).parent if os.environ.get("LRE_FOLDER") else BESIDE
 KS = (100, 400, 1200)
 pytestmark = [

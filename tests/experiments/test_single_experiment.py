@@ -22,8 +22,8 @@ def world(planted):
     prompts = rn.make_prompts(planted.relations, rn.PromptConfig(shots=0, n_evaluation=12))
     activations = rn.collect_activations(planted.model, prompts.detection)
     selection = select_neurons(activations, k=4, n_controls=3, seed=1)
-    table = measure(planted.model, conditions(prompts.evaluation, ranking.targets, ranking.controls))
-    return planted, prompts, ranking, table
+    table = measure(planted.model, conditions(prompts.evaluation, selection.targets, selection.controls))
+    return planted, prompts, selection, table
 
 
 def test_every_condition_is_asked_what_it_should_be(world):
@@ -35,11 +35,11 @@ def test_every_condition_is_asked_what_it_should_be(world):
 
 
 def test_effects_are_differences_from_the_same_fact(world):
-    planted, prompts, ranking, table = world
+    planted, prompts, selection, table = world
     row = effects(table).query("kind == 'own' and relation == 'eats'").iloc[3]
     prompt = next(p for p in prompts.evaluation if (p.relation, p.subject) == ("eats", row["subject"]))
     clean = rn.recall(planted.model, [prompt]).iloc[0]
-    with rn.ablate(planted.model, ranking.targets["eats"]):
+    with rn.ablate(planted.model, selection.targets["eats"]):
         silenced = rn.recall(planted.model, [prompt]).iloc[0]
     assert row["d_logprob"] == pytest.approx(silenced["logprob"] - clean["logprob"], abs=1e-5)
     assert row["d_correct_string"] == float(silenced["correct_string"]) - float(clean["correct_string"])

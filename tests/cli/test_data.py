@@ -10,10 +10,10 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.cli.main import main
-from tests.test_wikidata import api, waits  # noqa: F401 (fixtures)
+from tests.relations.test_wikidata import api, waits  # noqa: F401 (fixtures)
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-FACTUAL = Path(os.environ.get("LRE_FOLDER", Path(__file__).parents[2] / "shared/lre/data/factual"))
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+FACTUAL = Path(os.environ.get("LRE_FOLDER", Path(__file__).parents[3] / "shared/lre/data/factual"))
 
 
 @pytest.fixture

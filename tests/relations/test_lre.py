@@ -24,7 +24,7 @@ from relation_neurons.relations.lre import Repair, repair
 from relation_neurons.relations.relation import key, relation_from_dict
 from relation_neurons.relations.splits import split_relations
 
-BESIDE = Path(__file__).parents[2] / "shared" / "lre" / "data"
+BESIDE = Path(__file__).parents[3] / "shared" / "lre" / "data"
 COPY = Path(os.environ["LRE_FOLDER"]).parent if os.environ.get("LRE_FOLDER") else BESIDE
 needs_copy = pytest.mark.skipif(
     not (COPY / "factual").is_dir(), reason="no copy of the LRE data: LRE_FOLDER does not name its folder data/factual"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from relation_neurons.storage.disk import existing, free_bytes
+from relation_neurons.storage.files import existing, free_bytes
 
 
 def test_the_nearest_folder_that_exists_is_found(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import relation_neurons as rn
 from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.relations.lint import check
 from relation_neurons.storage.files import file_digest
-from tests.bad_input import (
+from tests.bad_input.cases import (
     SETS,
     SPACE,
     carry_out,

@@ -1,0 +1,41 @@
+"""Numbers and names as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def listed(names: Sequence[object], *, most: int = 8) -> str:
+    """Names in a row, `none` if there are none; beyond `most` only how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2), listed([])
+        ('a, b and 1 more', 'none')
+    """
+    if not names:
+        return "none"
+    shown = ", ".join(str(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def said(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> str:
+    """A number of a table with its 95 % interval.
+
+    Example:
+        >>> said({"effect": -1.5, "effect_low": -2.0, "effect_high": -1.0})
+        '-1.50 [-2.00, -1.00]'
+    """
+    mean, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+
+
+def span(values: Iterable[Any]) -> str:
+    """One number, or the least and the largest of several.
+
+    Example:
+        >>> span([25, 25]), span([25, 40, 30])
+        ('25', '25 to 40')
+    """
+    found = sorted(set(values))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
