@@ -106,7 +106,7 @@ def test_templates_have_a_panel_for_each_set_asked():
 
 def test_kinds_of_answers_are_stacked_to_a_whole():
     shares = {"right": 0.5, "the": 0.3, "other": 0.2}
-    kinds = pd.DataFrame(
+    table = pd.DataFrame(
         [
             (name, state, kind, int(10 * shares.get(kind, 0)), 10, shares.get(kind, 0.0), 0.1, 0.9)
             for name in ("a", "b")
@@ -115,7 +115,7 @@ def test_kinds_of_answers_are_stacked_to_a_whole():
         ],
         columns=["relation", "state", "kind", "count", "n", "share", "share_low", "share_high"],
     )
-    figure = error_kinds_figure(error_analysis)
+    figure = error_kinds_figure(table)
     assert figure.layout.barmode == "stack"
     assert len(figure.data) == 3 * len(ERROR_KINDS)
     for axis in ("x", "x2", "x3"):

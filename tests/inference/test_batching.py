@@ -134,8 +134,8 @@ def test_mixed_conditions_give_what_each_gives_alone(tiny, generate, monkeypatch
             expected += [rn.recall(tiny, [p], condition=one.name, generate=generate, batch_size=1) for p in PROMPTS]
     expected = pd.concat(expected, ignore_index=True)
     assert expected.groupby("condition")["logprob"].sum().nunique() == len(ASKED)
-    for batch_size in (13, None):
-        found = rn.recall_under(tiny, ASKED, generate=generate, batch_size=batch_size)
+    for size in (13, None):
+        found = rn.recall_under(tiny, ASKED, generate=generate, batch_size=size)
         pd.testing.assert_frame_equal(found, expected, atol=1e-4, rtol=0)
 
 
