@@ -20,7 +20,7 @@ MODEL_TESTS := tests/models tests/prompts/test_tokenization.py tests/activations
 
 .PHONY: demo reproduce test test-bridge lint notebooks gallery clean
 
-demo: $(VENV)/.ready  ## find and silence relation neurons in the embedded model; writes runs/demo/report.html
+demo: $(VENV)/.ready  ## find and ablate relation neurons in the embedded model; writes runs/demo/report.html
 	$(BIN)/relation-neurons run --out runs/demo $(ARGS)
 
 reproduce: $(VENV)/.ready  ## every experiment on all shipped relations; writes runs/study/verdicts.md

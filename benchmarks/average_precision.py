@@ -30,7 +30,7 @@ def measure(data: Data, repeats: int) -> list[dict[str, object]]:
     """Medians of all contenders, in turn, each against the reference's result."""
     rows = []
     for name, (function, most) in CONTENDERS.items():
-        part = Data(data.scores[:, :most].contiguous(), data.labels, data.weights)
+        part = Data(data.scores[:, :most].contiguous(), data.labels, data.mask)
         n_neurons = part.scores.shape[1]
         try:
             found = function(Data(part.scores[:, :64].contiguous(), *part[1:]))  # warm up
@@ -45,7 +45,7 @@ def measure(data: Data, repeats: int) -> list[dict[str, object]]:
 
 
 def _narrow(data: Data, found: np.ndarray) -> Data:
-    return Data(data.scores[:, : found.shape[1]], data.labels, data.weights)
+    return Data(data.scores[:, : found.shape[1]], data.labels, data.mask)
 
 
 def growth(n_examples: int, n_neurons: int, n_relations: int, repeats: int) -> list[dict[str, object]]:
@@ -79,7 +79,7 @@ def mapped(n_examples: int, n_neurons: int, n_relations: int, folder: Path) -> l
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        seconds = seconds_of(ours, Data(scores, small.labels, small.weights))
+        seconds = seconds_of(ours, Data(scores, small.labels, small.mask))
         stop.set()
         watcher.join()
     row = {"neurons": n_neurons, "seconds": seconds, "file MB": size * 2 / 1e6}

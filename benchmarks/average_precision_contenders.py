@@ -20,7 +20,7 @@ class Data(NamedTuple):
 
     scores: torch.Tensor  # [example, neuron]
     labels: np.ndarray  # [example, relation]
-    weights: np.ndarray  # [example, relation]
+    mask: np.ndarray  # [example, relation]
 
 
 def make_data(
@@ -30,31 +30,31 @@ def make_data(
     generator = np.random.default_rng(0)
     own = generator.integers(n_relations, size=n_examples)
     labels = own[:, None] == np.arange(n_relations)
-    weights = labels.copy()
+    mask = labels.copy()
     for relation in range(n_relations):
         others = np.flatnonzero(own != relation)
         drawn = generator.permutation(others)[: 4 * labels[:, relation].sum()]
-        weights[drawn, relation] = True
+        mask[drawn, relation] = True
     torch.manual_seed(0)
     scores = torch.empty((n_examples, n_neurons), dtype=getattr(torch, dtype), device=device).normal_()
-    return Data(scores, labels, weights)
+    return Data(scores, labels, mask)
 
 
 def ours(data: Data) -> np.ndarray:
     """The public function."""
-    return rn.average_precision(data.scores, data.labels, data.weights).numpy(force=True)
+    return rn.average_precision(data.scores, data.labels, data.mask).numpy(force=True)
 
 
 def torch_path(data: Data) -> np.ndarray:
     """One sort and masked cumulative sums in plain PyTorch."""
-    labels, weights = (torch.as_tensor(part, device=data.scores.device) for part in (data.labels, data.weights))
-    return average_precision_torch(data.scores, labels, weights).numpy(force=True)
+    labels, mask = (torch.as_tensor(part, device=data.scores.device) for part in (data.labels, data.mask))
+    return average_precision_torch(data.scores, labels, mask).numpy(force=True)
 
 
 def scikit_learn_loop(data: Data) -> np.ndarray:
     """One call per neuron and relation."""
     values = data.scores.float().numpy(force=True)
-    return np.array([_scikit_learn_neuron(values[:, n], data.labels, data.weights) for n in range(values.shape[1])]).T
+    return np.array([_scikit_learn_neuron(values[:, n], data.labels, data.mask) for n in range(values.shape[1])]).T
 
 
 def scikit_learn_pool(data: Data) -> np.ndarray:
@@ -63,13 +63,13 @@ def scikit_learn_pool(data: Data) -> np.ndarray:
     columns = [values[:, n] for n in range(values.shape[1])]
     with ProcessPoolExecutor() as pool:
         rows = pool.map(
-            _scikit_learn_neuron, columns, [data.labels] * len(columns), [data.weights] * len(columns), chunksize=16
+            _scikit_learn_neuron, columns, [data.labels] * len(columns), [data.mask] * len(columns), chunksize=16
         )
         return np.array(list(rows)).T
 
 
-def _scikit_learn_neuron(values: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> list[float]:
-    return [average_precision_score(labels[part, relation], values[part]) for relation, part in enumerate(weights.T)]
+def _scikit_learn_neuron(values: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> list[float]:
+    return [average_precision_score(labels[part, relation], values[part]) for relation, part in enumerate(mask.T)]
 
 
 def torchmetrics_loop(data: Data) -> np.ndarray:
@@ -80,11 +80,11 @@ def torchmetrics_loop(data: Data) -> np.ndarray:
     from torchmetrics.functional.classification import binary_average_precision
 
     values = torch.sigmoid(data.scores.float())
-    labels, weights = torch.as_tensor(data.labels).long(), torch.as_tensor(data.weights)
+    labels, mask = torch.as_tensor(data.labels).long(), torch.as_tensor(data.mask)
     return np.array(
         [
             [float(binary_average_precision(values[part, n], labels[part, relation])) for n in range(values.shape[1])]
-            for relation, part in enumerate(weights.T)
+            for relation, part in enumerate(mask.T)
         ]
     )
 
@@ -93,7 +93,7 @@ def numpy_argsort(data: Data) -> np.ndarray:
     """One argsort per neuron and cumulative sums; takes ties in the order they come, so it is not exact."""
     order = np.argsort(-data.scores.numpy(force=True), axis=0)
     out = []
-    for label, weight in zip((data.labels & data.weights).T, data.weights.T, strict=True):
+    for label, weight in zip((data.labels & data.mask).T, data.mask.T, strict=True):
         hits, seen = label[order].cumsum(axis=0), weight[order].cumsum(axis=0)
         out.append((label[order] * hits / np.maximum(seen, 1)).sum(axis=0) / label.sum())
     return np.array(out)

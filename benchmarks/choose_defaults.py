@@ -1,6 +1,6 @@
 """Choose k, site, shots and validation without looking at any evaluation fact.
 
-The detection facts of each relation are split once more; neurons are found on one part and silenced on the other.
+The detection facts of each relation are split once more; neurons are found on one part and ablated on the other.
 Writes a table with a row per relation and setting; docs/decisions/0002-defaults.md is what was read from it.
 
     python benchmarks/choose_defaults.py --out choice.parquet

@@ -24,7 +24,7 @@ from relation_neurons.figures import score_pair_figure
 from relation_neurons.figures.export import save_figures
 from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import PromptConfig
-from relation_neurons.results.experiment_result import Finding, read_finding
+from relation_neurons.results.experiment_result import ExperimentResult, read_result
 
 PAGE = Path("docs/gallery.md")
 WIDTH = 900
@@ -81,7 +81,7 @@ def write_gallery(study: Path, page: Path, scores: pd.DataFrame | None = None) -
         images[folder / "score-pair.png"] = pair
     for path in save_figures(images, width=WIDTH, scale=1):
         _check_size(path)
-    findings = {name: read_finding(study, name) for name in experiments}
+    findings = {name: read_result(study, name) for name in experiments}
     run = json.loads((study / "run.json").read_text(encoding="utf-8"))
     page.write_text(_page(run, findings, pair, folder.name), encoding="utf-8")
 
@@ -91,7 +91,7 @@ def _check_size(path: Path) -> None:
         raise SystemExit(f"{path} has {size} bytes, expected at most {MOST_BYTES}")
 
 
-def _page(run: Mapping[str, Any], findings: Mapping[str, Finding], pair: go.Figure | None, folder: str) -> str:
+def _page(run: Mapping[str, Any], findings: Mapping[str, ExperimentResult], pair: go.Figure | None, folder: str) -> str:
     asked = run["config"]["prompts"]
     parts = [
         "# Gallery\n\n"
@@ -114,7 +114,7 @@ def _count(n: int) -> str:
     return "sixteen" if n == 16 else str(n)
 
 
-def _section(one: Shown, finding: Finding, folder: str) -> str:
+def _section(one: Shown, finding: ExperimentResult, folder: str) -> str:
     verdict = "" if one.verdict is None else f"\n> {finding.verdict[one.verdict]}\n"
     return (
         f"## {one.title}\n\n![{one.title}: {one.what}]({folder}/{one.file})\n\n"

@@ -36,7 +36,7 @@ GALLERY = (
         "intra",
         "effects_logprob",
         "Own facts",
-        "The change of each relation's own facts with its neurons silenced (blue) and with random neurons of the same "
+        "The change of each relation's own facts with its neurons ablated (blue) and with random neurons of the same "
         "layers and sites (grey: mean and range), for evaluation facts and for those that the neurons were found with.",
         "A filled mark to the left of the grey range is a drop beyond chance and beyond random neurons. A wide grey "
         "range means that one of the random sets did damage of its own.",
@@ -46,7 +46,7 @@ GALLERY = (
         "inter",
         "effects_logprob",
         "Between relations",
-        "The change of every relation's facts (columns) with every relation's neurons silenced (rows).",
+        "The change of every relation's facts (columns) with every relation's neurons ablated (rows).",
         "Red cells are losses, blue ones gains. A red row is a set of neurons that does damage everywhere, a red "
         "column a relation that suffers from everything; only cells with a star are beyond chance and random neurons.",
     ),
@@ -55,14 +55,14 @@ GALLERY = (
         "flips",
         "Answers turned by other relations' neurons",
         "For every pair how many answers were lost (left half) and how many gained (right half).",
-        "Interference is where silencing helps: blue right halves without a red left half.",
+        "Interference is where ablating helps: blue right halves without a red left half.",
         1,
     ),
     Shown(
         "sweep",
         "slider_logprob",
         "Dose by dose",
-        "Own facts, other relations' facts and random neurons at one number of silenced neurons; in the page that "
+        "Own facts, other relations' facts and random neurons at one number of ablated neurons; in the page that "
         "`reproduce` writes, a slider changes it.",
         "How far the blue marks leave the grey ones, and when the orange ones follow: neurons are specific as long as "
         "only the blue ones move.",
@@ -72,7 +72,7 @@ GALLERY = (
         "sweep",
         "mean_dose_logprob",
         "Dose and response, all relations",
-        "The mean change over relations by number of silenced neurons, with 95 % intervals over relations.",
+        "The mean change over relations by number of ablated neurons, with 95 % intervals over relations.",
         "The bands overlap where own, other and random neurons cannot be told apart; at the right end all breaks.",
         2,
     ),
@@ -104,7 +104,7 @@ GALLERY = (
         "languages",
         "bars_accuracy",
         "Other languages",
-        "The accuracy of the model as it is (bar), with the relation's neurons silenced (mark at the end of the line) "
+        "The accuracy of the model as it is (bar), with the relation's neurons ablated (mark at the end of the line) "
         "and with random ones (tick), in each language.",
         "Long blue lines that pass the tick. Where there is no bar, the model does not know the facts in that "
         "language, and nothing can be lost.",
@@ -135,7 +135,7 @@ GALLERY = (
         "neuron-types",
         "types_logprob",
         "Kinds of neurons",
-        "The change of own facts with the best neurons of each site silenced.",
+        "The change of own facts with the best neurons of each site ablated.",
         "Columns that resemble each other are sites that carry the same; a star is a drop beyond random neurons there.",
         1,
     ),
@@ -143,7 +143,7 @@ GALLERY = (
         "errors",
         "kinds",
         "What the model says instead",
-        "The kinds of answers of the model as it is, with the relation's own neurons and with random ones silenced.",
+        "The kinds of answers of the model as it is, with the relation's own neurons and with random ones ablated.",
         "How the blue part shrinks, and whether other names or empty phrases take its place.",
         1,
     ),
@@ -151,7 +151,7 @@ GALLERY = (
         "perplexity",
         "perplexity",
         "Plain language",
-        "The change of the model's loss on neutral sentences with each relation's neurons silenced; grey ticks are "
+        "The change of the model's loss on neutral sentences with each relation's neurons ablated; grey ticks are "
         "random sets.",
         "A mark far to the right is damage to all language: the drop of such a relation says less of the relation.",
         1,

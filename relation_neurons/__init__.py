@@ -1,4 +1,4 @@
-"""Find, silence and explore relation-specific neurons in language models.
+"""Find, ablate and explore relation-specific neurons in language models.
 
 The public names, in the order of the data flow.
 """

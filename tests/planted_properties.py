@@ -78,7 +78,7 @@ class PlantedProperties:
         neurons: All neurons that are selective of each relation, at site `post`; those of one relation alone first.
         carriers: Those of them that do anything: all, or one for each relation where nothing is cumulative.
         shared: The neurons that two relations have in common.
-        interfering: For a relation whose neurons are silenced and the one that this helps, the neurons that do it.
+        interfering: For a relation whose neurons are ablated and the one that this helps, the neurons that do it.
     """
 
     model: Any
@@ -133,12 +133,12 @@ def plant_nothing(seed: int = 0, *, common: float = 0.0) -> PlantedProperties:
     """Make a model like the others whose relations are labels only: facts of one kind, dealt out at random.
 
     All relations have the same template and the same objects. The model knows some facts and not others, by its
-    attention alone. All neurons read and write at random, so that silencing any moves probabilities a little.
+    attention alone. All neurons read and write at random, so that ablating any moves probabilities a little.
 
     Args:
         seed: Chooses facts, margins and all neurons.
         common: How strongly neurons read the words that all prompts have, as a share of how they read subjects. At 0
-            what silencing a set of neurons does is independent from fact to fact and 0 in the mean. Above, a set moves
+            what ablating a set of neurons does is independent from fact to fact and 0 in the mean. Above, a set moves
             all facts a little alike, whatever their relation, as sets of neurons of real models do; then only another
             set shows how much of a change is chance.
     """

@@ -28,7 +28,7 @@ def says(call):
 def test_a_wrong_array_is_named_with_its_type_and_shape():
     said = says(lambda: rn.average_precision(np.zeros((4, 3)), LABELS, np.zeros((4, 2))))
     assert said == (
-        "rn.average_precision: argument 'weights' is a float64 array of shape (4, 2). "
+        "rn.average_precision: argument 'mask' is a float64 array of shape (4, 2). "
         'Expected: Bool[Tensor, "example ..."] | Bool[ndarray, "example ..."] | None. '
         "Do this: see help(rn.average_precision)."
     )

@@ -22,10 +22,10 @@ def verdict(bench: Bench) -> list[Row]:
     Given answers yield log-probabilities as well, which after two tokens take another pass.
     """
     rows = []
-    silenced = random_set(bench.model, "gate", K, 1)
+    ablated = random_set(bench.model, "gate", K, 1)
     for shots in SHOTS:
         for prompts in (bench.prompts[shots][:4], bench.prompts[shots]):
-            common = (bench.model, silenced, prompts)
+            common = (bench.model, ablated, prompts)
             contenders = {
                 "given answers": partial(given_answers, *common),
                 "two tokens": partial(two_tokens, *common),
@@ -42,14 +42,14 @@ def verdict(bench: Bench) -> list[Row]:
     return rows
 
 
-def given_answers(model: Any, silenced: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
+def given_answers(model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
     """What `recall` finds without generating; it gives log-probabilities and ranks as well."""
-    with rn.ablate(model, silenced):
+    with rn.ablate(model, ablated):
         return list(rn.recall(model, prompts, generate=False, batch_size=len(prompts))["correct_prefix"])
 
 
 def two_tokens(
-    model: Any, silenced: rn.NeuronSet, prompts: Sequence[rn.Prompt], *, share: bool = True, score: bool = False
+    model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt], *, share: bool = True, score: bool = False
 ) -> list[bool]:
     """A pass over the prompts that unembeds their ends only, one step more, and the same rule."""
     said: dict[int, str] = {}
@@ -63,16 +63,16 @@ def two_tokens(
         judge(model, batch, cache, [task.encoded.object_ids for task in batch.tasks], aligned=True)
 
     tasks = [Task(one) for one in encode(model, prompts)]
-    with rn.ablate(model, silenced):
+    with rn.ablate(model, ablated):
         for work in (answer, log_probabilities)[: 1 + score]:
             stream(model, tasks, work, share=share, batch_size=len(prompts))
     return [RULES["prefix"](said[row], prompt.object) for row, prompt in enumerate(prompts)]
 
 
-def plain_generation(model: Any, silenced: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
+def plain_generation(model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
     """What TransformerLens offers: one left-padded batch of texts, two tokens."""
     texts, options = [prompt.text for prompt in prompts], {"do_sample": False, "verbose": False}
-    with rn.ablate(model, silenced):
+    with rn.ablate(model, ablated):
         said = model.generate(texts, max_new_tokens=2, stop_at_eos=False, return_type="tokens", **options)
     answers = decode(model, said[:, -2:].tolist())
     return [RULES["prefix"](answer, prompt.object) for answer, prompt in zip(answers, prompts, strict=True)]

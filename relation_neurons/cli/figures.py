@@ -13,7 +13,7 @@ from rich.console import Console
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.figures.export import save_figures
 from relation_neurons.report.figure_registry import FIGURES, draw
-from relation_neurons.results.experiment_result import carried_out, read_finding
+from relation_neurons.results.experiment_result import carried_out, read_result
 
 Format = Literal["html", "png", "svg", "pdf"]
 
@@ -72,7 +72,7 @@ def study_figures(folder: Path, experiments: Sequence[str] = ()) -> dict[str, di
 
 def _drawn(folder: Path, name: str) -> dict[str, go.Figure]:
     try:
-        return draw(name, read_finding(folder, name))
+        return draw(name, read_result(folder, name))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise refuse(
             f"The tables of {name} in {folder} are not what this version writes ({type(error).__name__}: {error})",

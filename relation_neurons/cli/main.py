@@ -43,7 +43,7 @@ app.command(name="compare-methods")(reproduce.compare_methods_command)
 
 @app.command(name="run")
 def run_command(config: Annotated[RunConfig, tyro.conf.arg(name="")], out: Path | None = None) -> None:
-    """Find the neurons of each relation, silence them, and compare recall with matched random controls.
+    """Find the neurons of each relation, ablate them, and compare recall with matched random controls.
 
     Writes a folder with the tables and report.html, one page that works offline. A run that was stopped goes on where
     it was when it is called again with the same options.
@@ -157,7 +157,7 @@ def main() -> None:
         _require_command(sys.argv[1:])
         app.cli(
             prog="relation-neurons",
-            description="Find, silence and explore relation-specific neurons.",
+            description="Find, ablate and explore relation-specific neurons.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except RelationNeuronsError as error:

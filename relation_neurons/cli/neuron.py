@@ -18,13 +18,13 @@ from rich.text import Text
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.pipeline import DEMO_RELATIONS
 from relation_neurons.experiments.session import prepare
-from relation_neurons.experiments.single_neuron import CloseUpConfig, close_up
+from relation_neurons.experiments.single_neuron import SingleNeuronConfig, single_neuron
 from relation_neurons.figures.single_neuron import visible
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.prompts.prompts import PromptConfig
-from relation_neurons.report.single_neuron import _effect_rows, _score_rows, close_up_page
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.report.single_neuron import _effect_rows, _score_rows, neuron_page
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.formatting import span
 from relation_neurons.storage.fingerprint import digest
 
@@ -42,7 +42,7 @@ PRINTED = 8
 
 def neuron_command(
     neuron: tyro.conf.Positional[str],
-    options: Annotated[CloseUpConfig, tyro.conf.arg(name="")],
+    options: Annotated[SingleNeuronConfig, tyro.conf.arg(name="")],
     study: Annotated[StudyConfig, tyro.conf.arg(name="")] = QUICK,
     out: Path | None = None,
 ) -> None:
@@ -60,15 +60,17 @@ def neuron_command(
     console, started = Console(), time.monotonic()
     chosen = Neuron.parse(neuron, study.site if study.site in SITES else "post")
     out = out or Path("runs") / f"study-{Path(study.model).stem}-{digest(study)[:8]}"
-    finding, place = look_at(chosen, study, out, options)
-    for sentence in finding.verdict:
+    result, place = look_at(chosen, study, out, options)
+    for sentence in result.verdict:
         console.print(f"- {sentence}", soft_wrap=True, markup=False, highlight=False)
-    for table in _printed(finding):
+    for table in _printed(result):
         console.print(table)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {place / 'neuron.html'}", soft_wrap=True)
 
 
-def look_at(neuron: Neuron, config: StudyConfig, out: Path, options: CloseUpConfig) -> tuple[Finding, Path]:
+def look_at(
+    neuron: Neuron, config: StudyConfig, out: Path, options: SingleNeuronConfig
+) -> tuple[ExperimentResult, Path]:
     """Carry out a close-up and write its folder: tables as parquet, `options.json`, and `neuron.html`.
 
     Args:
@@ -87,20 +89,18 @@ def look_at(neuron: Neuron, config: StudyConfig, out: Path, options: CloseUpConf
     study = prepare(config, out=out)
     neuron_space(study.model, neuron.site).flatten([neuron])  # before anything is written
     folder = study.keep_in(out)
-    finding = close_up(study, neuron, options)
+    result = single_neuron(study, neuron, options)
     name = f"neuron/{neuron.site}-L{neuron.layer}.N{neuron.index}"
-    for label, table in finding.tables.items():
+    for label, table in result.tables.items():
         folder.write_table(f"{name}/{label}", table)
     folder.write_text(f"{name}/options.json", json.dumps(asdict(options), indent=2) + "\n")
-    folder.write_text(f"{name}/neuron.html", close_up_page(finding, neuron, folder.key))
-    return finding, folder.path / name
+    folder.write_text(f"{name}/neuron.html", neuron_page(result, neuron, folder.key))
+    return result, folder.path / name
 
 
-def _printed(finding: Finding) -> list[Table]:
+def _printed(result: ExperimentResult) -> list[Table]:
     """Short tables for a terminal: the relations of highest average precision, tokens, and effects."""
-    scores, effects = (
-        make(finding.tables[name]) for make, name in ((_score_rows, "scores"), (_effect_rows, "effects"))
-    )
+    scores, effects = (make(result.tables[name]) for make, name in ((_score_rows, "scores"), (_effect_rows, "effects")))
     tables = [
         _table(
             f"Average precision{_of(scores)}: 95 % over facts",
@@ -112,7 +112,7 @@ def _printed(finding: Finding) -> list[Table]:
             },
         )
     ]
-    tokens = finding.tables["tokens"]
+    tokens = result.tables["tokens"]
     if len(tokens):
         sides = {side: rows.to_dict("records") for side, rows in tokens.groupby("side", sort=False)}
         columns = {
@@ -129,7 +129,7 @@ def _printed(finding: Finding) -> list[Table]:
         )
     }
     n = span(int(row["n"]) for row in effects)
-    return [*tables, _table(f"Silenced alone{_of(effects)}: 95 % over {n} facts", columns)]
+    return [*tables, _table(f"Ablated alone{_of(effects)}: 95 % over {n} facts", columns)]
 
 
 def _of(rows: list[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.registry import EXPERIMENTS, METHODS, Experiment, Profile
 from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, reproduce
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.storage.fingerprint import digest
 
 app = tyro.extras.SubcommandApp()
@@ -79,12 +79,12 @@ compare_methods_command = _command("methods", METHODS)
 def _report(names: list[str], study: StudyConfig, out: Path | None, options: dict[str, Any]) -> None:
     console, started = Console(), time.monotonic()
     out = out or Path("runs") / f"study-{Path(study.model).stem}-{digest(study)[:8]}"
-    for finding in reproduce(names, study, out, options=options):
-        _print(console, finding)
+    for result in reproduce(names, study, out, options=options):
+        _print(console, result)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
 
 
-def _print(console: Console, finding: Finding) -> None:
-    console.print(f"[bold]{finding.name}[/] {finding.question}", soft_wrap=True)
-    for sentence in finding.verdict:
+def _print(console: Console, result: ExperimentResult) -> None:
+    console.print(f"[bold]{result.name}[/] {result.question}", soft_wrap=True)
+    for sentence in result.verdict:
         console.print(f"  - {sentence}", soft_wrap=True, markup=False, highlight=False)

@@ -33,9 +33,9 @@ LOGIT_PARITY = 1e-3
 """Largest difference from Hugging Face's logits in float32; up to ten times as much, with the same answers, is a
 warning."""
 ZEROED_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-5, "float16": 2**-10, "bfloat16": 2**-7}
-"""Largest difference of logits, relative to the largest logit, between silenced neurons and zeroed weights."""
+"""Largest difference of logits, relative to the largest logit, between ablated neurons and zeroed weights."""
 LEAST_CHANGE = 1e-6
-"""Nats that silencing a whole layer's MLP changes at least."""
+"""Nats that ablating a whole layer's MLP changes at least."""
 
 
 @dataclass
@@ -123,7 +123,7 @@ def room_check(name: str, model: Any) -> Check:
 
 
 def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check:
-    """Silence each MLP site in each layer, which must fire and change the output; and misspell a hook."""
+    """Ablate each MLP site in each layer, which must fire and change the output; and misspell a hook."""
     misspelt = hook_name("post", 0).replace("post", "pots")
     with contextlib.suppress(RelationNeuronsError):
         add_hook(model, misspelt, lambda activation: None)()
@@ -141,7 +141,7 @@ def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check
         dead += [str(place) for place, value in change.items() if not value > LEAST_CHANGE]
         least = min(least, float(change.min()))
     if dead:
-        found = f"silencing {dead[0]} changes nothing, nor do {len(dead) - 1} other places"
+        found = f"ablating {dead[0]} changes nothing, nor do {len(dead) - 1} other places"
         return Check(name, "trouble", found, f"check the model's weights there; {REPORT}")
     found = (
         f"{', '.join(sites)} fire once in each of {model.cfg.n_layers} layers and change the answer's log-probability"
@@ -150,7 +150,7 @@ def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check
 
 
 def zeroed_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
-    """Silence every other `post` neuron by hooks, and by zeroing what reads it; both must give the same logits."""
+    """Ablate every other `post` neuron by hooks, and by zeroing what reads it; both must give the same logits."""
     rows: list[Tensor] = [block.mlp.W_out for block in model.blocks if getattr(block.mlp, "W_out", None) is not None]
     if len(rows) < len(model.blocks):
         return Check(name, "note", "not asked: the MLPs have no single output projection", "nothing")
@@ -159,14 +159,14 @@ def zeroed_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[st
     half = [(layer, index) for layer, weights in enumerate(rows) for index in range(0, len(weights), 2)]
     weights_before, clean = _bit_sums(model), _logits(model, tokens)
     with ablate(model, NeuronSet.from_pairs(half)):
-        silenced = _logits(model, tokens)
+        ablated = _logits(model, tokens)
     unchanged = torch.equal(_logits(model, tokens), clean) and _bit_sums(model) == weights_before
     with _zeroed(rows):
         zeroed = _logits(model, tokens)
     unchanged = unchanged and torch.equal(_logits(model, tokens), clean) and _bit_sums(model) == weights_before
-    difference, change = _relative(silenced, zeroed), _relative(zeroed, clean)
+    difference, change = _relative(ablated, zeroed), _relative(zeroed, clean)
     found = (
-        f"{len(half):,} neurons silenced by hooks and by zeroed rows of W_out: logits differ by {difference:.1e} of "
+        f"{len(half):,} neurons ablated by hooks and by zeroed rows of W_out: logits differ by {difference:.1e} of "
         f"the largest (tolerance {ZEROED_TOLERANCE[dtype]:.0e}), from the clean ones by {change:.1e}; afterwards the "
         f"model is {'bit-equal to' if unchanged else 'NOT bit-equal to'} before"
     )

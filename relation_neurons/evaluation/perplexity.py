@@ -1,4 +1,4 @@
-"""Collateral damage: how much worse a model predicts texts that have nothing to do with what was silenced."""
+"""Collateral damage: how much worse a model predicts texts that have nothing to do with what was ablated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find each relation's neurons, silence them, and compare recall with matched random controls.
+"""Find each relation's neurons, ablate them, and compare recall with matched random controls.
 
 The paper's intra- and inter-relation experiments (sections 5.1 and 5.2, Figures 3 and 4) with intervals and controls
 matched by site and layer.
@@ -112,8 +112,8 @@ def measure(
         options: Passed on to `recall_under`.
 
     Returns:
-        The table of `recall_under` with `kind`, which is `clean`, `own`, `other` or `random`, and `silenced`, the
-        relation whose neurons (or whose controls) were silenced.
+        The table of `recall_under` with `kind`, which is `clean`, `own`, `other` or `random`, and `ablated`, the
+        relation whose neurons (or whose controls) were ablated.
     """
     tables = [keep(number, partial(recall_under, model, part, **options)) for number, part in enumerate(parts(asked))]
     return _labelled(pd.concat(tables, ignore_index=True))
@@ -150,7 +150,7 @@ def summarise(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     clean = table[table["kind"] == CLEAN]
     rows = []
     for relation in clean["relation"].unique():
-        kinds = dict(list(changed[changed["silenced"] == relation].groupby("kind")))
+        kinds = dict(list(changed[changed["ablated"] == relation].groupby("kind")))
         for name in MEASURES:
             parts = {"clean": _clean_interval(clean[clean["relation"] == relation], name, seed)}
             parts |= _change_intervals(kinds, f"d_{name}", seed)
@@ -172,11 +172,11 @@ def verdict(summary: pd.DataFrame, measure: str = "logprob") -> dict[str, list[s
 
 
 def effect_matrix(table: pd.DataFrame, measure: str = "logprob") -> pd.DataFrame:
-    """Mean change for every pair: row, whose neurons are silenced; column, whose facts are asked (Figure 4)."""
+    """Mean change for every pair: row, whose neurons are ablated; column, whose facts are asked (Figure 4)."""
     changed = effects(table)
     changed = changed[changed["kind"].isin(["own", "other"])]
     order = list(table["relation"].unique())
-    return changed.pivot_table(index="silenced", columns="relation", values=f"d_{measure}").loc[order, order]
+    return changed.pivot_table(index="ablated", columns="relation", values=f"d_{measure}").loc[order, order]
 
 
 def keep_right(prompts: Sequence[Prompt], answers: pd.DataFrame, rule: str, *, at_least: int) -> tuple[Prompt, ...]:
@@ -207,22 +207,22 @@ def keep_right(prompts: Sequence[Prompt], answers: pd.DataFrame, rule: str, *, a
 
 
 def control_of(condition: str) -> str | None:
-    """The relation whose control a condition silences, none for other conditions."""
+    """The relation whose control a condition ablates, none for other conditions."""
     match = re.fullmatch(r"(.+) random \d+", condition)
     return match[1] if match else None
 
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """Say of each row what was silenced and how that relates to what was asked."""
+    """Say of each row what was ablated and how that relates to what was asked."""
     condition = table["condition"]
     control = condition.map(control_of)
-    silenced = control.fillna(condition).where(condition != CLEAN, "")
+    ablated = control.fillna(condition).where(condition != CLEAN, "")
     kind = np.select(
-        [condition == CLEAN, control.notna(), table["relation"] == silenced], [CLEAN, "random", "own"], "other"
+        [condition == CLEAN, control.notna(), table["relation"] == ablated], [CLEAN, "random", "own"], "other"
     )
     table = table.copy()
     table.insert(1, "kind", kind)
-    table.insert(2, "silenced", silenced)
+    table.insert(2, "ablated", ablated)
     return table
 
 

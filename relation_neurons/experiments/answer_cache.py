@@ -25,7 +25,7 @@ ABOUT = ("relation", "subject", "object", "template", "language")
 
 Show = Callable[[str, int], AbstractContextManager[Progress]]
 Wanted = tuple[NeuronSet | None, tuple[Prompt, ...]]
-"""Neurons to silence, none for the model as it is, and what to ask."""
+"""Neurons to ablate, none for the model as it is, and what to ask."""
 
 
 @contextlib.contextmanager

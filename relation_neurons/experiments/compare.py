@@ -83,9 +83,9 @@ def compare_scores(activations: Activations, *, k: int, seed: int = 0) -> pd.Dat
         RelationNeuronsError: Fewer than two relations, or k outside 1 to the number of neurons.
     """
     names = relation_names(activations.prompts)
-    labels, weights = contrast(activations.prompts, seed=seed)
+    labels, mask = contrast(activations.prompts, seed=seed)
     best = {
-        scorer: top_k(score(activations.values, labels, weights), k, activations.space, names)
+        scorer: top_k(score(activations.values, labels, mask), k, activations.space, names)
         for scorer, score in SCORERS.items()
     }
     rows = []

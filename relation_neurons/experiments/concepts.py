@@ -1,7 +1,7 @@
 """A relation's neurons and those of the concept of its subjects (paper, section 6, Figures 9, 30 and 31).
 
 Concept neurons are found as relation neurons are, on prompts that mention subjects and no relation. Overlap alone does
-not say what shared neurons do; so a concept's neurons are silenced too, and a relation's without them.
+not say what shared neurons do; so a concept's neurons are ablated too, and a relation's without them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.concepts import concept_of, concept_prompts
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, FALLS, compare
 from relation_neurons.statistics.formatting import listed, said
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
@@ -33,7 +33,7 @@ QUESTION = "Are a relation's neurons more than the neurons of the concept of its
 
 @dataclass(frozen=True)
 class ConceptsConfig:
-    """Find the neurons of the subjects' concepts, count what relations share with them, and silence both."""
+    """Find the neurons of the subjects' concepts, count what relations share with them, and ablate both."""
 
     n_prompts: int | None = None
     """Prompts per concept; by default as many as the smallest concept has subjects outside the evaluation."""
@@ -44,21 +44,21 @@ class ConceptsConfig:
         require_at_least(self, n_prompts=1, n_concept_controls=2)
 
 
-def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Finding:
-    """The paper's comparison with concept neurons, and what silencing says of it.
+def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> ExperimentResult:
+    """The paper's comparison with concept neurons, and what ablating says of it.
 
     Subjects of the evaluation take no part in finding concept neurons. Relations whose concept is not known are left
     out; with fewer than two concepts among the others there is nothing to compare, and all tables are empty.
 
     Returns:
         Tables `overlaps`, from `overlap.overlap_table` by `relation`, `concept` and `own` (the concept is that of its
-        subjects); `summary`, from `own_against_others`; `effects`, from `effects.compare` by `silenced` (a concept) and
-        `relation`, with `own`; and `without_concept`, from `effects.compare` by `silenced` (a relation, whose neurons
-        without its concept's are silenced and whose own facts are asked), with `n_neurons` left and `n_shared`.
+        subjects); `summary`, from `own_against_others`; `effects`, from `effects.compare` by `ablated` (a concept) and
+        `relation`, with `own`; and `without_concept`, from `effects.compare` by `ablated` (a relation, whose neurons
+        without its concept's are ablated and whose own facts are asked), with `n_neurons` left and `n_shared`.
     """
     known = known_concepts(study.names)
     if len(set(known.values())) < 2:
-        return Finding("concepts", QUESTION, _empty(), (_too_few(known, study.names),))
+        return ExperimentResult("concepts", QUESTION, _empty(), (_too_few(known, study.names),))
     targets = {name: study.target(name) for name in known}
     found = concept_neurons(study, config.n_prompts)
     overlaps = overlap_table(
@@ -73,7 +73,7 @@ def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Finding
     without = _silence_rest(study, targets, {name: found[concept] for name, concept in known.items()})
     summary = own_against_others(overlaps, effects, k=study.k, seed=study.config.seed)
     tables = {"overlaps": overlaps, "summary": summary, "effects": effects, "without_concept": without}
-    return Finding("concepts", QUESTION, tables, _verdict(tables, study, known))
+    return ExperimentResult("concepts", QUESTION, tables, _verdict(tables, study, known))
 
 
 def known_concepts(names: Sequence[str]) -> dict[str, str]:
@@ -115,7 +115,7 @@ def own_against_others(overlaps: pd.DataFrame, effects: pd.DataFrame, *, k: int,
 
     Returns:
         A row per measure: `coefficient`, the share of neurons in common; `excess`, the same less what matched random
-        sets share; `d_logprob` and `d_correct`, the effect on its facts of silencing the concept's neurons. Columns
+        sets share; `d_logprob` and `d_correct`, the effect on its facts of ablating the concept's neurons. Columns
         `own` and `other`, means over relations; `difference` with `_low` and `_high`, paired by relation; `p`, from
         sign flips; `n`, relations. Relations of one concept are alike, so the interval is rather too narrow.
     """
@@ -140,8 +140,8 @@ def _empty() -> dict[str, pd.DataFrame]:
     columns = {
         "overlaps": "relation concept own count coefficient expected low high p_holm verdict",
         "summary": "measure own other difference difference_low difference_high p n",
-        "effects": "silenced relation own measure n effect p_holm verdict",
-        "without_concept": "silenced n_neurons n_shared measure n effect p_holm verdict",
+        "effects": "ablated relation own measure n effect p_holm verdict",
+        "without_concept": "ablated n_neurons n_shared measure n effect p_holm verdict",
     }
     return {name: pd.DataFrame(columns=names.split()) for name, names in columns.items()}
 
@@ -160,16 +160,16 @@ def _outside_evaluation(study: Study) -> list[Relation]:
 def _silence_concepts(
     study: Study, found: Mapping[str, NeuronSet], known: Mapping[str, str], n_controls: int
 ) -> pd.DataFrame:
-    """Every concept's neurons silenced, every relation's facts asked, beside matched controls."""
+    """Every concept's neurons ablated, every relation's facts asked, beside matched controls."""
     asked = tuple(prompt for name in known for prompt in study.evaluation(name))
     own, controls = _silence(study, found, dict.fromkeys(found, asked), n_controls)
-    effects = compare(own, controls, by=["silenced", "relation"], pool="relation", seed=study.config.seed)
-    effects.insert(2, "own", effects["relation"].map(known) == effects["silenced"])
+    effects = compare(own, controls, by=["ablated", "relation"], pool="relation", seed=study.config.seed)
+    effects.insert(2, "own", effects["relation"].map(known) == effects["ablated"])
     return effects
 
 
 def _silence_rest(study: Study, targets: Mapping[str, NeuronSet], own: Mapping[str, NeuronSet]) -> pd.DataFrame:
-    """Each relation's neurons without its concept's silenced, its own facts asked, beside matched controls."""
+    """Each relation's neurons without its concept's ablated, its own facts asked, beside matched controls."""
     rest = {}
     for name, target in targets.items():
         shared = set(own[name])
@@ -179,19 +179,19 @@ def _silence_rest(study: Study, targets: Mapping[str, NeuronSet], own: Mapping[s
     if not rest:
         return _empty()["without_concept"]
     answers, controls = _silence(study, rest, {name: study.evaluation(name) for name in rest}, None)
-    table = compare(answers, controls, by=["silenced"], seed=study.config.seed)
-    table.insert(1, "n_neurons", [len(rest[name]) for name in table["silenced"]])
-    table.insert(2, "n_shared", [len(targets[name]) - len(rest[name]) for name in table["silenced"]])
+    table = compare(answers, controls, by=["ablated"], seed=study.config.seed)
+    table.insert(1, "n_neurons", [len(rest[name]) for name in table["ablated"]])
+    table.insert(2, "n_shared", [len(targets[name]) - len(rest[name]) for name in table["ablated"]])
     return table
 
 
 def _silence(
     study: Study, sets: Mapping[str, NeuronSet], asked: Mapping[str, tuple[Prompt, ...]], n_controls: int | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What silencing each set changes, and what its matched controls do."""
-    own = [Case(neurons, asked[name], {"silenced": name}) for name, neurons in sets.items()]
+    """What ablating each set changes, and what its matched controls do."""
+    own = [Case(neurons, asked[name], {"ablated": name}) for name, neurons in sets.items()]
     controls = [
-        Case(control, asked[name], {"silenced": name, "draw": draw})
+        Case(control, asked[name], {"ablated": name, "draw": draw})
         for name, neurons in sets.items()
         for draw, control in enumerate(study.controls(neurons, n=n_controls))
     ]
@@ -230,7 +230,7 @@ def _effect_sentence(effects: pd.DataFrame, row: Mapping[Any, Any]) -> str:
     rows = effects[effects["measure"] == "logprob"]
     falls = {own: group["verdict"].eq(FALLS) for own, group in rows.groupby("own")}
     return (
-        f"With a concept's neurons silenced, log-probability falls beyond chance and random neurons in "
+        f"With a concept's neurons ablated, log-probability falls beyond chance and random neurons in "
         f"{falls[True].sum()} of {len(falls[True])} relations about that concept and {falls[False].sum()} of "
         f"{len(falls[False])} pairs with another (Holm-corrected); own minus other "
         f"{said(row, 'difference')} nats, n = {row['n']} relations."
@@ -243,9 +243,9 @@ def _rest(without: pd.DataFrame) -> str:
     parts = []
     for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
         rows = without[without["measure"] == measure]
-        names = list(rows.loc[rows["verdict"] == FALLS, "silenced"])
+        names = list(rows.loc[rows["verdict"] == FALLS, "ablated"])
         parts.append(f"{what} falls in {len(names)} of {len(rows)} relations ({listed(names)})")
     return (
-        f"With a relation's neurons silenced except its concept's (a median of {without['n_shared'].median():.0f}), "
+        f"With a relation's neurons ablated except its concept's (a median of {without['n_shared'].median():.0f}), "
         f"its own {' and '.join(parts)}, beyond chance and matched random neurons, Holm-corrected."
     )

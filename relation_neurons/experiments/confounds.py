@@ -10,7 +10,7 @@ import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, compare
 from relation_neurons.statistics.formatting import listed
 
@@ -30,33 +30,33 @@ class ConfoundsConfig:
         require_at_least(self, n_confound_controls=2)
 
 
-def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> Finding:
+def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> ExperimentResult:
     """Own facts under neurons detected in other ways, and under controls matched by nothing, by layer, by activation.
 
     Returns:
-        Tables `selections`, from `effects.compare` by `silenced` and `selection`, with `shared`, the share of neurons
-        that are among those detected as configured; `controls`, from `effects.compare` by `silenced` and `match`.
+        Tables `selections`, from `effects.compare` by `ablated` and `selection`, with `shared`, the share of neurons
+        that are among those detected as configured; `controls`, from `effects.compare` by `ablated` and `match`.
     """
     detected, impossible = _detected(study)
     own, random = [], []
     for selection, changes in detected.items():
         for name in study.names:
-            target, labels = study.target(name, **changes), {"silenced": name, "selection": selection}
+            target, labels = study.target(name, **changes), {"ablated": name, "selection": selection}
             own.append(Case(target, study.evaluation(name), labels))
             drawn = study.controls(target, n=config.n_confound_controls, **changes)
             random += [Case(one, study.evaluation(name), labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     seed = study.config.seed
-    selections = compare(study.changes(own), study.changes(random), by=["silenced", "selection"], seed=seed)
+    selections = compare(study.changes(own), study.changes(random), by=["ablated", "selection"], seed=seed)
     shared = {
         (name, selection): study.target(name, **changes).overlap(study.target(name)) / study.k
         for selection, changes in detected.items()
         for name in study.names
     }
     selections["shared"] = [
-        shared[name, way] for name, way in zip(selections["silenced"], selections["selection"], strict=True)
+        shared[name, way] for name, way in zip(selections["ablated"], selections["selection"], strict=True)
     ]
     controls = _controls(study, config)
-    return Finding(
+    return ExperimentResult(
         "confounds",
         QUESTION,
         {"selections": selections, "controls": controls},
@@ -99,11 +99,11 @@ def _controls(study: Study, config: ConfoundsConfig) -> pd.DataFrame:
     for name in study.names:
         target, prompts = study.target(name), study.evaluation(name)
         for match in MATCHES:
-            labels = {"silenced": name, "match": match}
+            labels = {"ablated": name, "match": match}
             own.append(Case(target, prompts, labels))
             drawn = study.controls(target, n=config.n_confound_controls, match=match)
             random += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
-    return compare(study.changes(own), study.changes(random), by=["silenced", "match"], seed=study.config.seed)
+    return compare(study.changes(own), study.changes(random), by=["ablated", "match"], seed=study.config.seed)
 
 
 def _verdict(selections: pd.DataFrame, controls: pd.DataFrame, impossible: Mapping[str, str]) -> tuple[str, ...]:

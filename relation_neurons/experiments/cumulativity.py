@@ -12,17 +12,17 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.k_sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, compare
 from relation_neurons.statistics.formatting import listed, said
 from relation_neurons.statistics.intervals import N_RESAMPLES
 
-QUESTION = "Are facts lost because of the neurons added last, or because of all that are silenced together?"
+QUESTION = "Are facts lost because of the neurons added last, or because of all that are ablated together?"
 
 
 @dataclass(frozen=True)
 class CumulativityConfig:
-    """Silence nested sets of neurons, the differences between them, and disjoint slices of the ranking."""
+    """Ablate nested sets of neurons, the differences between them, and disjoint slices of the ranking."""
 
     ks: tuple[int, ...] = PAPER_KS
     """Sizes of the nested sets for Llama-2-7B; of a smaller model as large a share."""
@@ -38,12 +38,12 @@ class CumulativityConfig:
         require_at_least(self, n_slices=1, n_slice_controls=2)
 
 
-def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()) -> Finding:
+def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()) -> ExperimentResult:
     """The paper's difference-set test with intervals and a control, and what each part of the ranking does alone.
 
     Returns:
-        Tables `steps`, from `difference_table`; `together`, from `effects.compare` by `silenced` of the change
-        under the k neurons minus the changes under either half of them; `slices`, from `effects.compare` by `silenced`
+        Tables `steps`, from `difference_table`; `together`, from `effects.compare` by `ablated` of the change
+        under the k neurons minus the changes under either half of them; `slices`, from `effects.compare` by `ablated`
         and `slice`; `facts`, from `flip_table`; `answers`, to nested sets; and `parts`, to the differences alone.
     """
     ks = doses(study, config.ks, config.scale)
@@ -61,17 +61,17 @@ def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()
         "answers": nested,
         "parts": parts,
     }
-    return Finding("cumulativity", QUESTION, tables, _verdict(steps, together, slices, facts))
+    return ExperimentResult("cumulativity", QUESTION, tables, _verdict(steps, together, slices, facts))
 
 
 def _difference_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:
-    """Own facts with only the neurons silenced that a larger k adds to a smaller one, and with random ones instead."""
+    """Own facts with only the neurons ablated that a larger k adds to a smaller one, and with random ones instead."""
     cases = []
     for name in study.names:
         prompts, whole = study.evaluation(name), study.target(name, ks[-1])
         random = {k: one for k, _, one in nested_controls(study, name, ks, 1)}
         for small, large in pairwise(ks):
-            labels = {"silenced": name, "k_small": small, "k": large}
+            labels = {"ablated": name, "k_small": small, "k": large}
             cases.append(Case(whole.part(small, large), prompts, labels | {"kind": "part"}))
             if large in random:
                 control = random[large].part(small, large)
@@ -83,9 +83,9 @@ def difference_table(nested: pd.DataFrame, parts: pd.DataFrame, *, seed: int = 0
     """The arithmetic of the paper's Table 3.
 
     Args:
-        nested: Answers with the labels `silenced` and `k`.
-        parts: Answers with the labels `silenced`, `k_small`, `k` and `kind`: `part`, only the neurons between two k
-            silenced, or `random`, as many random neurons.
+        nested: Answers with the labels `ablated` and `k`.
+        parts: Answers with the labels `ablated`, `k_small`, `k` and `kind`: `part`, only the neurons between two k
+            ablated, or `random`, as many random neurons.
         seed: Of resamples.
 
     Returns:
@@ -112,7 +112,7 @@ def difference_table(nested: pd.DataFrame, parts: pd.DataFrame, *, seed: int = 0
 
 def _turned(nested: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
     """Prompts right at a smaller k and wrong at a larger; `part`, `random`: wrong under the difference alone."""
-    prompt = ["silenced", "relation", "fact", "template"]
+    prompt = ["ablated", "relation", "fact", "template"]
     step = [*prompt, "k_small", "k"]
     table = parts.loc[parts["kind"] == "part", [*step, "correct"]].rename(columns={"correct": "part"})
     random = parts.loc[parts["kind"] == "random", [*step, "correct"]].rename(columns={"correct": "random"})
@@ -142,10 +142,10 @@ def flip_table(nested: pd.DataFrame) -> pd.DataFrame:
     """When each fact is lost, and whether it comes back.
 
     Args:
-        nested: Answers with the labels `silenced` and `k`.
+        nested: Answers with the labels `ablated` and `k`.
 
     Returns:
-        A row per prompt: `relation`, `subject`, `object`, `template`, `fact`; `clean`, right without silencing;
+        A row per prompt: `relation`, `subject`, `object`, `template`, `fact`; `clean`, right without ablating;
         `course`, right (1) or wrong (0) from clean through every k; `lost_at`, the first k with a wrong answer to a
         prompt that was right, else NaN; `gained_at`, the reverse; `back`, how often the answer turned right again.
     """
@@ -171,12 +171,12 @@ def _together(study: Study, config: CumulativityConfig) -> pd.DataFrame:
     for name in study.names:
         target, prompts = study.target(name), study.evaluation(name)
         for piece, (start, stop) in _halves(study.k).items():
-            own.append(Case(target.part(start, stop), prompts, {"silenced": name, "piece": piece}))
+            own.append(Case(target.part(start, stop), prompts, {"ablated": name, "piece": piece}))
             for draw, control in enumerate(study.controls(target, n=config.n_slice_controls)):
-                labels = {"silenced": name, "piece": piece, "draw": draw}
+                labels = {"ablated": name, "piece": piece, "draw": draw}
                 controls.append(Case(control.part(start, stop), prompts, labels))
     whole, random = (interaction(study.changes(cases)) for cases in (own, controls))
-    return compare(whole, random, by=["silenced"], seed=study.config.seed)
+    return compare(whole, random, by=["ablated"], seed=study.config.seed)
 
 
 def _halves(k: int) -> dict[str, tuple[int, int]]:
@@ -185,7 +185,7 @@ def _halves(k: int) -> dict[str, tuple[int, int]]:
 
 def interaction(answers: pd.DataFrame) -> pd.DataFrame:
     """Change under `whole` minus the changes under the other pieces, in the columns of `Study.changes`."""
-    keys = [key for key in ("silenced", "draw", "relation", "fact", "template") if key in answers]
+    keys = [key for key in ("ablated", "draw", "relation", "fact", "template") if key in answers]
     sign = np.where(answers["piece"] == "whole", 1, -1)
     changes = [f"d_{measure}" for measure in MEASURES]
     signed = answers.assign(**{name: answers[name] * sign for name in changes})
@@ -200,12 +200,12 @@ def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:
         best, prompts = study.ranking().best[name], study.evaluation(name)
         for number in range(min(config.n_slices, len(best) // study.k)):
             piece = best.part(number * study.k, (number + 1) * study.k)
-            labels = {"silenced": name, "slice": number + 1}
+            labels = {"ablated": name, "slice": number + 1}
             own.append(Case(piece, prompts, labels))
             drawn = study.controls(piece, n=config.n_slice_controls)
             controls += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     return compare(
-        study.changes(own), study.changes(controls), by=["silenced", "slice"], pool="silenced", seed=study.config.seed
+        study.changes(own), study.changes(controls), by=["ablated", "slice"], pool="ablated", seed=study.config.seed
     )
 
 
@@ -213,18 +213,18 @@ def _verdict(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFrame, 
     logprob = together[together["measure"] == "logprob"]
     more = logprob[logprob["verdict"] == FALLS]
     falls = (
-        slices[(slices["measure"] == "logprob") & (slices["verdict"] == FALLS)].groupby("silenced")["slice"].nunique()
+        slices[(slices["measure"] == "logprob") & (slices["verdict"] == FALLS)].groupby("ablated")["slice"].nunique()
     )
     lost, back = facts["lost_at"].notna().sum(), (facts["back"] > 0).sum()
     first = more.head(1).to_dict("records")
-    example = f" ({first[0]['silenced']} {said(first[0])} nats beyond the sum)" if first else ""
+    example = f" ({first[0]['ablated']} {said(first[0])} nats beyond the sum)" if first else ""
     return (
         _step_sentence(steps[steps["relation"] == "all"]),
-        f"Silenced together, the better and the worse half of the k neurons do more than the sum of both alone, and "
-        f"more so than random ones, in {len(more)} of {len(logprob)} relations ({listed(list(more['silenced']))})"
+        f"Ablated together, the better and the worse half of the k neurons do more than the sum of both alone, and "
+        f"more so than random ones, in {len(more)} of {len(logprob)} relations ({listed(list(more['ablated']))})"
         f"{example}.",
         f"More than one of the disjoint slices of the ranking lowers the log-probability on its own in "
-        f"{(falls > 1).sum()} of {slices['silenced'].nunique()} relations ({listed(list(falls.index[falls > 1]))}).",
+        f"{(falls > 1).sum()} of {slices['ablated'].nunique()} relations ({listed(list(falls.index[falls > 1]))}).",
         f"Over the sweep {lost} prompts were lost at some k; {back} of all turned right again at a larger one.",
     )
 
@@ -238,6 +238,6 @@ def _step_sentence(steps: pd.DataFrame) -> str:
     ]
     return (
         f"Of {every['total']} answers that a larger k turned wrong, {every['affected']} are wrong too with only the "
-        f"added neurons silenced: cumulativity {every['cumulativity']:.2f} [{every['low']:.2f}, {every['high']:.2f}] "
+        f"added neurons ablated: cumulativity {every['cumulativity']:.2f} [{every['low']:.2f}, {every['high']:.2f}] "
         f"(micro, n = {every['n']} facts), macro {every['macro']:.2f}. By step: {'; '.join(shown)}."
     )

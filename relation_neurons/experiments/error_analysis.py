@@ -11,18 +11,18 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.formatting import listed
 from relation_neurons.statistics.intervals import proportion_interval
 
-QUESTION = "What does the model say instead when a relation's neurons are silenced?"
+QUESTION = "What does the model say instead when a relation's neurons are ablated?"
 STATES = ("clean", "own", "random")
 SHARE = ("share", "share_low", "share_high")
 
 
 @dataclass(frozen=True)
 class ErrorKindsConfig:
-    """Let the model answer as it is, with each relation's neurons silenced, and with one control set silenced."""
+    """Let the model answer as it is, with each relation's neurons ablated, and with one control set ablated."""
 
     n_top: int = 5
     """Most frequent answers per relation and state that are listed."""
@@ -31,7 +31,7 @@ class ErrorKindsConfig:
         require_at_least(self, n_top=1)
 
 
-def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> Finding:
+def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> ExperimentResult:
     """The paper's analysis of errors, beside a matched random set.
 
     States are `clean`, `own` and `random`, the first of the relation's control sets. Shares are of prompts, with
@@ -57,7 +57,7 @@ def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> 
         "top_answers": top_answers(answers, config.n_top),
         "answers": answers,
     }
-    return Finding("error_kinds", QUESTION, tables, verdict(counts, wrong, study.config.rule))
+    return ExperimentResult("error_kinds", QUESTION, tables, verdict(counts, wrong, study.config.rule))
 
 
 def _answers(study: Study) -> pd.DataFrame:
@@ -134,14 +134,14 @@ def verdict(counts: pd.DataFrame, wrong: pd.DataFrame, rule: str) -> tuple[str, 
     each = [f"{name} {lost} against {by_random}" for name, lost, by_random in pairs]
     first = (
         f"Of {own['right_before'].sum()} answers that were right (rule {rule}: {RULES[rule].meaning}), "
-        f"{own['newly_wrong'].sum()} are wrong with the relation's own neurons silenced and "
+        f"{own['newly_wrong'].sum()} are wrong with the relation's own neurons ablated and "
         f"{random['newly_wrong'].sum()} with one matched random set: {listed(each, most=16)}. "
         f"{own['newly_right'].sum()} and {random['newly_right'].sum()} that were wrong are right. These are counts of "
         "prompts, and there is one control set: whether more is lost than by chance, the experiment intra tests."
     )
     kinds = wrong.loc[wrong["state"] == "own", "kind"].value_counts()
     if kinds.empty:
-        return first, "With the relation's own neurons silenced no answer became wrong, so there is no kind of error."
+        return first, "With the relation's own neurons ablated no answer became wrong, so there is no kind of error."
     named = [f"'{kind}' {count}" for kind, count in kinds.items()]
     also = f" '{ERROR_KINDS[0]}' are right by the rule alias, though not by {rule}." if ERROR_KINDS[0] in kinds else ""
     return first, f"The newly wrong answers are, by kind, most frequent first: {listed(named)}.{also}"

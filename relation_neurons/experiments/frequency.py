@@ -1,6 +1,6 @@
-"""Do facts that survive the silencing of their relation's neurons stand in more documents of a corpus?
+"""Do facts that survive the ablating of their relation's neurons stand in more documents of a corpus?
 
-The paper's Figure 23: resilient facts, right with the neurons silenced, against sensitive ones, right before and wrong
+The paper's Figure 23: resilient facts, right with the neurons ablated, against sensitive ones, right before and wrong
 after, by the number of documents that name subject and object.
 """
 
@@ -20,16 +20,16 @@ from relation_neurons.errors import refuse
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.relations.cooccurrence import count_cooccurrences, read_cooccurrences
 from relation_neurons.relations.corpus import corpus_files
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES
 
-QUESTION = "Do facts that survive the silencing of their relation's neurons stand in more documents?"
+QUESTION = "Do facts that survive the ablating of their relation's neurons stand in more documents?"
 FACT = ["relation", "subject", "object"]
 
 
 @dataclass(frozen=True)
 class FrequencyConfig:
-    """Set facts that survive the silencing of their relation's neurons against those that do not, by frequency."""
+    """Set facts that survive the ablating of their relation's neurons against those that do not, by frequency."""
 
     counts: Path | None = None
     """A table (CSV or parquet) with columns relation, subject, object and n_both, the documents that name both."""
@@ -37,10 +37,10 @@ class FrequencyConfig:
     """A folder of texts (.txt, .jsonl, also compressed) to count in, where no table is given."""
 
 
-def frequency(study: Study, config: FrequencyConfig = FrequencyConfig()) -> Finding:
+def frequency(study: Study, config: FrequencyConfig = FrequencyConfig()) -> ExperimentResult:
     """The paper's comparison of resilient and sensitive facts by how often a corpus names them.
 
-    A fact is resilient if all its prompts that were right stay right with its relation's neurons silenced, else it is
+    A fact is resilient if all its prompts that were right stay right with its relation's neurons ablated, else it is
     sensitive; facts that were wrong before do not count. The same division under each control set is the null.
 
     Returns:
@@ -51,17 +51,17 @@ def frequency(study: Study, config: FrequencyConfig = FrequencyConfig()) -> Find
         RelationNeuronsError: Neither a table nor a corpus, or one that cannot be read.
     """
     counts = _counts(study, config)
-    cases = [Case(study.target(name), study.evaluation(name), {"silenced": name, "draw": -1}) for name in study.names]
+    cases = [Case(study.target(name), study.evaluation(name), {"ablated": name, "draw": -1}) for name in study.names]
     for name in study.names:
         drawn = enumerate(study.controls(study.target(name)))
-        cases += [Case(one, study.evaluation(name), {"silenced": name, "draw": draw}) for draw, one in drawn]
+        cases += [Case(one, study.evaluation(name), {"ablated": name, "draw": draw}) for draw, one in drawn]
     answers = study.changes(cases)
     facts = {draw: divided(answers[answers["draw"] == draw], counts) for draw in answers["draw"].unique().tolist()}
     tables = {draw: compare_frequencies(rows, seed=study.config.seed) for draw, rows in facts.items() if len(rows)}
     tests = pd.DataFrame([{"draw": draw, **across_relations(table)._asdict()} for draw, table in tables.items()])
     own = tables.get(-1, pd.DataFrame())
     found = {"frequency": own, "facts": facts[-1], "test": tests, "counts": counts}
-    return Finding("frequency", QUESTION, found, _verdict(own, tests, facts[-1]))
+    return ExperimentResult("frequency", QUESTION, found, _verdict(own, tests, facts[-1]))
 
 
 class PairedTest(NamedTuple):

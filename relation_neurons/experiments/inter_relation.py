@@ -1,4 +1,4 @@
-"""The other relations under a relation's silenced neurons (paper, section 5.2, Figure 4)."""
+"""The other relations under a relation's ablated neurons (paper, section 5.2, Figure 4)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, RISES, compare
 from relation_neurons.statistics.formatting import listed, said
 
-QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are silenced?"
+QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are ablated?"
 
 
 @dataclass(frozen=True)
 class InterConfig:
-    """Silence each relation's neurons and a few of its control sets, and ask every relation's facts."""
+    """Ablate each relation's neurons and a few of its control sets, and ask every relation's facts."""
 
     n_cross_controls: int = 2
-    """Control sets of each relation; their spread on each relation's facts is estimated over all silenced ones."""
+    """Control sets of each relation; their spread on each relation's facts is estimated over all ablated ones."""
 
     n_asked: int | None = None
     """Evaluation prompts of each relation that are asked; by default all, as in the paper."""
@@ -29,29 +29,29 @@ class InterConfig:
         require_at_least(self, n_cross_controls=2, n_asked=1)
 
 
-def inter(study: Study, config: InterConfig = InterConfig()) -> Finding:
+def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult:
     """The paper's inter-relation experiment, every pair tested against chance and against random neurons.
 
     Returns:
-        Tables `effects`, from `effects.compare` by `silenced` and `relation` over all pairs of different relations,
+        Tables `effects`, from `effects.compare` by `ablated` and `relation` over all pairs of different relations,
         with `relative_drop`, the paper's (accuracy before - after) / before; `flips`, the facts that were lost and
         gained under other relations' neurons; and `answers`, the relation's own facts among them.
     """
     asked = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_asked])
-    answers = study.changes([Case(study.target(name), asked, {"silenced": name}) for name in study.names])
+    answers = study.changes([Case(study.target(name), asked, {"ablated": name}) for name in study.names])
     controls = study.changes(
         [
-            Case(control, asked, {"silenced": name, "draw": draw})
+            Case(control, asked, {"ablated": name, "draw": draw})
             for name in study.names
             for draw, control in enumerate(study.controls(study.target(name), n=config.n_cross_controls))
         ]
     )
-    other, other_controls = (table[table["silenced"] != table["relation"]] for table in (answers, controls))
-    effects = compare(other, other_controls, by=["silenced", "relation"], pool="relation", seed=study.config.seed)
+    other, other_controls = (table[table["ablated"] != table["relation"]] for table in (answers, controls))
+    effects = compare(other, other_controls, by=["ablated", "relation"], pool="relation", seed=study.config.seed)
     accuracy = effects["measure"] == "correct"
     effects["relative_drop"] = (-effects["effect"] / effects["clean"]).where(accuracy & (effects["clean"] > 0))
     tables = {"effects": effects, "flips": flips(other), "answers": answers}
-    return Finding("inter", QUESTION, tables, (_versatility(effects), _interference(effects, tables["flips"])))
+    return ExperimentResult("inter", QUESTION, tables, (_versatility(effects), _interference(effects, tables["flips"])))
 
 
 def flips(answers: pd.DataFrame) -> pd.DataFrame:
@@ -61,12 +61,12 @@ def flips(answers: pd.DataFrame) -> pd.DataFrame:
         The rows of `answers` whose `correct` changed, with `flip`, `lost` or `gained`.
     """
     changed = answers[answers["d_correct"] != 0]
-    columns = ["silenced", "relation", "subject", "object", "template", "fact", "clean_logprob", "logprob"]
+    columns = ["ablated", "relation", "subject", "object", "template", "fact", "clean_logprob", "logprob"]
     return changed[columns].assign(flip=(changed["d_correct"] > 0).map({True: "gained", False: "lost"}))
 
 
 def _pairs(rows: pd.DataFrame) -> str:
-    pairs = [f"{row['silenced']} -> {row['relation']} {said(row)}" for row in rows.to_dict("records")]
+    pairs = [f"{row['ablated']} -> {row['relation']} {said(row)}" for row in rows.to_dict("records")]
     return listed(pairs, most=5)
 
 
@@ -90,7 +90,7 @@ def _interference(effects: pd.DataFrame, changed: pd.DataFrame) -> str:
         higher = int((rows["effect"] > 0).sum())
         by_bh = int(((rows["p_bh"] < 0.05) & (rows["effect"] > 0)).sum())
         sentences.append(
-            f"Another relation's {what} is higher with the neurons silenced in {higher} of {len(rows)} pairs; beyond "
+            f"Another relation's {what} is higher with the neurons ablated in {higher} of {len(rows)} pairs; beyond "
             f"chance and random neurons in {len(rises)} after Holm's correction, {by_bh} after Benjamini and "
             f"Hochberg's: {_pairs(rises)}."
         )

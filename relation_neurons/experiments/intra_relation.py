@@ -1,4 +1,4 @@
-"""A relation's own facts under its silenced neurons (paper, section 5.1, Figures 3 and 16)."""
+"""A relation's own facts under its ablated neurons (paper, section 5.1, Figures 3 and 16)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, LEAST_NATS, LEVEL, MEASURES, RISES, compare
 from relation_neurons.statistics.formatting import listed, said, span
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads
 
-QUESTION = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"
+QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
 
 
 @dataclass(frozen=True)
 class IntraConfig:
-    """Silence each relation's neurons and its control sets, and ask its own facts."""
+    """Ablate each relation's neurons and its control sets, and ask its own facts."""
 
     n_detection_asked: int | None = None
     """Detection prompts per relation that are asked too; by default all, 0 none (the paper asks all)."""
@@ -29,7 +29,7 @@ class IntraConfig:
         require_at_least(self, n_detection_asked=0)
 
 
-def intra(study: Study, config: IntraConfig = IntraConfig()) -> Finding:
+def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult:
     """The paper's intra-relation experiment with controls as a distribution.
 
     Returns:
@@ -47,7 +47,7 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> Finding:
     ]
     controls = study.changes(cases)
     parts = [
-        compare(own[own["facts"] == facts], controls[controls["facts"] == facts], by=["silenced", "facts"], seed=seed)
+        compare(own[own["facts"] == facts], controls[controls["facts"] == facts], by=["ablated", "facts"], seed=seed)
         for facts in own["facts"].unique()  # a family of tests each
     ]
     table = pd.concat(parts, ignore_index=True)
@@ -58,7 +58,7 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> Finding:
         "calibration": calibration,
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
     }
-    return Finding("intra", QUESTION, tables, _verdict(table, calibration, study))
+    return ExperimentResult("intra", QUESTION, tables, _verdict(table, calibration, study))
 
 
 def _asked(study: Study, config: IntraConfig) -> list[tuple[str, str, tuple[Prompt, ...]]]:
@@ -71,7 +71,7 @@ def _asked(study: Study, config: IntraConfig) -> list[tuple[str, str, tuple[Prom
 
 
 def _labels(name: str, facts: str) -> dict[str, object]:
-    return {"silenced": name, "facts": facts}
+    return {"ablated": name, "facts": facts}
 
 
 def _accuracies(own: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def _accuracies(own: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     states = {"clean": (own, "clean_correct"), "own": (own, "correct"), "random": (controls, "correct")}
     rows = []
     for state, (answers, column) in states.items():
-        for (name, facts), group in answers.groupby(["silenced", "facts"], sort=False):
+        for (name, facts), group in answers.groupby(["ablated", "facts"], sort=False):
             by_object = group.groupby("object")[column].mean()
             most = group["object"].value_counts(normalize=True).max()
             rows.append((name, facts, state, group[column].mean(), by_object.mean(), most, len(by_object)))
@@ -92,13 +92,13 @@ def _calibration(controls: pd.DataFrame) -> pd.DataFrame:
     chosen = controls[controls["facts"] == "evaluation"]
     rows = []
     for measure in MEASURES:
-        means = chosen.groupby(["silenced", "draw"], sort=False)[f"d_{measure}"].mean().unstack("draw").to_numpy()
-        least = LEAST_NATS if measure == "logprob" else 1 / int(chosen.groupby("silenced")["fact"].nunique().min())
+        means = chosen.groupby(["ablated", "draw"], sort=False)[f"d_{measure}"].mean().unstack("draw").to_numpy()
+        least = LEAST_NATS if measure == "logprob" else 1 / int(chosen.groupby("ablated")["fact"].nunique().min())
         for draw in range(means.shape[1]):
             others = np.delete(means, draw, axis=1)
             spreads = moderated_spreads(list(others), least=least)
             for name, own, rest, spread in zip(
-                chosen["silenced"].unique(), means[:, draw], others, spreads, strict=True
+                chosen["ablated"].unique(), means[:, draw], others, spreads, strict=True
             ):
                 rows.append((name, draw, measure, control_test(float(own), rest, resolution=least, spread=spread)))
     return pd.DataFrame(rows, columns=["relation", "draw", "measure", "p"])
@@ -110,10 +110,10 @@ def _verdict(table: pd.DataFrame, calibration: pd.DataFrame, study: Study) -> tu
         rows = table[(table["measure"] == measure) & (table["facts"] == "evaluation")]
         falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
         most = falls.sort_values("effect").head(1).to_dict("records")
-        example = f" Most: {most[0]['silenced']} {said(most[0])}, controls {most[0]['random']:+.2f}." if most else ""
+        example = f" Most: {most[0]['ablated']} {said(most[0])}, controls {most[0]['random']:+.2f}." if most else ""
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons in {len(falls)} of {len(rows)} relations "
-            f"({listed(list(falls['silenced']))}) and rises in {len(rises)} ({listed(list(rises['silenced']))}), "
+            f"({listed(list(falls['ablated']))}) and rises in {len(rises)} ({listed(list(rises['ablated']))}), "
             f"Holm-corrected, n = {span(rows['n'])} facts and {study.config.n_controls} control "
             f"sets each.{example} Effects below {rows['minimum_effect'].median():.2f} (median) would be missed."
         )

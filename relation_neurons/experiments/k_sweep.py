@@ -1,4 +1,4 @@
-"""Dose and response: own and other facts as more and more neurons are silenced (paper, Figures 5, 14, 15, 20 to 22)."""
+"""Dose and response: own and other facts as more and more neurons are ablated (paper, Figures 5, 14, 15, 20 to 22)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pandas as pd
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, compare
 from relation_neurons.statistics.formatting import listed, said
 
-QUESTION = "Do a relation's facts suffer more, the more of its neurons are silenced, and when do others begin to?"
+QUESTION = "Do a relation's facts suffer more, the more of its neurons are ablated, and when do others begin to?"
 PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
 
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """Silence the k best neurons of each relation for every k, and ask its own facts and others'."""
+    """Ablate the k best neurons of each relation for every k, and ask its own facts and others'."""
 
     ks: tuple[int, ...] = PAPER_KS
     """How many neurons of Llama-2-7B; of a smaller model as large a share."""
@@ -56,28 +56,28 @@ def doses(study: Study, ks: Sequence[int], scale: bool) -> tuple[int, ...]:
     return found
 
 
-def sweep(study: Study, config: SweepConfig = SweepConfig()) -> Finding:
+def sweep(study: Study, config: SweepConfig = SweepConfig()) -> ExperimentResult:
     """The paper's k sweep with controls and a test of the trend.
 
     Returns:
-        Tables `effects`, from `effects.compare` by `silenced` and `k` on own facts; `others`, the same on the other
-        relations' facts, with one control; `trend`, from `effects.compare` by `silenced` of each fact's slope over
+        Tables `effects`, from `effects.compare` by `ablated` and `k` on own facts; `others`, the same on the other
+        relations' facts, with one control; `trend`, from `effects.compare` by `ablated` of each fact's slope over
         log10(k): nats, or share right, for each tenfold of k; and `answers` to own facts.
     """
     ks = doses(study, config.ks, config.scale)
     own = own_answers(study, ks)
     controls = _control_answers(study, ks, config.n_sweep_controls)
-    effects = compare(own, controls, by=["silenced", "k"], seed=study.config.seed)
-    trend = compare(slopes(own), slopes(controls), by=["silenced"], seed=study.config.seed)
+    effects = compare(own, controls, by=["ablated", "k"], seed=study.config.seed)
+    trend = compare(slopes(own), slopes(controls), by=["ablated"], seed=study.config.seed)
     others = _others(study, ks, config.n_other)
     tables = {"effects": effects, "trend": trend, "others": others, "answers": own}
-    return Finding("sweep", QUESTION, tables, _verdict(effects, trend, others))
+    return ExperimentResult("sweep", QUESTION, tables, _verdict(effects, trend, others))
 
 
 def own_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:
-    """Each relation's own facts at every k, labelled `silenced` and `k`."""
+    """Each relation's own facts at every k, labelled `ablated` and `k`."""
     cases = [
-        Case(study.target(name, k), study.evaluation(name), {"silenced": name, "k": k})
+        Case(study.target(name, k), study.evaluation(name), {"ablated": name, "k": k})
         for name in study.names
         for k in ks
     ]
@@ -100,7 +100,7 @@ def nested_controls(study: Study, name: str, ks: Sequence[int], n: int) -> list[
 
 def slopes(answers: pd.DataFrame) -> pd.DataFrame:
     """Least-squares slope of each fact's measures over log10(k), in the columns of `Study.changes`."""
-    keys = [key for key in ("silenced", "draw", "relation", "fact") if key in answers]
+    keys = [key for key in ("ablated", "draw", "relation", "fact") if key in answers]
     averaged = answers.groupby([*keys, "k"], sort=False)[
         [f"{part}{measure}" for measure in MEASURES for part in ("clean_", "d_")]
     ].mean()
@@ -119,7 +119,7 @@ def slopes(answers: pd.DataFrame) -> pd.DataFrame:
 
 def _control_answers(study: Study, ks: Sequence[int], n: int) -> pd.DataFrame:
     cases = [
-        Case(control, study.evaluation(name), {"silenced": name, "k": k, "draw": draw})
+        Case(control, study.evaluation(name), {"ablated": name, "k": k, "draw": draw})
         for name in study.names
         for k, draw, control in nested_controls(study, name, ks, n)
     ]
@@ -132,10 +132,10 @@ def _others(study: Study, ks: Sequence[int], n_other: int | None) -> pd.DataFram
     for name in study.names:
         facts = [study.evaluation(other)[:n_other] for other in study.names if other != name]
         asked = tuple(prompt for prompts in facts for prompt in prompts)
-        own += [Case(study.target(name, k), asked, {"silenced": name, "k": k}) for k in ks]
+        own += [Case(study.target(name, k), asked, {"ablated": name, "k": k}) for k in ks]
         drawn = nested_controls(study, name, ks, 1)
-        controls += [Case(one, asked, {"silenced": name, "k": k, "draw": draw}) for k, draw, one in drawn]
-    return compare(study.changes(own), study.changes(controls), by=["silenced", "k"], seed=study.config.seed)
+        controls += [Case(one, asked, {"ablated": name, "k": k, "draw": draw}) for k, draw, one in drawn]
+    return compare(study.changes(own), study.changes(controls), by=["ablated", "k"], seed=study.config.seed)
 
 
 def _verdict(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def _verdict(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) -
         steepest = rows.head(1).to_dict("records")[0]
         sentences.append(
             f"Own {what} falls with k, more than under nested random sets, in {len(falls)} of {len(rows)} relations "
-            f"({listed(list(falls['silenced']))}; Holm-corrected). Steepest: {steepest['silenced']} {said(steepest)} "
+            f"({listed(list(falls['ablated']))}; Holm-corrected). Steepest: {steepest['ablated']} {said(steepest)} "
             f"{unit} for each tenfold of k, controls {steepest['random']:+.2f}, n = {steepest['n']} facts."
         )
     mean = pd.concat([effects.assign(facts="own"), others.assign(facts="other")])

@@ -11,7 +11,7 @@ from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
 from relation_neurons.statistics.formatting import listed, said, span
 
@@ -20,7 +20,7 @@ QUESTION = "Do neurons found in one language carry the same facts in others?"
 
 @dataclass(frozen=True)
 class LanguagesConfig:
-    """Silence the neurons found in each relation's own language and ask its facts in others."""
+    """Ablate the neurons found in each relation's own language and ask its facts in others."""
 
     languages: tuple[str, ...] = ("de", "es", "fr", "zh", "ja")
     """Codes of the languages to ask in, beside each relation's own."""
@@ -33,39 +33,39 @@ class LanguagesConfig:
             raise refuse("There is no language", expected="at least one code, such as de")
 
 
-def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Finding:
+def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> ExperimentResult:
     """The paper's multilingual experiment, with matched controls in every language.
 
     A relation's own language is asked too, for reference. Relations without a translation are left out.
 
     Returns:
-        Tables `effects`, from `effects.compare` by `silenced` and `language`, with `own_language`; `by_language`, the
-        same pooled over relations (`silenced` is `all`), with the `ratio` of `transfer`; `transfer`, from
+        Tables `effects`, from `effects.compare` by `ablated` and `language`, with `own_language`; `by_language`, the
+        same pooled over relations (`ablated` is `all`), with the `ratio` of `transfer`; `transfer`, from
         `transfers`; and `answers`.
     """
     asked, left_out = _asked(study, config.languages)
     if not asked:
         tables = dict.fromkeys(("effects", "by_language", "transfer", "answers"), pd.DataFrame())
-        return Finding("languages", QUESTION, tables, (f"Nothing was asked.{_left_out(left_out)}",))
+        return ExperimentResult("languages", QUESTION, tables, (f"Nothing was asked.{_left_out(left_out)}",))
     seed, home = study.config.seed, {name: prompts[0].language for name, prompts in asked.items()}
-    own = study.changes([Case(study.target(name), prompts, {"silenced": name}) for name, prompts in asked.items()])
+    own = study.changes([Case(study.target(name), prompts, {"ablated": name}) for name, prompts in asked.items()])
     cases = [
-        Case(control, prompts, {"silenced": name, "draw": draw})
+        Case(control, prompts, {"ablated": name, "draw": draw})
         for name, prompts in asked.items()
         for draw, control in enumerate(study.controls(study.target(name), n=config.n_language_controls))
     ]
     controls = study.changes(cases)
     # The same sets are asked in all languages, so that only other relations' sets tell more of their spread.
-    effects = compare(own, controls, by=["silenced", "language"], pool="language", seed=seed)
-    effects.insert(2, "own_language", effects["silenced"].map(home))
+    effects = compare(own, controls, by=["ablated", "language"], pool="language", seed=seed)
+    effects.insert(2, "own_language", effects["ablated"].map(home))
     transfer = transfers(own, home, seed=seed)
     ratios = transfers(own, home, pooled=True, seed=seed)[["language", "measure", *RATIO]]
-    pooled = [table.assign(silenced="all") for table in (own, controls)]
-    by_language = compare(*pooled, by=["silenced", "language"], seed=seed).merge(
+    pooled = [table.assign(ablated="all") for table in (own, controls)]
+    by_language = compare(*pooled, by=["ablated", "language"], seed=seed).merge(
         ratios, on=["language", "measure"], how="left"
     )
     tables = {"effects": effects, "by_language": by_language, "transfer": transfer, "answers": own}
-    return Finding("languages", QUESTION, tables, verdict(effects, by_language, transfer, left_out))
+    return ExperimentResult("languages", QUESTION, tables, verdict(effects, by_language, transfer, left_out))
 
 
 def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = False, seed: int = 0) -> pd.DataFrame:
@@ -78,11 +78,11 @@ def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = Fals
         seed: Of resamples.
 
     Returns:
-        A row per `silenced`, `language` other than its own, and `measure`: `n`, facts; `effect` and `own_effect`;
+        A row per `ablated`, `language` other than its own, and `measure`: `n`, facts; `effect` and `own_effect`;
         `ratio` of the two with `_low` and `_high`, see `share_of_drop`.
     """
     rows = []
-    unit = ["silenced", "fact"]
+    unit = ["ablated", "fact"]
     for measure in MEASURES:
         by_fact = own.groupby(["language", *unit], sort=False)[f"d_{measure}"].mean()
         mine = by_fact[[language == home[name] for language, name, _ in by_fact.index]].droplevel("language")
@@ -90,14 +90,14 @@ def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = Fals
             there = found.droplevel("language")
             there = there[[home[name] != code for name, _ in there.index]]
             both = pd.DataFrame({"there": there, "home": mine.reindex(there.index)}).dropna()
-            groups = [("all", both)] if pooled else list(both.groupby(level="silenced", sort=False))
+            groups = [("all", both)] if pooled else list(both.groupby(level="ablated", sort=False))
             for name, pair in groups:
                 if pair.empty:
                     continue
                 ratio = share_of_drop(pair["there"].to_numpy(), pair["home"].to_numpy(), seed=seed)
                 means = (pair["there"].mean(), pair["home"].mean())
                 rows.append((name, code, measure, len(pair), *means, *ratio[:3]))
-    return pd.DataFrame(rows, columns=["silenced", "language", "measure", "n", "effect", "own_effect", *RATIO])
+    return pd.DataFrame(rows, columns=["ablated", "language", "measure", "n", "effect", "own_effect", *RATIO])
 
 
 def verdict(

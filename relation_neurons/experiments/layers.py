@@ -22,7 +22,7 @@ from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.statistics.formatting import listed, said
 from relation_neurons.statistics.intervals import mean_interval
@@ -49,7 +49,7 @@ class LayersConfig:
         require_at_least(self, n_shuffles=1)
 
 
-def layers(study: Study, config: LayersConfig = LayersConfig()) -> Finding:
+def layers(study: Study, config: LayersConfig = LayersConfig()) -> ExperimentResult:
     """Where each relation's neurons are.
 
     Returns:
@@ -78,7 +78,7 @@ def layers(study: Study, config: LayersConfig = LayersConfig()) -> Finding:
         "selections": selections,
     }
     sentences = (_middle_sentence(tables["thirds"], space.n_layers, study.k), _null_sentence(tables["null"]))
-    return Finding("layers", QUESTION, tables, sentences)
+    return ExperimentResult("layers", QUESTION, tables, sentences)
 
 
 def third_of(layer: int, n_layers: int) -> str:
@@ -116,15 +116,15 @@ def select_shuffled(
         least the lowest score of the target.
     """
     names = relation_names(activations.prompts)
-    labels, weights = contrast(activations.prompts, balanced=balanced, seed=seed)
-    shuffled = [_shuffled(labels, weights, seed, shuffle) for shuffle in range(1, n + 1)]
+    labels, mask = contrast(activations.prompts, balanced=balanced, seed=seed)
+    shuffled = [_shuffled(labels, mask, seed, shuffle) for shuffle in range(1, n + 1)]
     columns = [(name, shuffle) for shuffle in range(n + 1) for name in names]
-    all_labels, all_weights = np.concatenate([labels, *shuffled], axis=1), np.tile(weights, n + 1)
+    all_labels, all_masks = np.concatenate([labels, *shuffled], axis=1), np.tile(mask, n + 1)
     step = len(names) if scorer == TOGETHER else len(columns)  # else one sort serves all
     rows = []
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
-        scores = SCORERS[scorer](activations.values, all_labels[:, part], all_weights[:, part]).numpy(force=True)
+        scores = SCORERS[scorer](activations.values, all_labels[:, part], all_masks[:, part]).numpy(force=True)
         for (name, shuffle), found in zip(columns[part], scores, strict=True):
             best = top_k(found[None], len(targets[name]), activations.space, [name])[name]
             place = _place(best, activations.space.n_layers)
@@ -133,12 +133,12 @@ def select_shuffled(
 
 
 def _shuffled(
-    labels: Bool[ndarray, "prompt relation"], weights: Bool[ndarray, "prompt relation"], seed: int, shuffle: int
+    labels: Bool[ndarray, "prompt relation"], mask: Bool[ndarray, "prompt relation"], seed: int, shuffle: int
 ) -> Bool[ndarray, "prompt relation"]:
     """As many positives of each relation, drawn from the prompts that take part."""
     found = np.zeros_like(labels)
     for column in range(labels.shape[1]):
-        taking_part = np.flatnonzero(weights[:, column])
+        taking_part = np.flatnonzero(mask[:, column])
         order = np.random.default_rng([seed, shuffle, column]).permutation(taking_part)
         found[order[: labels[:, column].sum()], column] = True
     return found

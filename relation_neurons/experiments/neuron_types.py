@@ -11,7 +11,7 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site
 from relation_neurons.neurons.ranking import PAPER_K, scaled_k
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, RISES, WHAT, compare
 from relation_neurons.statistics.formatting import listed, said, span
 
@@ -20,7 +20,7 @@ QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP
 
 @dataclass(frozen=True)
 class NeuronTypesConfig:
-    """Rank the neurons of each site on their own, silence the best, and ask the relation's facts."""
+    """Rank the neurons of each site on their own, ablate the best, and ask the relation's facts."""
 
     sites: tuple[SiteName, ...] = ("all", "attn", "up", "gate", "down")
     """Sites, beside the study's own."""
@@ -36,15 +36,15 @@ class NeuronTypesConfig:
             raise refuse("There is no site", expected="at least one, such as attn")
 
 
-def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) -> Finding:
+def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) -> ExperimentResult:
     """The paper's comparison of neuron types, each with controls matched at its own site.
 
     Sites that the model does not have, such as gate without a gated MLP, are left out.
 
     Returns:
-        Tables `effects`, from `effects.compare` by `silenced` and `site`, with `k` and the `share` of the site's
+        Tables `effects`, from `effects.compare` by `ablated` and `site`, with `k` and the `share` of the site's
         neurons that it is, and `per_thousand`, the effect per thousand neurons, with `_low` and `_high`; `pooled`, the
-        same over all relations (`silenced` is `all`); and `answers`.
+        same over all relations (`ablated` is `all`); and `answers`.
     """
     spaces, left_out = _spaces(study, config)
     sizes = {site: _size(study, config, site, space) for site, space in spaces.items()}
@@ -52,21 +52,21 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
     for site, k in sizes.items():
         for name in study.names:
             target, prompts = study.target(name, k, site=site), study.evaluation(name)
-            labels = {"silenced": name, "site": site}
+            labels = {"ablated": name, "site": site}
             own_cases.append(Case(target, prompts, labels))
             drawn = study.controls(target, n=config.n_type_controls, site=site)
             control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     own, controls, seed = study.changes(own_cases), study.changes(control_cases), study.config.seed
     # Few controls each; of a site, other relations' sets tell more of their spread.
-    effects = compare(own, controls, by=["silenced", "site"], pool="site", seed=seed)
-    pooled = [table.assign(silenced="all") for table in (own, controls)]
-    over_all = compare(*pooled, by=["silenced", "site"], seed=seed)
+    effects = compare(own, controls, by=["ablated", "site"], pool="site", seed=seed)
+    pooled = [table.assign(ablated="all") for table in (own, controls)]
+    over_all = compare(*pooled, by=["ablated", "site"], seed=seed)
     tables = {
         "effects": _with_size(effects, sizes, spaces),
         "pooled": _with_size(over_all, sizes, spaces),
         "answers": own,
     }
-    return Finding("neuron_types", QUESTION, tables, verdict(tables["effects"], tables["pooled"], left_out))
+    return ExperimentResult("neuron_types", QUESTION, tables, verdict(tables["effects"], tables["pooled"], left_out))
 
 
 def _spaces(study: Study, config: NeuronTypesConfig) -> tuple[dict[str, NeuronSpace], list[str]]:

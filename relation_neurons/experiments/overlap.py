@@ -22,7 +22,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, LEVEL, NOT_SHOWN
 from relation_neurons.statistics.formatting import listed
 from relation_neurons.statistics.hypothesis_tests import adjust
@@ -43,7 +43,7 @@ class OverlapConfig:
         require_at_least(self, n_permutations_multiplicity=1)
 
 
-def overlap(study: Study, config: OverlapConfig = OverlapConfig()) -> Finding:
+def overlap(study: Study, config: OverlapConfig = OverlapConfig()) -> ExperimentResult:
     """The paper's overlap between relations, every pair tested against two nulls.
 
     Returns:
@@ -58,7 +58,7 @@ def overlap(study: Study, config: OverlapConfig = OverlapConfig()) -> Finding:
     drawn = multiplicity(targets, space, n=config.n_permutations_multiplicity, seed=study.config.seed)
     tables = {"pairs": pairs, "multiplicity": drawn, "shared": shared_neurons(targets)}
     sentences = (_pairs_sentence(pairs, study.k), _multiplicity_sentence(drawn, config.n_permutations_multiplicity))
-    return Finding("overlap", QUESTION, tables, sentences)
+    return ExperimentResult("overlap", QUESTION, tables, sentences)
 
 
 def overlap_table(

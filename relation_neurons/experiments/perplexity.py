@@ -15,18 +15,18 @@ from relation_neurons.evaluation.perplexity import perplexity
 from relation_neurons.experiments.study import Study
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.prompts.concepts import neutral_sentences
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, LEAST_NATS, RISES, judged
 from relation_neurons.statistics.formatting import listed, said, span
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 
-QUESTION = "Does silencing a relation's neurons damage the model's language beyond the relation?"
+QUESTION = "Does ablating a relation's neurons damage the model's language beyond the relation?"
 
 
 @dataclass(frozen=True)
 class LanguageModellingConfig:
-    """Let the model read neutral sentences as it is, with the relation's neurons silenced, and with random ones."""
+    """Let the model read neutral sentences as it is, with the relation's neurons ablated, and with random ones."""
 
     sentences: str | None = None
     """A folder with sentences of your own, <relation>.txt with one a line or <relation>.json with a list of them; by
@@ -40,13 +40,13 @@ class LanguageModellingConfig:
         require_at_least(self, n_sentences=1, n_sentence_controls=2)
 
 
-def language_modelling(study: Study, config: LanguageModellingConfig = LanguageModellingConfig()) -> Finding:
+def language_modelling(study: Study, config: LanguageModellingConfig = LanguageModellingConfig()) -> ExperimentResult:
     """The paper's perplexities before and after, with matched controls and tests over sentences.
 
     Relations without sentences are left out.
 
     Returns:
-        Tables `perplexity`, from `compare_sentences`; `states`, from `perplexities`, per `silenced` and `state`
+        Tables `perplexity`, from `compare_sentences`; `states`, from `perplexities`, per `ablated` and `state`
         (`clean`, `own`, `random` with its number as `draw`); and `readings`, every sentence in every state.
 
         Mind the sign: the measure is `nll`, the negative log-probability in nats per token, so that `rises` is damage
@@ -56,11 +56,11 @@ def language_modelling(study: Study, config: LanguageModellingConfig = LanguageM
     left_out = [name for name, found in texts.items() if not found]
     if len(left_out) == len(texts):
         tables = dict.fromkeys(("perplexity", "states", "readings"), pd.DataFrame())
-        return Finding("language_modelling", QUESTION, tables, (f"Nothing was read.{_left_out(left_out)}",))
+        return ExperimentResult("language_modelling", QUESTION, tables, (f"Nothing was read.{_left_out(left_out)}",))
     readings = pd.concat([_read(study, name, found, config) for name, found in texts.items() if found])
     table = compare_sentences(readings, seed=study.config.seed)
     tables = {"perplexity": table, "states": perplexities(readings), "readings": readings.reset_index(drop=True)}
-    return Finding("language_modelling", QUESTION, tables, verdict(table, left_out))
+    return ExperimentResult("language_modelling", QUESTION, tables, verdict(table, left_out))
 
 
 def read_sentences(relation: str, config: LanguageModellingConfig) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def _read(study: Study, name: str, texts: Sequence[str], config: LanguageModelli
             found = perplexity(study.model, texts, conditions, batch_size=study.config.batch_size, progress=progress)
         rows = found.drop(columns=["condition", "perplexity"]).rename(columns={"text": "sentence"})
         labels = pd.DataFrame([(name, state, draw) for state, draw, _ in states for _ in texts])
-        return pd.concat([labels.set_axis(["silenced", "state", "draw"], axis=1), rows], axis=1)
+        return pd.concat([labels.set_axis(["ablated", "state", "draw"], axis=1), rows], axis=1)
 
     sets = [list(one) if one else None for _, _, one in states]
     return study.table("perplexity/sentences", read, name, tuple(texts), sets).assign(
@@ -121,17 +121,17 @@ def perplexities(readings: pd.DataFrame) -> pd.DataFrame:
     """Each relation's sentences in each state.
 
     Returns:
-        A row per `silenced`, `state` and `draw`: `sentences` and `tokens`; `perplexity` of all of them together; and
+        A row per `ablated`, `state` and `draw`: `sentences` and `tokens`; `perplexity` of all of them together; and
         `effect`, the mean over sentences of the change in nats per token from the clean model.
     """
     rows = []
-    for name, group in readings.groupby("silenced", sort=False):
+    for name, group in readings.groupby("ablated", sort=False):
         changes = _changes(group)
         for (state, draw), read in group.groupby(["state", "draw"], sort=False):
             tokens = int(read["n_tokens"].sum())
             together = float(np.exp(read["nll"].sum() / tokens))
             rows.append((name, state, draw, len(read), tokens, together, changes[state, draw].mean()))
-    return pd.DataFrame(rows, columns=["silenced", "state", "draw", "sentences", "tokens", "perplexity", "effect"])
+    return pd.DataFrame(rows, columns=["ablated", "state", "draw", "sentences", "tokens", "perplexity", "effect"])
 
 
 def _changes(readings: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +145,7 @@ def compare_sentences(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Each relation's sentences with its neurons off, against the model as it is and against random neurons.
 
     Returns:
-        A row per relation: `silenced`; `measure`, always `nll`; `n` sentences and their `tokens`; the perplexities
+        A row per relation: `ablated`; `measure`, always `nll`; `n` sentences and their `tokens`; the perplexities
         `clean` and `own`, and of the `n_controls` control sets `random` (mean), `random_min` and `random_max`;
         `effect`, the mean over sentences of the change in nats per token, with `_low` and `_high`; `random_effect`,
         the same of the control sets (mean), and `random_sd` between them; `p_chance` (sign flips over sentences),
@@ -153,15 +153,15 @@ def compare_sentences(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         `p_bh` and `verdict`, where `rises` is damage.
     """
     rows = []
-    by_relation = {name: _changes(group) for name, group in readings.groupby("silenced", sort=False)}
+    by_relation = {name: _changes(group) for name, group in readings.groupby("ablated", sort=False)}
     sets = [changes["random"].to_numpy().mean(axis=0) for changes in by_relation.values()]
     spreads = moderated_spreads(sets, least=LEAST_NATS)
     for (name, changes), spread in zip(by_relation.items(), spreads, strict=True):
-        states = perplexities(readings[readings["silenced"] == name])
+        states = perplexities(readings[readings["ablated"] == name])
         shown = states.groupby("state")["perplexity"]
         mean, least, most = shown.mean(), shown.min(), shown.max()
         rows.append(
-            {"silenced": name, "measure": "nll", "n": len(changes), "tokens": int(states["tokens"].iloc[0])}
+            {"ablated": name, "measure": "nll", "n": len(changes), "tokens": int(states["tokens"].iloc[0])}
             | {"clean": mean["clean"], "own": mean["own"], "n_controls": changes["random"].shape[1]}
             | {"random": mean["random"], "random_min": least["random"], "random_max": most["random"]}
             | _tested(changes["own", -1].to_numpy(), changes["random"].to_numpy(), spread, seed)
@@ -193,17 +193,17 @@ def verdict(table: pd.DataFrame, left_out: Sequence[str] = ()) -> tuple[str, ...
     up, down = int((table["own"] > table["clean"]).sum()), int((table["own"] < table["clean"]).sum())
     higher = int((table["random"] > table["clean"]).sum())
     most = damage.sort_values("effect", ascending=False).head(1).to_dict("records")
-    example = f" Most: {most[0]['silenced']} {said(most[0], decimals=3)} nats per token." if most else ""
+    example = f" Most: {most[0]['ablated']} {said(most[0], decimals=3)} nats per token." if most else ""
     counts = (
         f"The perplexity of neutral sentences is {table['clean'].mean():.2f} as the model is, "
-        f"{table['own'].mean():.2f} with the relation's neurons silenced and {table['random'].mean():.2f} with random "
+        f"{table['own'].mean():.2f} with the relation's neurons ablated and {table['random'].mean():.2f} with random "
         f"ones (means over {len(table)} relations); it is higher in {up} and lower in {down} relations with their own "
-        f"neurons silenced, and higher in {higher} with random ones."
+        f"neurons ablated, and higher in {higher} with random ones."
     )
     tests = (
         f"Damage, a rise beyond chance over sentences and beyond matched random neurons, is shown in {len(damage)} of "
-        f"{len(table)} relations ({listed(list(damage['silenced']))}), improvement in {len(gain)} "
-        f"({listed(list(gain['silenced']))}), Holm-corrected, n = {span(table['n'])} sentences "
+        f"{len(table)} relations ({listed(list(damage['ablated']))}), improvement in {len(gain)} "
+        f"({listed(list(gain['ablated']))}), Holm-corrected, n = {span(table['n'])} sentences "
         f"and {table['n_controls'].min()} control sets each.{example}"
     )
     return counts, tests + _left_out(left_out)

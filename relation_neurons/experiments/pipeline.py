@@ -1,4 +1,4 @@
-"""The whole way: find relation neurons, silence them, write down what changed."""
+"""The whole way: find relation neurons, ablate them, write down what changed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DEMO_RELATIONS = (
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Find the neurons of each relation, silence them, and compare recall with matched random controls."""
+    """Find the neurons of each relation, ablate them, and compare recall with matched random controls."""
 
     model: str = "smollm2-135m"
     """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""

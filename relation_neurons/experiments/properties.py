@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, FALLS, LEVEL, RISES
 from relation_neurons.statistics.formatting import listed, said
 
@@ -15,7 +15,7 @@ COLUMNS = ["property", "evidence", "what", "effect", "effect_low", "effect_high"
 Rows = list[dict[str, object]]
 
 
-def properties(findings: Mapping[str, Finding]) -> Finding:
+def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
     """Gather what other experiments showed of the three properties.
 
     - *Cumulative* is a relation whose facts lose log-probability with every tenfold of k, more than under nested
@@ -24,7 +24,7 @@ def properties(findings: Mapping[str, Finding]) -> Finding:
       which one loses log-probability, beyond chance and random neurons, under the other's. Beside it stand other
       languages and the other template set.
     - *Interfering* is a pair of which one relation gains log-probability, or accuracy, beyond chance and random
-      neurons, when the other's neurons are silenced.
+      neurons, when the other's neurons are ablated.
 
     Args:
         findings: By name; used are `sweep` with `cumulativity`, `overlap` with `inter`, `languages` and `templates`,
@@ -48,7 +48,7 @@ def properties(findings: Mapping[str, Finding]) -> Finding:
         rows += _interfering(findings["inter"].tables["effects"])
     table = pd.DataFrame(rows, columns=COLUMNS)
     sentences = tuple(_sentence(table[table["property"] == name], name) for name in table["property"].unique())
-    return Finding("properties", QUESTION, {"properties": table}, sentences or ("Nothing was tested.",))
+    return ExperimentResult("properties", QUESTION, {"properties": table}, sentences or ("Nothing was tested.",))
 
 
 def _tested(row: Mapping[str, object], name: str, evidence: str, what: str, shown: bool) -> dict[str, object]:
@@ -66,7 +66,7 @@ def _cumulative(trend: pd.DataFrame, steps: pd.DataFrame) -> Rows:
     jointly = set(every.loc[every["low"] > 0, "relation"])
     rows = []
     for row in _records(trend, "logprob"):
-        name = str(row["silenced"])
+        name = str(row["ablated"])
         rows.append(_tested(row, "cumulativity", "slope over k", name, row["verdict"] == FALLS and name in jointly))
     return rows
 
@@ -75,7 +75,7 @@ def _versatile(pairs: pd.DataFrame, effects: pd.DataFrame) -> Rows:
     sharing = {(row.first, row.second) for row in pairs[pairs["verdict"] == ABOVE].itertuples(index=False)}
     rows = []
     for row in _records(effects, "logprob"):
-        pair = str(row["silenced"]), str(row["relation"])
+        pair = str(row["ablated"]), str(row["relation"])
         shown = row["verdict"] == FALLS and (pair in sharing or pair[::-1] in sharing)
         rows.append(_tested(row, "versatility", "shared neurons", " -> ".join(pair), shown))
     return rows
@@ -98,7 +98,7 @@ def _across_templates(effects: pd.DataFrame) -> Rows:
             row,
             "versatility",
             "other templates",
-            f"{row['silenced']}, {row['detected']} to {row['asked']}",
+            f"{row['ablated']}, {row['detected']} to {row['asked']}",
             row["verdict"] == FALLS,
         )
         for row in _records(crossed, "logprob")
@@ -111,7 +111,7 @@ def _interfering(effects: pd.DataFrame) -> Rows:
             row,
             "interference",
             f"gain in {'accuracy' if measure == 'correct' else 'log-probability'}",
-            f"{row['silenced']} -> {row['relation']}",
+            f"{row['ablated']} -> {row['relation']}",
             row["verdict"] == RISES,
         )
         for measure in ("logprob", "correct")

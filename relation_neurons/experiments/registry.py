@@ -25,7 +25,7 @@ from relation_neurons.experiments.scorer_comparison import MethodsConfig, method
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.templates import TemplatesConfig, templates
 from relation_neurons.prompts.prompts import PromptConfig
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.validation import check_fields
 
 Profile = Literal["smoke", "demo", "full"]
@@ -42,7 +42,7 @@ class Experiment:
         smoke: Options that show in seconds that everything works; by default those of `demo`.
     """
 
-    run: Callable[[Study, Any], Finding]
+    run: Callable[[Study, Any], ExperimentResult]
     config: type[Any]
     demo: Any
     smoke: Any = None

@@ -21,7 +21,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.progress import bar
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.storage.run_folder import RunFolder
 
 FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
@@ -29,7 +29,7 @@ FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
 
 def reproduce(
     names: Sequence[str], config: StudyConfig, out: Path, *, options: Mapping[str, Any] | None = None
-) -> list[Finding]:
+) -> list[ExperimentResult]:
     """Carry out experiments on one model load, or go on with them where they stopped.
 
     Args:
@@ -61,10 +61,10 @@ def reproduce(
     for name, option in chosen.items():
         doing[0] = f"{name}: "
         findings[name] = replace(registry.find_experiment(name).run(study, option), name=name)
-        write_finding(folder, name, findings[name], option)
+        write_result(folder, name, findings[name], option)
     if len(findings) > 1:
         findings["properties"] = properties(findings)
-        write_finding(folder, "properties", findings["properties"], None)
+        write_result(folder, "properties", findings["properties"], None)
         folder.write_text("verdicts.md", _page(study, findings))
     study.drop_activations()
     folder.write_table("neurons", pd.concat([study.target(name).to_frame() for name in study.names]))
@@ -72,7 +72,7 @@ def reproduce(
     return list(findings.values())
 
 
-def write_finding(folder: RunFolder, name: str, finding: Finding, option: Any) -> None:
+def write_result(folder: RunFolder, name: str, finding: ExperimentResult, option: Any) -> None:
     """Write an experiment's tables, figures and verdict into a folder of its own."""
     for label, table in finding.tables.items():
         folder.write_table(f"{name}/{label}", table)
@@ -96,11 +96,11 @@ def all_options(profile: Profile, *, counts: Path | None = None, corpus: Path | 
     return chosen
 
 
-def _section(name: str, finding: Finding) -> str:
+def _section(name: str, finding: ExperimentResult) -> str:
     return f"## {name}\n\n{finding.question}\n\n" + "\n".join(f"- {sentence}" for sentence in finding.verdict) + "\n"
 
 
-def _page(study: Study, findings: Mapping[str, Finding]) -> str:
+def _page(study: Study, findings: Mapping[str, ExperimentResult]) -> str:
     """All verdicts on one page, the properties first."""
     config = study.config
     head = (

@@ -55,9 +55,9 @@ def score_pair(
         raise refuse(f"'{first}' was named twice", expected="two relations")
     if n_background < 0:
         raise refuse(f"n_background is {n_background}", expected="at least 0")
-    labels, weights = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
+    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
     chosen = [names.index(first), names.index(second)]
-    scores = average_precision(activations.values, labels[:, chosen], weights[:, chosen])
+    scores = average_precision(activations.values, labels[:, chosen], mask[:, chosen])
     best = top_k(scores, k, space, (first, second))
     of_first, of_second = (space.flatten(list(best[name].neurons)) for name in (first, second))
     others = np.setdiff1d(np.arange(len(space)), np.union1d(of_first, of_second))

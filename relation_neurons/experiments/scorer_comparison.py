@@ -8,7 +8,7 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES, compare, judged
 from relation_neurons.statistics.formatting import said
@@ -21,7 +21,7 @@ FIRST = "average_precision"
 
 @dataclass(frozen=True)
 class MethodsConfig:
-    """Rank neurons by every scorer, silence the k best of each, and ask own and other facts."""
+    """Rank neurons by every scorer, ablate the k best of each, and ask own and other facts."""
 
     scorers: tuple[str, ...] = tuple(SCORERS)
     """Which scorers; average_precision, with which the others are compared, always takes part."""
@@ -39,14 +39,14 @@ class MethodsConfig:
                 raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
 
 
-def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Finding:
+def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> ExperimentResult:
     """The same facts, the same numbers of neurons, another scorer.
 
     Returns:
         Tables `methods`, a row per scorer, k and measure: `own`, the mean change of own facts, `other`, of the other
         relations' facts, and `specific`, own minus other, each with `_low` and `_high` (95 % over relations) and `n`
         relations; `against_first`, `specific` of each scorer minus that of average precision, paired by relation, with
-        sign flips and Holm's correction; `own` and `other`, from `effects.compare` by `scorer`, `k` and `silenced`.
+        sign flips and Holm's correction; `own` and `other`, from `effects.compare` by `scorer`, `k` and `ablated`.
     """
     scorers = tuple(dict.fromkeys((FIRST, *config.scorers)))
     ks = config.ks or tuple(sorted({max(1, study.k // 10), study.k}))
@@ -54,26 +54,26 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Finding:
     for scorer in scorers:
         for k in ks:
             for name in study.names:
-                target, labels = study.target(name, k, scorer=scorer), {"scorer": scorer, "k": k, "silenced": name}
+                target, labels = study.target(name, k, scorer=scorer), {"scorer": scorer, "k": k, "ablated": name}
                 own.append(Case(target, study.evaluation(name), labels))
                 drawn = study.controls(target, n=config.n_method_controls, scorer=scorer)
                 controls += [Case(one, study.evaluation(name), labels | {"draw": i}) for i, one in enumerate(drawn)]
                 facts = [study.evaluation(one)[: config.n_other] for one in study.names if one != name]
                 other.append(Case(target, tuple(prompt for prompts in facts for prompt in prompts), labels))
-    by, seed = ["scorer", "k", "silenced"], study.config.seed
+    by, seed = ["scorer", "k", "ablated"], study.config.seed
     on_own = compare(study.changes(own), study.changes(controls), by=by, seed=seed)
     on_other = _changes_of_others(study.changes(other))
     specific = _specific(on_own, on_other)
     table, against = _averages(specific, seed), _against_first(specific, seed)
     tables = {"methods": table, "against_first": against, "own": on_own, "other": on_other}
-    return Finding("methods", QUESTION, tables, _verdict(table, against))
+    return ExperimentResult("methods", QUESTION, tables, _verdict(table, against))
 
 
 def _changes_of_others(answers: pd.DataFrame) -> pd.DataFrame:
-    """Mean change of all other relations' facts, each fact counting once, by scorer, k and silenced relation."""
+    """Mean change of all other relations' facts, each fact counting once, by scorer, k and ablated relation."""
     columns = {"logprob": "d_logprob", "correct": "d_correct"}
-    facts = answers.groupby(["scorer", "k", "silenced", "relation", "fact"], sort=False)[list(columns.values())].mean()
-    groups = facts.groupby(["scorer", "k", "silenced"], sort=False)
+    facts = answers.groupby(["scorer", "k", "ablated", "relation", "fact"], sort=False)[list(columns.values())].mean()
+    groups = facts.groupby(["scorer", "k", "ablated"], sort=False)
     parts = [
         groups[column].agg(effect="mean", n="size").assign(measure=measure).reset_index()
         for measure, column in columns.items()
@@ -82,7 +82,7 @@ def _changes_of_others(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _specific(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    keys = ["scorer", "k", "silenced", "measure"]
+    keys = ["scorer", "k", "ablated", "measure"]
     table = own[[*keys, "effect"]].rename(columns={"effect": "own"})
     table = table.merge(other[[*keys, "effect"]].rename(columns={"effect": "other"}), on=keys, validate="1:1")
     return table.assign(specific=table["own"] - table["other"])
@@ -101,7 +101,7 @@ def _averages(specific: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _against_first(specific: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Each scorer's specific drop minus that of average precision, relation by relation."""
-    wide = specific.pivot_table(index=["k", "measure", "silenced"], columns="scorer", values="specific", sort=False)
+    wide = specific.pivot_table(index=["k", "measure", "ablated"], columns="scorer", values="specific", sort=False)
     rows = []
     for (k, measure), group in wide.groupby(level=["k", "measure"], sort=False):
         for scorer in wide.columns.drop(FIRST):

@@ -17,7 +17,7 @@ from relation_neurons.progress import bar
 from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.storage.fingerprint import digest
 
 
@@ -99,7 +99,7 @@ def prepare(
     return Study(model, found, config, show=show, read=read)
 
 
-def run_experiment(study: Study, name: str, profile: str = "demo", **changes: Any) -> Finding:
+def run_experiment(study: Study, name: str, profile: str = "demo", **changes: Any) -> ExperimentResult:
     """Carry out an experiment by name, with its options in a profile.
 
     Args:

@@ -22,7 +22,7 @@ from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.controls import random_controls
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, FALLS, RISES, compare
 from relation_neurons.statistics.formatting import listed, said, span
 
@@ -32,7 +32,7 @@ NAMED_TOKENS = 5
 
 
 @dataclass(frozen=True)
-class CloseUpConfig:
+class SingleNeuronConfig:
     """Look at one neuron: average precision, prompts that fire it, tokens it promotes, and its ablation alone."""
 
     n_prompts_shown: int = 5
@@ -48,7 +48,7 @@ class CloseUpConfig:
         require_at_least(self, n_prompts_shown=1, n_tokens_shown=1, n_resamples=100, n_shuffles=99)
 
 
-def close_up(study: Study, neuron: Neuron, config: CloseUpConfig = CloseUpConfig()) -> Finding:
+def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = SingleNeuronConfig()) -> ExperimentResult:
     """One neuron on the study's prompts, which are read once; its ablation beside that of random single neurons.
 
     Args:
@@ -58,7 +58,7 @@ def close_up(study: Study, neuron: Neuron, config: CloseUpConfig = CloseUpConfig
 
     Returns:
         Tables `scores`, from `score_table`; `values`, from `pooled_values`; `firing`, from `firing_table`; `tokens`,
-        from `token_table`; `effects`, from `effects.compare` by `silenced` (the neuron) and `relation` over evaluation
+        from `token_table`; `effects`, from `effects.compare` by `ablated` (the neuron) and `relation` over evaluation
         facts; and `answers`, those behind the effects, with `draw` -1 for the neuron's own.
 
     Raises:
@@ -83,16 +83,16 @@ def close_up(study: Study, neuron: Neuron, config: CloseUpConfig = CloseUpConfig
         n_shuffles=config.n_shuffles,
         seed=seed,
     )
-    own, controls = _silenced(study, neuron)
+    own, controls = _ablated(study, neuron)
     tables = {
         "scores": scores,
         "values": values,
         "firing": firing_table(study.model, prompts, values, tokens, config.n_prompts_shown),
         "tokens": token_table(study.model, neuron, config.n_tokens_shown),
-        "effects": compare(own, controls, by=["silenced", "relation"], seed=seed),
+        "effects": compare(own, controls, by=["ablated", "relation"], seed=seed),
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
     }
-    return Finding("neuron", QUESTION.format(neuron=neuron), tables, verdict(neuron, tables))
+    return ExperimentResult("neuron", QUESTION.format(neuron=neuron), tables, verdict(neuron, tables))
 
 
 def token_table(model: Any, neuron: Neuron, n: int) -> pd.DataFrame:
@@ -128,14 +128,14 @@ def token_text(tokenizer: Any, number: int) -> str:
     return f" {text}" if name.startswith("\u2581") and not text.startswith(" ") else text  # SentencePiece's space
 
 
-def _silenced(study: Study, neuron: Neuron) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What silencing the neuron alone changes in all evaluation facts, and what random single neurons do."""
+def _ablated(study: Study, neuron: Neuron) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What ablating the neuron alone changes in all evaluation facts, and what random single neurons do."""
     target, asked = NeuronSet((neuron,), str(neuron)), study.evaluation()
     seed = int.from_bytes(stable_rank(study.config.seed, str(neuron))[:6], "big")
     space = neuron_space(study.model, neuron.site)
-    own = study.changes([Case(target, asked, {"silenced": str(neuron)})])
+    own = study.changes([Case(target, asked, {"ablated": str(neuron)})])
     cases = [
-        Case(control, asked, {"silenced": str(neuron), "draw": draw})
+        Case(control, asked, {"ablated": str(neuron), "draw": draw})
         for draw, control in enumerate(random_controls(target, space, n=study.config.n_controls, seed=seed))
     ]
     return own, study.changes(cases)
@@ -206,7 +206,7 @@ def _effects_sentences(neuron: Neuron, effects: pd.DataFrame) -> list[str]:
             else " Its mean changes in none of them."
         )
         sentences.append(
-            f"With {neuron} alone silenced, {what} falls beyond chance and beyond random single neurons of its site "
+            f"With {neuron} alone ablated, {what} falls beyond chance and beyond random single neurons of its site "
             f"and layer in {len(falls)} of {len(rows)} relations ({listed(list(falls['relation']))}) and rises in "
             f"{len(rises)} ({listed(list(rises['relation']))}), Holm-corrected, n = {span(rows['n'])} facts and "
             f"{span(rows['n_controls'])} random neurons each.{change}"

@@ -64,12 +64,12 @@ def score_table(
         and `n_negative`, prompts, and `n_facts` and `n_other_facts` behind them; `mean_positive` and `mean_negative`,
         the neuron's mean on them; `verdict` at 5 % by `p_holm`: `above chance` or `not shown`.
     """
-    labels, weights = contrast(prompts, balanced=balanced, seed=seed)
+    labels, mask = contrast(prompts, balanced=balanced, seed=seed)
     scores, rows = np.array(values["value"], dtype=np.float32), []
-    found = average_precision(scores[:, None], labels, weights)[:, 0].tolist()
+    found = average_precision(scores[:, None], labels, mask)[:, 0].tolist()
     facts = values.groupby(["relation", "fact"], sort=False).ngroup().to_numpy()
     for number, (name, ap) in enumerate(zip(relation_names(prompts), found, strict=True)):
-        there = weights[:, number]
+        there = mask[:, number]
         positive, taken = labels[there, number], scores[there]
         generator = np.random.default_rng([seed, number])
         low, high = _interval(taken, positive, facts[there], n_resamples, generator)

@@ -45,9 +45,9 @@ class Case:
     """A state of the model and what to ask in it.
 
     Attributes:
-        neurons: What to silence.
+        neurons: What to ablate.
         prompts: What to ask.
-        labels: What to call both in tables, such as `{"silenced": "country_capital", "k": 400}`.
+        labels: What to call both in tables, such as `{"ablated": "country_capital", "k": 400}`.
     """
 
     neurons: NeuronSet
@@ -229,10 +229,10 @@ class Study:
         return self._ask([(None, tuple(prompts))], generate)
 
     def changes(self, cases: Sequence[Case], *, generate: bool = False) -> pd.DataFrame:
-        """What silencing changes: the answers of every case beside the clean model's to the same prompts.
+        """What ablating changes: the answers of every case beside the clean model's to the same prompts.
 
         Args:
-            cases: What to silence and ask; all have the same labels.
+            cases: What to ablate and ask; all have the same labels.
             generate: Let the model answer, for what it says and for the rules that read whole answers.
 
         Returns:

@@ -18,14 +18,14 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
 from relation_neurons.statistics.formatting import listed, said, span
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
 OTHER = {"main": "zs", "zs": "main"}
 SETS = tuple(OTHER)
-CELL = ["silenced", "detected", "asked"]
+CELL = ["ablated", "detected", "asked"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class TemplatesConfig:
         require_at_least(self, n_template_controls=2)
 
 
-def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Finding:
+def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> ExperimentResult:
     """The paper's second template set, crossed: found with `main` or `zs`, asked with `main` or `zs`.
 
     Relations without a second template set are left out; the others are each other's negatives.
 
     Returns:
-        Tables `effects`, from `effects.compare` by `silenced`, `detected` and `asked`; `pooled`, the same over all
-        relations (`silenced` is `all`); `crossing`, from `crossings`, with rows for `all` as well; `overlap`, per
+        Tables `effects`, from `effects.compare` by `ablated`, `detected` and `asked`; `pooled`, the same over all
+        relations (`ablated` is `all`); `crossing`, from `crossings`, with rows for `all` as well; `overlap`, per
         relation the neurons `shared` by the two sets of `k`, their `coefficient` shared / k, and how many would be
         `expected` of two random sets; and `answers`.
     """
@@ -54,18 +54,18 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Find
     if part is None:
         tables = dict.fromkeys(("effects", "pooled", "crossing", "overlap", "answers"), pd.DataFrame())
         nothing = f"Fewer than two relations have a second template set, so nothing was asked.{_left_out(left_out)}"
-        return Finding("templates", QUESTION, tables, (nothing,))
+        return ExperimentResult("templates", QUESTION, tables, (nothing,))
     targets = {(name, found): part.target(name, **_changes(part, found)) for name in part.names for found in SETS}
     own_cases, control_cases = [], []
     for (name, found), target in targets.items():
         drawn = part.controls(target, n=config.n_template_controls, **_changes(part, found))
         for asked in SETS:
             prompts = part.evaluation(name, **_changes(part, asked))
-            labels = {"silenced": name, "detected": found, "asked": asked}
+            labels = {"ablated": name, "detected": found, "asked": asked}
             own_cases.append(Case(target, prompts, labels))
             control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     own, controls, seed = part.changes(own_cases), part.changes(control_cases), study.config.seed
-    pooled = [table.assign(silenced="all") for table in (own, controls)]
+    pooled = [table.assign(ablated="all") for table in (own, controls)]
     tables = {
         "effects": compare(own, controls, by=CELL, seed=seed),
         "pooled": compare(*pooled, by=CELL, seed=seed),
@@ -74,28 +74,28 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Find
         "answers": own,
     }
     shown = (tables[name] for name in ("effects", "pooled", "crossing", "overlap"))
-    return Finding("templates", QUESTION, tables, verdict(*shown, left_out=left_out))
+    return ExperimentResult("templates", QUESTION, tables, verdict(*shown, left_out=left_out))
 
 
 def crossings(own: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """The drop under neurons found with the other template set, as a share of that under those found with the same.
 
     Args:
-        own: From `Study.changes`, with the labels `silenced`, `detected` and `asked`.
+        own: From `Study.changes`, with the labels `ablated`, `detected` and `asked`.
         seed: Of resamples.
 
     Returns:
-        A row per `silenced`, `asked` and `measure`: `n`, facts; the effects `same` and `crossed`; `ratio` of the two
+        A row per `ablated`, `asked` and `measure`: `n`, facts; the effects `same` and `crossed`; `ratio` of the two
         with `_low` and `_high`, see `languages.share_of_drop`.
     """
     rows = []
-    for measure, (name, asked) in product(MEASURES, own[["silenced", "asked"]].drop_duplicates().to_numpy()):
-        group = own[(own["silenced"] == name) & (own["asked"] == asked)]
+    for measure, (name, asked) in product(MEASURES, own[["ablated", "asked"]].drop_duplicates().to_numpy()):
+        group = own[(own["ablated"] == name) & (own["asked"] == asked)]
         by_fact = group.groupby(["relation", "fact", "detected"], sort=False)[f"d_{measure}"].mean().unstack("detected")
         crossed, same = by_fact[OTHER[asked]].to_numpy(), by_fact[asked].to_numpy()
         ratio = share_of_drop(crossed, same, seed=seed)
         rows.append((name, asked, measure, len(same), same.mean(), crossed.mean(), *ratio[:3]))
-    return pd.DataFrame(rows, columns=["silenced", "asked", "measure", "n", "same", "crossed", *RATIO])
+    return pd.DataFrame(rows, columns=["ablated", "asked", "measure", "n", "same", "crossed", *RATIO])
 
 
 def overlaps(targets: dict[tuple[str, str], NeuronSet], n_neurons: int) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def overlaps(targets: dict[tuple[str, str], NeuronSet], n_neurons: int) -> pd.Da
         main, zs = (targets[name, found] for found in SETS)
         shared, k = main.overlap(zs), len(main)
         rows.append((name, k, shared, shared / k, k * k / n_neurons))
-    return pd.DataFrame(rows, columns=["silenced", "k", "shared", "coefficient", "expected"])
+    return pd.DataFrame(rows, columns=["ablated", "k", "shared", "coefficient", "expected"])
 
 
 def verdict(
@@ -131,7 +131,7 @@ def verdict(
             )
         kept = [
             f"{row['asked']} {row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
-            for row in shares[shares["silenced"] == "all"].dropna(subset="ratio").to_dict("records")
+            for row in shares[shares["ablated"] == "all"].dropna(subset="ratio").to_dict("records")
         ]
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons, by templates of finding -> asking, in: "

@@ -1,8 +1,8 @@
 """Figures: pure functions from tables to plotly figures."""
 
 from relation_neurons.figures.ablation import effect_matrix_figure, effects_figure
-from relation_neurons.figures.answer_flows import flows_figure
-from relation_neurons.figures.answer_trajectories import fates_figure
+from relation_neurons.figures.answer_flows import answer_flows_figure
+from relation_neurons.figures.answer_trajectories import answer_trajectories_figure
 from relation_neurons.figures.dose_response import dose_figure, mean_dose_figure, slices_figure, steps_figure
 from relation_neurons.figures.dose_slider import dose_slider_figure
 from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
@@ -35,6 +35,8 @@ from relation_neurons.figures.transfer import (
 )
 
 __all__ = [
+    "answer_flows_figure",
+    "answer_trajectories_figure",
     "concept_overlap_figure",
     "controls_figure",
     "dose_figure",
@@ -44,9 +46,7 @@ __all__ = [
     "effects_figure",
     "error_kinds_figure",
     "facts_figure",
-    "fates_figure",
     "flips_figure",
-    "flows_figure",
     "frequency_figure",
     "language_bars_figure",
     "languages_figure",

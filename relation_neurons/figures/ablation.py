@@ -1,4 +1,4 @@
-"""What silencing each relation's neurons does."""
+"""What ablating each relation's neurons does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relation_neurons.figures.style import MEASURE_TITLES, OTHER, OWN, RANDOM, Z
 
 
 def effects_figure(summary: pd.DataFrame, changes: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """What silencing each relation's neurons does (the paper's Figure 3, with intervals and every control).
+    """What ablating each relation's neurons does (the paper's Figure 3, with intervals and every control).
 
     Args:
         summary: From `experiments.ablation.summarise`.
@@ -26,10 +26,10 @@ def effects_figure(summary: pd.DataFrame, changes: pd.DataFrame, measure: str = 
     place = {relation: number for number, relation in enumerate(relations)}
     figure = go.Figure()
     random = changes[changes["kind"] == "random"]
-    controls = random.groupby(["silenced", "condition"], sort=False)[f"d_{measure}"].mean().reset_index()
+    controls = random.groupby(["ablated", "condition"], sort=False)[f"d_{measure}"].mean().reset_index()
     figure.add_scatter(
         x=controls[f"d_{measure}"],
-        y=[place[relation] - 0.25 for relation in controls["silenced"]],
+        y=[place[relation] - 0.25 for relation in controls["ablated"]],
         mode="markers",
         marker={"symbol": "line-ns-open", "size": 9, "color": RANDOM},
         name="each control set",
@@ -63,7 +63,7 @@ def effects_figure(summary: pd.DataFrame, changes: pd.DataFrame, measure: str = 
     figure.add_vline(x=0, line_width=1, line_color=ZERO)
     figure.update_yaxes(tickvals=list(range(len(relations))), ticktext=relations, range=[-0.6, len(relations) - 0.4])
     figure.update_xaxes(title="change in " + MEASURE_TITLES[measure])
-    title = "Silencing a relation's neurons: " + MEASURE_TITLES[measure]
+    title = "Ablating a relation's neurons: " + MEASURE_TITLES[measure]
     return styled(figure, title, height=140 + 48 * len(relations), legend_rows=2)
 
 
@@ -71,17 +71,17 @@ def effect_matrix_figure(matrix: pd.DataFrame, measure: str = "logprob") -> go.F
     """Signed effects between relations (the paper's Figure 4).
 
     Args:
-        matrix: From `experiments.ablation.effect_matrix`: row silenced, column asked.
+        matrix: From `experiments.ablation.effect_matrix`: row ablated, column asked.
         measure: What the numbers are.
     """
     figure = heatmap(
         matrix.to_numpy(),
         list(matrix.index),
         list(matrix.columns),
-        hover="neurons of %{y} silenced<br>facts of %{x} asked<br>%{z:+.3f}<extra></extra>",
+        hover="neurons of %{y} ablated<br>facts of %{x} asked<br>%{z:+.3f}<extra></extra>",
         decimals=2,
         diverging=True,
     )
-    figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons silenced")
+    figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons ablated")
     title = "Effect on every relation: change in " + MEASURE_TITLES[measure]
     return styled(figure, title, height=220 + 34 * len(matrix))

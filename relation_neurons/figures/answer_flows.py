@@ -1,4 +1,4 @@
-"""Answers as a stream from one number of silenced neurons to the next: which are lost, and which come back."""
+"""Answers as a stream from one number of ablated neurons to the next: which are lost, and which come back."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Box(NamedTuple):
     middle: float
 
 
-def flows_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, columns: int = COLUMNS) -> go.Figure:
-    """The answers of all relations, or of one chosen from a menu, as more neurons are silenced.
+def answer_flows_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, columns: int = COLUMNS) -> go.Figure:
+    """The answers of all relations, or of one chosen from a menu, as more neurons are ablated.
 
     Args:
         facts: From `cumulativity.flip_table`.
-        ks: The numbers of neurons, ascending, as for `fates_figure`.
+        ks: The numbers of neurons, ascending, as for `answer_trajectories_figure`.
         columns: At most so many of them are shown, the unsilenced model and the largest k among them. What has become
             of an answer counts every k: one is `right again` if it was wrong at any k before.
     """
@@ -135,11 +135,11 @@ def _pale(fate: int) -> str:
 
 
 def _heads(labels: Sequence[str]) -> list[dict[str, object]]:
-    """The number of silenced neurons above each column."""
+    """The number of ablated neurons above each column."""
     return [
         {
             **_beside(number, len(labels)),
-            "text": "not silenced" if number == 0 else f"k = {label}",
+            "text": "not ablated" if number == 0 else f"k = {label}",
             "xshift": 0,
             "y": 1,
             "yanchor": "bottom",

@@ -1,4 +1,4 @@
-"""What becomes of single answers as more neurons are silenced."""
+"""What becomes of single answers as more neurons are ablated."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FATES = {
     "right again": SKY,
     "gained": GREEN,
     "lost": RISE,
-    "wrong without silencing": FAINT,
+    "wrong without ablating": FAINT,
 }
 """What has become of an answer, the right ones first, with its colour."""
 
 
-def fates_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, max_panels: int = 16) -> go.Figure:
-    """What becomes of the answers as more neurons are silenced, in all relations and in each.
+def answer_trajectories_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, max_panels: int = 16) -> go.Figure:
+    """What becomes of the answers as more neurons are ablated, in all relations and in each.
 
     Args:
         facts: From `cumulativity.flip_table`.
@@ -42,7 +42,7 @@ def fates_figure(facts: pd.DataFrame, ks: Sequence[int] | None = None, max_panel
     for name in facts["relation"].unique():
         there = courses[relations == name]
         parts[f"{name} ({len(there)})"] = _fates(there, labels)
-    figure = panels(parts, title, max_panels + 1, "neurons silenced")
+    figure = panels(parts, title, max_panels + 1, "neurons ablated")
     figure.update_layout(barmode="stack", bargap=0.06)
     stride = 1 if len(parts) > max_panels + 1 else 1 + (len(labels) - 1) // 6
     figure.update_xaxes(

@@ -1,4 +1,4 @@
-"""What happens as more and more neurons are silenced: doses, nested sets, slices, and the fates of single answers."""
+"""What happens as more and more neurons are ablated: doses, nested sets, slices, and the fates of single answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from relation_neurons.statistics.intervals import mean_interval
 def dose_figure(
     effects: pd.DataFrame, others: pd.DataFrame | None = None, measure: str = "logprob", max_panels: int = 16
 ) -> go.Figure:
-    """Own facts by number of silenced neurons, beside nested random sets (the paper's Figures 5, 14, 15, 20 to 22).
+    """Own facts by number of ablated neurons, beside nested random sets (the paper's Figures 5, 14, 15, 20 to 22).
 
     Args:
         effects: From the experiment `sweep`; filled marks are shown after Holm's correction.
@@ -36,33 +36,33 @@ def dose_figure(
         measure: `logprob` or `correct`.
         max_panels: Relations up to which each has a small panel; of more, one is chosen from a menu.
     """
-    rows, title = measured(effects, measure, ["silenced", "k"]), f"Dose and response: {MEASURE_TITLES[measure]}"
+    rows, title = measured(effects, measure, ["ablated", "k"]), f"Dose and response: {MEASURE_TITLES[measure]}"
     if rows.empty:
         return nothing(title)
-    other = rows.head(0) if others is None else measured(others, measure, ["silenced", "k"])
+    other = rows.head(0) if others is None else measured(others, measure, ["ablated", "k"])
     parts = {}
-    for name, group in rows.groupby("silenced", sort=False):
+    for name, group in rows.groupby("ablated", sort=False):
         traces = _line(group, "random", ("_min", "_max"), RANDOM, "random sets, mean and range")
-        traces += _line(other[other["silenced"] == name], "effect", None, OTHER, "other facts")
+        traces += _line(other[other["ablated"] == name], "effect", None, OTHER, "other facts")
         traces += _line(group, "effect", ENDS, OWN, "own facts, 95 % (filled: shown)")
         parts[str(name)] = traces
-    figure = panels(parts, title, max_panels, "neurons silenced")
+    figure = panels(parts, title, max_panels, "neurons ablated")
     figure.update_yaxes(title="change", col=1)
     return _dose_axis(figure, rows["k"])
 
 
 def mean_dose_figure(effects: pd.DataFrame, others: pd.DataFrame | None = None, measure: str = "logprob") -> go.Figure:
-    """The mean over relations by number of silenced neurons, 95 % over relations.
+    """The mean over relations by number of ablated neurons, 95 % over relations.
 
     Args:
         effects: From the experiment `sweep`.
         others: Its table of other relations' facts.
         measure: `logprob` or `correct`.
     """
-    rows, title = measured(effects, measure, ["silenced", "k"]), f"Mean over relations: {MEASURE_TITLES[measure]}"
+    rows, title = measured(effects, measure, ["ablated", "k"]), f"Mean over relations: {MEASURE_TITLES[measure]}"
     if rows.empty:
         return nothing(title)
-    other = rows.head(0) if others is None else measured(others, measure, ["silenced", "k"])
+    other = rows.head(0) if others is None else measured(others, measure, ["ablated", "k"])
     figure = go.Figure()
     for table, column, colour, name in (
         (rows, "random", RANDOM, "random sets, own facts"),
@@ -76,7 +76,7 @@ def mean_dose_figure(effects: pd.DataFrame, others: pd.DataFrame | None = None, 
         columns = ["k", "mean", "mean_low", "mean_high", "n"]
         figure.add_traces(_line(pd.DataFrame(means, columns=columns), "mean", ENDS, colour, name))
     figure = keyed(styled(figure, title, height=360, legend_rows=2))
-    figure.update_layout(xaxis_title="neurons silenced", yaxis_title="change")
+    figure.update_layout(xaxis_title="neurons ablated", yaxis_title="change")
     return _dose_axis(figure, rows["k"])
 
 
@@ -127,11 +127,11 @@ def slices_figure(slices: pd.DataFrame, measure: str = "logprob") -> go.Figure:
         slices: From the experiment `cumulativity`.
         measure: `logprob` or `correct`.
     """
-    rows, title = measured(slices, measure, ["silenced", "slice"]), f"Slice by slice: {MEASURE_TITLES[measure]}"
+    rows, title = measured(slices, measure, ["ablated", "slice"]), f"Slice by slice: {MEASURE_TITLES[measure]}"
     if rows.empty:
         return nothing(title)
-    names, numbers = list(rows["silenced"].unique()), sorted(rows["slice"].unique())
-    figure = marked_matrix(rows, "silenced", names, "slice", numbers, title)
+    names, numbers = list(rows["ablated"].unique()), sorted(rows["slice"].unique())
+    figure = marked_matrix(rows, "ablated", names, "slice", numbers, title)
     return figure.update_layout(xaxis_title="slice of the ranking, 1 the best", height=figure.layout.height - 60)
 
 

@@ -1,4 +1,4 @@
-"""All relations at one number of silenced neurons, which a slider changes."""
+"""All relations at one number of ablated neurons, which a slider changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SYMBOLS = ("square", "diamond", "circle")
 def dose_slider_figure(
     effects: pd.DataFrame, others: pd.DataFrame | None = None, measure: str = "logprob"
 ) -> go.Figure:
-    """What silencing each relation's best k neurons does, with a slider that moves k (the paper's Figure 5).
+    """What ablating each relation's best k neurons does, with a slider that moves k (the paper's Figure 5).
 
     Args:
         effects: From the experiment `sweep`.
@@ -47,13 +47,11 @@ def dose_slider_figure(
         A row per relation in the same order at every k, the deepest mean fall on top: own facts, other facts, and the
         mean and range of the random sets. The axis is the same at every k, so that what moves is the effect.
     """
-    rows, title = measured(effects, measure, ["silenced", "k"]), f"Dose by dose: {MEASURE_TITLES[measure]}"
+    rows, title = measured(effects, measure, ["ablated", "k"]), f"Dose by dose: {MEASURE_TITLES[measure]}"
     if rows.empty:
         return nothing(title)
-    other = rows.head(0) if others is None else measured(others, measure, ["silenced", "k"])
-    order = list(
-        rows.groupby("silenced", sort=False)["effect"].mean().sort_values(ascending=False, kind="stable").index
-    )
+    other = rows.head(0) if others is None else measured(others, measure, ["ablated", "k"])
+    order = list(rows.groupby("ablated", sort=False)["effect"].mean().sort_values(ascending=False, kind="stable").index)
     ks = sorted(rows["k"].unique().tolist())
     tables = (rows, other, rows)
     states = [_state([table[table["k"] == k] for table in tables], order) for k in ks]
@@ -76,11 +74,11 @@ def _state(tables: Sequence[pd.DataFrame], order: Sequence[object]) -> dict[str,
         known = table[table[column].notna()]
         bars = errors(known, column, ends)
         hollow = (known["verdict"] == NOT_SHOWN) & (symbol == "circle")
-        names = known["silenced"].astype(str)
+        names = known["ablated"].astype(str)
         k = known["k"].map("k = {:,}".format)
         said = [f"{a}, {b}<br>{c}" for a, b, c in zip(names, k, details(known), strict=True)]
         state["x"].append(known[column].tolist())
-        state["y"].append([order.index(name) + shift for name in known["silenced"]])
+        state["y"].append([order.index(name) + shift for name in known["ablated"]])
         state["error_x.array"].append(pd.Series(bars["array"]).tolist())
         state["error_x.arrayminus"].append(pd.Series(bars["arrayminus"]).tolist())
         state["hovertext"].append(said)
@@ -119,7 +117,7 @@ def _slider(ks: Sequence[int], states: Sequence[dict[str, list[object]]], start:
     return {
         "steps": steps,
         "active": start,
-        "currentvalue": {"prefix": "neurons silenced: ", "font": {"size": 13}},
+        "currentvalue": {"prefix": "neurons ablated: ", "font": {"size": 13}},
         "pad": {"t": 46, "b": 6},
         "bgcolor": GRID,
         "bordercolor": RANDOM,

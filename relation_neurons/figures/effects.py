@@ -1,4 +1,4 @@
-"""What silencing does beyond chance and beyond random neurons; a mark says where the corrected test shows it."""
+"""What ablating does beyond chance and beyond random neurons; a mark says where the corrected test shows it."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ SIDE_BY_SIDE = 3
 def controls_figure(
     effects: pd.DataFrame,
     measure: str = "logprob",
-    group: str = "silenced",
+    group: str = "ablated",
     *,
     answers: pd.DataFrame | None = None,
     panel: str | None = None,
 ) -> go.Figure:
-    """What silenced neurons do, beside the distribution of random ones (the paper's Figures 3 and 16).
+    """What ablated neurons do, beside the distribution of random ones (the paper's Figures 3 and 16).
 
     Args:
         effects: From `effects.compare`.
@@ -60,7 +60,7 @@ def controls_figure(
             up to three stand side by side, of more one is chosen from a menu.
     """
     cell = [group, panel] if panel else [group]
-    rows, title = measured(effects, measure, cell), f"Silenced neurons: {MEASURE_TITLES[measure]}"
+    rows, title = measured(effects, measure, cell), f"Ablated neurons: {MEASURE_TITLES[measure]}"
     if rows.empty:
         return nothing(title)
     order = list(rows.groupby(group, sort=False)["effect"].mean().sort_values(ascending=False, kind="stable").index)
@@ -87,23 +87,23 @@ def pairs_figure(effects: pd.DataFrame, measure: str = "logprob", own: pd.DataFr
     """Signed effects between relations (the paper's Figure 4).
 
     Args:
-        effects: From the experiment `inter`: `silenced` is the row, `relation` the column.
+        effects: From the experiment `inter`: `ablated` is the row, `relation` the column.
         measure: `logprob` or `correct`.
-        own: Effects on own facts by `silenced`, such as the rows of `intra` with `facts` `evaluation`: the diagonal. It
+        own: Effects on own facts by `ablated`, such as the rows of `intra` with `facts` `evaluation`: the diagonal. It
             does not set the colours, so that the others stay visible beside it.
     """
-    cells, title = measured(effects, measure, ["silenced", "relation"]), f"Between relations: {MEASURE_TITLES[measure]}"
+    cells, title = measured(effects, measure, ["ablated", "relation"]), f"Between relations: {MEASURE_TITLES[measure]}"
     largest = cells["effect"].abs().max()
-    if own is not None and len(diagonal := measured(own, measure, ["silenced"])):
-        diagonal = diagonal.assign(relation=diagonal["silenced"])
+    if own is not None and len(diagonal := measured(own, measure, ["ablated"])):
+        diagonal = diagonal.assign(relation=diagonal["ablated"])
         cells = pd.concat([cells, diagonal]) if len(cells) else diagonal
     if cells.empty:
         return nothing(title)
-    names = list(dict.fromkeys([*cells["silenced"], *cells["relation"]]))
-    figure = marked_matrix(cells, "silenced", names, "relation", names, title)
+    names = list(dict.fromkeys([*cells["ablated"], *cells["relation"]]))
+    figure = marked_matrix(cells, "ablated", names, "relation", names, title)
     if largest > 0:
         figure.update_traces(zmin=-largest, zmax=largest, selector={"type": "heatmap"})
-    return figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons silenced")
+    return figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons ablated")
 
 
 def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.Figure:
@@ -116,17 +116,17 @@ def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.
     title = "Answers lost (left, red) and gained (right, blue)"
     if flips.empty:
         return nothing(title, "no answer changed")
-    names = list(dict.fromkeys([*flips["silenced"], *flips["relation"]])) if names is None else list(names)
+    names = list(dict.fromkeys([*flips["ablated"], *flips["relation"]])) if names is None else list(names)
     counts = []
     for flip in ("lost", "gained"):
         rows = flips[flips["flip"] == flip]
-        count = pd.crosstab(rows["silenced"], rows["relation"]).reindex(index=names, columns=names)
+        count = pd.crosstab(rows["ablated"], rows["relation"]).reindex(index=names, columns=names)
         counts.append(count.fillna(0).to_numpy(dtype=int))
     most, middles = int(np.max(counts)), [(half - 0.5) / 2 for half in range(2 * len(names))]
     cells = np.stack([-counts[0], counts[1]], axis=-1).astype(float)
     cells[np.eye(len(names), dtype=bool) & (cells == 0).all(axis=-1)] = np.nan
     cells = cells.reshape(len(names), -1)
-    hover = "%{y} silenced<br>%{customdata[0]} asked<br>%{customdata[1]} lost, %{customdata[2]} gained<extra></extra>"
+    hover = "%{y} ablated<br>%{customdata[0]} asked<br>%{customdata[1]} lost, %{customdata[2]} gained<extra></extra>"
     figure = heatmap(cells, range(len(names)), middles, hover=hover, diverging=True)
     asked = np.broadcast_to(np.array(names, dtype=object), counts[0].shape)
     figure.update_traces(
@@ -139,7 +139,7 @@ def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.
     )
     for edge in range(1, len(names)):
         figure.add_vline(x=edge - 0.5, line_width=1, line_color=GRID if len(names) > MANY else RANDOM)
-    figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons silenced")
+    figure.update_layout(xaxis_title="facts asked", yaxis_title="neurons ablated")
     figure = styled(figure, title, height=220 + row_height(names) * len(names), legend_rows=0)
     return named_places(figure, names, names)
 

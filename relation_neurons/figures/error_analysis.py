@@ -14,7 +14,7 @@ KIND_COLOURS = (OWN, EMPTY, OTHER, RISE, GREEN, SKY, PURPLE)
 
 
 def error_kinds_figure(kinds: pd.DataFrame) -> go.Figure:
-    """What the model says as it is, with its own and with random neurons silenced (the paper's Tables 4 to 7).
+    """What the model says as it is, with its own and with random neurons ablated (the paper's Tables 4 to 7).
 
     Args:
         kinds: From the experiment `error_kinds`.

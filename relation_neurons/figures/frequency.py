@@ -1,4 +1,4 @@
-"""How often documents name the facts that resist silencing, and those that do not."""
+"""How often documents name the facts that resist ablating, and those that do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bars of what the model knows as it is, each with a line to where silencing leaves it."""
+"""Bars of what the model knows as it is, each with a line to where ablating leaves it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from relation_neurons.statistics.effects import NOT_SHOWN
 
 
 def language_bars_figure(effects: pd.DataFrame, measure: str = "correct") -> go.Figure:
-    """What the model knows in each language, and where silencing leaves it (the paper's Figures 7 and 19).
+    """What the model knows in each language, and where ablating leaves it (the paper's Figures 7 and 19).
 
     Args:
         effects: From the experiment `languages`; filled marks are shown after Holm's correction.
@@ -31,16 +31,16 @@ def language_bars_figure(effects: pd.DataFrame, measure: str = "correct") -> go.
 
     Returns:
         A panel for each language. In each a bar per relation for the model as it is, a line from its end to where
-        silencing the relation's neurons leaves it (blue where it falls, orange where it rises), and a grey tick where
+        ablating the relation's neurons leaves it (blue where it falls, orange where it rises), and a grey tick where
         random neurons leave it.
     """
     rows, title = (
-        measured(effects, measure, ["silenced", "language"]),
+        measured(effects, measure, ["ablated", "language"]),
         f"In each language, before and after: {MEASURE_TITLES[measure]}",
     )
     if rows.empty:
         return nothing(title)
-    names, languages = list(rows["silenced"].unique()), list(rows["language"].unique())
+    names, languages = list(rows["ablated"].unique()), list(rows["language"].unique())
     columns = min(COLUMNS, len(languages))
     n_rows = -(-len(languages) // columns)
     height = 60 + n_rows * (60 + _height(names))
@@ -72,11 +72,11 @@ def _height(names: Sequence[object]) -> int:
 
 def _panel(rows: pd.DataFrame, names: Sequence[object]) -> list[go.Bar | go.Scatter]:
     """The bars of one language, the lines and the marks."""
-    rows = rows.assign(place=[names.index(name) for name in rows["silenced"]], after=rows["clean"] + rows["effect"])
+    rows = rows.assign(place=[names.index(name) for name in rows["ablated"]], after=rows["clean"] + rows["effect"])
     rows["hover"] = [
         f"{name}<br>{before:.3f} [{low:.3f}, {high:.3f}] before, {after:.3f} after<br>{text}"
         for name, before, low, high, after, text in zip(
-            rows["silenced"],
+            rows["ablated"],
             rows["clean"],
             *(rows.get(f"clean{end}", rows["clean"]) for end in ("_low", "_high")),
             rows["after"],
@@ -97,7 +97,7 @@ def _panel(rows: pd.DataFrame, names: Sequence[object]) -> list[go.Bar | go.Scat
             y=controls["place"],
             mode="markers",
             marker=tick,
-            name="random neurons silenced (mean)",
+            name="random neurons ablated (mean)",
             legendgroup="random",
             hovertext=controls["hover"],
             hoverinfo="text",

@@ -28,7 +28,7 @@ def neuron_scores_figure(scores: pd.DataFrame) -> go.Figure:
     """A neuron's average precision for every relation, beside shuffled labels; filled where it is above chance.
 
     Args:
-        scores: From the experiment `close_up`.
+        scores: From the experiment `single_neuron`.
     """
     title = "Average precision for each relation"
     if scores.empty:
@@ -76,7 +76,7 @@ def neuron_values_figure(values: pd.DataFrame) -> go.Figure:
     """A neuron's mean activation on every relation's prompts: the others' are the negatives of each.
 
     Args:
-        values: From the experiment `close_up`.
+        values: From the experiment `single_neuron`.
     """
     title = "Its value on each relation's prompts"
     if values.empty:
@@ -121,7 +121,7 @@ def neuron_tokens_figure(tokens: pd.DataFrame) -> go.Figure:
     """The tokens that a neuron's output row raises and lowers most, directly, per unit of its activation.
 
     Args:
-        tokens: From the experiment `close_up`. Spaces are drawn as dots.
+        tokens: From the experiment `single_neuron`. Spaces are drawn as dots.
     """
     title = "Tokens that it promotes and suppresses"
     if tokens.empty:
@@ -151,16 +151,16 @@ def neuron_tokens_figure(tokens: pd.DataFrame) -> go.Figure:
 
 
 def neuron_effects_figure(effects: pd.DataFrame, answers: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """What silencing the neuron alone changes in each relation, beside random single neurons of its layer.
+    """What ablating the neuron alone changes in each relation, beside random single neurons of its layer.
 
     Args:
-        effects: From the experiment `close_up`.
+        effects: From the experiment `single_neuron`.
         answers: From there as well, for a mark at each random neuron.
         measure: `logprob` or `correct`.
     """
     asked, given = effects.rename(columns={"relation": "asked"}), answers.assign(asked=answers["relation"])
     figure = controls_figure(asked, measure, "asked", answers=given)
-    return figure.update_layout(title_text=figure.layout.title.text.replace("Silenced neurons", "Silenced alone"))
+    return figure.update_layout(title_text=figure.layout.title.text.replace("Ablated neurons", "Ablated alone"))
 
 
 def shaded_prompts(firing: pd.DataFrame) -> str:
@@ -170,7 +170,7 @@ def shaded_prompts(firing: pd.DataFrame) -> str:
     under the pointer. Spaces are dots, ends of lines arrows.
 
     Args:
-        firing: From the experiment `close_up`.
+        firing: From the experiment `single_neuron`.
     """
     largest = float(firing["activation"].abs().max()) if len(firing) else 0.0
     parts = [f"<p>Deepest shade: {largest:.4g}. {_shade('above zero', 1, '')} {_shade('below zero', -1, '')}</p>"]

@@ -22,12 +22,12 @@ from relation_neurons.figures.style import (
 
 ALL = "all relations"
 SHOWN = "* beyond chance and random neurons"
-STATES = {"clean": "the model as it is", "own": "own neurons silenced", "random": "random neurons silenced"}
+STATES = {"clean": "the model as it is", "own": "own neurons ablated", "random": "random neurons ablated"}
 TICK = {"symbol": "line-ns-open", "size": 10, "color": RANDOM}
 
 
 def languages_figure(effects: pd.DataFrame, by_language: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """What silencing does in each language, relation by relation (the paper's Figures 7 and 19).
+    """What ablating does in each language, relation by relation (the paper's Figures 7 and 19).
 
     Args:
         effects: From the experiment `languages`.
@@ -38,14 +38,14 @@ def languages_figure(effects: pd.DataFrame, by_language: pd.DataFrame, measure: 
 
 
 def neuron_types_figure(effects: pd.DataFrame, pooled: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """What silencing the best neurons of each site does (the paper's Figures 24 to 29).
+    """What ablating the best neurons of each site does (the paper's Figures 24 to 29).
 
     Args:
         effects: From the experiment `neuron_types`.
         pooled: From there as well, for the first row.
         measure: `logprob` or `correct`.
     """
-    figure = _effects(effects, pooled, "site", measure, "Neurons of each site silenced")
+    figure = _effects(effects, pooled, "site", measure, "Neurons of each site ablated")
     if not effects.empty:
         sizes = effects.drop_duplicates("site")
         labels = [f"{site}<br>k = {k:,}" for site, k in zip(sizes["site"], sizes["k"], strict=True)]
@@ -60,9 +60,9 @@ def _effects(effects: pd.DataFrame, pooled: pd.DataFrame, by: str, measure: str,
     cells = _of_measure(effects, pooled, measure)
     stars = cells["verdict"].map({"not shown": ""}).fillna("*")
     cells = cells.assign(said=cells["effect"].map("{:.2f}".format) + stars, hover=_hover(cells))
-    names, columns = list(cells["silenced"].unique()), list(effects[by].unique())
+    names, columns = list(cells["ablated"].unique()), list(effects[by].unique())
     effect, said, hover = (
-        cells.pivot(index="silenced", columns=by, values=name).reindex(index=names, columns=columns)
+        cells.pivot(index="ablated", columns=by, values=name).reindex(index=names, columns=columns)
         for name in ("effect", "said", "hover")
     )
     shown = "%{y}, %{x}<br>%{customdata}<extra></extra>"
@@ -87,7 +87,7 @@ def drops_figure(pooled: pd.DataFrame, by: str, measure: str = "correct") -> go.
         measure: `logprob` or `correct`.
 
     Returns:
-        A row each, with a line from the model as it is to where silencing leaves it, the 95 % interval of the change,
+        A row each, with a line from the model as it is to where ablating leaves it, the 95 % interval of the change,
         and where control sets leave it.
     """
     title = f"All relations, before and after: {MEASURE_TITLES[measure]}"
@@ -120,13 +120,13 @@ def templates_figure(effects: pd.DataFrame, pooled: pd.DataFrame, measure: str =
     if effects.empty:
         return _nothing(title)
     cells = _of_measure(effects, pooled, measure)
-    names, sets = list(cells["silenced"].unique()), list(effects["asked"].unique())
+    names, sets = list(cells["ablated"].unique()), list(effects["asked"].unique())
     figure = go.Figure().set_subplots(1, len(sets), shared_yaxes=True, horizontal_spacing=0.04)
     for panel, asked in enumerate(sets, start=1):
         for number, found in enumerate(sets):
             rows = cells[(cells["asked"] == asked) & (cells["detected"] == found)]
-            places = [names.index(name) + 0.34 * number - 0.17 for name in rows["silenced"]]
-            hover = [f"{name}<br>{one}" for name, one in zip(rows["silenced"], _hover(rows), strict=True)]
+            places = [names.index(name) + 0.34 * number - 0.17 for name in rows["ablated"]]
+            hover = [f"{name}<br>{one}" for name, one in zip(rows["ablated"], _hover(rows), strict=True)]
             look = _dot((OWN, OTHER)[number], ("circle", "diamond")[number])
             at: dict[str, Any] = {"row": 1, "col": panel, "showlegend": panel == 1}
             _points(figure, rows["effect"], places, f"found with {found}", look, hover, error_x=_interval(rows), **at)
@@ -156,14 +156,14 @@ def perplexity_figure(perplexity: pd.DataFrame, states: pd.DataFrame) -> go.Figu
     label, hover, figure = {}, [], go.Figure()
     for row in perplexity.to_dict("records"):
         star = "" if row["verdict"] == "not shown" else " *"
-        label[row["silenced"]] = f"{row['silenced']} {row['clean']:.1f} → {row['own']:.1f}{star}"
+        label[row["ablated"]] = f"{row['ablated']} {row['clean']:.1f} → {row['own']:.1f}{star}"
         change = f"{row['effect']:+.4f} [{row['effect_low']:+.4f}, {row['effect_high']:+.4f}] nats per token"
         hover.append(f"{change}<br>n = {row['n']} sentences, random {row['random']:.1f}<br>{row['verdict']}")
     drawn = states[states["state"] == "random"]
     each = [f"perplexity {value:.1f}" for value in drawn["perplexity"]]
     names = list(label.values())
     _lines(figure, 0 * perplexity["effect"], perplexity["effect"], names)
-    _points(figure, drawn["effect"], drawn["silenced"].map(label), "each random set", TICK, each)
+    _points(figure, drawn["effect"], drawn["ablated"].map(label), "each random set", TICK, each)
     _points(figure, perplexity["effect"], names, STATES["own"], _dot(OWN), hover, error_x=_interval(perplexity))
     figure.add_vline(x=0, line_width=1, line_color=ZERO)
     figure.update_xaxes(title=f"nats per token, a rise is damage<br>{SHOWN}")
@@ -172,7 +172,7 @@ def perplexity_figure(perplexity: pd.DataFrame, states: pd.DataFrame) -> go.Figu
 
 
 def _of_measure(effects: pd.DataFrame, pooled: pd.DataFrame, measure: str) -> pd.DataFrame:
-    cells = pd.concat([pooled.assign(silenced=ALL), effects], ignore_index=True)
+    cells = pd.concat([pooled.assign(ablated=ALL), effects], ignore_index=True)
     return cells[cells["measure"] == measure]
 
 

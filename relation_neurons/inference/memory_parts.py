@@ -61,10 +61,10 @@ class Plan:
         return replace(self, counts=tuple(min(count, n * self.per_fact) for count in self.counts))
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> MemoryEstimate:
         """What it comes to."""
         if self.shape is None:
-            return Needs(0, 0, 0, 0, 0, 0, self.n_answers * PER_ANSWER + PAGES, self.device != "cpu")
+            return MemoryEstimate(0, 0, 0, 0, 0, 0, self.n_answers * PER_ANSWER + PAGES, self.device != "cpu")
         item, shape = self.dtype.itemsize, replace(self.shape, stored_dtype=self.dtype)
         n_neurons = len(neuron_space(SimpleNamespace(cfg=shape), self.site))
         tables = shape.n_layers * shape.n_ctx * shape.d_head * 8
@@ -79,11 +79,11 @@ class Plan:
         disk = self.n_answers * PER_ANSWER + PAGES + (activations if self.shards else 0)
         rows = min(self.batch_size or most, max(1, sum(self.counts)))
         beside = max(shard, ranking)
-        return Needs(weights, loading, activations, beside, row, rows, disk, self.device != "cpu")
+        return MemoryEstimate(weights, loading, activations, beside, row, rows, disk, self.device != "cpu")
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryEstimate:
     """Bytes.
 
     Attributes:

@@ -74,8 +74,8 @@ class Intervention:
             RelationNeuronsError: Text that `to_json` would not write.
 
         Example:
-            >>> silenced = Intervention(NeuronSet.from_pairs([(12, 345)]), positions="last")
-            >>> Intervention.from_json(silenced.to_json()) == silenced
+            >>> ablated = Intervention(NeuronSet.from_pairs([(12, 345)]), positions="last")
+            >>> Intervention.from_json(ablated.to_json()) == ablated
             True
         """
         try:

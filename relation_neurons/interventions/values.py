@@ -47,7 +47,7 @@ class Value(ABC):
 
 @dataclass(frozen=True)
 class Zero(Value):
-    """Silence, the paper's intervention (section 4)."""
+    """Ablate, the paper's intervention (section 4)."""
 
     kind: ClassVar[str] = "zero"
 

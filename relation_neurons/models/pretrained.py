@@ -244,7 +244,7 @@ def _read_once(source: Source) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the loaders' progress bars and advice, and restore them."""
+    """Ablate the loaders' progress bars and advice, and restore them."""
     level, hub_level = transformers.utils.logging.get_verbosity(), hub_logging.get_verbosity()
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.set_verbosity_error()

@@ -89,11 +89,11 @@ def rank_neurons(
     if scorer not in SCORERS:
         raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
     names = relation_names(activations.prompts)
-    labels, weights = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
-    scores = SCORERS[scorer](activations.values, labels, weights)
+    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
+    scores = SCORERS[scorer](activations.values, labels, mask)
     difference = float("nan")
     if scorer == "average_precision":
-        difference = difference_from_scikit_learn(scores, activations.values, labels, weights, seed=seed)
+        difference = difference_from_scikit_learn(scores, activations.values, labels, mask, seed=seed)
         if difference > AP_TOLERANCE:
             raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
     space, positives = activations.space, labels.sum(axis=0)
@@ -101,7 +101,7 @@ def rank_neurons(
         {
             "relation": names,
             "n_positive": positives,
-            "n_negative": weights.sum(axis=0) - positives,
+            "n_negative": mask.sum(axis=0) - positives,
             "share_perfect": (scores == 1).float().mean(dim=1).numpy(force=True),
             "ap_check": difference,
         }

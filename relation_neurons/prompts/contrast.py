@@ -31,7 +31,7 @@ def contrast(
         seed: Chooses the negatives.
 
     Returns:
-        `labels`, true where the prompt is of the relation, and `weights`, true where it takes part at all; relations
+        `labels`, true where the prompt is of the relation, and `mask`, true where it takes part at all; relations
         in the order of `relation_names(prompts)`.
 
     Raises:
@@ -46,7 +46,7 @@ def contrast(
         )
     own = np.array([prompt.relation for prompt in prompts])
     labels = own[:, None] == np.array(names)[None, :]
-    weights = labels.copy()
+    mask = labels.copy()
     for column, name in enumerate(names):
         keys = [stable_rank(seed, name, prompt.relation, prompt.text) for prompt in prompts]
         turns: list[tuple[int, bytes, int]] = []
@@ -54,5 +54,5 @@ def contrast(
             shuffled = sorted(np.flatnonzero(own == other), key=lambda row: keys[row])
             turns += [(turn if balanced else 0, keys[row], int(row)) for turn, row in enumerate(shuffled)]
         chosen = sorted(turns)[: ratio * int(labels[:, column].sum())]
-        weights[[row for _, _, row in chosen], column] = True
-    return labels, weights
+        mask[[row for _, _, row in chosen], column] = True
+    return labels, mask

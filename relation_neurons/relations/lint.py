@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from relation_neurons.errors import RelationNeuronsError, number_text, refuse
 from relation_neurons.relations.lint_parser import Content, contents_of, read_contents
-from relation_neurons.relations.lint_warnings import doubts
+from relation_neurons.relations.lint_warnings import lint_warnings
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.splits import split_relations
 from relation_neurons.relations.tables import Fault
@@ -75,7 +75,7 @@ def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, sh
         file = str(path_or_relation)
         contents, errors, warnings = read_contents(file)
     errors = [*errors, *_split_faults(contents, n_evaluation, shots)]
-    warnings = [*warnings, *chain.from_iterable(map(doubts, contents))]
+    warnings = [*warnings, *chain.from_iterable(map(lint_warnings, contents))]
     problems = [Problem("error", file, *fault) for fault in errors]
     problems += [Problem("warning", file, *fault) for fault in warnings]
     return sorted(problems, key=lambda problem: problem.line or 0)

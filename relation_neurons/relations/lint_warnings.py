@@ -20,8 +20,8 @@ INVISIBLE = ("Cc", "Cf", "Co", "Zl", "Zp")
 """Unicode categories of characters that are not to be seen."""
 
 
-def doubts(content: Content) -> Iterator[Fault]:
-    """All doubts about a relation."""
+def lint_warnings(content: Content) -> Iterator[Fault]:
+    """All lint_warnings about a relation."""
     for text in (*chain.from_iterable(content.facts), *content.templates, *content.aliases):
         yield from _odd_letters(text)
     yield from _odd_templates(content.templates)

@@ -179,7 +179,7 @@ def _no_empty_folders(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence pooch's log, and restore it."""
+    """Ablate pooch's log, and restore it."""
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("CRITICAL")

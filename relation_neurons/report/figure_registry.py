@@ -10,15 +10,15 @@ import plotly.graph_objects as go
 
 from relation_neurons.errors import refuse
 from relation_neurons.figures import (
+    answer_flows_figure,
+    answer_trajectories_figure,
     concept_overlap_figure,
     controls_figure,
     dose_figure,
     dose_slider_figure,
     drops_figure,
     error_kinds_figure,
-    fates_figure,
     flips_figure,
-    flows_figure,
     frequency_figure,
     language_bars_figure,
     languages_figure,
@@ -35,7 +35,7 @@ from relation_neurons.figures import (
     templates_figure,
 )
 from relation_neurons.figures.single_neuron import NEURON_FIGURES
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 
 Drawings = Mapping[str, tuple[Callable[..., go.Figure], tuple[str, ...]]]
 
@@ -50,12 +50,12 @@ def _twice(draw: Callable[..., go.Figure], label: str, tables: tuple[str, ...], 
 
 def _fates(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     """The fates of facts at the ks that were asked."""
-    return fates_figure(facts, ks=sorted(answers["k"].unique().tolist()))
+    return answer_trajectories_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
 def _flows(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     """The answers at some of the ks that were asked."""
-    return flows_figure(facts, ks=sorted(answers["k"].unique().tolist()))
+    return answer_flows_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
 FIGURES: Mapping[str, Drawings] = {
@@ -102,7 +102,7 @@ FIGURES: Mapping[str, Drawings] = {
 """For each experiment by name and each label: what draws it, and the tables that it is given."""
 
 
-def draw(name: str, finding: Finding) -> dict[str, go.Figure]:
+def draw(name: str, result: ExperimentResult) -> dict[str, go.Figure]:
     """The figures of an experiment by label; those whose tables are empty are left out.
 
     Raises:
@@ -110,9 +110,9 @@ def draw(name: str, finding: Finding) -> dict[str, go.Figure]:
     """
     try:
         return {
-            label: make(*(finding.tables[table] for table in tables))
+            label: make(*(result.tables[table] for table in tables))
             for label, (make, tables) in FIGURES.get(name, {}).items()
-            if all(len(finding.tables[table]) for table in tables)
+            if all(len(result.tables[table]) for table in tables)
         }
     except KeyError as error:
         raise refuse(

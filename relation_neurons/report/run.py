@@ -22,8 +22,8 @@ TABLES = ("recall", "neurons", "counts", "summary", "space")
 WHERE = "Where the neurons sit"
 SIDES = {"below": "below 0", "across": "holds 0", "above": "above 0"}
 INTERVALS = (
-    "Brackets are 95 % intervals over facts. Own and other silence the relation's neurons and ask its own or the other "
-    "relations' facts; random silences its controls. Own minus random is paired by fact."
+    "Brackets are 95 % intervals over facts. Own and other ablate the relation's neurons and ask its own or the other "
+    "relations' facts; random ablates its controls. Own minus random is paired by fact."
 )
 
 
@@ -141,7 +141,7 @@ def _facts(summary: pd.DataFrame) -> pd.Series:
 
 def _sections(results: Results) -> list[Section]:
     drawn, summary = figures_of(results), results.summary
-    changed = "Do a relation's own facts suffer when its neurons are silenced, more than under matched random neurons?"
+    changed = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
     return [
         Section(
             "Log-probability of the right object",

@@ -13,16 +13,16 @@ import plotly.offline
 from relation_neurons.figures.single_neuron import shaded_prompts
 from relation_neurons.models.sites import Neuron
 from relation_neurons.report.figure_registry import draw
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import NOT_SHOWN
 from relation_neurons.statistics.formatting import said
 
 
-def close_up_page(finding: Finding, neuron: Neuron, run: Mapping[str, Any]) -> str:
+def neuron_page(result: ExperimentResult, neuron: Neuron, run: Mapping[str, Any]) -> str:
     """A close-up as one page.
 
     Args:
-        finding: From `close_up`.
+        result: From `single_neuron`.
         neuron: Which.
         run: What determined it (configuration, versions), shown at the end.
 
@@ -36,20 +36,20 @@ def close_up_page(finding: Finding, neuron: Neuron, run: Mapping[str, Any]) -> s
         label: figure.to_html(
             full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
         )
-        for label, figure in draw("neuron", finding).items()
+        for label, figure in draw("neuron", result).items()
     }
     return template.render(
         plotlyjs=plotly.offline.get_plotlyjs(),
         neuron=neuron,
         model=run["model"]["name"],
-        n_prompts=len(finding.tables["values"]),
+        n_prompts=len(result.tables["values"]),
         n_controls=run["config"]["n_controls"],
         seed=run["config"]["seed"],
-        verdict=finding.verdict,
+        verdict=result.verdict,
         figures=figures,
-        prompts=shaded_prompts(finding.tables["firing"]),
-        scores=_score_rows(finding.tables["scores"]),
-        effects=_effect_rows(finding.tables["effects"]),
+        prompts=shaded_prompts(result.tables["firing"]),
+        scores=_score_rows(result.tables["scores"]),
+        effects=_effect_rows(result.tables["effects"]),
         run=run,
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 from relation_neurons.errors import refuse
 from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
-from relation_neurons.results.experiment_result import Finding, carried_out, read_finding
+from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.storage.files import read_parquet
 
 MOST_ROWS = 10_000
@@ -71,10 +71,10 @@ def experiments_in(folder: Path) -> list[str]:
     return sorted(carried_out(folder), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def _in_order(finding: Finding) -> dict[str, pd.DataFrame]:
+def _in_order(result: ExperimentResult) -> dict[str, pd.DataFrame]:
     """Its tables, those that figures are drawn from first."""
-    drawn = [table for _, tables in FIGURES.get(finding.name, {}).values() for table in tables]
-    return {name: finding.tables[name] for name in dict.fromkeys([*drawn, *finding.tables]) if name in finding.tables}
+    drawn = [table for _, tables in FIGURES.get(result.name, {}).values() for table in tables]
+    return {name: result.tables[name] for name in dict.fromkeys([*drawn, *result.tables]) if name in result.tables}
 
 
 def _neurons(folder: Path) -> pd.DataFrame | None:
@@ -83,10 +83,10 @@ def _neurons(folder: Path) -> pd.DataFrame | None:
 
 
 def _section(folder: Path, name: str) -> Section:
-    finding = read_finding(folder, name)
+    result = read_result(folder, name)
     shown: list[Table] = []
     named = []
-    for label, rows in _in_order(finding).items():
+    for label, rows in _in_order(result).items():
         main = not shown
         if len(rows) == 0 or (not main and len(rows) > MOST_OTHER_ROWS):
             named.append(f"{label}.parquet ({len(rows):,} rows)")
@@ -94,7 +94,7 @@ def _section(folder: Path, name: str) -> Section:
             shown.append(_table(name, label, rows, main))
     notes = [f"Not on this page, in the folder {name}: {', '.join(named)}."] if named else []
     pairs = "pairs" if name == "overlap" else ""
-    return Section(name, finding.question, finding.verdict, draw(name, finding), shown, pairs, notes)
+    return Section(name, result.question, result.verdict, draw(name, result), shown, pairs, notes)
 
 
 def _table(name: str, label: str, rows: pd.DataFrame, main: bool) -> Table:

@@ -17,7 +17,7 @@ KEPT = re.compile(r"-[0-9a-f]{16}$")
 
 
 @dataclass(frozen=True)
-class Finding:
+class ExperimentResult:
     """The outcome of an experiment.
 
     Attributes:
@@ -38,7 +38,7 @@ class Finding:
         return next(iter(self.tables.values()))
 
 
-def read_finding(folder: Path, name: str) -> Finding:
+def read_result(folder: Path, name: str) -> ExperimentResult:
     """What an experiment found, from the folder that `reproduce` wrote.
 
     Args:
@@ -66,7 +66,7 @@ def read_finding(folder: Path, name: str) -> Finding:
     if len(said) < 2:
         raise refuse(f"{verdict} holds no question and no verdict", do=f"reproduce {name} again")
     _, question, *rest = said
-    return Finding(name, question, tables, tuple(line.removeprefix("- ") for line in rest))
+    return ExperimentResult(name, question, tables, tuple(line.removeprefix("- ") for line in rest))
 
 
 def carried_out(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ CHUNK_BYTES = 256 * 2**20
 def average_precision(
     scores: Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"],
     labels: Shaped[Tensor, "example ..."] | Shaped[ndarray, "example ..."],
-    weights: Bool[Tensor, "example ..."] | Bool[ndarray, "example ..."] | None = None,
+    mask: Bool[Tensor, "example ..."] | Bool[ndarray, "example ..."] | None = None,
 ) -> Float[Tensor, "relation neuron"]:
     """Average precision of every neuron for every relation, as scikit-learn defines it (paper, section 3).
 
@@ -33,7 +33,7 @@ def average_precision(
     Args:
         scores: Activations; any float type, infinities allowed.
         labels: True on the positives; [example] or [example, relation].
-        weights: True on the examples that take part in a relation; none means all.
+        mask: True on the examples that take part in a relation; none means all.
 
     Returns:
         float32, in the device of `scores`.
@@ -48,20 +48,20 @@ def average_precision(
         tensor([[0.8333]])
     """
     scores = torch.as_tensor(scores)
-    labels, weights = checked(scores, labels, weights, nan=False)
+    labels, mask = checked(scores, labels, mask, nan=False)
     if can_rank(scores):
-        ranked = rank_average_precision(scores, (labels & weights).numpy(), weights.numpy())
+        ranked = rank_average_precision(scores, (labels & mask).numpy(), mask.numpy())
         found = torch.from_numpy(ranked)
         refuse_nan(found)
         return found.float()
-    fused = _fused(scores, labels, weights) if scores.is_cuda else None
+    fused = _fused(scores, labels, mask) if scores.is_cuda else None
     if fused is not None:
         refuse_nan(fused)
         return fused
-    return average_precision_torch(scores, labels, weights)
+    return average_precision_torch(scores, labels, mask)
 
 
-def _fused(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
+def _fused(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor | None:
     """The result of the fused kernel, or none where it does not apply; a warning where it should and does not run."""
     try:
         from relation_neurons.scores import triton_kernel
@@ -70,7 +70,7 @@ def _fused(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
     if scores.dtype not in (torch.float16, torch.bfloat16) or len(scores) > triton_kernel.MAX_EXAMPLES:
         return None
     try:
-        return triton_kernel.average_precision_triton(scores, labels, weights)
+        return triton_kernel.average_precision_triton(scores, labels, mask)
     except Exception as error:  # Triton raises many kinds of errors when it cannot compile for a device
         warnings.warn(f"The fused kernel failed ({error}); plain PyTorch takes over, more slowly", stacklevel=3)
         return None
@@ -79,7 +79,7 @@ def _fused(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
 def average_precision_torch(
     scores: Float[Tensor, "example neuron"],
     labels: Bool[Tensor, "example relation"],
-    weights: Bool[Tensor, "example relation"],
+    mask: Bool[Tensor, "example relation"],
 ) -> Float[Tensor, "relation neuron"]:
     """`average_precision` in plain PyTorch, on any device; needs `CHUNK_BYTES` beside its input."""
     n_examples, n_neurons = scores.shape
@@ -89,7 +89,7 @@ def average_precision_torch(
     for start in range(0, n_neurons, width):
         part = slice(start, start + width)
         refuse_nan(scores[:, part])
-        out[:, part] = _average_precision(scores[:, part], labels, weights)
+        out[:, part] = _average_precision(scores[:, part], labels, mask)
     return out
 
 
@@ -97,7 +97,7 @@ def difference_from_scikit_learn(
     found: Float[Tensor, "relation neuron"],
     scores: Float[Tensor, "example neuron"],
     labels: Bool[ndarray, "example relation"],
-    weights: Bool[ndarray, "example relation"],
+    mask: Bool[ndarray, "example relation"],
     *,
     n: int = 200,
     seed: int = 0,
@@ -108,14 +108,14 @@ def difference_from_scikit_learn(
         found: What `average_precision` gave for the other arguments.
         scores: Activations.
         labels: True on the positives.
-        weights: True on the examples that take part.
+        mask: True on the examples that take part.
         n: How many pairs of a neuron and a relation to draw.
         seed: Chooses them.
     """
     generator = np.random.default_rng(seed)
     worst = 0.0
     for relation, neuron in generator.integers(found.shape, size=(n, 2)):
-        part = weights[:, relation]
+        part = mask[:, relation]
         values = scores[:, neuron].float().numpy(force=True)
         expected = average_precision_score(labels[part, relation], values[part])
         worst = max(worst, abs(expected - float(found[relation, neuron])))
@@ -125,13 +125,13 @@ def difference_from_scikit_learn(
 def _average_precision(
     scores: Float[Tensor, "example neuron"],
     labels: Bool[Tensor, "example relation"],
-    weights: Bool[Tensor, "example relation"],
+    mask: Bool[Tensor, "example relation"],
 ) -> Float[Tensor, "relation neuron"]:
     ordered, order = scores.T.contiguous().sort(dim=1, descending=True)  # [neuron, example]
     ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of a run of equal scores
     ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
     rows = []
-    for positive, taking_part in zip((labels & weights).T, weights.T, strict=True):
+    for positive, taking_part in zip((labels & mask).T, mask.T, strict=True):
         hits = positive[order].cumsum(dim=1, dtype=torch.int32)
         seen = taking_part[order].cumsum(dim=1, dtype=torch.int32)
         hits_at_ends = torch.where(ends, hits, 0).cummax(dim=1).values
@@ -148,26 +148,26 @@ def refuse_nan(scores: Tensor) -> None:
 
 
 def checked(
-    scores: Tensor, labels: Tensor | ndarray, weights: Tensor | ndarray | None, *, nan: bool = True
+    scores: Tensor, labels: Tensor | ndarray, mask: Tensor | ndarray | None, *, nan: bool = True
 ) -> tuple[Bool[Tensor, "example relation"], Bool[Tensor, "example relation"]]:
-    """Labels and weights as [example, relation] on the scores' device, after a look at everything.
+    """Labels and mask as [example, relation] on the scores' device, after a look at everything.
 
     Raises:
         RelationNeuronsError: As `average_precision`; NaN only if `nan`.
     """
     labels = torch.as_tensor(labels, device=scores.device)
-    weights = torch.ones_like(labels) if weights is None else torch.as_tensor(weights, device=scores.device)
-    if labels.dtype != torch.bool or weights.dtype != torch.bool:
-        raise refuse(f"labels are {labels.dtype} and weights {weights.dtype}", expected="booleans")
-    if scores.ndim != 2 or labels.ndim not in (1, 2) or len(labels) != len(scores) or weights.shape != labels.shape:
+    mask = torch.ones_like(labels) if mask is None else torch.as_tensor(mask, device=scores.device)
+    if labels.dtype != torch.bool or mask.dtype != torch.bool:
+        raise refuse(f"labels are {labels.dtype} and mask {mask.dtype}", expected="booleans")
+    if scores.ndim != 2 or labels.ndim not in (1, 2) or len(labels) != len(scores) or mask.shape != labels.shape:
         raise refuse(
-            f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}, weights {tuple(weights.shape)}",
+            f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}, mask {tuple(mask.shape)}",
             expected="[example, neuron], [example, relation] and the shape of the labels",
         )
     if nan:
         refuse_nan(scores)
-    labels, weights = labels.reshape(len(labels), -1), weights.reshape(len(weights), -1)
-    empty = (~(labels & weights).any(dim=0)).nonzero().flatten().tolist()
+    labels, mask = labels.reshape(len(labels), -1), mask.reshape(len(mask), -1)
+    empty = (~(labels & mask).any(dim=0)).nonzero().flatten().tolist()
     if empty:
         raise refuse(f"Relation(s) number {empty} have no positive example", expected="at least one for each relation")
-    return labels, weights
+    return labels, mask

@@ -37,7 +37,7 @@ def can_rank(scores: Tensor) -> bool:
 def rank_average_precision(
     scores: Float[Tensor, "example neuron"],
     labels: Bool[ndarray, "example relation"],
-    weights: Bool[ndarray, "example relation"],
+    mask: Bool[ndarray, "example relation"],
 ) -> Float[ndarray, "relation neuron"]:
     """Average precision in float64, for float16, bfloat16 or float32 scores of up to 65,535 examples on a CPU.
 
@@ -46,13 +46,13 @@ def rank_average_precision(
     Args:
         scores: Activations; where one is NaN, the result of its neuron is NaN.
         labels: True on the positives, which take part.
-        weights: True on the examples that take part.
+        mask: True on the examples that take part.
     """
     bits, infinity = _bits(scores), INFINITY[scores.dtype]
     out = np.empty((labels.shape[1], scores.shape[1]))
     for first in range(0, labels.shape[1], RELATIONS_AT_ONCE):
         part = slice(first, first + RELATIONS_AT_ONCE)
-        _rank_block(bits, infinity, labels[:, part], weights[:, part], out[part])
+        _rank_block(bits, infinity, labels[:, part], mask[:, part], out[part])
     return out
 
 
@@ -60,7 +60,7 @@ def _rank_block(
     bits: ndarray,
     infinity: int,
     labels: Bool[ndarray, "example relation"],
-    weights: Bool[ndarray, "example relation"],
+    mask: Bool[ndarray, "example relation"],
     out: ndarray,
 ) -> None:
     """Fill `out` for up to 16 relations; each thread takes a share of the neurons, a block at a time."""
@@ -70,7 +70,7 @@ def _rank_block(
     half = 8 * bits.itemsize
     key_type = np.uint32 if half == 16 else np.uint64
     constants = [key_type(value) for value in (half, 2**half - 1, 2 ** (half - 1), infinity)]
-    examples = _examples(labels, weights)
+    examples = _examples(labels, mask)
 
     def work(neurons: range) -> None:
         buffer = np.empty((BLOCK, len(bits)), dtype=key_type)
@@ -89,10 +89,10 @@ def _rank_block(
 
 
 def _examples(
-    labels: Bool[ndarray, "example relation"], weights: Bool[ndarray, "example relation"]
+    labels: Bool[ndarray, "example relation"], mask: Bool[ndarray, "example relation"]
 ) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
     """What the pass needs to know of each example: lanes, their totals, the one label, and where several stand."""
-    lanes = np.concatenate([_lanes(weights), _lanes(labels)], axis=1)
+    lanes = np.concatenate([_lanes(mask), _lanes(labels)], axis=1)
     n_labels = labels.sum(axis=1)
     only = np.select([n_labels == 0, n_labels == 1], [NO_LABEL, labels.argmax(axis=1)], SEVERAL_LABELS)
     starts = np.concatenate([[0], n_labels.cumsum()])

@@ -1,6 +1,6 @@
 """Scorers of neighbouring methods, beside average precision and with its signature.
 
-All take activations, boolean labels (true on a relation's positives) and boolean weights (true on the examples that
+All take activations, boolean labels (true on a relation's positives) and boolean mask (true on the examples that
 take part in a relation; none means all), return float32 in the device of the activations, and give the higher score to
 the neuron more specific to the relation. Sums are float64.
 """
@@ -25,7 +25,7 @@ Found = Float[Tensor, "relation neuron"]
 Formula = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
 
 
-def auroc(scores: Scores, labels: Labels, weights: Weights = None) -> Found:
+def auroc(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
     """Area under the ROC curve of every neuron for every relation, as scikit-learn defines it.
 
     It is the share of pairs of a positive and a negative in which the positive scores higher, ties counted half; 0.5 is
@@ -39,11 +39,11 @@ def auroc(scores: Scores, labels: Labels, weights: Weights = None) -> Found:
         >>> auroc(scores, torch.tensor([True, True, False, False]))
         tensor([[0.8750]])
     """
-    scores, labels, weights = _with_negatives(scores, labels, weights)
-    return _in_chunks(_auroc, scores, labels, weights, size=96)
+    scores, labels, mask = _with_negatives(scores, labels, mask)
+    return _in_chunks(_auroc, scores, labels, mask, size=96)
 
 
-def standardised_mean_difference(scores: Scores, labels: Labels, weights: Weights = None) -> Found:
+def standardised_mean_difference(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
     """Cohen's d: mean over positives minus mean over negatives, in pooled standard deviations (Cohen, 1988).
 
     Variances are pooled over n - 2 degrees of freedom. Constant neurons give 0; neurons that are constant over each
@@ -57,10 +57,10 @@ def standardised_mean_difference(scores: Scores, labels: Labels, weights: Weight
         pooled = ((inner + outer) / max(n + m - 2, 1)).sqrt()
         return torch.where(difference == 0, 0, difference / pooled)
 
-    return _from_moments(formula, scores, labels, weights)
+    return _from_moments(formula, scores, labels, mask)
 
 
-def point_biserial(scores: Scores, labels: Labels, weights: Weights = None) -> Found:
+def point_biserial(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
     """Pearson's correlation of label and activation, in [-1, 1]; constant neurons give 0.
 
     For one relation it orders neurons as `standardised_mean_difference` does, but for rounding.
@@ -73,10 +73,10 @@ def point_biserial(scores: Scores, labels: Labels, weights: Weights = None) -> F
         between = difference * math.sqrt(n * m / (n + m))
         return torch.where(between == 0, 0, between / (inner + outer + between.square()).sqrt())
 
-    return _from_moments(formula, scores, labels, weights)
+    return _from_moments(formula, scores, labels, mask)
 
 
-def contrast_score(scores: Scores, labels: Labels, weights: Weights = None) -> Found:
+def contrast_score(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
     """Root mean square over the positives of the activation minus the negatives' mean, in units of the activation.
 
     After the change score of "Finding Safety Neurons in Large Language Models" (Chen et al., 2024, arXiv:2406.14144)
@@ -92,10 +92,10 @@ def contrast_score(scores: Scores, labels: Labels, weights: Weights = None) -> F
     def formula(difference: Tensor, inner: Tensor, outer: Tensor, n: int, m: int) -> Tensor:
         return (inner / n + difference.square()).sqrt()
 
-    return _from_moments(formula, scores, labels, weights)
+    return _from_moments(formula, scores, labels, mask)
 
 
-def activation_probability_entropy(scores: Scores, labels: Labels, weights: Weights = None) -> Found:
+def activation_probability_entropy(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
     """How unevenly a neuron fires over relations, in nats, after LAPE (Tang et al., 2024, arXiv:2402.16438).
 
     Per neuron, the share of each relation's positives with an activation above 0, these divided by their sum, and the
@@ -109,10 +109,10 @@ def activation_probability_entropy(scores: Scores, labels: Labels, weights: Weig
         RelationNeuronsError: As for `average_precision`, and for fewer than two relations.
     """
     scores = torch.as_tensor(scores)
-    labels, weights = checked(scores, labels, weights, nan=False)
+    labels, mask = checked(scores, labels, mask, nan=False)
     if labels.shape[1] < 2:
         raise refuse("There is one relation", expected="at least two: the entropy is of firing over relations")
-    return _in_chunks(_unevenness, scores, labels, weights, size=16)
+    return _in_chunks(_unevenness, scores, labels, mask, size=16)
 
 
 SCORERS: Mapping[str, Callable[..., Tensor]] = {
@@ -126,28 +126,28 @@ SCORERS: Mapping[str, Callable[..., Tensor]] = {
 """All scorers by name; the paper's comes first."""
 
 
-def _with_negatives(scores: Scores, labels: Labels, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
+def _with_negatives(scores: Scores, labels: Labels, mask: Weights) -> tuple[Tensor, Tensor, Tensor]:
     scores = torch.as_tensor(scores)
-    labels, weights = checked(scores, labels, weights, nan=False)
-    empty = (~(~labels & weights).any(dim=0)).nonzero().flatten().tolist()
+    labels, mask = checked(scores, labels, mask, nan=False)
+    empty = (~(~labels & mask).any(dim=0)).nonzero().flatten().tolist()
     if empty:
         raise refuse(f"Relation(s) number {empty} have no negative example", expected="at least one for each relation")
-    return scores, labels, weights
+    return scores, labels, mask
 
 
 def _in_chunks(
-    compute: Callable[[Tensor, Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor, weights: Tensor, size: int
+    compute: Callable[[Tensor, Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor, mask: Tensor, size: int
 ) -> Found:
     """Score as many neurons at a time as fit the working memory, of which an element of `scores` takes `size` bytes."""
     width = max(1, CHUNK_BYTES // (len(scores) * size))
     found = []
     for part in scores.split(width, dim=1):
         refuse_nan(part)
-        found.append(compute(part, labels, weights).float())
+        found.append(compute(part, labels, mask).float())
     return torch.cat(found, dim=1)
 
 
-def _auroc(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+def _auroc(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     ordered, order = scores.T.contiguous().sort(dim=1)  # [neuron, example]
     ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of a run of equal scores
     ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
@@ -157,7 +157,7 @@ def _auroc(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         return counts, counts.diff(dim=1, prepend=torch.zeros_like(counts[:, :1]))
 
     rows = []
-    for positive, negative in zip((labels & weights).T, (~labels & weights).T, strict=True):
+    for positive, negative in zip((labels & mask).T, (~labels & mask).T, strict=True):
         _, gained = up_to_ends(positive)
         below, tied = up_to_ends(negative)  # `below` counts the tied ones too
         wins = (gained.long() * (2 * below - tied)).sum(dim=1)
@@ -165,21 +165,21 @@ def _auroc(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def _from_moments(formula: Formula, scores: Scores, labels: Labels, weights: Weights) -> Found:
+def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Weights) -> Found:
     """A score made of the difference of means, both sums of squares about the means, and both numbers of examples."""
-    scores, labels, weights = _with_negatives(scores, labels, weights)
+    scores, labels, mask = _with_negatives(scores, labels, mask)
 
-    def compute(values: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    def compute(values: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         if torch.isinf(values).any():
             raise refuse("Some scores are infinite", do="use float32 activations, or a scorer by rank such as auroc")
         rows = []
-        for positive, negative in zip((labels & weights).T, (~labels & weights).T, strict=True):
+        for positive, negative in zip((labels & mask).T, (~labels & mask).T, strict=True):
             mean, inner = _moments(values[positive].double())
             other, outer = _moments(values[negative].double())
             rows.append(formula(mean - other, inner, outer, int(positive.sum()), int(negative.sum())))
         return torch.stack(rows)
 
-    return _in_chunks(compute, scores, labels, weights, size=48)
+    return _in_chunks(compute, scores, labels, mask, size=48)
 
 
 def _moments(values: Float[Tensor, "example neuron"]) -> tuple[Tensor, Tensor]:
@@ -189,8 +189,8 @@ def _moments(values: Float[Tensor, "example neuron"]) -> tuple[Tensor, Tensor]:
     return values[0] + mean, (shifted - mean).square().sum(dim=0)
 
 
-def _unevenness(scores: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    positive = (labels & weights).double()
+def _unevenness(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    positive = (labels & mask).double()
     shares = positive.T @ (scores > 0).double() / positive.sum(dim=0)[:, None]
     total = shares.sum(dim=0)
     entropy = torch.special.entr(shares / total.clamp(min=torch.finfo(torch.float64).tiny)).sum(dim=0)

@@ -15,7 +15,7 @@ MAX_EXAMPLES = 2**14
 """An element's 16-bit key and its example's number share one positive int32 while it is sorted."""
 
 RELATIONS_PER_LAUNCH = 32
-"""An example's labels and weights share one int32 (up to 16 relations) or int64 (up to 32)."""
+"""An example's labels and mask share one int32 (up to 16 relations) or int64 (up to 32)."""
 
 BUFFER_BYTES = 64 * 2**20
 """Memory for transposed scores, whatever their number: most of a piece then stays in a Hopper GPU's 60 MB of cache."""
@@ -30,7 +30,7 @@ _COUNT_MASK = tl.constexpr(2**15 - 1)
 def average_precision_triton(
     scores: Float[Tensor, "example neuron"],
     labels: Bool[Tensor, "example relation"],
-    weights: Bool[Tensor, "example relation"],
+    mask: Bool[Tensor, "example relation"],
 ) -> Float[Tensor, "relation neuron"]:
     """Average precision of every neuron for every relation, as scikit-learn defines it; equal scores share a threshold.
 
@@ -43,7 +43,7 @@ def average_precision_triton(
     Args:
         scores: float16 or bfloat16; infinities allowed. A neuron with a NaN gets NaN.
         labels: True on the positives.
-        weights: True on the examples that take part in a relation.
+        mask: True on the examples that take part in a relation.
 
     Returns:
         float32, in the device of `scores`. Counts are exact; the sum and quotients are float32.
@@ -52,12 +52,12 @@ def average_precision_triton(
         ValueError: Shapes, types or devices other than these, more than `MAX_EXAMPLES` examples, or a relation
             without positives.
     """
-    _check(scores, labels, weights)
+    _check(scores, labels, mask)
     n_examples, n_neurons = scores.shape
     n_relations = labels.shape[1]
     out = torch.empty((n_relations, n_neurons), dtype=torch.float32, device=scores.device)
     groups = [slice(i, i + RELATIONS_PER_LAUNCH) for i in range(0, n_relations, RELATIONS_PER_LAUNCH)]
-    packed = [(*_packed(labels[:, group], weights[:, group]), out[group]) for group in groups]
+    packed = [(*_packed(labels[:, group], mask[:, group]), out[group]) for group in groups]
     # Rows start at multiples of 16, or Triton gives each thread scattered elements and its scans cost three times more.
     stride = triton.cdiv(max(1, n_examples), 16) * 16
     width = max(1, min(n_neurons, BUFFER_BYTES // (2 * stride)))
@@ -99,32 +99,32 @@ def _launch(
 
 
 def _packed(
-    labels: Bool[Tensor, "example relation"], weights: Bool[Tensor, "example relation"]
+    labels: Bool[Tensor, "example relation"], mask: Bool[Tensor, "example relation"]
 ) -> tuple[Int[Tensor, " example"], Int[Tensor, " relation"]]:
-    """One word per example (low half: its positives, high half: its weights), and each relation's packed totals."""
+    """One word per example (low half: its positives, high half: its mask), and each relation's packed totals."""
     n_relations = labels.shape[1]
     half, dtype = (16, torch.int32) if n_relations <= 16 else (32, torch.int64)
-    hits = labels & weights
+    hits = labels & mask
     shifts = torch.arange(n_relations, device=labels.device)
     # The bits are distinct, so their sum is their union; the highest may be the sign, which the kernel masks away.
-    words = ((hits.long() << shifts) + (weights.long() << (shifts + half))).sum(dim=1)
-    totals = (weights.sum(dim=0) << _COUNT_BITS.value) + hits.sum(dim=0)
+    words = ((hits.long() << shifts) + (mask.long() << (shifts + half))).sum(dim=1)
+    totals = (mask.sum(dim=0) << _COUNT_BITS.value) + hits.sum(dim=0)
     return words.to(dtype), totals.int()
 
 
-def _check(scores: Tensor, labels: Tensor, weights: Tensor) -> None:
+def _check(scores: Tensor, labels: Tensor, mask: Tensor) -> None:
     if scores.dtype not in _INFINITY_BITS:
         raise ValueError(f"scores are {scores.dtype}; expected float16 or bfloat16")
-    if labels.dtype != torch.bool or weights.dtype != torch.bool:
-        raise ValueError(f"labels are {labels.dtype} and weights {weights.dtype}; expected booleans")
-    if scores.ndim != 2 or labels.ndim != 2 or len(labels) != len(scores) or weights.shape != labels.shape:
-        raise ValueError(f"shapes do not match: {tuple(scores.shape)}, {tuple(labels.shape)}, {tuple(weights.shape)}")
+    if labels.dtype != torch.bool or mask.dtype != torch.bool:
+        raise ValueError(f"labels are {labels.dtype} and mask {mask.dtype}; expected booleans")
+    if scores.ndim != 2 or labels.ndim != 2 or len(labels) != len(scores) or mask.shape != labels.shape:
+        raise ValueError(f"shapes do not match: {tuple(scores.shape)}, {tuple(labels.shape)}, {tuple(mask.shape)}")
     if len(scores) > MAX_EXAMPLES:
         raise ValueError(f"{len(scores)} examples; the fused kernel sorts at most {MAX_EXAMPLES}")
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if not (scores.is_cuda or interpreted) or {labels.device, weights.device} != {scores.device}:
-        raise ValueError(f"{scores.device}, {labels.device}, {weights.device}; expected one CUDA device")
-    empty = (~(labels & weights).any(dim=0)).nonzero().flatten().tolist()
+    if not (scores.is_cuda or interpreted) or {labels.device, mask.device} != {scores.device}:
+        raise ValueError(f"{scores.device}, {labels.device}, {mask.device}; expected one CUDA device")
+    empty = (~(labels & mask).any(dim=0)).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"relation(s) number {empty} have no positive example")
 

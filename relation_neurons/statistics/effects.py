@@ -1,4 +1,4 @@
-"""What silencing does, group by group: effects with intervals, matched controls, tests and corrections."""
+"""What ablating does, group by group: effects with intervals, matched controls, tests and corrections."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compare(
     measures: Sequence[str] = MEASURES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Effects of silenced neurons beside what matched random neurons do to the same facts, a row per group and measure.
+    """Effects of ablated neurons beside what matched random neurons do to the same facts, a row per group and measure.
 
     Prompts of one fact are averaged first, so that facts are the units. A group falls or rises only if it differs from
     zero by chance over facts *and* from its controls by the choice of neurons, in the same direction; its `p` is the
@@ -61,7 +61,7 @@ def compare(
     Args:
         own: From `Study.changes`, with the columns `by` among its labels.
         controls: The same for control sets, told apart by the label `draw`, on the same prompts.
-        by: What makes a group, such as `["silenced"]`.
+        by: What makes a group, such as `["ablated"]`.
         pool: A column of `by` whose groups vary alike: the spread of controls is then estimated over all groups that
             share it, each about its own mean. By default each group has its own spread, drawn towards the others' as
             far as they are alike (`significance.moderated_spreads`).

@@ -40,7 +40,7 @@ def about_data(given):
     frame = pd.DataFrame({"subject": ["a", "b"], "object": ["x", "y"]})
     scores, relations, config = np.arange(12.0).reshape(4, 3), given.relations, given.config
     return {
-        "average_precision": call(rn.average_precision, scores=scores, labels=labels, weights=labels | True),
+        "average_precision": call(rn.average_precision, scores=scores, labels=labels, mask=labels | True),
         "concept_prompts": call(rn.concept_prompts, relations=pair, n=2, stems=["{} x"], seed=0),
         "contrast": call(rn.contrast, prompts=given.prompts, ratio=2, balanced=True, seed=0),
         "describe": call(rn.describe, relations=relations, config=config, validate=None),

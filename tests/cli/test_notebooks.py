@@ -77,7 +77,7 @@ def quickstart(study, shown):
     activations = rn.collect_activations(study.model, detection, site=SMOKE["site"])
     scores = rn.average_precision(activations.values, *rn.contrast(detection, seed=0))
     neurons = rn.top_k(scores, SMOKE["k"], activations.space, study.names)
-    own = shown[shown["measure"] == "logprob"].set_index("silenced")["effect"]
+    own = shown[shown["measure"] == "logprob"].set_index("ablated")["effect"]
     for name in study.names:
         assert own[name] == pytest.approx(effect_of(study, name, neurons[name]), abs=1e-4)
 
@@ -89,7 +89,7 @@ def cumulativity(study, shown):
 
 def versatility(study, shown):
     for row in shown.itertuples():
-        one, other = study.target(row.silenced), study.target(row.relation)
+        one, other = study.target(row.ablated), study.target(row.relation)
         assert row.shared == len(set(one.neurons) & set(other.neurons))
     effects = rn.run_experiment(study, "inter", "smoke").table
     same(shown, effects[effects["measure"] == "logprob"])
@@ -114,12 +114,12 @@ def your_own_relations(study, shown):
     mine = rn.Study(study.model, [own, *study.relations], study.config)
     effect = effect_of(mine, own.name, mine.target(own.name))
     row = shown[shown["measure"] == "logprob"].iloc[0]
-    assert (row["silenced"], row["n"]) == ("element_symbol", 6)
+    assert (row["ablated"], row["n"]) == ("element_symbol", 6)
     assert row["effect"] == pytest.approx(effect, abs=1e-4)
 
 
 def neurons_up_close(study, shown):
-    (neuron,) = shown["silenced"].unique()
+    (neuron,) = shown["ablated"].unique()
     assert neuron == str(study.target(study.names[0]).neurons[0])
     chosen = rn.NeuronSet((rn.Neuron.parse(neuron),), "alone")
     own = shown[shown["measure"] == "logprob"].set_index("relation")["effect"]

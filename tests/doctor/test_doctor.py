@@ -389,7 +389,7 @@ def test_a_layer_that_changes_nothing_is_trouble(broken):
 
     found = only("Hooks", broken(breaks))
     assert found.state == "trouble"
-    assert "silencing blocks.0.mlp.hook_post changes nothing, nor do 3 other places" in found.found
+    assert "ablating blocks.0.mlp.hook_post changes nothing, nor do 3 other places" in found.found
 
 
 def test_a_model_that_takes_any_hook_is_trouble(broken):

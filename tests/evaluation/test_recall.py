@@ -154,8 +154,8 @@ def test_more_tokens_can_be_read(tiny):
 
 def test_each_row_says_by_every_rule_and_of_what_kind_the_answer_is(planted):
     prompts = rn.make_prompts(planted.relations, rn.PromptConfig(shots=0, n_evaluation=5)).evaluation
-    silenced = rn.Intervention(planted.neurons["eats"])
-    table = rn.recall_under(planted.model, [rn.Condition("clean", prompts), rn.Condition("eats", prompts, (silenced,))])
+    ablated = rn.Intervention(planted.neurons["eats"])
+    table = rn.recall_under(planted.model, [rn.Condition("clean", prompts), rn.Condition("eats", prompts, (ablated,))])
     rules = [f"correct_{name}" for name in RULES]
     assert table[table["condition"] == "clean"][rules[2:]].all().all()
     assert (table["error"] == "right").equals(table["correct_alias"])

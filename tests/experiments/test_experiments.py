@@ -62,14 +62,14 @@ def one(table, **wanted):
     return table.iloc[0]
 
 
-def test_intra_equals_silencing_by_hand(study):
+def test_intra_equals_ablating_by_hand(study):
     found = intra(study, IntraConfig(n_detection_asked=4))
     detection = [prompt for prompt in study.detection() if prompt.relation == "eats"][:4]
     for facts, prompts in (("evaluation", study.evaluation("eats")), ("detection", detection)):
         target = study.target("eats")
         sets = [change(study, control, prompts) for control in study.controls(target)]
         for number, measure in enumerate(("logprob", "correct")):
-            row = one(found.tables["effects"], silenced="eats", facts=facts, measure=measure)
+            row = one(found.tables["effects"], ablated="eats", facts=facts, measure=measure)
             assert row["effect"] == pytest.approx(change(study, target, prompts)[number].mean(), abs=1e-5)
             assert row["random"] == pytest.approx(np.mean([values[number].mean() for values in sets]), abs=1e-5)
             assert row["n"] == len(prompts)
@@ -86,54 +86,54 @@ def test_intra_equals_silencing_by_hand(study):
     assert set(intra(study, IntraConfig(n_detection_asked=0)).table["facts"]) == {"evaluation"}
 
 
-def test_inter_equals_silencing_by_hand(study):
+def test_inter_equals_ablating_by_hand(study):
     found = inter(study, InterConfig(n_cross_controls=2))
     effects = found.tables["effects"]
     assert len(effects) == 6 * 2
-    for silenced, relation in (("eats", "plays"), ("plays", "lives")):
+    for ablated, relation in (("eats", "plays"), ("plays", "lives")):
         prompts = study.evaluation(relation)
-        by_hand = change(study, study.target(silenced), prompts)
+        by_hand = change(study, study.target(ablated), prompts)
         for number, measure in enumerate(("logprob", "correct")):
-            row = one(effects, silenced=silenced, relation=relation, measure=measure)
+            row = one(effects, ablated=ablated, relation=relation, measure=measure)
             assert row["effect"] == pytest.approx(by_hand[number].mean(), abs=1e-5)
             assert row["n_controls"] == 2
         before = ask(study, None, prompts)[1]
         assert row["relative_drop"] == pytest.approx(-by_hand[1].sum() / before.sum())
-    answers = found.tables["answers"].query("silenced == 'eats' and relation == 'eats'")
+    answers = found.tables["answers"].query("ablated == 'eats' and relation == 'eats'")
     assert answers["d_correct"].sum() == change(study, study.target("eats"), study.evaluation("eats"))[1].sum()
-    assert (found.tables["flips"]["silenced"] != found.tables["flips"]["relation"]).all()
+    assert (found.tables["flips"]["ablated"] != found.tables["flips"]["relation"]).all()
 
 
 def test_flips_are_the_answers_that_changed():
     rows = pd.DataFrame(
         {"d_correct": [0.0, 1.0, -1.0], "fact": ["f", "g", "h"], "clean_logprob": -1.0, "logprob": -2.0}
     )
-    for name in ("silenced", "relation", "subject", "object", "template"):
+    for name in ("ablated", "relation", "subject", "object", "template"):
         rows[name] = name
     assert flips(rows)[["fact", "flip"]].to_numpy().tolist() == [["g", "gained"], ["h", "lost"]]
 
 
-def test_sweep_equals_silencing_by_hand(study):
+def test_sweep_equals_ablating_by_hand(study):
     found = sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=2, n_other=2))
     prompts, by_k = study.evaluation("lives"), []
     for k in KS:
         values = change(study, study.target("lives", k), prompts)
         by_k.append(values[0])
-        row = one(found.tables["effects"], silenced="lives", k=k, measure="logprob")
+        row = one(found.tables["effects"], ablated="lives", k=k, measure="logprob")
         assert row["effect"] == pytest.approx(values[0].mean(), abs=1e-5)
         others = [prompt for name in ("eats", "plays") for prompt in study.evaluation(name)[:2]]
-        row = one(found.tables["others"], silenced="lives", k=k, measure="logprob")
+        row = one(found.tables["others"], ablated="lives", k=k, measure="logprob")
         assert row["effect"] == pytest.approx(change(study, study.target("lives", k), others)[0].mean(), abs=1e-5)
         assert row["n"] == 4
     slope = [np.polyfit(np.log10(KS), column, 1)[0] for column in np.array(by_k).T]
-    row = one(found.tables["trend"], silenced="lives", measure="logprob")
+    row = one(found.tables["trend"], ablated="lives", measure="logprob")
     assert row["effect"] == pytest.approx(np.mean(slope), abs=1e-5)
     assert row["verdict"] == "falls"
 
 
 def test_slopes_keep_controls_apart():
     rows = [
-        {"silenced": "a", "draw": draw, "k": k, "relation": "a", "fact": "f", "clean_logprob": -1.0,
+        {"ablated": "a", "draw": draw, "k": k, "relation": "a", "fact": "f", "clean_logprob": -1.0,
          "clean_correct": 1.0, "d_logprob": slope * np.log10(k) + 5, "d_correct": 0.0}
         for draw, slope in enumerate((-2.0, 3.0)) for k in (1, 10, 100)
     ]  # fmt: skip
@@ -174,10 +174,10 @@ def test_cumulativity_equals_a_loop_over_prompts(study):
     assert every[0] > 10
     prompts, target = study.evaluation("eats"), study.target("eats")
     pieces = [change(study, target.part(*piece), prompts)[0] for piece in ((0, 6), (0, 3), (3, 6))]
-    row = one(found.tables["together"], silenced="eats", measure="logprob")
+    row = one(found.tables["together"], ablated="eats", measure="logprob")
     assert row["effect"] == pytest.approx((pieces[0] - pieces[1] - pieces[2]).mean(), abs=1e-5)
     piece = study.ranking().best["eats"].part(6, 12)
-    row = one(found.tables["slices"], silenced="eats", slice=2, measure="logprob")
+    row = one(found.tables["slices"], ablated="eats", slice=2, measure="logprob")
     assert row["effect"] == pytest.approx(change(study, piece, prompts)[0].mean(), abs=1e-5)
 
 
@@ -187,7 +187,7 @@ def table_of(courses, column="k", **labels):
     for (relation, fact), course in courses.items():
         clean, *after = map(int, course)
         for k, right in enumerate(after, start=1):
-            row = {"silenced": relation, "relation": relation, "subject": fact, "object": "o", "fact": fact}
+            row = {"ablated": relation, "relation": relation, "subject": fact, "object": "o", "fact": fact}
             rows.append(row | {"template": 0, column: k, "correct": right, "clean_correct": clean} | labels)
     return pd.DataFrame(rows)
 
@@ -198,7 +198,7 @@ def test_the_arithmetic_of_difference_sets():
     )
     parts = pd.DataFrame(
         [
-            {"silenced": r, "relation": r, "fact": f, "template": 0, "k_small": 2, "k": 3, "kind": "part", "correct": c}
+            {"ablated": r, "relation": r, "fact": f, "template": 0, "k_small": 2, "k": 3, "kind": "part", "correct": c}
             for r, f, c in (("a", "f", 0), ("a", "g", 1), ("a", "h", 0), ("b", "i", 1), ("b", "j", 0))
         ]
     )
@@ -223,7 +223,7 @@ def test_when_facts_flip_and_come_back():
 
 def test_an_interaction_is_the_whole_minus_its_pieces():
     rows = [
-        {"silenced": "a", "relation": "a", "fact": "f", "template": 0, "piece": piece, "clean_logprob": -1.0,
+        {"ablated": "a", "relation": "a", "fact": "f", "template": 0, "piece": piece, "clean_logprob": -1.0,
          "clean_correct": 1.0, "d_logprob": value, "d_correct": -float(value < -2)}
         for piece, value in (("whole", -5.0), ("better", -1.0), ("worse", -2.5))
     ]  # fmt: skip
@@ -232,7 +232,7 @@ def test_an_interaction_is_the_whole_minus_its_pieces():
     assert found["d_correct"] == 0
 
 
-def test_methods_equal_silencing_by_hand(study):
+def test_methods_equal_ablating_by_hand(study):
     config = MethodsConfig(scorers=("auroc", "contrast_score"), ks=(3, 6), n_other=2, n_method_controls=2)
     found = methods(study, config)
     table = found.tables["methods"]
@@ -264,7 +264,7 @@ def test_confounds_compare_ways_of_detecting_and_of_matching(study):
         change(study, one_set, study.evaluation("eats"))[0].mean()
         for one_set in study.controls(study.target("eats"), n=2, match="activation")
     ]
-    row = one(controls, silenced="eats", match="activation", measure="logprob")
+    row = one(controls, ablated="eats", match="activation", measure="logprob")
     assert row["random"] == pytest.approx(np.mean(by_hand), abs=1e-5)
     selections = found.tables["selections"]
     assert (selections.query("selection == 'as configured'")["shared"] == 1).all()

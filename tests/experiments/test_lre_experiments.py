@@ -69,7 +69,7 @@ def test_lost_and_gained_answers_are_those_of_asking_in_one_state_after_the_othe
         prompts = {tuple(getattr(prompt, name) for name in about): prompt for prompt in study.evaluation()}
         for row in table.to_dict("records"):
             prompt = prompts[tuple(row[name] for name in about)]
-            before, after = recount(None, prompt), recount(study.target(row["silenced"]), prompt)
+            before, after = recount(None, prompt), recount(study.target(row["ablated"]), prompt)
             assert row["d_correct"] == float(after) - float(before)
             changed += before != after
     assert changed > 3  # else nothing was compared

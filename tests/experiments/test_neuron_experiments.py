@@ -75,42 +75,42 @@ def shuffled(study):
     calls = []
     scorer = layers_module.SCORERS["average_precision"]
 
-    def recorded(values, labels, weights):
-        calls.append((values.numpy(), labels, weights))
-        return scorer(values, labels, weights)
+    def recorded(values, labels, mask):
+        calls.append((values.numpy(), labels, mask))
+        return scorer(values, labels, mask)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layers_module, "SCORERS", {"average_precision": recorded})
-        finding = layers(study, LayersConfig(n_shuffles=2))
-    return finding, calls
+        result = layers(study, LayersConfig(n_shuffles=2))
+    return result, calls
 
 
 def test_shuffled_labels_are_as_many_among_those_that_take_part(study, shuffled):
-    [(values, labels, weights)] = shuffled[1]
+    [(values, labels, mask)] = shuffled[1]
     real, taking_part = rn.contrast(study.detection(), seed=study.config.seed)
     assert values.shape[0] == len(labels)
     assert np.array_equal(labels[:, :3], real)
     for column in range(9):
-        assert np.array_equal(weights[:, column], taking_part[:, column % 3])
+        assert np.array_equal(mask[:, column], taking_part[:, column % 3])
         assert labels[:, column].sum() == real[:, column % 3].sum()
-        assert not (labels[:, column] & ~weights[:, column]).any()
+        assert not (labels[:, column] & ~mask[:, column]).any()
     different = {labels[:, column].tobytes() for column in range(9)}
     assert len(different) == 9
 
 
 def test_prompts_that_take_no_part_stay_out_of_the_shuffles():
-    labels, weights = np.zeros((60, 1), dtype=bool), np.zeros((60, 1), dtype=bool)
-    labels[5:15], weights[:25] = True, True
+    labels, mask = np.zeros((60, 1), dtype=bool), np.zeros((60, 1), dtype=bool)
+    labels[5:15], mask[:25] = True, True
     for shuffle in range(5):
-        found = layers_module._shuffled(labels, weights, 0, shuffle)
+        found = layers_module._shuffled(labels, mask, 0, shuffle)
         assert found.sum() == found[:25].sum() == 10
 
 
 def test_neurons_of_shuffled_labels_are_those_of_scikit_learn(study, shuffled):
-    finding, [(values, labels, weights)] = shuffled
-    selections = finding.tables["selections"]
+    result, [(values, labels, mask)] = shuffled
+    selections = result.tables["selections"]
     for number in (0, 4, 8):
-        part, name = weights[:, number], study.names[number % 3]
+        part, name = mask[:, number], study.names[number % 3]
         scores = [average_precision_score(labels[part, number], column) for column in values[part].T]
         order = np.argsort(-np.array(scores, dtype=np.float32), kind="stable")[:K]
         _, where, _ = study.ranking().space.locate(order)
@@ -142,14 +142,14 @@ def test_a_scorer_whose_relations_depend_on_each_other_gets_one_shuffle_at_a_tim
     study, name = Study(planted.model, planted.relations, config(scorer="activation_probability_entropy")), []
     scorer = layers_module.SCORERS["activation_probability_entropy"]
 
-    def recorded(values, labels, weights):
+    def recorded(values, labels, mask):
         name.append(labels.shape[1])
-        return scorer(values, labels, weights)
+        return scorer(values, labels, mask)
 
     monkeypatch.setattr(layers_module, "SCORERS", {"activation_probability_entropy": recorded})
-    finding = layers(study, LayersConfig(n_shuffles=2))
+    result = layers(study, LayersConfig(n_shuffles=2))
     assert name == [3, 3, 3]
-    assert (finding.tables["null"]["real"] >= K).all()
+    assert (result.tables["null"]["real"] >= K).all()
 
 
 def test_shuffles_are_kept(planted, tmp_path, monkeypatch):
@@ -281,8 +281,8 @@ def test_multiplicities_are_those_of_sets_that_are_really_drawn():
 
 
 def test_all_pairs_are_tested_as_one_family(study):
-    finding = overlap(study)
-    pairs = finding.table
+    result = overlap(study)
+    pairs = result.table
     assert list(zip(pairs["first"], pairs["second"], strict=True)) == list(combinations(study.names, 2))
     for row in pairs.itertuples():
         assert row.count == len({*study.target(row.first)} & {*study.target(row.second)})
@@ -290,7 +290,7 @@ def test_all_pairs_are_tested_as_one_family(study):
     holm = np.minimum(np.maximum.accumulate(order.to_numpy() * [3, 2, 1]), 1)
     assert pairs.loc[order.index, "p_holm"].to_numpy() == pytest.approx(holm)
     assert (pairs["verdict"] == np.where(pairs["p_holm"] < 0.05, "above chance", "not shown")).all()
-    assert f"{(pairs['verdict'] == 'above chance').sum()} of 3 pairs" in finding.verdict[0]
+    assert f"{(pairs['verdict'] == 'above chance').sum()} of 3 pairs" in result.verdict[0]
 
 
 def test_the_overlap_is_put_into_words():
@@ -339,8 +339,8 @@ def test_relations_share_neurons_with_their_own_concept(people, people_found):
     assert "Left out, as the concept of their subjects is not known: odd." in people_found.verdict
 
 
-def test_silenced_concepts_do_what_the_plain_interface_says(people, people_found):
-    effects = people_found.tables["effects"].set_index(["silenced", "relation", "measure"]).sort_index()
+def test_ablated_concepts_do_what_the_plain_interface_says(people, people_found):
+    effects = people_found.tables["effects"].set_index(["ablated", "relation", "measure"]).sort_index()
     assert set(effects.index.get_level_values("relation")) == {"person_father", "person_mother", "company_ceo"}
     assert effects.loc[("person", "person_mother")]["own"].all()
     assert not effects.loc[("company", "person_mother")]["own"].any()
@@ -365,8 +365,8 @@ def mean_logprob(model, prompts, neurons):
         return rn.recall(model, prompts)["logprob"].mean()
 
 
-def test_a_relation_is_silenced_without_the_neurons_of_its_concept(people, people_found):
-    table = people_found.tables["without_concept"].set_index(["silenced", "measure"])
+def test_a_relation_is_ablated_without_the_neurons_of_its_concept(people, people_found):
+    table = people_found.tables["without_concept"].set_index(["ablated", "measure"])
     company = set(concept_neurons(people)["company"])
     left = NeuronSet(tuple(neuron for neuron in people.target("company_ceo") if neuron not in company))
     row = table.loc[("company_ceo", "logprob")]
@@ -381,8 +381,8 @@ def test_a_relation_is_silenced_without_the_neurons_of_its_concept(people, peopl
 def test_a_relation_all_of_whose_neurons_are_its_concepts_has_nothing_left(people, monkeypatch):
     same = {"person": people.target("person_father"), "company": people.target("company_ceo")}
     monkeypatch.setattr(concepts_module, "concept_neurons", lambda study, n: same)
-    finding = concepts(people)
-    assert set(finding.tables["without_concept"]["silenced"]) == {"person_mother"}
+    result = concepts(people)
+    assert set(result.tables["without_concept"]["ablated"]) == {"person_mother"}
     targets = {name: people.target(name) for name in ("person_father", "company_ceo")}
     nothing = concepts_module._silence_rest(people, targets, targets)
     assert nothing.empty
@@ -401,7 +401,7 @@ def test_own_and_other_concepts_are_compared_relation_by_relation():
         ],
         columns=["relation", "concept", "own", "coefficient", "expected"],
     )
-    effects = overlaps.rename(columns={"concept": "silenced"}).assign(effect=-overlaps["coefficient"])
+    effects = overlaps.rename(columns={"concept": "ablated"}).assign(effect=-overlaps["coefficient"])
     effects = pd.concat([effects.assign(measure="logprob"), effects.assign(measure="correct", effect=0.0)])
     table = own_against_others(overlaps, effects, k=20).set_index("measure")
     share = table.loc["coefficient"]
@@ -415,8 +415,8 @@ def test_own_and_other_concepts_are_compared_relation_by_relation():
 
 def effects_table(verdicts):
     rows = [
-        {"silenced": silenced, "own": own, "measure": measure, "verdict": verdict, "n_shared": 4}
-        for silenced, own, verdict in verdicts
+        {"ablated": ablated, "own": own, "measure": measure, "verdict": verdict, "n_shared": 4}
+        for ablated, own, verdict in verdicts
         for measure in ("logprob", "correct")
     ]
     return pd.DataFrame(rows)
@@ -436,9 +436,9 @@ def test_effects_of_concepts_are_put_into_words():
 
 
 def test_fewer_than_two_known_concepts_are_said_not_raised(planted, study):
-    finding = concepts(study)
-    assert all(table.empty for table in finding.tables.values())
-    assert "0 known concepts (not known: lives, eats, plays)" in finding.verdict[0]
+    result = concepts(study)
+    assert all(table.empty for table in result.tables.values())
+    assert "0 known concepts (not known: lives, eats, plays)" in result.verdict[0]
     people = [
         dataclasses.replace(planted.relations[i], name=f"person_{name}") for i, name in ((0, "father"), (1, "mother"))
     ]

@@ -1,4 +1,4 @@
-"""The pipeline, unaware, finds the neurons that were planted, and silencing them alone destroys recall."""
+"""The pipeline, unaware, finds the neurons that were planted, and ablating them alone destroys recall."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_the_recovered_neurons_stand_apart_from_all_others(planted):
     assert (top[:, K] < 0.95).all()
 
 
-def test_silencing_them_destroys_recall_and_controls_do_not(found):
+def test_ablating_them_destroys_recall_and_controls_do_not(found):
     summary = summarise(found[1])
     logprob = summary.query("measure == 'logprob'")
     assert (logprob["own_high"] < -0.5).all()

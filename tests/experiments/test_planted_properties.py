@@ -24,7 +24,7 @@ DOSES = (1, 2, 4, 8, 12, GROUP)
 FACT = ["relation", "subject"]
 BOTH = pytest.mark.parametrize("kind", ["cumulative", "not cumulative"])
 RELATED = {VERSATILE, VERSATILE[::-1], INTERFERING}
-"""Pairs of relations of which silencing the first is to change the second."""
+"""Pairs of relations of which ablating the first is to change the second."""
 
 
 @dataclass
@@ -39,30 +39,30 @@ class Found:
     top: dict[str, rn.NeuronSet]
     clean: pd.DataFrame
     """Clean answers; a row for each fact."""
-    silenced: pd.DataFrame
-    """Answers of all relations with each relation's best neurons silenced."""
+    ablated: pd.DataFrame
+    """Answers of all relations with each relation's best neurons ablated."""
     doses: dict[int, pd.DataFrame] = field(default_factory=dict)
 
     def ask(self, sets: dict[str, rn.NeuronSet]) -> pd.DataFrame:
-        """Answers of each relation with a set of its own silenced; a row for each fact."""
+        """Answers of each relation with a set of its own ablated; a row for each fact."""
         conditions = [
             rn.Condition(
-                name, tuple(p for p in self.prompts.evaluation if p.relation == name), (rn.Intervention(silenced),)
+                name, tuple(p for p in self.prompts.evaluation if p.relation == name), (rn.Intervention(ablated),)
             )
-            for name, silenced in sets.items()
+            for name, ablated in sets.items()
         ]
         return rn.recall_under(self.planted.model, conditions, generate=False).set_index(FACT)
 
     def dose(self, k: int) -> pd.DataFrame:
-        """Answers with the k best neurons of each relation silenced."""
+        """Answers with the k best neurons of each relation ablated."""
         if k not in self.doses:
             self.doses[k] = self.ask({name: rn.NeuronSet(best.neurons[:k]) for name, best in self.top.items()})
         return self.doses[k]
 
     def changes(self, column: str = "logprob") -> dict[tuple[str, str], np.ndarray]:
-        """For each pair, silenced and asked, the change of each fact."""
-        silenced = self.silenced.set_index("condition", append=True)[column].unstack().astype(float)
-        change = silenced.sub(self.clean[column].astype(float), axis=0)
+        """For each pair, ablated and asked, the change of each fact."""
+        ablated = self.ablated.set_index("condition", append=True)[column].unstack().astype(float)
+        change = ablated.sub(self.clean[column].astype(float), axis=0)
         return {(a, b): change.loc[b, a].to_numpy() for a in RELATIONS for b in RELATIONS}
 
 
@@ -79,8 +79,8 @@ def find(planted: PlantedProperties) -> Found:
     top = rn.top_k(scores.to_numpy(), GROUP, activations.space, list(scores.index))
     conditions = [rn.Condition(name, prompts.evaluation, (rn.Intervention(best),)) for name, best in top.items()]
     clean = rn.recall(planted.model, prompts.evaluation).set_index(FACT)
-    silenced = rn.recall_under(planted.model, conditions, generate=False).set_index(FACT)
-    return Found(planted, prompts, activations, scores, top, clean, silenced)
+    ablated = rn.recall_under(planted.model, conditions, generate=False).set_index(FACT)
+    return Found(planted, prompts, activations, scores, top, clean, ablated)
 
 
 @pytest.fixture(scope="module")
@@ -202,22 +202,22 @@ def test_without_cumulativity_the_slice_with_that_neuron_flips_whatever_the_whol
 
 
 @BOTH
-def test_silencing_a_relation_destroys_it(found, kind):
-    for (silenced, asked), change in found[kind].changes().items():
-        if silenced == asked:
+def test_ablating_a_relation_destroys_it(found, kind):
+    for (ablated, asked), change in found[kind].changes().items():
+        if ablated == asked:
             assert change.mean() < -1.2
             assert (change < 0.1).all()
 
 
 @BOTH
-def test_silencing_a_versatile_relation_harms_the_other(found, kind):
+def test_ablating_a_versatile_relation_harms_the_other(found, kind):
     for pair in (VERSATILE, VERSATILE[::-1]):
         assert found[kind].changes()[pair].mean() < -0.4
         assert found[kind].changes("correct_prefix")[pair].mean() < 0
 
 
 @BOTH
-def test_silencing_the_interfering_neurons_turns_wrong_into_right(found, kind):
+def test_ablating_the_interfering_neurons_turns_wrong_into_right(found, kind):
     assert found[kind].changes()[INTERFERING].mean() > 0.5
     turned = found[kind].changes("correct_prefix")[INTERFERING]
     assert turned.min() >= 0
@@ -242,8 +242,8 @@ def test_the_neurons_work_in_the_second_template_as_well(found, kind):
     assert asked[0].text.startswith("in speaks s")
     clean = rn.recall(run.planted.model, asked, generate=False)
     with rn.ablate(run.planted.model, run.planted.neurons[INTERFERING[0]]):
-        silenced = rn.recall(run.planted.model, asked, generate=False)
-    change = (silenced["logprob"] - clean["logprob"]).groupby(clean["relation"]).mean()
+        ablated = rn.recall(run.planted.model, asked, generate=False)
+    change = (ablated["logprob"] - clean["logprob"]).groupby(clean["relation"]).mean()
     assert change.pop(INTERFERING[0]) < -1.2
     assert change.pop(INTERFERING[1]) > 0.5
     assert change.abs().max() < 0.01
@@ -278,7 +278,7 @@ def test_neurons_of_nothing_are_as_precise_as_with_shuffled_names(seed):
     assert real.max() < 0.5
 
 
-def test_nothing_knows_some_facts_and_silencing_moves_all_relations_either_way(found):
+def test_nothing_knows_some_facts_and_ablating_moves_all_relations_either_way(found):
     run = found["nothing"]
     assert run.clean.groupby("relation")["correct_prefix"].mean().between(0.3, 0.95).all()
     changes = run.changes()
@@ -296,8 +296,8 @@ def test_nothing_knows_some_facts_and_silencing_moves_all_relations_either_way(f
 def test_a_set_of_neurons_moves_all_facts_of_nothing_alike_only_if_neurons_read_common_words(common):
     changes = find(plant_nothing(common=common)).changes()
     t = []
-    for silenced in RELATIONS:
-        change = np.concatenate([changes[silenced, asked] for asked in RELATIONS])
+    for ablated in RELATIONS:
+        change = np.concatenate([changes[ablated, asked] for asked in RELATIONS])
         t.append(change.mean() / (change.std(ddof=1) / np.sqrt(len(change))))
     spread = np.sqrt(np.mean(np.square(t)))  # about 1 if facts are independent
     assert spread > 2.5 if common else 0.5 < spread < 1.6

@@ -11,7 +11,7 @@ from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
-from relation_neurons.results.experiment_result import Finding
+from relation_neurons.results.experiment_result import ExperimentResult
 from tests.planted_properties import GROUP, INTERFERING, RELATIONS, VERSATILE, plant_nothing, plant_properties
 
 KS = (1, 2, 4, 8, 12, 16)
@@ -79,7 +79,7 @@ def test_only_the_planted_pair_interferes(world, request):
     assert shown(found, "interference", "gain in log-probability") == {" -> ".join(INTERFERING)}
     assert shown(found, "interference") == {" -> ".join(INTERFERING)}
     flips = found["inter"].tables["flips"]
-    gained = flips[(flips["silenced"] == INTERFERING[0]) & (flips["relation"] == INTERFERING[1])]["flip"]
+    gained = flips[(flips["ablated"] == INTERFERING[0]) & (flips["relation"] == INTERFERING[1])]["flip"]
     assert (gained == "gained").sum() > (gained == "lost").sum()
 
 
@@ -92,5 +92,5 @@ def test_nothing_is_shown_where_nothing_is_planted(seed, common):
 
 def test_without_experiments_nothing_is_said():
     assert properties({}).verdict == ("Nothing was tested.",)
-    nothing = Finding("languages", "", {"by_language": pd.DataFrame()}, ())
+    nothing = ExperimentResult("languages", "", {"by_language": pd.DataFrame()}, ())
     assert properties({"languages": nothing}).verdict == ("Nothing was tested.",)

@@ -50,19 +50,19 @@ def everything(config, counts, tmp_path_factory):
 
 
 def test_all_experiments_write_tables_figures_and_verdicts(everything):
-    findings, out = everything
-    assert [finding.name for finding in findings] == [*registry.EXPERIMENTS, "properties"]
-    for finding in findings:
-        folder = out / finding.name
-        assert finding.verdict
-        assert all(sentence in (folder / "verdict.md").read_text(encoding="utf-8") for sentence in finding.verdict)
-        for label, table in finding.tables.items():
+    results, out = everything
+    assert [result.name for result in results] == [*registry.EXPERIMENTS, "properties"]
+    for result in results:
+        folder = out / result.name
+        assert result.verdict
+        assert all(sentence in (folder / "verdict.md").read_text(encoding="utf-8") for sentence in result.verdict)
+        for label, table in result.tables.items():
             kept = pd.read_parquet(folder / f"{label}.parquet")
             assert len(kept) == len(table)
             if len(table):
                 pd.testing.assert_frame_equal(kept, table.reset_index(drop=True))
-        for label, (_, tables) in FIGURES.get(finding.name, {}).items():
-            if all(len(finding.tables[table]) for table in tables):
+        for label, (_, tables) in FIGURES.get(result.name, {}).items():
+            if all(len(result.tables[table]) for table in tables):
                 page = (folder / f"{label}.html").read_text(encoding="utf-8")
                 assert 'src="../plotly.min.js"' in page
     assert (out / "plotly.min.js").stat().st_size > 1e6
@@ -73,26 +73,26 @@ def test_all_experiments_write_tables_figures_and_verdicts(everything):
 
 
 def test_the_planted_relations_are_found_by_every_experiment_that_could(everything):
-    findings = {finding.name: finding for finding in everything[0]}
-    own = findings["intra"].tables["effects"].query("measure == 'logprob'")
+    results = {result.name: result for result in everything[0]}
+    own = results["intra"].tables["effects"].query("measure == 'logprob'")
     assert set(own["verdict"]) == {"falls"}
-    assert set(findings["sweep"].tables["trend"].query("measure == 'logprob'")["verdict"]) == {"falls"}
-    assert "shown in 0 of 6" in " ".join(findings["properties"].verdict)  # pairs: nothing is shared
-    lost = findings["intra"].tables["answers"].query("draw == -1 and clean_correct == 1 and correct == 0")
-    wrong = findings["errors"].tables["newly_wrong"]
+    assert set(results["sweep"].tables["trend"].query("measure == 'logprob'")["verdict"]) == {"falls"}
+    assert "shown in 0 of 6" in " ".join(results["properties"].verdict)  # pairs: nothing is shared
+    lost = results["intra"].tables["answers"].query("draw == -1 and clean_correct == 1 and correct == 0")
+    wrong = results["errors"].tables["newly_wrong"]
     assert len(wrong[wrong["state"] == "own"]) == len(lost)
-    facts = findings["frequency"].tables["facts"]
+    facts = results["frequency"].tables["facts"]
     assert (~facts["resilient"]).sum() == lost["fact"].nunique() if lost["fact"].is_unique else len(facts) > 0
 
 
 def test_a_second_call_asks_nothing_and_writes_the_same(everything, config, monkeypatch, tmp_path):
-    findings, out = everything
+    results, out = everything
     before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
     monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail("asked again"))
     again = runner.reproduce(["sweep", "inter"], config, out, options=OPTIONS)
-    for finding in again[:2]:
-        first = next(one for one in findings if one.name == finding.name)
-        assert finding.verdict == first.verdict
+    for result in again[:2]:
+        first = next(one for one in results if one.name == result.name)
+        assert result.verdict == first.verdict
     for name in ("sweep", "inter", "answers"):
         for path in (out / name).glob("*.parquet"):
             assert path.read_bytes() == before[path]
@@ -100,7 +100,7 @@ def test_a_second_call_asks_nothing_and_writes_the_same(everything, config, monk
 
 def test_one_experiment_alone_equals_the_same_among_all(everything, config, tmp_path):
     alone = runner.reproduce(["inter"], config, tmp_path / "alone")[0]
-    among = next(finding for finding in everything[0] if finding.name == "inter")
+    among = next(result for result in everything[0] if result.name == "inter")
     pd.testing.assert_frame_equal(alone.table, among.table, atol=1e-5)
     assert not (tmp_path / "alone" / "verdicts.md").exists()
 

@@ -32,14 +32,14 @@ def activations():
 
 def test_scores_are_scikit_learns_over_the_same_negatives(activations):
     table = score_pair(activations, "beta", "alpha", k=3, seed=2)
-    labels, weights = contrast(activations.prompts, seed=2)
+    labels, mask = contrast(activations.prompts, seed=2)
     assert len(table) == len(SPACE)  # the others are fewer than 3000
     for row in table.to_dict("records"):
         neuron = Neuron(row["site"], row["layer"], row["index"])
         assert row["neuron"] == str(neuron)
         values = activations.values[:, SPACE.flatten([neuron])[0]].numpy()
         for place, relation in (("first", 1), ("second", 0)):
-            part = weights[:, relation]
+            part = mask[:, relation]
             expected = average_precision_score(labels[part, relation], values[part])
             assert row[f"score_{place}"] == pytest.approx(expected, abs=1e-6)
 

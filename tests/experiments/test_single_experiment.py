@@ -30,8 +30,8 @@ def test_every_condition_is_asked_what_it_should_be(world):
     _, prompts, _, table = world
     n = len(prompts.evaluation)
     assert table["kind"].value_counts().to_dict() == {"clean": n, "own": n, "other": 2 * n, "random": 3 * n}
-    assert (table.query("kind == 'own' or kind == 'random'").eval("silenced == relation")).all()
-    assert (table.query("kind == 'other'").eval("silenced != relation")).all()
+    assert (table.query("kind == 'own' or kind == 'random'").eval("ablated == relation")).all()
+    assert (table.query("kind == 'other'").eval("ablated != relation")).all()
 
 
 def test_effects_are_differences_from_the_same_fact(world):
@@ -40,9 +40,9 @@ def test_effects_are_differences_from_the_same_fact(world):
     prompt = next(p for p in prompts.evaluation if (p.relation, p.subject) == ("eats", row["subject"]))
     clean = rn.recall(planted.model, [prompt]).iloc[0]
     with rn.ablate(planted.model, selection.targets["eats"]):
-        silenced = rn.recall(planted.model, [prompt]).iloc[0]
-    assert row["d_logprob"] == pytest.approx(silenced["logprob"] - clean["logprob"], abs=1e-5)
-    assert row["d_correct_string"] == float(silenced["correct_string"]) - float(clean["correct_string"])
+        ablated = rn.recall(planted.model, [prompt]).iloc[0]
+    assert row["d_logprob"] == pytest.approx(ablated["logprob"] - clean["logprob"], abs=1e-5)
+    assert row["d_correct_string"] == float(ablated["correct_string"]) - float(clean["correct_string"])
 
 
 def test_the_summary_equals_a_loop_over_facts(world):
@@ -52,7 +52,7 @@ def test_the_summary_equals_a_loop_over_facts(world):
         own, random, other = [], [], []
         clean = {(r.relation, r.subject): r.logprob for r in table.query("kind == 'clean'").itertuples()}
         for row in table.itertuples():
-            if row.silenced == relation:
+            if row.ablated == relation:
                 change = row.logprob - clean[row.relation, row.subject]
                 {"own": own, "random": random, "other": other}[row.kind].append(change)
         found = summary.loc[(relation, "logprob")]
@@ -68,12 +68,12 @@ def test_the_matrix_holds_own_and_other_means(world):
     table = world[3]
     matrix = effect_matrix(table)
     changed = effects(table)
-    for silenced in matrix.index:
+    for ablated in matrix.index:
         for relation in matrix.columns:
             cell = changed[
-                (changed["silenced"] == silenced) & (changed["relation"] == relation) & (changed["kind"] != "random")
+                (changed["ablated"] == ablated) & (changed["relation"] == relation) & (changed["kind"] != "random")
             ]
-            assert matrix.loc[silenced, relation] == pytest.approx(cell["d_logprob"].mean())
+            assert matrix.loc[ablated, relation] == pytest.approx(cell["d_logprob"].mean())
 
 
 def test_the_verdict_sorts_relations_by_their_interval():

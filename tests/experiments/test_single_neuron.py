@@ -1,4 +1,4 @@
-"""One neuron up close against scikit-learn, full caches, plain matrix products and silencing by hand."""
+"""One neuron up close against scikit-learn, full caches, plain matrix products and ablating by hand."""
 
 import copy
 import dataclasses
@@ -16,7 +16,13 @@ import relation_neurons as rn
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.cli.neuron import neuron_command
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.single_neuron import CloseUpConfig, close_up, token_table, token_text, verdict
+from relation_neurons.experiments.single_neuron import (
+    SingleNeuronConfig,
+    single_neuron,
+    token_table,
+    token_text,
+    verdict,
+)
 from relation_neurons.experiments.single_neuron_scores import (
     pooled_values,
     query_pieces,
@@ -32,7 +38,7 @@ from tests.helpers import word_prompts
 from tests.planted import planted_config
 
 CONFIG = planted_config(StudyConfig, 8, n_controls=3)
-OPTIONS = CloseUpConfig(n_resamples=200, n_shuffles=199, n_prompts_shown=3, n_tokens_shown=6)
+OPTIONS = SingleNeuronConfig(n_resamples=200, n_shuffles=199, n_prompts_shown=3, n_tokens_shown=6)
 NEURONS = [
     *(rn.Neuron("post", 1, 47), rn.Neuron("gate", 0, 3), rn.Neuron("up", 2, 5), rn.Neuron("down", 1, 31)),
     *(rn.Neuron("q", 2, 30), rn.Neuron("k", 0, 15), rn.Neuron("v", 1, 2), rn.Neuron("o", 2, 7)),
@@ -50,8 +56,8 @@ def eats(planted):
 
 
 @pytest.fixture(scope="module")
-def finding(study, eats):
-    return close_up(study, eats, OPTIONS)
+def result(study, eats):
+    return single_neuron(study, eats, OPTIONS)
 
 
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)
@@ -111,10 +117,10 @@ def test_other_texts_are_refused(text, says):
         rn.Neuron.parse(text)
 
 
-def test_average_precision_is_scikit_learns_on_the_prompts_that_ranking_takes(study, planted, finding):
-    prompts, scores = study.detection(), finding.tables["scores"].set_index("relation")
+def test_average_precision_is_scikit_learns_on_the_prompts_that_ranking_takes(study, planted, result):
+    prompts, scores = study.detection(), result.tables["scores"].set_index("relation")
     labels, weights = rn.contrast(prompts, seed=0)
-    values = finding.tables["values"]["value"].to_numpy()
+    values = result.tables["values"]["value"].to_numpy()
     for number, name in enumerate(study.names):
         part = weights[:, number]
         expected = average_precision_score(labels[part, number], values[part])
@@ -130,7 +136,7 @@ def test_average_precision_is_scikit_learns_on_the_prompts_that_ranking_takes(st
 
 @pytest.mark.parametrize("name", ["lives", "eats", "plays"])
 def test_a_planted_neuron_has_the_highest_average_precision_for_its_relation_only(study, planted, name):
-    scores = close_up(study, planted.neurons[name].neurons[-1], OPTIONS).table.set_index("relation")
+    scores = single_neuron(study, planted.neurons[name].neurons[-1], OPTIONS).table.set_index("relation")
     assert scores.loc[name, "ap"] == 1.0
     assert scores.loc[name, ["ap_low", "ap_high"]].tolist() == [1.0, 1.0]
     assert scores.loc[name, "p"] == 1 / 200
@@ -196,8 +202,8 @@ def test_a_single_fact_has_no_interval():
     assert (row["ap_low"], row["ap_high"]) == (0.0, 1.0)
 
 
-def test_firing_holds_the_tokens_of_the_extreme_prompts(study, planted, eats, finding):
-    values, firing = finding.tables["values"], finding.tables["firing"]
+def test_firing_holds_the_tokens_of_the_extreme_prompts(study, planted, eats, result):
+    values, firing = result.tables["values"], result.tables["firing"]
     order = values.sort_values("value", ascending=False, kind="stable")
     for side, expected in (("most", order.head(3)), ("least", order[::-1].head(3))):
         places = firing[firing["side"] == side].drop_duplicates("place")
@@ -284,8 +290,8 @@ def test_a_norm_that_centres_is_followed(tiny_llama):
     torch.testing.assert_close(direct_logits(model, row), centred @ weights["lm_head.weight"].T, atol=1e-5, rtol=1e-5)
 
 
-def test_a_planted_neuron_promotes_the_objects_of_its_relation(planted, finding):
-    tokens = finding.tables["tokens"]
+def test_a_planted_neuron_promotes_the_objects_of_its_relation(planted, result):
+    tokens = result.tables["tokens"]
     promoted = tokens[tokens["side"] == "promotes"]
     assert set(promoted["token"]) == {f"eats{number}" for number in range(4)}
     assert (tokens[tokens["side"] == "suppresses"]["z"] < 0).all()
@@ -308,20 +314,20 @@ def test_tokens_are_text_with_the_space_in_front():
     assert [token_text(Tokenizer(), number) for number in range(3)] == [" Paris", " Paris", "Ã"]
 
 
-def test_effects_are_those_of_silencing_the_neuron_by_hand(study, planted, eats, finding):
+def test_effects_are_those_of_ablating_the_neuron_by_hand(study, planted, eats, result):
     asked = study.evaluation("eats")
     clean = rn.recall(planted.model, asked)
     with rn.ablate(planted.model, rn.NeuronSet((eats,))):
-        silenced = rn.recall(planted.model, asked)
-    row = finding.tables["effects"].query("relation == 'eats' and measure == 'logprob'").iloc[0]
-    assert row["effect"] == pytest.approx((silenced["logprob"] - clean["logprob"]).mean(), abs=1e-5)
+        ablated = rn.recall(planted.model, asked)
+    row = result.tables["effects"].query("relation == 'eats' and measure == 'logprob'").iloc[0]
+    assert row["effect"] == pytest.approx((ablated["logprob"] - clean["logprob"]).mean(), abs=1e-5)
     assert row["effect"] < 0
-    assert row["silenced"] == str(eats)
-    answers = finding.tables["answers"].query("relation == 'eats'")
+    assert row["ablated"] == str(eats)
+    answers = result.tables["answers"].query("relation == 'eats'")
     assert sorted(answers["draw"].unique()) == [-1, 0, 1, 2]
     assert (row["n"], row["n_controls"]) == (8, 3)
     own = answers[answers["draw"] == -1]
-    np.testing.assert_allclose(own["d_logprob"], silenced["logprob"] - clean["logprob"], atol=1e-5)
+    np.testing.assert_allclose(own["d_logprob"], ablated["logprob"] - clean["logprob"], atol=1e-5)
     random = answers[answers["draw"] >= 0].groupby("draw")["d_logprob"].mean()
     assert row["random"] == pytest.approx(random.mean())
 
@@ -336,7 +342,7 @@ def test_controls_are_single_neurons_of_the_same_place_and_others_for_another_ne
     monkeypatch.setattr(study, "changes", changes)
     first, second = planted.neurons["plays"].neurons[:2]
     for neuron in (first, second):
-        close_up(study, neuron, OPTIONS)
+        single_neuron(study, neuron, OPTIONS)
     (own,), drawn, _, other = asked
     assert own == (first,)
     assert len({one for (one,) in drawn}) == 3
@@ -345,16 +351,16 @@ def test_controls_are_single_neurons_of_the_same_place_and_others_for_another_ne
 
 
 def test_a_neuron_of_attention_is_looked_at_too(study):
-    finding = close_up(study, rn.Neuron("v", 0, 5), OPTIONS)
-    assert finding.tables["tokens"].empty
-    assert "no output row" in " ".join(finding.verdict)
-    assert "through attention" in " ".join(finding.verdict)
-    assert len(finding.tables["effects"]) == 6
+    result = single_neuron(study, rn.Neuron("v", 0, 5), OPTIONS)
+    assert result.tables["tokens"].empty
+    assert "no output row" in " ".join(result.verdict)
+    assert "through attention" in " ".join(result.verdict)
+    assert len(result.tables["effects"]) == 6
 
 
-def test_the_verdict_names_what_is_shown(finding, eats):
-    said = verdict(eats, dict(finding.tables))
-    assert said == finding.verdict
+def test_the_verdict_names_what_is_shown(result, eats):
+    said = verdict(eats, dict(result.tables))
+    assert said == result.verdict
     assert len(said) == 5
     assert (
         f"{eats} tells eats from other relations best: average precision 1.000 [1.000, 1.000] over 32 facts" in said[0]
@@ -363,7 +369,7 @@ def test_the_verdict_names_what_is_shown(finding, eats):
     assert "fires most on 's" in said[1]
     assert "the prompts that fire it most are of eats" in said[1]
     assert re.search(r"promotes 'eats\d' \(z \+", said[2])
-    tables = dict(finding.tables)
+    tables = dict(result.tables)
     effects = tables["effects"].copy()
     shown = (effects["relation"] == "eats") & (effects["measure"] == "logprob")
     effects.loc[shown, ["verdict", "effect", "effect_low", "effect_high"]] = ["falls", -1.5, -2.0, -1.0]
@@ -380,7 +386,7 @@ def test_the_verdict_names_what_is_shown(finding, eats):
 def test_senseless_options_are_refused():
     for wrong in ({"n_prompts_shown": 0}, {"n_tokens_shown": 0}, {"n_resamples": 1}, {"n_shuffles": 0}):
         with pytest.raises(rn.RelationNeuronsError, match=next(iter(wrong))):
-            CloseUpConfig(**wrong)
+            SingleNeuronConfig(**wrong)
 
 
 def call(*arguments):
@@ -401,7 +407,7 @@ def test_the_command_writes_tables_and_one_offline_page(options, eats, tmp_path,
     out, place = capsys.readouterr().out, tmp_path / "study" / "neuron" / f"post-{eats}"
     assert f"{eats} tells eats from other relations best" in out
     assert "Average precision" in out
-    assert "Silenced alone" in out
+    assert "Ablated alone" in out
     assert "eats0 (+" in out
     tables = {path.stem: pd.read_parquet(path) for path in place.glob("*.parquet")}
     assert set(tables) == {"scores", "values", "firing", "tokens", "effects", "answers"}

@@ -41,18 +41,18 @@ def asked(monkeypatch):
     return rows
 
 
-def test_changes_equal_silencing_by_hand(study, planted):
+def test_changes_equal_ablating_by_hand(study, planted):
     target, prompts = study.target("eats"), study.evaluation("eats")
     other = study.evaluation("plays")[:3]
     table = study.changes([Case(target, prompts, {"a": 1}), Case(target, other, {"a": 2})])
     clean = rn.recall(planted.model, [*prompts, *other])
     with rn.ablate(planted.model, target):
-        silenced = rn.recall(planted.model, [*prompts, *other])
+        ablated = rn.recall(planted.model, [*prompts, *other])
     assert list(table["a"]) == [1] * 10 + [2] * 3
     assert list(table["subject"]) == list(clean["subject"])
-    np.testing.assert_allclose(table["d_logprob"], silenced["logprob"] - clean["logprob"], atol=1e-5)
+    np.testing.assert_allclose(table["d_logprob"], ablated["logprob"] - clean["logprob"], atol=1e-5)
     np.testing.assert_allclose(table["clean_logprob"], clean["logprob"], atol=1e-5)
-    changed = silenced["correct_string"].astype(float) - clean["correct_string"].astype(float)
+    changed = ablated["correct_string"].astype(float) - clean["correct_string"].astype(float)
     np.testing.assert_array_equal(table["d_correct"], changed)
     assert (table["generated"].str.strip() != "").all()
 
@@ -84,7 +84,7 @@ def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monke
         return kept(planted, tmp_path / "study")
 
     def table(study):
-        return study.changes([Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names])
+        return study.changes([Case(study.target(name), study.evaluation(), {"ablated": name}) for name in study.names])
 
     first = open_study()
     before, n_asked = table(first), sum(asked)
@@ -105,7 +105,7 @@ def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
         return kept(planted, tmp_path / name)
 
     def table(study):
-        return study.changes([Case(study.target(name), study.evaluation(), {"silenced": name}) for name in study.names])
+        return study.changes([Case(study.target(name), study.evaluation(), {"ablated": name}) for name in study.names])
 
     whole = table(open_study("whole"))
     parts = []

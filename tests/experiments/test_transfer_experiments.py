@@ -71,7 +71,7 @@ def study(planted, relations):
 
 
 def ask(model, prompts, neurons=None):
-    """Answers of the model as it is, or inside a block that silences neurons."""
+    """Answers of the model as it is, or inside a block that ablates neurons."""
     if neurons is None:
         return rn.recall(model, prompts)
     with rn.ablate(model, neurons):
@@ -108,12 +108,12 @@ def german(study, relation):
 def test_each_language_is_asked_with_the_neurons_of_the_relations_own(study, spoken, relations, name):
     prompts = german(study, next(one for one in relations if one.name == name))
     clean, own = ask(study.model, prompts), ask(study.model, prompts, study.target(name))
-    row = row_of(spoken.table, silenced=name, language="de", measure="logprob")
+    row = row_of(spoken.table, ablated=name, language="de", measure="logprob")
     assert row["n"] == len(prompts)
     assert row["own_language"] == "en"
     assert row["clean"] == pytest.approx(clean["logprob"].mean(), abs=1e-5)
     assert row["effect"] == pytest.approx((own["logprob"] - clean["logprob"]).mean(), abs=1e-5)
-    right = row_of(spoken.table, silenced=name, language="de", measure="correct")
+    right = row_of(spoken.table, ablated=name, language="de", measure="correct")
     assert right["clean"] == clean["correct_string"].mean()
     assert right["effect"] == pytest.approx(own["correct_string"].mean() - clean["correct_string"].mean())
 
@@ -124,7 +124,7 @@ def test_controls_are_the_studys_and_are_asked_in_the_same_language(study, spoke
     draws = [
         (ask(study.model, prompts, one)["logprob"] - clean).mean() for one in study.controls(study.target("lives"))[:2]
     ]
-    row = row_of(spoken.table, silenced="lives", language="de", measure="logprob")
+    row = row_of(spoken.table, ablated="lives", language="de", measure="logprob")
     assert row["n_controls"] == 2
     assert (row["random_min"], row["random_max"]) == pytest.approx((min(draws), max(draws)), abs=1e-5)
 
@@ -133,12 +133,12 @@ def test_the_spread_of_controls_is_that_of_other_relations_in_the_same_language(
     # The same sets are asked in every language, so that pooling over languages would count each set more than once.
     for (_, _), rows in spoken.table.groupby(["language", "measure"]):
         assert rows["random_sd"].nunique() == 1
-    assert spoken.table.query("measure == 'logprob'").groupby("silenced")["random_sd"].nunique().max() > 1
+    assert spoken.table.query("measure == 'logprob'").groupby("ablated")["random_sd"].nunique().max() > 1
 
 
 def test_relations_without_a_translation_are_left_out_and_named(spoken):
     rows = spoken.table[spoken.table["measure"] == "logprob"]
-    asked = set(zip(rows["silenced"], rows["language"], strict=True))
+    asked = set(zip(rows["ablated"], rows["language"], strict=True))
     assert asked == {(name, code) for name in NAMES for code in ("en", "de", "es")} - {("plays", "es")}
     assert "left out: plays (es)" in " ".join(spoken.verdict)
 
@@ -152,8 +152,8 @@ def test_pooled_languages_have_all_facts_as_units(spoken):
 
 
 def test_transfer_is_a_ratio_over_the_facts_asked_in_both(spoken):
-    answers = spoken.tables["answers"].query("silenced == 'eats'").set_index("fact")
-    row = row_of(spoken.tables["transfer"], silenced="eats", language="de", measure="logprob")
+    answers = spoken.tables["answers"].query("ablated == 'eats'").set_index("fact")
+    row = row_of(spoken.tables["transfer"], ablated="eats", language="de", measure="logprob")
     there, home = (answers.loc[answers["language"] == code, "d_logprob"] for code in ("de", "en"))
     home = home[there.index]
     assert row["n"] == len(there) < 10
@@ -182,9 +182,9 @@ def test_the_interval_of_a_share_is_a_bootstrap_over_facts():
 def test_transfer_pairs_facts_by_name_and_pools_over_relations():
     rows = [("a", "en", "x", -1.0), ("a", "en", "y", -3.0), ("a", "de", "y", -6.0), ("a", "de", "x", -2.0)]
     rows += [("b", "en", "x", -2.0), ("b", "en", "y", -2.0), ("b", "de", "x", -1.0), ("b", "de", "y", -1.0)]
-    own = pd.DataFrame(rows, columns=["silenced", "language", "fact", "d_logprob"]).assign(d_correct=0.0)
+    own = pd.DataFrame(rows, columns=["ablated", "language", "fact", "d_logprob"]).assign(d_correct=0.0)
     home = {"a": "en", "b": "en"}
-    alone = transfers(own, home).query("measure == 'logprob'").set_index("silenced")
+    alone = transfers(own, home).query("measure == 'logprob'").set_index("ablated")
     assert alone["ratio"].to_dict() == {"a": 2.0, "b": 0.5}
     assert row_of(transfers(own, home, pooled=True), measure="logprob")["ratio"] == pytest.approx(10 / 8)
     assert transfers(own, home).query("measure == 'correct'")["ratio"].isna().all()
@@ -202,7 +202,7 @@ def test_relations_without_a_translation_do_not_change_which_facts_are_examples(
     for third in (translated(plays), plays):
         some = (translated(lives), eats, third)
         found = languages(Study(planted.model, some, config), LanguagesConfig(languages=("es",), n_language_controls=2))
-        asked.append(found.tables["answers"].query("silenced == 'lives' and language == 'es'")["clean_logprob"])
+        asked.append(found.tables["answers"].query("ablated == 'lives' and language == 'es'")["clean_logprob"])
     assert len(asked[0]) == 10
     np.testing.assert_allclose(*asked, atol=1e-5)
 
@@ -223,12 +223,12 @@ def effect_row(verdict="not shown", measure="logprob", effect=-1.0, **labels):
 
 def test_the_verdict_on_languages_counts_only_what_is_shown():
     rows = [
-        effect_row(verdict, measure, silenced=name, language=code)
+        effect_row(verdict, measure, ablated=name, language=code)
         for measure in ("logprob", "correct")
         for name, code, verdict in (("a", "en", "falls"), ("b", "en", "falls"), ("a", "de", "rises"), ("b", "de", "x"))
     ]
-    pooled = [effect_row("falls", m, silenced="all", language="en") for m in ("logprob", "correct")]
-    pooled += [effect_row("not shown", m, silenced="all", language="de") for m in ("logprob", "correct")]
+    pooled = [effect_row("falls", m, ablated="all", language="en") for m in ("logprob", "correct")]
+    pooled += [effect_row("not shown", m, ablated="all", language="de") for m in ("logprob", "correct")]
     transfer = pd.DataFrame({"measure": ["logprob", "logprob"], "ratio": [0.5, np.nan]})
     first, second, third = languages_verdict(pd.DataFrame(rows), pd.DataFrame(pooled), transfer, {})
     for sentence in (first, second):
@@ -254,14 +254,14 @@ def crossed(study):
 @pytest.mark.parametrize("asked", ["main", "zs"])
 def test_each_cell_is_found_with_one_set_and_asked_in_another(planted, study, crossed, found, asked):
     other = dict(zip(("main", "zs"), ("{} eats in", "in in {} plays"), strict=True))[asked]
-    finding = dataclasses.replace(CONFIG, prompts=dataclasses.replace(PROMPTS, template_set=found))
-    target = Study(planted.model, study.relations, finding).target("eats")
+    result = dataclasses.replace(CONFIG, prompts=dataclasses.replace(PROMPTS, template_set=found))
+    target = Study(planted.model, study.relations, result).target("eats")
     prompts = [
         dataclasses.replace(one, text=other.replace("{}", one.subject) + "? Answer:")
         for one in study.evaluation("eats")
     ]
     change = ask(study.model, prompts, target)["logprob"] - ask(study.model, prompts)["logprob"]
-    row = row_of(crossed.table, silenced="eats", detected=found, asked=asked, measure="logprob")
+    row = row_of(crossed.table, ablated="eats", detected=found, asked=asked, measure="logprob")
     assert row["effect"] == pytest.approx(change.mean(), abs=1e-5)
     assert row["n_controls"] == 3
 
@@ -269,16 +269,16 @@ def test_each_cell_is_found_with_one_set_and_asked_in_another(planted, study, cr
 def test_the_overlap_of_two_sets_is_counted(study, crossed):
     for name in NAMES:
         one, other = set(study.target(name)), set(study.target(name, template_set="zs"))
-        row = row_of(crossed.tables["overlap"], silenced=name)
+        row = row_of(crossed.tables["overlap"], ablated=name)
         assert (row["k"], row["shared"], row["coefficient"]) == (4, len(one & other), len(one & other) / 4)
         assert row["expected"] == pytest.approx(16 / len(neuron_space(study.model, "post")))
 
 
 def test_a_crossing_keeps_a_share_of_the_drop(crossed):
     answers = crossed.tables["answers"].query("asked == 'main'")
-    for name, rows in [("eats", answers.query("silenced == 'eats'")), ("all", answers)]:
+    for name, rows in [("eats", answers.query("ablated == 'eats'")), ("all", answers)]:
         by_set = rows.groupby("detected")["d_logprob"].mean()
-        row = row_of(crossed.tables["crossing"], silenced=name, asked="main", measure="logprob")
+        row = row_of(crossed.tables["crossing"], ablated=name, asked="main", measure="logprob")
         assert (row["same"], row["crossed"]) == pytest.approx((by_set["main"], by_set["zs"]))
         assert row["ratio"] == pytest.approx(by_set["zs"] / by_set["main"])
         assert row["n"] == rows["fact"].size / 2
@@ -287,7 +287,7 @@ def test_a_crossing_keeps_a_share_of_the_drop(crossed):
 def test_relations_without_a_second_set_are_left_out_and_named(planted, study):
     without = dataclasses.replace(study.relations[0], templates_zs=())
     found = templates(Study(planted.model, (without, *study.relations[1:]), CONFIG))
-    assert set(found.table["silenced"]) == {"eats", "plays"}
+    assert set(found.table["ablated"]) == {"eats", "plays"}
     assert "Without a second template set and left out: lives." in found.verdict[-1]
     only = [dataclasses.replace(one, templates_zs=()) for one in study.relations[:2]]
     found = templates(Study(planted.model, (*only, study.relations[2]), CONFIG))
@@ -299,7 +299,7 @@ def test_relations_without_a_second_set_are_left_out_and_named(planted, study):
 def test_the_verdict_on_templates_says_what_holds_when_crossed():
     shown = {("a", "main", "main"), ("a", "main", "zs"), ("a", "zs", "zs"), ("b", "main", "main"), ("b", "zs", "main")}
     rows = [
-        effect_row("falls" if (name, found, asked) in shown else "x", m, silenced=name, detected=found, asked=asked)
+        effect_row("falls" if (name, found, asked) in shown else "x", m, ablated=name, detected=found, asked=asked)
         for m in ("logprob", "correct")
         for name in "ab"
         for found in ("main", "zs")
@@ -324,7 +324,7 @@ def test_each_site_has_its_own_ranking_and_size(planted, study, typed, site):
     alone = Study(planted.model, study.relations, dataclasses.replace(CONFIG, site=site, k=k))
     prompts = study.evaluation("lives")
     change = ask(study.model, prompts, alone.target("lives"))["logprob"] - ask(study.model, prompts)["logprob"]
-    row = row_of(typed.table, silenced="lives", site=site, measure="logprob")
+    row = row_of(typed.table, ablated="lives", site=site, measure="logprob")
     assert row["k"] == k == alone.k
     assert row["share"] == pytest.approx(k / len(neuron_space(study.model, site)))
     assert row["effect"] == pytest.approx(change.mean(), abs=1e-5)
@@ -451,7 +451,7 @@ def test_perplexity_before_and_after_equals_reading_in_a_block(study, modelled, 
     target, texts = study.target(name), SENTENCES[name]
     clean, own = nll_of(study.model, texts), nll_of(study.model, texts, target)
     drawn = [nll_of(study.model, texts, one) for one in study.controls(target)]
-    row, tokens = row_of(modelled.table, silenced=name), clean["n_tokens"].sum()
+    row, tokens = row_of(modelled.table, ablated=name), clean["n_tokens"].sum()
     assert (row["n"], row["tokens"], row["n_controls"]) == (len(texts), tokens, 3)
     for column, read in (("clean", clean), ("own", own)):
         assert row[column] == pytest.approx(np.exp(read["nll"].sum() / tokens), rel=1e-4)
@@ -467,7 +467,7 @@ def test_perplexity_before_and_after_equals_reading_in_a_block(study, modelled, 
     assert row["p_random"] == pytest.approx(control_test(change.mean(), sets, resolution=1e-3), rel=0.05)
     alike = change.mean() * (change.mean() - sets.mean()) > 0
     assert row["p"] == (max(row["p_chance"], row["p_random"]) if alike else 1)
-    states = modelled.tables["states"].query("silenced == @name and state == 'random'")
+    states = modelled.tables["states"].query("ablated == @name and state == 'random'")
     assert states["effect"].to_numpy() == pytest.approx(sets, abs=1e-4)
 
 
@@ -482,7 +482,7 @@ def readings(change, n=12):
         ]:
             more *= 1 + sentence / 10
             rows.append(("r", state, draw, sentence, 5, 5 * (3 + more)))
-    return pd.DataFrame(rows, columns=["silenced", "state", "draw", "sentence", "n_tokens", "nll"])
+    return pd.DataFrame(rows, columns=["ablated", "state", "draw", "sentence", "n_tokens", "nll"])
 
 
 def test_a_rise_is_damage_and_said_to_be():
@@ -505,7 +505,7 @@ def test_a_set_that_damages_less_than_random_ones_proves_nothing():
 
 
 def test_relations_without_sentences_are_left_out_and_named(study, modelled, tmp_path):
-    assert list(modelled.table["silenced"]) == ["lives", "eats"]
+    assert list(modelled.table["ablated"]) == ["lives", "eats"]
     assert modelled.verdict[-1].endswith("Without neutral sentences and left out: plays.")
     nothing = language_modelling(study, LanguageModellingConfig(str(tmp_path)))
     assert nothing.verdict == ("Nothing was read. Without neutral sentences and left out: lives, eats, plays.",)

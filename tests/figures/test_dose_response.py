@@ -6,17 +6,23 @@ import pytest
 
 from relation_neurons import RelationNeuronsError
 from relation_neurons.experiments.cumulativity import difference_table, flip_table
-from relation_neurons.figures import dose_figure, fates_figure, mean_dose_figure, slices_figure, steps_figure
+from relation_neurons.figures import (
+    answer_trajectories_figure,
+    dose_figure,
+    mean_dose_figure,
+    slices_figure,
+    steps_figure,
+)
 from relation_neurons.statistics.effects import compare
 
 KS = (10, 50, 3000, 20_000)
 SLOPES = {"alpha": -0.5, "beta": 0.0, "gamma": -0.2}
 
 
-def asked(silenced, relation, change, rng, **labels):
+def asked(ablated, relation, change, rng, **labels):
     return [
         {
-            "silenced": silenced,
+            "ablated": ablated,
             **labels,
             "relation": relation,
             "fact": f"f{number}",
@@ -41,7 +47,7 @@ def sweep():
                 for draw in range(3):
                     controls += asked(name, name, rng.normal(0, 0.02), rng, k=k, draw=draw)
     own, controls, other = (pd.DataFrame(rows) for rows in (own, controls, other))
-    by = ["silenced", "k"]
+    by = ["ablated", "k"]
     return compare(own, controls, by=by), compare(other, other.head(0), by=by)
 
 
@@ -70,7 +76,7 @@ def test_each_relation_has_a_panel_with_its_own_line_band_and_verdicts(sweep, me
     for number, (name, line, band) in enumerate(
         zip(SLOPES, lines(figure, OWN_LINE), bands(figure, OWN_LINE), strict=True)
     ):
-        rows = table[table["silenced"] == name].sort_values("k")
+        rows = table[table["ablated"] == name].sort_values("k")
         assert line.xaxis == band.xaxis == ("x" if number == 0 else f"x{number + 1}")
         assert list(line.x) == list(KS)
         np.testing.assert_allclose(line.y, rows["effect"])
@@ -91,11 +97,11 @@ def test_controls_and_others_stand_beside_and_end_where_there_are_none(sweep):
     for name, random, band, line in zip(
         SLOPES, lines(figure, RANDOM_LINE), bands(figure, RANDOM_LINE), lines(figure, OTHER_LINE), strict=True
     ):
-        rows = table[(table["silenced"] == name) & (table["k"] < KS[-1])].sort_values("k")
+        rows = table[(table["ablated"] == name) & (table["k"] < KS[-1])].sort_values("k")
         assert list(random.x) == list(KS[:-1])
         np.testing.assert_allclose(random.y, rows["random"])
         np.testing.assert_allclose(band.y, [*rows["random_max"], *rows["random_min"][::-1]])
-        np.testing.assert_allclose(line.y, other[other["silenced"] == name].sort_values("k")["effect"])
+        np.testing.assert_allclose(line.y, other[other["ablated"] == name].sort_values("k")["effect"])
     assert all(not len(line.x) for line in lines(dose_figure(effects), OTHER_LINE))
     keys = [trace.name for trace in figure.data if trace.showlegend]
     assert sorted(keys) == sorted([OWN_LINE, RANDOM_LINE, OTHER_LINE])
@@ -123,7 +129,7 @@ def test_too_many_relations_are_chosen_from_a_menu(sweep):
         shown = [trace for trace, on in zip(figure.data, button.args[0]["visible"], strict=True) if on]
         (line,) = [trace for trace in shown if trace.name == OWN_LINE]
         rows = effects.query("measure == 'logprob'")
-        np.testing.assert_allclose(line.y, rows[rows["silenced"] == name].sort_values("k")["effect"])
+        np.testing.assert_allclose(line.y, rows[rows["ablated"] == name].sort_values("k")["effect"])
         assert len(shown) == 6
     assert [bool(trace.visible) for trace in figure.data] == list(menu.buttons[0].args[0]["visible"])
 
@@ -131,7 +137,7 @@ def test_too_many_relations_are_chosen_from_a_menu(sweep):
 def test_the_mean_over_relations_leaves_out_what_is_unknown(sweep):
     effects, others = sweep
     effects = effects.copy()
-    unknown = (effects["silenced"] == "alpha") & (effects["k"] == 3000)
+    unknown = (effects["ablated"] == "alpha") & (effects["k"] == 3000)
     effects.loc[unknown, ["random", "random_min", "random_max"]] = np.nan
     figure = mean_dose_figure(effects, others)
     table, other = (one[one["measure"] == "logprob"] for one in (effects, others))
@@ -158,7 +164,7 @@ def test_the_mean_over_relations_leaves_out_what_is_unknown(sweep):
 
 
 def test_one_relation_without_controls_is_drawn_without_an_interval_over_relations(sweep):
-    one = sweep[1].query("silenced == 'alpha'")
+    one = sweep[1].query("ablated == 'alpha'")
     assert one["random"].isna().all()
     figures = [dose_figure(one), mean_dose_figure(one), dose_figure(one, max_panels=0)]
     for figure in figures:
@@ -181,7 +187,7 @@ def test_empty_tables_say_so(sweep):
         assert says_nothing(mean_dose_figure(none))
         assert says_nothing(steps_figure(none))
         assert says_nothing(slices_figure(none))
-        assert says_nothing(fates_figure(none))
+        assert says_nothing(answer_trajectories_figure(none))
 
 
 def nested_answers(courses, ks):
@@ -189,7 +195,7 @@ def nested_answers(courses, ks):
     return pd.DataFrame(
         [
             {
-                "silenced": relation,
+                "ablated": relation,
                 "k": k,
                 "relation": relation,
                 "subject": f"{relation} s{number}",
@@ -263,7 +269,7 @@ def slices():
             own += asked(name, name, 2 * slope if number == 1 else 0.0, rng, slice=number)
             for draw in range(3):
                 controls += asked(name, name, rng.normal(0, 0.02), rng, slice=number, draw=draw)
-    return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["silenced", "slice"], pool="silenced")
+    return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["ablated", "slice"], pool="ablated")
 
 
 def test_slices_are_a_matrix_with_stars_where_shown(slices):
@@ -271,20 +277,20 @@ def test_slices_are_a_matrix_with_stars_where_shown(slices):
     heat, stars = figure.data[0], next(trace for trace in figure.data if trace.name == "shown (Holm)")
     assert list(figure.layout.xaxis.ticktext) == ["1", "2", "3"]
     rows = slices[slices["measure"] == "logprob"]
-    wide = rows.pivot(index="silenced", columns="slice", values="effect")
+    wide = rows.pivot(index="ablated", columns="slice", values="effect")
     np.testing.assert_allclose(np.asarray(heat.z), wide.loc[list(figure.layout.yaxis.ticktext)])
     assert heat.zmax == -heat.zmin == pytest.approx(wide.abs().max().max())
     names = list(figure.layout.yaxis.ticktext)
     starred = {(names[round(y)], round(x) + 1) for x, y in zip(stars.x, stars.y, strict=True)}
     shown = rows[rows["verdict"] != "not shown"]
-    assert starred == set(zip(shown["silenced"], shown["slice"], strict=True)) == {("alpha", 1), ("gamma", 1)}
+    assert starred == set(zip(shown["ablated"], shown["slice"], strict=True)) == {("alpha", 1), ("gamma", 1)}
     assert "3 random sets" in heat.hovertext[0][0]
 
 
 def test_fates_are_counted_by_hand():
     #          stays   lost    lost, back, lost   gained, lost again   never right
     courses = {"alpha": ["11111", "11000", "10101"], "beta": ["00110", "00000"]}
-    figure = fates_figure(flip_table(nested_answers(courses, KS)), KS)
+    figure = answer_trajectories_figure(flip_table(nested_answers(courses, KS)), KS)
     titles = [note.text for note in figure.layout.annotations]
     assert titles == ["all relations (5)", "alpha (3)", "beta (2)"]
     assert list(figure.layout.xaxis.ticktext) == ["0", "10", "50", "3k", "20k"]
@@ -296,7 +302,7 @@ def test_fates_are_counted_by_hand():
         "right again": [0, 0, 1, 0, 1],
         "gained": [0, 0, 1, 1, 0],
         "lost": [0, 1, 1, 2, 1],
-        "wrong without silencing": [2, 2, 1, 1, 2],
+        "wrong without ablating": [2, 2, 1, 1, 2],
     }
     assert panels["x"].keys() == expected.keys()
     for name, counts in expected.items():
@@ -311,16 +317,16 @@ def test_fates_are_counted_by_hand():
 
 def test_ks_are_read_from_where_answers_first_changed():
     facts = flip_table(nested_answers({"alpha": ["11000", "00011", "11111"]}, KS))
-    assert list(fates_figure(facts).layout.xaxis.ticktext) == ["0", "?", "50", "3k", "?"]
+    assert list(answer_trajectories_figure(facts).layout.xaxis.ticktext) == ["0", "?", "50", "3k", "?"]
     with pytest.raises(RelationNeuronsError, match=r"2 ks were given\. Expected: 4"):
-        fates_figure(facts, (10, 50))
+        answer_trajectories_figure(facts, (10, 50))
 
 
 def test_fates_of_many_relations_are_chosen_from_a_menu():
     courses = {f"r{number}": ["11100", "11111"] for number in range(4)}
     facts = flip_table(nested_answers(courses, KS))
-    assert not fates_figure(facts, KS, max_panels=4).layout.updatemenus
-    figure = fates_figure(facts, KS, max_panels=3)
+    assert not answer_trajectories_figure(facts, KS, max_panels=4).layout.updatemenus
+    figure = answer_trajectories_figure(facts, KS, max_panels=3)
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == ["all relations (8)", *(f"r{i} (2)" for i in range(4))]
     shown = [sum(button.args[0]["visible"]) for button in menu.buttons]

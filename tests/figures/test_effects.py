@@ -19,14 +19,14 @@ EFFECTS = {"alpha": -1.0, "beta": 0.02, "gamma": 0.8}
 N_FACTS, N_DRAWS = 12, 4
 
 
-def asked(silenced, relation, change, rng, draw=-1, **labels):
+def asked(ablated, relation, change, rng, draw=-1, **labels):
     """Answers to the facts of a relation, the first of which is asked in two templates."""
     rows = []
     for number in [0, *range(N_FACTS)]:
         noise = rng.normal(0, 0.1, 2)
         rows.append(
             {
-                "silenced": silenced,
+                "ablated": ablated,
                 **labels,
                 "draw": draw,
                 "relation": relation,
@@ -51,7 +51,7 @@ def intra():
                 rows += asked(name, name, rng.normal(0, 0.05), rng, draw, facts=facts)
     answers = pd.DataFrame(rows)
     own, controls = answers[answers["draw"] < 0], answers[answers["draw"] >= 0]
-    return answers, compare(own, controls, by=["silenced", "facts"])
+    return answers, compare(own, controls, by=["ablated", "facts"])
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +63,14 @@ def evaluation(intra):
 @pytest.fixture(scope="module")
 def inter():
     rng, own, controls = np.random.default_rng(1), [], []
-    for silenced in EFFECTS:
+    for ablated in EFFECTS:
         for relation in EFFECTS:
-            if silenced != relation:
-                change = {("alpha", "beta"): -0.6, ("gamma", "alpha"): 0.5}.get((silenced, relation), 0.0)
-                own += asked(silenced, relation, change, rng)
+            if ablated != relation:
+                change = {("alpha", "beta"): -0.6, ("gamma", "alpha"): 0.5}.get((ablated, relation), 0.0)
+                own += asked(ablated, relation, change, rng)
                 for draw in range(3):
-                    controls += asked(silenced, relation, rng.normal(0, 0.03), rng, draw)
-    return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["silenced", "relation"], pool="relation")
+                    controls += asked(ablated, relation, rng.normal(0, 0.03), rng, draw)
+    return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["ablated", "relation"], pool="relation")
 
 
 def traces(figure, name):
@@ -98,7 +98,7 @@ def marks(figure, name, rows, columns):
 @pytest.mark.parametrize("measure", ["logprob", "correct"])
 def test_marks_of_effects_stand_where_the_verdicts_say(evaluation, measure):
     _, effects = evaluation
-    rows = effects[effects["measure"] == measure].set_index("silenced")
+    rows = effects[effects["measure"] == measure].set_index("ablated")
     figure = controls_figure(effects, measure)
     for verdict, name in (("falls", "falls (Holm)"), ("rises", "rises (Holm)"), ("not shown", "not shown")):
         chosen = rows[rows["verdict"] == verdict]
@@ -126,7 +126,7 @@ def test_rows_are_sorted_with_the_deepest_fall_on_top(evaluation):
 def test_controls_are_drawn_with_mean_range_and_every_set(evaluation):
     answers, effects = evaluation
     figure = controls_figure(effects, answers=answers)
-    rows = effects[effects["measure"] == "logprob"].set_index("silenced")
+    rows = effects[effects["measure"] == "logprob"].set_index("ablated")
     (trace,) = traces(figure, "random sets: mean and range")
     assert points(figure, trace.name) == rows["random"].to_dict()
     np.testing.assert_allclose(trace.x + trace.error_x.array, rows["random_max"])
@@ -141,7 +141,7 @@ def test_controls_are_drawn_with_mean_range_and_every_set(evaluation):
 
 def test_a_pointer_shows_interval_facts_controls_and_p_values(evaluation):
     figure = controls_figure(evaluation[1])
-    row = evaluation[1].query("silenced == 'alpha' and measure == 'logprob'").iloc[0]
+    row = evaluation[1].query("ablated == 'alpha' and measure == 'logprob'").iloc[0]
     (text,) = traces(figure, "falls (Holm)")[0].hovertext
     for shown in (
         f"{row['effect']:+.3f} [{row['effect_low']:+.3f}",
@@ -181,7 +181,7 @@ def test_many_panels_are_chosen_from_a_menu(evaluation):
     for number, button in enumerate(menu.buttons):
         shown = [trace for trace, is_shown in zip(figure.data, button.args[0]["visible"], strict=True) if is_shown]
         (falls,) = [trace for trace in shown if trace.name == "falls (Holm)"]
-        assert falls.x[0] == pytest.approx(evaluation[1].query("silenced == 'alpha'")["effect"].iloc[0] - number)
+        assert falls.x[0] == pytest.approx(evaluation[1].query("ablated == 'alpha'")["effect"].iloc[0] - number)
     assert [bool(trace.visible) for trace in figure.data] == list(menu.buttons[0].args[0]["visible"])
     low, high = figure.layout.xaxis.range
     rows = table[table["measure"] == "logprob"]
@@ -192,7 +192,7 @@ def test_many_panels_are_chosen_from_a_menu(evaluation):
 def test_without_controls_only_the_effects_stand():
     rng = np.random.default_rng(2)
     own = pd.DataFrame([row for name, change in EFFECTS.items() for row in asked(name, name, change, rng)])
-    table = compare(own, own.head(0), by=["silenced"])
+    table = compare(own, own.head(0), by=["ablated"])
     assert table["random"].isna().all()
     figure = controls_figure(table)
     assert points(figure, "random sets: mean and range") == {}
@@ -201,7 +201,7 @@ def test_without_controls_only_the_effects_stand():
 
 
 def test_an_infinite_interval_is_not_drawn(evaluation):
-    one = evaluation[1].query("silenced == 'alpha'").assign(effect_low=-np.inf, effect_high=np.inf)
+    one = evaluation[1].query("ablated == 'alpha'").assign(effect_low=-np.inf, effect_high=np.inf)
     figure = controls_figure(one)
     (trace,) = traces(figure, "falls (Holm)")
     assert list(trace.error_x.array) == list(trace.error_x.arrayminus) == [0]
@@ -221,7 +221,7 @@ def test_empty_tables_say_so(intra, inter, empty):
 
 def test_tables_that_cannot_be_drawn_are_refused(intra):
     answers, effects = intra
-    with pytest.raises(RelationNeuronsError, match="several rows for the same silenced"):
+    with pytest.raises(RelationNeuronsError, match="several rows for the same ablated"):
         controls_figure(effects)
     with pytest.raises(RelationNeuronsError, match="did you mean 'logprob'"):
         controls_figure(effects, "log_prob", panel="facts")
@@ -235,18 +235,18 @@ def test_the_matrix_of_pairs_is_signed_and_centred_and_its_own_diagonal_does_not
     names = ["alpha", "beta", "gamma"]
     figure = pairs_figure(inter, own=evaluation[1])
     heat = figure.data[0]
-    wide = inter[inter["measure"] == "logprob"].pivot(index="silenced", columns="relation", values="effect")
+    wide = inter[inter["measure"] == "logprob"].pivot(index="ablated", columns="relation", values="effect")
     order = list(figure.layout.yaxis.ticktext)
     assert sorted(order) == names
     assert list(figure.layout.xaxis.ticktext) == order
     drawn = pd.DataFrame(np.asarray(heat.z), order, order).loc[names, names]
-    own = evaluation[1].query("measure == 'logprob'").set_index("silenced")["effect"]
+    own = evaluation[1].query("measure == 'logprob'").set_index("ablated")["effect"]
     for a in names:
         for b in names:
             assert drawn.loc[a, b] == pytest.approx(own[a] if a == b else wide.loc[a, b])
     assert heat.zmax == -heat.zmin == pytest.approx(wide.abs().max().max())
     assert np.isnan(np.diag(np.asarray(pairs_figure(inter).data[0].z))).all()
-    row = inter.query("silenced == 'alpha' and relation == 'beta' and measure == 'logprob'").iloc[0]
+    row = inter.query("ablated == 'alpha' and relation == 'beta' and measure == 'logprob'").iloc[0]
     text = heat.hovertext[order.index("alpha")][order.index("beta")]
     assert f"{row['effect']:+.3f} [{row['effect_low']:+.3f}" in text
     assert f"{row['p_holm']:.2g} (Holm), {row['p_bh']:.2g} (Benj" in text
@@ -255,9 +255,9 @@ def test_the_matrix_of_pairs_is_signed_and_centred_and_its_own_diagonal_does_not
 def test_stars_stand_where_holm_shows_something_and_dots_where_only_the_other_does(inter):
     table = inter.copy()
     logprob = table["measure"] == "logprob"
-    only = logprob & (table["silenced"] == "beta") & (table["relation"] == "gamma")
+    only = logprob & (table["ablated"] == "beta") & (table["relation"] == "gamma")
     table.loc[only, ["p_bh", "verdict"]] = [0.03, "not shown"]
-    not_quite = logprob & (table["silenced"] == "beta") & (table["relation"] == "alpha")
+    not_quite = logprob & (table["ablated"] == "beta") & (table["relation"] == "alpha")
     table.loc[not_quite, ["p_bh", "verdict"]] = [0.05, "not shown"]
     figure = pairs_figure(table)
     names = list(figure.layout.yaxis.ticktext)
@@ -266,7 +266,7 @@ def test_stars_stand_where_holm_shows_something_and_dots_where_only_the_other_do
 
 
 def test_one_pair_and_a_diagonal_alone_are_drawn(inter, evaluation):
-    one = inter.query("silenced == 'alpha' and relation == 'beta'")
+    one = inter.query("ablated == 'alpha' and relation == 'beta'")
     assert np.isfinite(np.asarray(pairs_figure(one).data[0].z, dtype=float)).sum() == 1
     alone = pairs_figure(inter.head(0), own=evaluation[1])
     assert np.isfinite(np.diag(np.asarray(alone.data[0].z, dtype=float))).all()
@@ -275,7 +275,7 @@ def test_one_pair_and_a_diagonal_alone_are_drawn(inter, evaluation):
 
 def test_lost_and_gained_answers_are_counted_in_the_halves_of_each_cell():
     rows = [("alpha", "beta", "lost")] * 3 + [("alpha", "beta", "gained")] + [("gamma", "alpha", "gained")] * 2
-    flips = pd.DataFrame(rows, columns=["silenced", "relation", "flip"])
+    flips = pd.DataFrame(rows, columns=["ablated", "relation", "flip"])
     names = ["alpha", "beta", "gamma", "delta"]
     heat = flips_figure(flips, names).data[0]
     z = np.asarray(heat.z, dtype=float)

@@ -10,8 +10,8 @@ import pytest
 
 from relation_neurons import RelationNeuronsError, figures
 from relation_neurons.figures import (
+    answer_flows_figure,
     dose_slider_figure,
-    flows_figure,
     language_bars_figure,
     overlap_matrix_figure,
     score_pair_figure,
@@ -40,7 +40,7 @@ def effects_of(cells, columns, change):
 
 def doses(names, ks=KS, scale=1.0):
     cells = [(name, k) for name in names for k in ks]
-    return effects_of(cells, ["silenced", "k"], lambda cell: scale * (1 + names.index(cell[0])) * np.log10(cell[1]))
+    return effects_of(cells, ["ablated", "k"], lambda cell: scale * (1 + names.index(cell[0])) * np.log10(cell[1]))
 
 
 @pytest.mark.parametrize("measure", ["logprob", "correct"])
@@ -58,8 +58,8 @@ def test_a_slider_moves_every_mark_to_its_k(measure):
         random, other, own = (
             {order[round(y)]: x for x, y in zip(state["x"][trace], state["y"][trace], strict=True)} for trace in traces
         )
-        there = effects[(effects["k"] == k) & (effects["measure"] == measure)].set_index("silenced")
-        also = others[(others["k"] == k) & (others["measure"] == measure)].set_index("silenced")
+        there = effects[(effects["k"] == k) & (effects["measure"] == measure)].set_index("ablated")
+        also = others[(others["k"] == k) & (others["measure"] == measure)].set_index("ablated")
         assert own == there["effect"].to_dict()
         assert other == also["effect"].to_dict()
         assert random == there["random"].to_dict()
@@ -90,7 +90,7 @@ def test_every_relation_has_a_row_of_its_own(n):
     figure = dose_slider_figure(doses(names), doses(names))
     assert len(set(figure.layout.yaxis.ticktext)) == n
     assert figure.layout.height / n >= 16
-    bars = language_bars_figure(effects_of([(name, "en") for name in names], ["silenced", "language"], lambda _: 1.0))
+    bars = language_bars_figure(effects_of([(name, "en") for name in names], ["ablated", "language"], lambda _: 1.0))
     assert len(set(bars.layout.yaxis.ticktext)) == n
     assert bars.layout.height / n >= 16
 
@@ -120,10 +120,10 @@ def streams(sankey):
 
 
 def test_streams_are_counted_by_hand():
-    figure = flows_figure(flips(COURSES), ks=[5, 50, 5000])
+    figure = answer_flows_figure(flips(COURSES), ks=[5, 50, 5000])
     boxes, links = streams(figure.data[0])
     throughout, lost, again, gained = "right throughout", "lost", "right again", "gained"
-    wrong = "wrong without silencing"
+    wrong = "wrong without ablating"
     assert boxes[("0", throughout)] == "3 of 5 right throughout"
     assert links == {
         (("0", throughout), ("5", throughout)): 2,
@@ -141,12 +141,12 @@ def test_streams_are_counted_by_hand():
         (("50", wrong), ("5,000", wrong)): 1,
     }
     texts = [note.text for note in figure.layout.annotations]
-    assert texts[:4] == ["not silenced", "k = 5", "k = 50", "k = 5,000"]
+    assert texts[:4] == ["not ablated", "k = 5", "k = 50", "k = 5,000"]
     assert texts[4:8] == ["right 3", "wrong 2", "right 2", "lost 1"]
 
 
 def test_streams_of_one_relation_come_with_their_names_and_examples():
-    figure = flows_figure(flips(COURSES), ks=[5, 50, 5000])
+    figure = answer_flows_figure(flips(COURSES), ks=[5, 50, 5000])
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == ["all relations (5)", "alpha (3)", "beta (2)"]
     assert menu.buttons[2].method == "update"
@@ -164,29 +164,29 @@ def test_streams_of_one_relation_come_with_their_names_and_examples():
 
 def test_at_most_five_ks_are_shown_and_none_between_them_is_forgotten():
     course = "1" * 4 + "0" + "1" * 6  # wrong at one k only, which is not shown
-    figure = flows_figure(flips({"alpha": [course, "1" * 11]}), ks=range(1, 11))
+    figure = answer_flows_figure(flips({"alpha": [course, "1" * 11]}), ks=range(1, 11))
     heads = [note.text for note in figure.layout.annotations[:5]]
-    assert heads[0] == "not silenced"
+    assert heads[0] == "not ablated"
     assert heads[-1] == "k = 10"
     assert "k = 4" not in heads
     boxes, _ = streams(figure.data[0])
     assert boxes[("10", "right again")] == "1 of 2 right again"
     with pytest.raises(RelationNeuronsError, match=r"2 ks were given\. Expected: 10"):
-        flows_figure(flips({"alpha": [course]}), ks=[1, 2])
+        answer_flows_figure(flips({"alpha": [course]}), ks=[1, 2])
 
 
 def test_boxes_of_a_column_do_not_overlap():
-    sankey = flows_figure(flips({"alpha": ["1111", "1000", "0011", "0000", "1010", "1001"] * 9})).data[0]
+    sankey = answer_flows_figure(flips({"alpha": ["1111", "1000", "0011", "0000", "1010", "1001"] * 9})).data[0]
     for column in set(sankey.node.x):
         middles = [y for x, y in zip(sankey.node.x, sankey.node.y, strict=True) if x == column]
         assert (np.diff(middles) * 400 >= 18).all()
         assert 0 < min(middles) < max(middles) < 1
 
 
-def test_bars_by_language_drop_to_where_silencing_leaves_the_model():
+def test_bars_by_language_drop_to_where_ablating_leaves_the_model():
     cells = [("alpha", "en"), ("beta", "en"), ("alpha", "de"), ("beta", "de")]
     changes = dict(zip(cells, (5.0, 0.0, 2.0, -1.0), strict=True))
-    figure = language_bars_figure(effects_of(cells, ["silenced", "language"], changes.get))
+    figure = language_bars_figure(effects_of(cells, ["ablated", "language"], changes.get))
     assert [note.text for note in figure.layout.annotations] == ["en", "de"]
     panels = {}
     for trace in figure.data:
@@ -212,7 +212,7 @@ def test_bars_by_language_drop_to_where_silencing_leaves_the_model():
     assert "n = 25 facts" in falls.hovertext[0]
     keys = [trace.name for trace in figure.data if trace.showlegend]
     assert sorted(keys) == [
-        *("falls (filled: shown)", "random neurons silenced (mean)", "rises (filled: shown)", "the model as it is")
+        *("falls (filled: shown)", "random neurons ablated (mean)", "rises (filled: shown)", "the model as it is")
     ]
 
 
@@ -260,7 +260,7 @@ def test_a_pointer_names_the_first_shared_neurons():
 def test_empty_tables_say_so():
     none = pd.DataFrame()
     for figure in (
-        *(dose_slider_figure(none), flows_figure(none), language_bars_figure(none), score_pair_figure(none)),
+        *(dose_slider_figure(none), answer_flows_figure(none), language_bars_figure(none), score_pair_figure(none)),
         *(dose_slider_figure(doses(NAMES).head(0)), language_bars_figure(doses(NAMES).head(0))),
     ):
         assert not figure.data
@@ -269,7 +269,7 @@ def test_empty_tables_say_so():
 
 def test_all_figures_have_one_look():
     looks = [
-        *(dose_slider_figure(doses(NAMES)), flows_figure(flips(COURSES)), score_pair_figure(pair_table())),
+        *(dose_slider_figure(doses(NAMES)), answer_flows_figure(flips(COURSES)), score_pair_figure(pair_table())),
         figures.dose_figure(doses(NAMES)),
         figures.mean_dose_figure(doses(NAMES)),
     ]
@@ -282,7 +282,7 @@ def test_all_figures_have_one_look():
 def test_colours_are_named_in_one_place():
     """Close-ups excepted, which draw text too."""
     for path in Path(style.__file__).parent.glob("*.py"):
-        if path.name not in ("style.py", "close_up.py"):
+        if path.name not in ("style.py", "single_neuron.py"):
             assert not re.findall(r"\"#[0-9A-Fa-f]{3,6}\"", path.read_text(encoding="utf-8")), path.name
 
 

@@ -12,7 +12,7 @@ from relation_neurons import RelationNeuronsError
 from relation_neurons.cli.figures import figures_command, study_figures
 from relation_neurons.figures.export import on_white, save_figure, save_figures
 from relation_neurons.figures.style import styled
-from relation_neurons.results.experiment_result import Finding, read_finding
+from relation_neurons.results.experiment_result import ExperimentResult, read_result
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def study(tmp_path):
 
 
 def test_a_finding_is_read_back(study):
-    found = read_finding(study, "overlap")
-    assert isinstance(found, Finding)
+    found = read_result(study, "overlap")
+    assert isinstance(found, ExperimentResult)
     assert (found.name, found.question) == ("overlap", "Do relations share neurons?")
     assert found.verdict == ("Few: a and b 3.", "0 neurons are shared by three.")
     assert list(found.tables) == ["multiplicity", "pairs"]  # not what was kept to go on from
@@ -117,7 +117,7 @@ def test_folders_and_experiments_that_do_not_fit_are_refused(study, tmp_path):
     with pytest.raises(RelationNeuronsError, match="is no study folder"):
         study_figures(tmp_path)
     with pytest.raises(RelationNeuronsError, match="is no study folder"):
-        read_finding(tmp_path, "overlap")
+        read_result(tmp_path, "overlap")
     with pytest.raises(RelationNeuronsError, match=r"'overlapp' is no experiment.*did you mean 'overlap'"):
         study_figures(study, ["overlapp"])
     with pytest.raises(RelationNeuronsError, match=r"'sweep' was not carried out in .*one of: overlap"):

@@ -104,7 +104,7 @@ def effects_tables():
         for name, effect, p, verdict in (("a", -0.5, 0.01, "falls"), ("b", 0.1, 1.0, "not shown"))
         for measure in ("logprob", "correct")
     ]
-    columns = ["silenced", "relation", "measure", "n", "effect", "effect_low", "effect_high", "n_controls", "random"]
+    columns = ["ablated", "relation", "measure", "n", "effect", "effect_low", "effect_high", "n_controls", "random"]
     effects = pd.DataFrame(rows, columns=[*columns, "random_min", "random_max", "p_holm", "p_bh", "verdict"])
     answers = [(name, "f", draw, draw / 10, 0.0) for name in "ab" for draw in (-1, 0, 1)]
     return effects, pd.DataFrame(answers, columns=["relation", "fact", "draw", "d_logprob", "d_correct"])
@@ -119,7 +119,7 @@ def test_effects_of_each_relation_stand_beside_each_random_neuron(measure):
     assert list(traces["falls (Holm)"].x) == [-0.5]
     assert list(traces["not shown"].x) == [0.1]
     assert sorted(traces["each random set"].x) == ([0.0, 0.0, 0.1, 0.1] if measure == "logprob" else [0.0] * 4)
-    assert figure.layout.title.text.startswith("Silenced alone: ")
+    assert figure.layout.title.text.startswith("Ablated alone: ")
     assert "n = 40 facts" in traces["falls (Holm)"].hovertext[0]
 
 

@@ -36,7 +36,7 @@ def effects_of(cells, columns, **more):
 @pytest.fixture
 def spoken():
     cells = [("b", "en"), ("b", "de"), ("a", "en"), ("a", "ja")]
-    columns = ["silenced", "language"]
+    columns = ["ablated", "language"]
     return effects_of(cells, columns), effects_of([("all", "en"), ("all", "de"), ("all", "ja")], columns)
 
 
@@ -62,7 +62,7 @@ def test_languages_are_a_matrix_with_all_relations_first(spoken, measure, scale)
 
 
 def test_sites_are_named_with_their_size():
-    columns = ["silenced", "site"]
+    columns = ["ablated", "site"]
     effects = effects_of([("a", "ffn"), ("a", "gate")], columns, k=3000)
     effects.loc[effects["site"] == "gate", "k"] = 12
     figure = neuron_types_figure(effects, effects_of([("all", "ffn"), ("all", "gate")], columns, k=3000))
@@ -83,7 +83,7 @@ def test_drops_go_from_before_to_after(spoken):
 
 def test_templates_have_a_panel_for_each_set_asked():
     cells = [(found, asked) for found in ("main", "zs") for asked in ("main", "zs")]
-    columns = ["silenced", "detected", "asked"]
+    columns = ["ablated", "detected", "asked"]
     effects = effects_of([("a", *cell) for cell in cells] + [("b", *cell) for cell in cells], columns)
     figure = templates_figure(effects, effects_of([("all", *cell) for cell in cells], columns))
     assert list(figure.layout.yaxis.ticktext) == [ALL, "a", "b"]
@@ -132,12 +132,12 @@ def test_every_kind_and_state_has_its_place():
 
 def test_perplexities_stand_beside_every_control():
     perplexity = pd.DataFrame(
-        {"silenced": ["a", "b"], "n": 50, "clean": [20.0, 30.0], "own": [22.0, 29.0], "random": [20.5, 30.0]}
+        {"ablated": ["a", "b"], "n": 50, "clean": [20.0, 30.0], "own": [22.0, 29.0], "random": [20.5, 30.0]}
         | {"effect": [0.1, -0.03], "effect_low": [0.05, -0.1], "effect_high": [0.2, 0.04]}
         | {"verdict": ["rises", "not shown"]}
     )
     states = pd.DataFrame(
-        {"silenced": ["a", "a", "b", "a"], "state": ["clean", "random", "random", "own"]}
+        {"ablated": ["a", "a", "b", "a"], "state": ["clean", "random", "random", "own"]}
         | {"perplexity": [20.0, 20.5, 30.0, 22.0], "effect": [0.0, 0.02, 0.001, 0.1]}
     )
     figure = perplexity_figure(perplexity, states)
@@ -166,7 +166,7 @@ def test_nothing_asked_is_said():
 @pytest.mark.parametrize("n", [3, 47])
 def test_rows_have_room_for_their_names(n):
     cells = [(f"r{number}", "en") for number in range(n)]
-    columns = ["silenced", "language"]
+    columns = ["ablated", "language"]
     figure = languages_figure(effects_of(cells, columns), effects_of([("all", "en")], columns))
     assert figure.layout.height / (n + 1) > 20
     assert len(figure.data[0].y) == n + 1

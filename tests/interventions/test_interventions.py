@@ -29,7 +29,7 @@ def pairs_of(site):
 
 
 @pytest.fixture(params=sorted(WEIGHTS))
-def silenced(request, tiny_llama, wrap):
+def ablated(request, tiny_llama, wrap):
     """A model, neurons, and Hugging Face's own model with their weights zero."""
     llama, tokenizer = tiny_llama
     changed = copy.deepcopy(llama)
@@ -40,8 +40,8 @@ def silenced(request, tiny_llama, wrap):
     return wrap(llama, tokenizer), neurons, changed
 
 
-def test_a_hook_equals_zeroed_weights(silenced):
-    model, neurons, zeroed = silenced
+def test_a_hook_equals_zeroed_weights(ablated):
+    model, neurons, zeroed = ablated
     clean = model(TOKENS)
     with rn.ablate(model, neurons):
         found = model(TOKENS)
@@ -50,8 +50,8 @@ def test_a_hook_equals_zeroed_weights(silenced):
 
 
 @pytest.mark.parametrize("use_past_kv_cache", [True, False])
-def test_it_holds_during_generation(silenced, use_past_kv_cache):
-    model, neurons, zeroed = silenced
+def test_it_holds_during_generation(ablated, use_past_kv_cache):
+    model, neurons, zeroed = ablated
     options = {"max_new_tokens": 5, "do_sample": False, "verbose": False, "stop_at_eos": False}
     with rn.ablate(model, neurons) as ablation:
         found = model.generate(TOKENS, use_past_kv_cache=use_past_kv_cache, **options)

@@ -38,8 +38,8 @@ def test_concepts_are_balanced_and_stems_say_nothing_about_them():
         homes = [concept for concept, names in subjects.items() if key(prompt.subject) in names]
         assert homes == [prompt.relation]
         assert prompt.subject in prompt.text
-    labels, weights = rn.contrast(prompts, ratio=1)
-    assert (labels.sum(axis=0) * 2 == weights.sum(axis=0)).all()
+    labels, mask = rn.contrast(prompts, ratio=1)
+    assert (labels.sum(axis=0) * 2 == mask.sum(axis=0)).all()
     assert concept_prompts(relations, seed=3) == prompts
     assert concept_prompts(relations, seed=4) != prompts
     assert Counter(p.relation for p in concept_prompts(relations, n=7)) == dict.fromkeys(counts, 7)

@@ -59,13 +59,13 @@ def test_contrast_takes_four_negatives_evenly_over_the_others(relations):
     small = [p for p in prompts if p.relation != "person_father"] + [
         p for p in prompts if p.relation == "person_father"
     ][:9]
-    labels, weights = rn.contrast(small)
+    labels, mask = rn.contrast(small)
     names = rn.prompts.relation_names(small)
     own = np.array([p.relation for p in small])
     for column, name in enumerate(names):
         assert (labels[:, column] == (own == name)).all()
-        assert weights[labels[:, column], column].all()
-        negatives = own[weights[:, column] & ~labels[:, column]]
+        assert mask[labels[:, column], column].all()
+        negatives = own[mask[:, column] & ~labels[:, column]]
         n_positive = labels[:, column].sum()
         assert len(negatives) == min(4 * n_positive, len(small) - n_positive)
         if name == "person_father":  # 36 negatives over three relations

@@ -184,8 +184,8 @@ def test_the_search_box_filters(visit):
     shown(page, place)
     page.locator(f"{place} input[type=search]").fill("gamma logprob")
     found, rows = cells(page, place), made_sweep()
-    assert set(found["silenced"]) == {"gamma"}
-    assert len(found) == len(rows.query("silenced == 'gamma' and measure == 'logprob'"))
+    assert set(found["ablated"]) == {"gamma"}
+    assert len(found) == len(rows.query("ablated == 'gamma' and measure == 'logprob'"))
 
 
 def click(page, figure, pair):

@@ -42,14 +42,14 @@ def made_results():
             states = [("clean", "clean", "", 0.0), ("own", relation, relation, -1.0)]
             states += [("other", other, other, -0.1) for other in RELATIONS if other != relation]
             states += [("random", f"{relation} random {i}", relation, 0.0) for i in range(2)]
-            for kind, condition, silenced, effect in states:
+            for kind, condition, ablated, effect in states:
                 noise = 0 if kind == "clean" else generator.normal(0, 0.05)
                 rows.append(
                     {
                         **fact,
                         "condition": condition,
                         "kind": kind,
-                        "silenced": silenced,
+                        "ablated": ablated,
                         "logprob": clean + effect + noise,
                         "correct_prefix": kind != "own",
                         "correct_string": kind != "own" or number % 2 == 0,
@@ -106,7 +106,7 @@ def made_sweep():
         ends = {"effect_low": effect - 0.5, "effect_high": effect + 0.25}
         random = {"n_controls": 2, "random": -0.1, "random_sd": 0.1, "random_min": -0.2, "random_max": 0.0}
         tests = {"p": 0.01, "p_holm": 0.04, "p_bh": 0.02, "verdict": "falls" if effect < -1 else "not shown"}
-        row = {"silenced": name, "k": k, "measure": measure, "n": 25, "clean": -1.0, "effect": effect}
+        row = {"ablated": name, "k": k, "measure": measure, "n": 25, "clean": -1.0, "effect": effect}
         rows.append({**row, **ends, **random, **tests})
     return pd.DataFrame(rows)
 

@@ -14,13 +14,13 @@ from relation_neurons.scores.average_precision import average_precision_torch
 from relation_neurons.scores.cpu_kernel import can_rank, rank_average_precision
 
 
-def sklearn_ap(values, labels, weights):
+def sklearn_ap(values, labels, mask):
     """One call per neuron and relation, as the known pipelines do it; infinities become the largest ranks."""
     ranks = np.unique(values, return_inverse=True)[1].reshape(values.shape)  # same order and ties, no infinities
     return np.array(
         [
             [average_precision_score(y[w], ranks[w, n]) for n in range(values.shape[1])]
-            for y, w in zip(labels.T, weights.T, strict=True)
+            for y, w in zip(labels.T, mask.T, strict=True)
         ]
     )
 
@@ -45,24 +45,24 @@ def problems(draw):
     elif kind == "infinities":
         values[generator.random(values.shape) < 0.3] = np.inf
         values[generator.random(values.shape) < 0.3] = -np.inf
-    weights = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.3, 0.8, 1.0]))
+    mask = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.3, 0.8, 1.0]))
     labels = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.05, 0.5, 1.0]))
     for column in range(n_relations):  # at least one positive takes part
         row = generator.integers(n_examples)
-        weights[row, column] = labels[row, column] = True
-    return values, labels, weights
+        mask[row, column] = labels[row, column] = True
+    return values, labels, mask
 
 
 @settings(max_examples=300, deadline=None)
 @given(problems())
 def test_equal_to_scikit_learn(problem):
-    values, labels, weights = problem
-    expected = sklearn_ap(values, labels, weights)
-    ours = rn.average_precision(torch.from_numpy(values), torch.from_numpy(labels), torch.from_numpy(weights))
+    values, labels, mask = problem
+    expected = sklearn_ap(values, labels, mask)
+    ours = rn.average_precision(torch.from_numpy(values), torch.from_numpy(labels), torch.from_numpy(mask))
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6, rtol=0)
     plain = average_precision_torch(*map(torch.from_numpy, problem))
     np.testing.assert_allclose(plain.numpy(), expected, atol=1e-6, rtol=0)
-    ranked = rank_average_precision(torch.from_numpy(values), labels & weights, weights)
+    ranked = rank_average_precision(torch.from_numpy(values), labels & mask, mask)
     np.testing.assert_allclose(ranked, expected, atol=1e-12, rtol=0)
 
 
@@ -71,13 +71,13 @@ def test_equal_to_scikit_learn(problem):
 def test_more_relations_than_a_block_and_several_labels_an_example(dtype, n_relations):
     torch.manual_seed(3)
     values = torch.randn(203, 130).to(dtype)
-    labels, weights = torch.rand(203, n_relations) < 0.3, torch.rand(203, n_relations) < 0.6
-    labels[0] = weights[0] = True
-    ranked = rank_average_precision(values, (labels & weights).numpy(), weights.numpy())
-    plain = average_precision_torch(values, labels, weights)
+    labels, mask = torch.rand(203, n_relations) < 0.3, torch.rand(203, n_relations) < 0.6
+    labels[0] = mask[0] = True
+    ranked = rank_average_precision(values, (labels & mask).numpy(), mask.numpy())
+    plain = average_precision_torch(values, labels, mask)
     np.testing.assert_allclose(ranked, plain.numpy(), atol=1e-6, rtol=0)
     part = values[:, 3:50]  # not contiguous
-    np.testing.assert_allclose(rn.average_precision(part, labels, weights), plain[:, 3:50], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(rn.average_precision(part, labels, mask), plain[:, 3:50], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -155,9 +155,9 @@ def test_what_cannot_be_ranked_is_refused(values, labels, says):
 
 
 def test_a_positive_that_takes_no_part_does_not_count():
-    labels, weights = torch.tensor([[True], [False]]), torch.tensor([[False], [True]])
+    labels, mask = torch.tensor([[True], [False]]), torch.tensor([[False], [True]])
     with pytest.raises(rn.RelationNeuronsError, match="no positive"):
-        rn.average_precision(torch.ones(2, 1), labels, weights)
+        rn.average_precision(torch.ones(2, 1), labels, mask)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -25,10 +25,9 @@ OF_MEANS = CONTRASTING[1:]
 def of_pairs(score):
     """An oracle that looks at one neuron and one relation at a time."""
 
-    def oracle(values, labels, weights):
+    def oracle(values, labels, mask):
         return [
-            [score(values[w, n], y[w]) for n in range(values.shape[1])]
-            for y, w in zip(labels.T, weights.T, strict=True)
+            [score(values[w, n], y[w]) for n in range(values.shape[1])] for y, w in zip(labels.T, mask.T, strict=True)
         ]
 
     return oracle
@@ -50,12 +49,12 @@ def slow_contrast(x, y):
     return math.sqrt(sum((v - x[~y].mean()) ** 2 for v in x[y]) / y.sum())
 
 
-def slow_entropy(values, labels, weights):
+def slow_entropy(values, labels, mask):
     n_relations, n_neurons = labels.shape[1], values.shape[1]
     found = np.zeros((n_relations, n_neurons))
     for neuron in range(n_neurons):
         fires = [
-            np.mean([values[row, neuron] > 0 for row in np.flatnonzero(labels[:, r] & weights[:, r])])
+            np.mean([values[row, neuron] > 0 for row in np.flatnonzero(labels[:, r] & mask[:, r])])
             for r in range(n_relations)
         ]
         if sum(fires) == 0:
@@ -76,11 +75,11 @@ ORACLES = {
 }
 
 
-def agrees(name, values, labels, weights):
+def agrees(name, values, labels, mask):
     """Compare with the oracle, which sees the same values in float64."""
-    found = SCORERS[name](values, torch.from_numpy(labels), torch.from_numpy(weights))
+    found = SCORERS[name](values, torch.from_numpy(labels), torch.from_numpy(mask))
     assert found.dtype == torch.float32
-    expected = np.asarray(ORACLES[name](values.double().numpy(), labels, weights))
+    expected = np.asarray(ORACLES[name](values.double().numpy(), labels, mask))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6, rtol=1e-6)
 
 
@@ -91,11 +90,11 @@ def problems(draw):
     n_relations = draw(st.integers(2, 4))
     kinds = ["plain", "ties", "constant", "constant in each", "relu", "half", "bfloat16", "double", "far from zero"]
     kind = draw(st.sampled_from(kinds))
-    weights = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.3, 0.8, 1.0]))
+    mask = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.3, 0.8, 1.0]))
     labels = generator.random((n_examples, n_relations)) < draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
     for column in range(n_relations):  # at least one positive and one negative take part
         first, second = generator.choice(n_examples, size=2, replace=False)
-        weights[[first, second], column] = True
+        mask[[first, second], column] = True
         labels[first, column], labels[second, column] = True, False
     values = torch.from_numpy(generator.normal(size=(n_examples, n_neurons)))
     if kind == "ties":
@@ -109,7 +108,7 @@ def problems(draw):
     elif kind == "far from zero":
         values += 1000
     dtype = {"half": torch.float16, "bfloat16": torch.bfloat16, "double": torch.float64}.get(kind, torch.float32)
-    return values.to(dtype), labels, weights
+    return values.to(dtype), labels, mask
 
 
 @pytest.mark.parametrize("name", SCORERS)
@@ -137,10 +136,10 @@ def test_one_positive_is_enough(name):
 @pytest.mark.parametrize("name", SCORERS)
 def test_examples_without_weight_do_not_count(name):
     torch.manual_seed(2)
-    values, labels, weights = torch.randn(40, 5), torch.rand(40, 2) < 0.4, torch.rand(40, 1) < 0.6
-    other = torch.where(weights, values, 100 * torch.randn(40, 5))
-    both = weights.expand(-1, 2).contiguous()
-    kept = SCORERS[name](values[weights[:, 0]], labels[weights[:, 0]])
+    values, labels, mask = torch.randn(40, 5), torch.rand(40, 2) < 0.4, torch.rand(40, 1) < 0.6
+    other = torch.where(mask, values, 100 * torch.randn(40, 5))
+    both = mask.expand(-1, 2).contiguous()
+    kept = SCORERS[name](values[mask[:, 0]], labels[mask[:, 0]])
     torch.testing.assert_close(SCORERS[name](other, labels, both), kept, rtol=1e-6, atol=1e-6)
 
 
@@ -225,12 +224,12 @@ def test_what_cannot_be_ranked_is_refused(name, values, labels, says):
 
 @pytest.mark.parametrize("name", CONTRASTING)
 def test_a_relation_without_negatives_is_refused(name):
-    labels, weights = torch.tensor([[True, True], [False, True]]), torch.ones(2, 2, dtype=torch.bool)
+    labels, mask = torch.tensor([[True, True], [False, True]]), torch.ones(2, 2, dtype=torch.bool)
     with pytest.raises(rn.RelationNeuronsError, match=r"\[1\] have no negative"):
         SCORERS[name](torch.ones(2, 1), labels)
-    weights[1, 0] = False  # the only negative takes no part
+    mask[1, 0] = False  # the only negative takes no part
     with pytest.raises(rn.RelationNeuronsError, match=r"\[0, 1\] have no negative"):
-        SCORERS[name](torch.ones(2, 1), labels, weights)
+        SCORERS[name](torch.ones(2, 1), labels, mask)
 
 
 def test_firing_over_one_relation_is_refused():
@@ -253,16 +252,12 @@ def test_the_comparison_counts_common_neurons(planted):
     table = compare_scores(activations, k=20, seed=3).set_index(["first", "second"])
     assert len(table) == 15
     assert list(table.index[0]) == ["average_precision", "auroc"]
-    labels, weights = rn.contrast(prompts.detection, seed=3)
+    labels, mask = rn.contrast(prompts.detection, seed=3)
     for (first, second), row in table.iterrows():
         shares = []
         for relation in range(3):
             one, two = (
-                set(
-                    np.argsort(-SCORERS[name](activations.values, labels, weights)[relation].numpy(), kind="stable")[
-                        :20
-                    ]
-                )
+                set(np.argsort(-SCORERS[name](activations.values, labels, mask)[relation].numpy(), kind="stable")[:20])
                 for name in (first, second)
             )
             shares.append(len(one & two) / 20)

@@ -40,18 +40,18 @@ SCORES = {
 
 
 def masks(n_examples: int, n_relations: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and weights, differing by relation; every relation has a positive that takes part."""
+    """Labels and mask, differing by relation; every relation has a positive that takes part."""
     labels = torch.rand(n_examples, n_relations) < torch.linspace(0.1, 0.9, n_relations)
-    weights = torch.rand(n_examples, n_relations) < torch.linspace(1.0, 0.4, n_relations)
+    mask = torch.rand(n_examples, n_relations) < torch.linspace(1.0, 0.4, n_relations)
     kept = torch.randint(0, n_examples, (n_relations,))
-    labels[kept, range(n_relations)] = weights[kept, range(n_relations)] = True
-    return labels, weights
+    labels[kept, range(n_relations)] = mask[kept, range(n_relations)] = True
+    return labels, mask
 
 
-def by_scikit_learn(scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> np.ndarray:
+def by_scikit_learn(scores: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
     # scikit-learn refuses infinities; numbers beyond all others rank the same.
     values = scores.double().clamp(-1e300, 1e300).numpy()
-    positive, part = labels.numpy(), weights.numpy()
+    positive, part = labels.numpy(), mask.numpy()
     rows = [
         [average_precision_score(positive[used, r], values[used, i]) for i in range(values.shape[1])]
         for r, used in enumerate(part.T)
@@ -59,14 +59,14 @@ def by_scikit_learn(scores: torch.Tensor, labels: torch.Tensor, weights: torch.T
     return np.array(rows)
 
 
-def check(scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> None:
-    found = average_precision_triton(scores.to(DEVICE), labels.to(DEVICE), weights.to(DEVICE))
+def check(scores: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> None:
+    found = average_precision_triton(scores.to(DEVICE), labels.to(DEVICE), mask.to(DEVICE))
     assert found.dtype == torch.float32
     assert found.device.type == DEVICE
     assert found.shape == (labels.shape[1], scores.shape[1])
-    np.testing.assert_allclose(found.cpu(), average_precision(scores, labels, weights), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found.cpu(), average_precision(scores, labels, mask), rtol=0, atol=TOLERANCE)
     some = scores[:, :8]
-    np.testing.assert_allclose(found[:, :8].cpu(), by_scikit_learn(some, labels, weights), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found[:, :8].cpu(), by_scikit_learn(some, labels, mask), rtol=0, atol=TOLERANCE)
 
 
 @pytest.fixture(autouse=True)
@@ -120,16 +120,16 @@ def test_numbers_of_relations(n_relations: int) -> None:
 def test_one_positive_and_all_positive() -> None:
     labels = torch.zeros(50, 3, dtype=torch.bool)
     labels[7, 0] = labels[:, 1] = labels[49, 2] = True
-    weights = torch.ones_like(labels)
+    mask = torch.ones_like(labels)
     for kind in ("distinct", "ties", "constant"):
-        check(SCORES[kind](50, N_NEURONS).half(), labels, weights)
+        check(SCORES[kind](50, N_NEURONS).half(), labels, mask)
 
 
 def test_positives_without_weight_do_not_count() -> None:
-    labels, weights = torch.ones(40, 1, dtype=torch.bool), torch.zeros(40, 1, dtype=torch.bool)
+    labels, mask = torch.ones(40, 1, dtype=torch.bool), torch.zeros(40, 1, dtype=torch.bool)
     labels[5] = False
-    weights[[3, 5, 8]] = True
-    check(SCORES["ties"](40, N_NEURONS).half(), labels, weights)
+    mask[[3, 5, 8]] = True
+    check(SCORES["ties"](40, N_NEURONS).half(), labels, mask)
 
 
 def test_padding_counts_nothing_even_below_and_above_all_scores() -> None:
@@ -196,9 +196,9 @@ def test_refusals(change, message: str) -> None:
 @pytest.mark.skipif(INTERPRETED, reason="measures device memory")
 def test_memory_is_bounded() -> None:
     scores = torch.randn(8000, 20_000, dtype=torch.float16, device=DEVICE)
-    labels, weights = (m.to(DEVICE) for m in masks(8000, 6))
+    labels, mask = (m.to(DEVICE) for m in masks(8000, 6))
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    average_precision_triton(scores, labels, weights)
+    average_precision_triton(scores, labels, mask)
     assert torch.cuda.max_memory_allocated() - before < fused.BUFFER_BYTES + 16 * 2**20

@@ -19,7 +19,7 @@ def answers(effects, *, spread=0.3, n=12, draws=(), seed=0, templates=2):
             for fact in range(n):
                 for template in range(templates):
                     change = effect + spread * generator.normal()
-                    row = {"silenced": group, "relation": group, "fact": f"f{fact}", "template": template}
+                    row = {"ablated": group, "relation": group, "fact": f"f{fact}", "template": template}
                     row |= {"clean_logprob": -1.0 - fact, "d_logprob": change, "clean_correct": float(fact % 2)}
                     row["d_correct"] = -float(fact % 2 and change < -0.5)
                     rows.append(row if draw is None else row | {"draw": draw})
@@ -29,9 +29,9 @@ def answers(effects, *, spread=0.3, n=12, draws=(), seed=0, templates=2):
 def test_every_number_equals_a_loop_over_facts():
     own = answers({"a": -1.0, "b": 0.0})
     controls = answers({"a": 0.0, "b": 0.0}, draws=range(5), seed=1)
-    row = compare(own, controls, by=["silenced"]).query("silenced == 'a' and measure == 'logprob'").iloc[0]
-    mine = [own[(own["silenced"] == "a") & (own["fact"] == f"f{i}")]["d_logprob"].mean() for i in range(12)]
-    drawn = controls[controls["silenced"] == "a"]
+    row = compare(own, controls, by=["ablated"]).query("ablated == 'a' and measure == 'logprob'").iloc[0]
+    mine = [own[(own["ablated"] == "a") & (own["fact"] == f"f{i}")]["d_logprob"].mean() for i in range(12)]
+    drawn = controls[controls["ablated"] == "a"]
     sets = [drawn[drawn["draw"] == draw].groupby("fact")["d_logprob"].mean().mean() for draw in range(5)]
     by_fact = [drawn[drawn["fact"] == f"f{i}"]["d_logprob"].mean() for i in range(12)]
     assert row["n"] == 12
@@ -52,7 +52,7 @@ def test_every_number_equals_a_loop_over_facts():
 def test_accuracy_is_tested_by_mcnemar_over_facts():
     own = answers({"a": -1.0}, spread=0.1)
     controls = answers({"a": 0.0}, draws=range(8), spread=0.1, seed=1)
-    row = compare(own, controls, by=["silenced"]).query("measure == 'correct'").iloc[0]
+    row = compare(own, controls, by=["ablated"]).query("measure == 'correct'").iloc[0]
     assert (row["lost"], row["gained"]) == (6, 0)
     assert row["effect"] == pytest.approx(-0.5)
     assert row["p_chance"] == pytest.approx(stats.binomtest(0, 6).pvalue)
@@ -64,7 +64,7 @@ def test_a_change_that_random_neurons_make_too_is_not_shown():
     controls = answers({"a": -1.0}, draws=range(5), seed=1)
     generator = np.random.default_rng(2)
     controls["d_logprob"] += controls["draw"].map(dict(enumerate(generator.normal(0, 0.5, size=5))))
-    row = compare(own, controls, by=["silenced"]).iloc[0]
+    row = compare(own, controls, by=["ablated"]).iloc[0]
     assert row["p_chance"] < 0.001
     assert row["p_random"] > 0.1
     assert row["verdict"] == "not shown"
@@ -73,7 +73,7 @@ def test_a_change_that_random_neurons_make_too_is_not_shown():
 def test_an_effect_whose_difference_from_controls_points_elsewhere_is_not_shown():
     own = answers({"a": -0.5}, spread=0.1)
     controls = answers({"a": -2.0}, draws=range(5), spread=0.1, seed=1)
-    row = compare(own, controls, by=["silenced"]).iloc[0]
+    row = compare(own, controls, by=["ablated"]).iloc[0]
     assert row["p_chance"] < 0.001
     assert row["p_random"] < 0.001
     assert row["p"] == 1
@@ -83,7 +83,7 @@ def test_an_effect_whose_difference_from_controls_points_elsewhere_is_not_shown(
 def test_one_control_or_none_proves_nothing():
     own = answers({"a": -1.0})
     for controls in (answers({"a": 0.0}, draws=[0], seed=1), answers({"b": 0.0}, draws=[0])):
-        row = compare(own, controls, by=["silenced"]).iloc[0]
+        row = compare(own, controls, by=["ablated"]).iloc[0]
         assert np.isnan(row["p"])
         assert row["verdict"] == "not shown"
         assert row["effect"] == pytest.approx(own["d_logprob"].mean())
@@ -93,8 +93,8 @@ def test_the_spread_is_pooled_over_groups_that_are_alike():
     own = answers({"a": -1.0, "b": 0.0})
     controls = answers({"a": 0.0, "b": 0.0}, draws=range(2), seed=1)
     own["relation"] = controls["relation"] = "asked"
-    table = compare(own, controls, by=["silenced", "relation"], pool="relation").query("measure == 'logprob'")
-    sets = controls.groupby(["silenced", "draw"])["d_logprob"].mean().unstack().to_numpy()
+    table = compare(own, controls, by=["ablated", "relation"], pool="relation").query("measure == 'logprob'")
+    sets = controls.groupby(["ablated", "draw"])["d_logprob"].mean().unstack().to_numpy()
     pooled = np.sqrt(np.square(sets - sets.mean(axis=1, keepdims=True)).sum() / 2)
     assert table["random_sd"].tolist() == [pytest.approx(pooled)] * 2
 
@@ -102,8 +102,8 @@ def test_the_spread_is_pooled_over_groups_that_are_alike():
 def test_the_spread_of_many_groups_is_moderated():
     names = [f"r{number}" for number in range(6)]
     own, controls = answers(dict.fromkeys(names, -0.2)), answers(dict.fromkeys(names, 0.0), draws=range(3), seed=1)
-    table = compare(own, controls, by=["silenced"], measures=["logprob"])
-    sets = controls.groupby(["silenced", "draw"])["d_logprob"].mean().unstack().to_numpy()
+    table = compare(own, controls, by=["ablated"], measures=["logprob"])
+    sets = controls.groupby(["ablated", "draw"])["d_logprob"].mean().unstack().to_numpy()
     expected = moderated_spreads(list(sets), least=1e-3)
     assert table["random_sd"].tolist() == [pytest.approx(sd) for sd, _ in expected]
     assert expected[0][1] > 2
@@ -113,9 +113,9 @@ def test_controls_must_have_been_asked_the_same_facts():
     own = answers({"a": -1.0})
     controls = answers({"a": 0.0}, draws=range(3), n=11)
     with pytest.raises(rn.RelationNeuronsError, match="not asked every fact"):
-        compare(own, controls, by=["silenced"])
+        compare(own, controls, by=["ablated"])
     with pytest.raises(rn.RelationNeuronsError, match="nothing to compare"):
-        compare(own.iloc[:0], controls, by=["silenced"])
+        compare(own.iloc[:0], controls, by=["ablated"])
 
 
 def test_corrections_are_over_the_rows_of_each_measure():
@@ -133,6 +133,6 @@ def test_random_sets_are_called_effects_as_seldom_as_the_level_says():
         own = answers({"a": centre[0]}, seed=seed, templates=1)
         controls = answers({"a": 0.0}, draws=range(5), seed=seed + 1000, templates=1)
         controls["d_logprob"] += controls["draw"].map(dict(enumerate(centre[1:])))
-        table = compare(own, controls, by=["silenced"], measures=["logprob"])
+        table = compare(own, controls, by=["ablated"], measures=["logprob"])
         shown += int((table["verdict"] != "not shown").iloc[0])
     assert shown <= stats.binom.ppf(0.999, 200, 0.05)
