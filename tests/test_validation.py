@@ -12,6 +12,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons import validation
+from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.prompts import prompts
 from relation_neurons.scores import average_precision
 from tests.helpers import word_prompts
@@ -81,7 +82,7 @@ def test_numbers_of_numpy_and_lists_pass_and_become_plain():
 
 
 def tiny_space():
-    return rn.sites.NeuronSpace("m", 1, (("post", 2),))
+    return NeuronSpace("m", 1, (("post", 2),))
 
 
 def test_records_are_equal_copied_pickled_and_listed_as_before():

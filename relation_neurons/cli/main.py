@@ -16,12 +16,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from relation_neurons import models
 from relation_neurons.cli import data, doctor, figures, neuron, notebooks, report, reproduce, runs
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 from relation_neurons.experiments.compare import CompareConfig, compare
 from relation_neurons.experiments.pipeline import RunConfig
 from relation_neurons.experiments.pipeline import run as run_pipeline
+from relation_neurons.models.loading import parity
 from relation_neurons.relations import loading
 from relation_neurons.report import run
 from relation_neurons.storage.fingerprint import digest
@@ -82,7 +82,7 @@ def parity_command(model: str = "smollm2-135m") -> None:
     Args:
         model: A Llama-architecture model, named as for `run`.
     """
-    found = models.parity(model)
+    found = parity(model)
     Console().print(
         f"{model}: largest logit difference {found.max_logit_difference:.1e} over {found.n_tokens} tokens, "
         f"same next token at {found.argmax_agreement:.1%}",

@@ -15,7 +15,6 @@ import torch
 from transformer_lens.hook_points import HookPoint
 
 import relation_neurons as rn
-from relation_neurons import models
 from relation_neurons.cli.doctor import doctor_command
 from relation_neurons.doctor import doctor
 from relation_neurons.doctor import invariance as asking_part
@@ -473,9 +472,9 @@ def test_answers_that_flip_are_counted_with_their_interval(monkeypatch, planted_
     ],
 )
 def test_logits_unlike_hugging_faces_are_told(monkeypatch, difference, agreement, state):
-    result = models.Parity(max_logit_difference=difference, argmax_agreement=agreement, n_tokens=9)
-    monkeypatch.setattr(models.Reference, "parity", lambda reference, model: result)
-    found = model_part.parity_check("Hugging Face", models.Reference((), ()), None)
+    result = loading.Parity(max_logit_difference=difference, argmax_agreement=agreement, n_tokens=9)
+    monkeypatch.setattr(loading.Reference, "parity", lambda reference, model: result)
+    found = model_part.parity_check("Hugging Face", loading.Reference((), ()), None)
     assert (found.state, bool(found.do)) == (state, state != "ok")
 
 

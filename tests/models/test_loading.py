@@ -11,10 +11,10 @@ import torch
 import transformers
 
 import relation_neurons as rn
-from relation_neurons import models
 from relation_neurons.models import loading, pretrained, wrapping
-from relation_neurons.models.hooked_model import add_hook, crop_cache, forward, new_cache, select_cache
+from relation_neurons.models.hooked_model import add_hook, crop_cache, forward, neuron_space, new_cache, select_cache
 from relation_neurons.models.position_kinds import DECODE, PROMPT
+from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.models.wrapping import HookedTransformer, hook_llama
 
 hooked_only = pytest.mark.skipif(HookedTransformer is None, reason="TransformerLens 4 has no HookedTransformer")
@@ -83,7 +83,7 @@ def test_a_saved_folder_is_loaded(tiny_llama, tmp_path, line, monkeypatch):
     assert model.cfg.dtype == torch.float32
     halved = rn.load_model(tmp_path / "mine", device="cpu", dtype=torch.bfloat16)
     assert next(halved.parameters()).dtype == torch.bfloat16
-    assert models.parity(tmp_path / "mine", device="cpu").max_logit_difference < 1e-4
+    assert loading.parity(tmp_path / "mine", device="cpu").max_logit_difference < 1e-4
 
 
 @hooked_only
@@ -183,9 +183,9 @@ def test_the_embedded_model_is_the_trained_one(embedded):
     assert embedded.cfg.default_prepend_bos is False
     said = embedded.generate("The capital of France is", max_new_tokens=1, do_sample=False, verbose=False)
     assert said == "The capital of France is Paris"
-    model, reference = models.load_with_reference("smollm2-135m", device="cpu")
+    model, reference = loading.load_with_reference("smollm2-135m", device="cpu")
     assert reference.parity(model).max_logit_difference < 2e-4
-    assert models.cast(model, torch.bfloat16)
+    assert loading.cast(model, torch.bfloat16)
     assert_same(model, rn.load_model("smollm2-135m", device="cpu", dtype=torch.bfloat16))
 
 
@@ -220,15 +220,15 @@ def test_a_cast_model_is_to_the_bit_the_one_loaded_in_that_type(
     transformers.LlamaForCausalLM(config).to(stored).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model = rn.load_model(tmp_path, device="cpu")
-    assert models.cast(model, dtype)
+    assert loading.cast(model, dtype)
     assert_same(model, rn.load_model(tmp_path, device="cpu", dtype=dtype))
-    assert not models.cast(model, torch.bfloat16)  # what is lost does not come back
+    assert not loading.cast(model, torch.bfloat16)  # what is lost does not come back
 
 
 def test_only_llamas_are_cast(tiny):
     field = "architecture" if hasattr(tiny, "original_model") else "original_architecture"
     setattr(tiny.cfg, field, "Gemma2ForCausalLM")
-    assert not models.cast(tiny, torch.bfloat16)
+    assert not loading.cast(tiny, torch.bfloat16)
     assert {weights.dtype for weights in tiny.parameters()} == {torch.float32}
 
 
@@ -309,16 +309,16 @@ def test_selected_and_cropped_caches_equal_reading_everything(tiny):
 
 
 def test_sites_of_a_model(tiny):
-    assert len(models.neuron_space(tiny, "post")) == 3 * 48
-    assert len(models.neuron_space(tiny, "ffn")) == 3 * (48 + 48 + 32)
+    assert len(neuron_space(tiny, "post")) == 3 * 48
+    assert len(neuron_space(tiny, "ffn")) == 3 * (48 + 48 + 32)
     with pytest.raises(rn.RelationNeuronsError, match="did you mean 'post'"):
-        models.neuron_space(tiny, "pots")
+        neuron_space(tiny, "pots")
     tiny.cfg.gated_mlp = False
     with pytest.raises(rn.RelationNeuronsError, match="no gated MLP"):
-        models.neuron_space(tiny, "ffn")
+        neuron_space(tiny, "ffn")
 
 
 def test_llama_2_has_the_papers_number_of_neurons():
-    space = rn.sites.NeuronSpace("7B", 32, (("gate", 11008), ("up", 11008), ("down", 4096)))
+    space = NeuronSpace("7B", 32, (("gate", 11008), ("up", 11008), ("down", 4096)))
     assert len(space) == 835_584
-    assert len(rn.sites.NeuronSpace("13B", 40, (("gate", 13824), ("up", 13824), ("down", 5120)))) == 1_310_720
+    assert len(NeuronSpace("13B", 40, (("gate", 13824), ("up", 13824), ("down", 5120)))) == 1_310_720
