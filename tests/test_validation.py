@@ -13,7 +13,7 @@ import torch
 import relation_neurons as rn
 from relation_neurons import validation
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.prompts import prompts
+from relation_neurons.prompts import contrast, prompts
 from relation_neurons.scores import average_precision
 from tests.helpers import word_prompts
 
@@ -104,9 +104,9 @@ def test_records_are_equal_copied_pickled_and_listed_as_before():
 
 
 def test_functions_keep_their_names_docstrings_and_signatures_and_are_found_by_pickle():
-    assert rn.contrast.__doc__ == prompts.contrast.__doc__
-    assert inspect.signature(rn.contrast) == inspect.signature(prompts.contrast)
-    assert rn.contrast is not prompts.contrast
+    assert rn.contrast.__doc__ == contrast.contrast.__doc__
+    assert inspect.signature(rn.contrast) == inspect.signature(contrast.contrast)
+    assert rn.contrast is not contrast.contrast
     assert pickle.loads(pickle.dumps(rn.contrast)) is rn.contrast
     assert rn.PromptConfig is prompts.PromptConfig
 

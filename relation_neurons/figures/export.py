@@ -8,10 +8,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.figures.style import INK
 
 IMAGES = ("png", "svg", "pdf")
 FORMATS = ("html", *IMAGES)
-INK = "#222222"
 HEIGHT = 500
 """Of figures that ask for none."""
 NEEDED = "pip install 'kaleido>=1.0', and install Chrome or Chromium (kaleido_get_chrome downloads one)"

@@ -16,7 +16,7 @@ RISE, GREEN, PURPLE, SKY = "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 COLOURS = (OWN, OTHER, GREEN, RISE, PURPLE, SKY, RANDOM)
 FAINT, EMPTY = "rgba(127,127,127,0.35)", "#D0D0D0"
 GRID = "rgba(128,128,128,0.2)"
-ZERO = "#777"
+ZERO, INK = "#777", "#222222"
 MEASURE_TITLES = {
     "logprob": "log-probability (nats)",
     "correct": "accuracy",

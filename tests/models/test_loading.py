@@ -235,9 +235,9 @@ def test_only_llamas_are_cast(tiny):
 def test_parity_is_nan_if_any_logit_is(tiny):
     texts = (torch.tensor([[5, 6]]), torch.tensor([[7, 8, 9]]))
     logits = [tiny(text) for text in texts]
-    assert models.Reference(texts, tuple(logits)).parity(tiny) == models.Parity(0.0, 1.0, 5)
+    assert loading.Reference(texts, tuple(logits)).parity(tiny) == loading.Parity(0.0, 1.0, 5)
     logits[1][0, 0, 0] = float("nan")
-    assert math.isnan(models.Reference(texts, tuple(logits)).parity(tiny).max_logit_difference)
+    assert math.isnan(loading.Reference(texts, tuple(logits)).parity(tiny).max_logit_difference)
 
 
 @pytest.mark.model
