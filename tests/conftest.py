@@ -6,6 +6,7 @@ import json
 import os
 
 import huggingface_hub
+import hypothesis
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -21,6 +22,31 @@ import transformers
 from relation_neurons.models.pretrained import EMBEDDED, resolve
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 from tests.planted import plant, word_tokenizer
+
+hypothesis.settings.register_profile("default", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("full", max_examples=1000, deadline=None)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="every generated bad input, every place of a kill, and so on")
+
+
+def pytest_configure(config):
+    hypothesis.settings.load_profile("full" if config.getoption("full") else "default")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what only a full run has."""
+    if not config.getoption("full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig):
+    """Whether every case is tested, or one of each kind."""
+    return pytestconfig.getoption("full")
 
 
 @pytest.fixture(scope="session")

@@ -1,30 +1,29 @@
-"""What the tests of bad input share: how inputs are spoilt, counted and refused."""
+"""What the tests of bad input share: how inputs are spoilt, chosen and refused.
+
+Inputs are generated from seeds. By default those are tested that hold a kind of file, command, argument or defect that
+none before them held; with `--full`, all.
+"""
 
 import contextlib
 import copy
-import functools
 import io
 import json
 import math
 import os
+import random
 import sys
-from collections import Counter
-from datetime import timedelta
 
 import pandas as pd
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import relation_neurons as rn
 from relation_neurons.cli import main
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.storage.run_folder import RunFolder
 
-RANDOM = bool(os.environ.get("BAD_INPUT_RANDOM"))  # new examples in every process, to look for more
-SEEDS = st.integers(0, 2**48)
-COUNT: Counter[str] = Counter()
-PARTS = {"relation files": 500, "neuron files": 150, "run folders": 150, "interventions": 400, "command lines": 200}
-PARTS |= {"functions": 1000}
+FIRST = int(os.environ.get("BAD_INPUT_SEED", 0))
+"""The first seed: others look for more."""
+COUNTS = {"relation files": 500, "neuron files": 150, "run folders": 150, "interventions": 400, "command lines": 250}
+COUNTS |= {"functions": 1500}
 ODD = (
     "",
     " ",
@@ -44,34 +43,34 @@ ODD = (
 ODD = (*ODD, "x" * 5000, "nan", "-1", "null")
 
 
-def examples(part):
-    """Run a test on as many generated seeds as its part has, the same in every run; each must have been counted."""
-    chosen = settings(
-        max_examples=PARTS[part] * int(os.environ.get("BAD_INPUT_RANDOM", 1)),
-        derandomize=not RANDOM,
-        database=None,
-        deadline=timedelta(seconds=20),
-        suppress_health_check=list(HealthCheck),
-    )
+class Chance(random.Random):
+    """A generator that remembers which kinds of things it has chosen."""
 
-    def decorate(test):
-        every = chosen(given(seed=SEEDS)(test))
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.kinds = set()
 
-        @functools.wraps(every)
-        def counted(*arguments, **named):
-            before = COUNT[part]
-            every(*arguments, **named)
-            assert COUNT[part] - before >= PARTS[part]
+    def kind(self, of, options):
+        """One of the options, each of which is a kind of its own."""
+        number = self.randrange(len(options))
+        self.kinds.add((of, number))
+        return options[number]
 
-        return counted
 
-    return decorate
+def cases(part, make, full):
+    """The inputs of a part: all, or each that holds a new kind."""
+    seen = set()
+    for seed in range(FIRST, FIRST + COUNTS[part]):
+        chance = Chance(seed)
+        case = make(chance)
+        if full or not chance.kinds <= seen:
+            seen |= chance.kinds
+            yield case
 
 
 @contextlib.contextmanager
-def refused(part, what):
+def refused(what):
     """Only the package's error may leave the block; the message says what was found and can be printed."""
-    COUNT[part] += 1
     try:
         yield
     except rn.RelationNeuronsError as error:
@@ -97,7 +96,7 @@ def bad_value(chance):
     for _ in range(chance.choice([1, 50])):
         nested = [nested]
     numbers = [0, -1, 1.5, 10**30, -(10**400), 1e308, math.nan, math.inf, True, False]
-    return chance.choice([None, [], {}, nested, [[]], {"": ""}, [1, "a"], *numbers, *ODD])
+    return chance.kind("value", [None, [], {}, nested, [[]], {"": ""}, [1, "a"], *numbers, *ODD])
 
 
 def mutate_tree(content, chance):
@@ -107,12 +106,13 @@ def mutate_tree(content, chance):
         place = content
         while isinstance(place, dict | list) and place:
             at = chance.choice(list(place)) if isinstance(place, dict) else chance.randrange(len(place))
+            chance.kinds.add(("key", at if isinstance(place, dict) else None))
             if not isinstance(place[at], dict | list) or not place[at] or chance.random() < 0.4:
                 break
             place = place[at]
         if not isinstance(place, dict | list) or not place:
             return bad_value(chance)
-        how = chance.choice(["remove", "replace", "replace", "nest", "add", "repeat"])
+        how = chance.kind("tree", ["remove", "replace", "replace", "nest", "add", "repeat"])
         if how == "remove":
             del place[at]
         elif how == "replace":
@@ -126,12 +126,12 @@ def mutate_tree(content, chance):
     return content
 
 
-def mutate_bytes(data, chance):
+def mutate_bytes(data, chance, file="bytes"):
     """Cut, flip, repeat, or put something in."""
     data = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(data) + 1)
-        how = chance.choice(["cut", "flip", "drop", "repeat", "insert"])
+        how = chance.kind(file, ["cut", "flip", "drop", "repeat", "insert"])
         if how == "cut":
             del data[at:]
         elif how == "flip" and at < len(data):
@@ -141,18 +141,16 @@ def mutate_bytes(data, chance):
         elif how == "repeat":
             data[at:at] = data[at : at + chance.choice([1, 10, 1000])]
         else:
-            data[at:at] = chance.choice(
-                [b"\0", b"\xff\xfe", b'"', b"{", b"]", b",", b"\n", b"\x80", os.urandom(0), b"9" * 5000]
-            )
+            found = [b"\0", b"\xff\xfe", b'"', b"{", b"]", b",", b"\n", b"\x80", b"", b"9" * 5000]
+            data[at:at] = chance.kind("inserted", found)
     return bytes(data)
 
 
-def mutated_json(content, chance):
+def mutated_json(content, chance, file="bytes"):
     if chance.random() < 0.7:
-        return json.dumps(mutate_tree(content, chance), ensure_ascii=chance.random() < 0.5).encode(
-            "utf-8", "surrogatepass"
-        )
-    return mutate_bytes(json.dumps(content).encode(), chance)
+        text = json.dumps(mutate_tree(content, chance), ensure_ascii=chance.random() < 0.5)
+        return text.encode("utf-8", "surrogatepass")
+    return mutate_bytes(json.dumps(content).encode(), chance, file)
 
 
 SPACE = NeuronSpace("m", 4, (("post", 8),))

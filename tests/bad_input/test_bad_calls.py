@@ -2,7 +2,7 @@
 
 import io
 import math
-import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from tests.bad_input.cases import ODD, PARTS, examples, refused
+from tests.bad_input.cases import COUNTS, ODD, cases, refused
 from tests.bad_input.public_calls import public_calls
 from tests.helpers import word_prompts
 
 pytestmark = pytest.mark.usefixtures("offline")
 
 
-def wrong_values(chance):
+def wrong_values():
     arrays = [
         np.zeros(0),
         np.zeros((0, 3)),
@@ -78,7 +78,7 @@ def wrong_values(chance):
         range(3),
         io.StringIO("x"),
     ]
-    return chance.choice([arrays, numbers, others, [one for one in ODD if one != "null"]])
+    return [*arrays, *numbers, *others, *(one for one in ODD if one != "null")]
 
 
 @pytest.fixture(scope="module")
@@ -90,26 +90,33 @@ def test_every_public_name_is_tried(public):
     assert {name.strip().partition(".")[0] for name in public} == set(rn.__all__)
 
 
-@examples("functions")
-def test_wrong_arguments_are_refused(public, tmp_path_factory, monkeypatch, seed):
-    chance = random.Random(seed)
-    monkeypatch.chdir(tmp_path_factory.getbasetemp())
-    name = chance.choice(list(public))
+def spoilt(public, chance):
+    """A function, and its arguments with something wrong about them."""
+    name, argument = chance.kind("argument", [(name, one) for name in public for one in (*public[name][1], None)])
     function, right = public[name]
     arguments = dict(right)
-    for _ in range(chance.choice([1, 1, 2])):
-        if right and name != "RelationNeuronsError":
-            arguments[chance.choice(list(right))] = chance.choice(wrong_values(chance))
+    if right and name != "RelationNeuronsError":
+        for one in {argument or chance.choice(list(right)), *chance.choice([(), (), list(right)[:1]])}:
+            arguments[one] = chance.kind("value", wrong_values())
     how = chance.random()
     if name in ("Neuron", "RelationNeuronsError", "load_relations", "ablate", "intervene"):
         pass  # Python itself counts their arguments
     elif how < 0.05:
+        chance.kinds.add("more")
         arguments["nowhere"] = 1
     elif how < 0.1 and arguments and name != "open_study":  # whose model would be the embedded one
+        chance.kinds.add("fewer")
         del arguments[chance.choice(list(arguments))]
-    with refused("functions", (name, {k: v for k, v in arguments.items() if v is not right.get(k)})):
-        function(**arguments)
+    return name, function, arguments
+
+
+def test_wrong_arguments_are_refused(public, full, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, function, arguments in cases("functions", partial(spoilt, public), full):
+        wrong = {key: value for key, value in arguments.items() if value is not public[name][1].get(key)}
+        with refused((name, wrong)):
+            function(**arguments)
 
 
 def test_over_two_thousand_bad_inputs_are_generated():
-    assert sum(PARTS.values()) >= 2000  # `examples` sees that each part had as many
+    assert sum(COUNTS.values()) >= 2000

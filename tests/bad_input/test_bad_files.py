@@ -2,8 +2,8 @@
 
 import contextlib
 import json
-import random
 import shutil
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -16,7 +16,7 @@ from tests.bad_input.cases import (
     SETS,
     SPACE,
     carry_out,
-    examples,
+    cases,
     files,
     mutate_bytes,
     mutated_json,
@@ -49,46 +49,36 @@ TABLE = "subject,object,template,template_zs,aliases,relation\n" + "".join(
 )
 
 
-@examples("relation files")
-def test_a_damaged_relation_file_is_refused_and_checked_alike(tmp_path, seed):
-    chance = random.Random(seed)
-    path = tmp_path / chance.choice(["r.json", "r.csv"])
-    path.write_bytes(mutated_json(RELATION, chance) if path.suffix == ".json" else mutate_bytes(TABLE.encode(), chance))
-    loaded = False
-    with refused("relation files", path.read_bytes()):
-        relations = rn.load_relations(path)
-        loaded = True
-        rn.make_prompts(relations, rn.PromptConfig(shots=1, n_evaluation=1))
-    with refused("relation files", path.read_bytes()):
-        problems = check(path, n_evaluation=1, shots=1)
-        assert loaded or any(problem.level == "error" for problem in problems)
+def relation_file(chance):
+    if chance.kind("format", ["json", "csv"]) == "json":
+        return "r.json", mutated_json(RELATION, chance, "json")
+    return "r.csv", mutate_bytes(TABLE.encode(), chance, "csv")
 
 
-@examples("neuron files")
-def test_a_damaged_neuron_file_is_refused(tmp_path, seed):
-    chance = random.Random(seed)
+def test_a_damaged_relation_file_is_refused_and_checked_alike(tmp_path, full):
+    for name, content in cases("relation files", relation_file, full):
+        path = tmp_path / name
+        path.write_bytes(content)
+        loaded = False
+        with refused(content):
+            relations = rn.load_relations(path)
+            loaded = True
+            rn.make_prompts(relations, rn.PromptConfig(shots=1, n_evaluation=1))
+        with refused(content):
+            problems = check(path, n_evaluation=1, shots=1)
+            assert loaded or any(problem.level == "error" for problem in problems)
+
+
+def test_a_damaged_neuron_file_is_refused(tmp_path, full):
     path = save_neurons(tmp_path / "n.parquet", SETS, space=SPACE, score="average_precision")
-    whole = path.read_bytes()
-    path.write_bytes(mutate_bytes(whole, chance))
-    with refused("neuron files", seed):
-        assert load_neurons(path) == SETS
+    for content in cases("neuron files", partial(mutate_bytes, path.read_bytes()), full):
+        path.write_bytes(content)
+        with refused(content):
+            assert load_neurons(path) == SETS
 
 
-def damage(folder, chance):
-    """Mutate one of the files of a run; sometimes its manifest vouches for what it became."""
-    path = folder / chance.choice(
-        ["run.json", "manifest.json", "neurons.parquet", "intra/effects.parquet", "intra/verdict.md"]
-    )
-    data = path.read_bytes()
-    content = mutated_json(json.loads(data), chance) if path.suffix == ".json" else mutate_bytes(data, chance)
-    if path.suffix == ".parquet" and chance.random() < 0.3:
-        pd.DataFrame({"name": [1, None], "site": ["post", 3.5 and "x"], "layer": [-1, 2]}).to_parquet(path)
-        content = path.read_bytes()
-    path.write_bytes(content)
-    if path.suffix != ".json" and chance.random() < 0.7:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        manifest[path.relative_to(folder).as_posix()]["sha256"] = file_digest(path)
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+FILES = ["run.json", "manifest.json", "neurons.parquet", "intra/effects.parquet", "intra/verdict.md"]
+COMMANDS = [["runs", "show"], ["runs", "verify"], ["runs", "list"], ["report"], ["figures", "--format", "html"]]
 
 
 @pytest.fixture(scope="module")
@@ -96,38 +86,60 @@ def whole_run(tmp_path_factory):
     return run_folder(tmp_path_factory.mktemp("whole") / "run")
 
 
-@examples("run folders")
-def test_a_damaged_run_folder_is_refused(tmp_path, whole_run, seed):
-    chance = random.Random(seed)
-    folder = tmp_path / f"run{seed}"
-    shutil.copytree(whole_run, folder)
-    damage(folder, chance)
-    with refused("run folders", seed):
-        run = rn.open_run(folder)
-        for look in (run.neurons, run.verdicts, run.damage, lambda: [run.table(name) for name in run.tables]):
-            with contextlib.suppress(rn.RelationNeuronsError):
-                look()
-    before = files(folder)
-    command = chance.choice(
-        [["runs", "show"], ["runs", "verify"], ["runs", "list"], ["report"], ["figures", "--format", "html"]]
-    )
-    status, said = carry_out([*command, str(folder)])
-    assert status in (0, 1, 2), said
-    assert status != 2 or files(folder) == before
-    shutil.rmtree(folder)
+def other_table():
+    frame = pd.DataFrame({"name": [1, None], "site": ["post", 3.5 and "x"], "layer": [-1, 2]})
+    return frame.to_parquet()
+
+
+def damage(whole, chance):
+    """One of the files of a run, what it becomes, whether the manifest vouches for that, and who looks at it."""
+    name = chance.kind("file", FILES)
+    data = (whole / name).read_bytes()
+    if name.endswith("parquet") and chance.random() < 0.3:
+        chance.kinds.add((name, "another table"))
+        content = other_table()
+    elif name.endswith("json"):
+        content = mutated_json(json.loads(data), chance, name)
+    else:
+        content = mutate_bytes(data, chance, name)
+    vouched = not name.endswith("json") and chance.random() < 0.7
+    chance.kinds.add((name, vouched))
+    return name, content, vouched, chance.kind("command", COMMANDS)
+
+
+def test_a_damaged_run_folder_is_refused(tmp_path, whole_run, full):
+    for number, (name, content, vouched, command) in enumerate(cases("run folders", partial(damage, whole_run), full)):
+        folder = tmp_path / f"run{number}"
+        shutil.copytree(whole_run, folder)
+        (folder / name).write_bytes(content)
+        if vouched:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            manifest[name]["sha256"] = file_digest(folder / name)
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+        with refused((name, content)):
+            run = rn.open_run(folder)
+            for look in (run.neurons, run.verdicts, run.damage, lambda run=run: [run.table(one) for one in run.tables]):
+                with contextlib.suppress(rn.RelationNeuronsError):
+                    look()
+        before = files(folder)
+        status, said = carry_out([*command, str(folder)])
+        assert status in (0, 1, 2), said
+        assert status != 2 or files(folder) == before
+        shutil.rmtree(folder)
 
 
 GIVEN = [rn.Zero(), rn.Constant(2.5), rn.Scale(-1)]
 REFERRED = {"kind": "quantile", "reference": "x", "n": 3, "p": 0.5, "numbers": [0.5, 1.5]}
 
 
-@examples("interventions")
-def test_damaged_json_of_an_intervention_is_refused(seed):
-    chance = random.Random(seed)
-    whole = json.loads(rn.Intervention(SETS["r"], chance.choice(GIVEN), "last").to_json())
-    if chance.random() < 0.5:
-        whole["value"] = chance.choice([REFERRED, {**REFERRED, "kind": "resample", "seed": 1}])
-    text = mutated_json(whole, chance).decode("utf-8", "replace")
-    with refused("interventions", text):
-        found = rn.Intervention.from_json(text)
-        json.loads(found.to_json())
+def intervention(chance):
+    whole = json.loads(rn.Intervention(SETS["r"], chance.kind("given", GIVEN), "last").to_json())
+    value = chance.kind("referred", [None, None, REFERRED, {**REFERRED, "kind": "resample", "seed": 1}])
+    return mutated_json(whole | ({"value": value} if value else {}), chance).decode("utf-8", "replace")
+
+
+def test_damaged_json_of_an_intervention_is_refused(full):
+    for text in cases("interventions", intervention, full):
+        with refused(text):
+            found = rn.Intervention.from_json(text)
+            json.loads(found.to_json())

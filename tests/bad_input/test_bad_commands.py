@@ -1,10 +1,8 @@
 """Whatever a command is given, it is refused in words and leaves nothing behind."""
 
-import random
-
 import pytest
 
-from tests.bad_input.cases import COUNT, carry_out, examples, files
+from tests.bad_input.cases import carry_out, cases, files
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -71,23 +69,27 @@ def place(tmp_path_factory):
     return folder
 
 
-@examples("command lines")
-def test_a_bad_command_is_refused_in_words_and_leaves_nothing(place, monkeypatch, seed):
-    chance = random.Random(seed)
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("RELATION_NEURONS_DATA", str(place / "cache"))
-    command = chance.choice(list(COMMANDS))
+def command_line(chance):
+    """A command, and it with some of its arguments wrong."""
+    command = chance.kind("command", list(COMMANDS))
     options = COMMANDS[command]
     words = [word for word in command if word]
     for name in chance.sample(list(options), min(len(options), chance.randint(1, 3))):
-        value = chance.choice(options[name])
-        value = {"FOLDER": str(place / "empty"), "BROKEN": str(place / "broken.json")}.get(value, value)
+        value = chance.kind(name, options[name])
         words += [name, value] if name else [value]
     if command in SAFE and "--model" not in words:  # whatever else is right, no model is loaded
         words += ["--model", "./nowhere"]
-    before = files(place)
-    COUNT["command lines"] += 1
-    status, said = carry_out(words)
-    assert status == 2 or (status in (0, 1) and command in MAY_SUCCEED), (words, status, said)
-    assert status == 0 or command in MAY_SUCCEED or said.strip(), words
-    assert files(place) == before, words
+    return command, words
+
+
+def test_a_bad_command_is_refused_in_words_and_leaves_nothing(place, monkeypatch, full):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("RELATION_NEURONS_DATA", str(place / "cache"))
+    places = {"FOLDER": str(place / "empty"), "BROKEN": str(place / "broken.json")}
+    for command, words in cases("command lines", command_line, full):
+        words = [places.get(word, word) for word in words]
+        before = files(place)
+        status, said = carry_out(words)
+        assert status == 2 or (status in (0, 1) and command in MAY_SUCCEED), (words, status, said)
+        assert status == 0 or command in MAY_SUCCEED or said.strip(), words
+        assert files(place) == before, words
