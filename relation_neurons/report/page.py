@@ -94,7 +94,7 @@ def write_page(title: str, about: Mapping[str, str], sections: Sequence[Section]
         HTML with plotly.js and DataTables inside, some megabytes; it may ask the network for nothing.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("relation_neurons"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("relation_neurons.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"figure": _figure, "table": _table, "phrase": _phrase}
     return environment.get_template("report.html").render(
