@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.pipeline import DEMO_RELATIONS
+from relation_neurons.experiments.registry import DEMO_RELATIONS
+from relation_neurons.experiments.runner import default_folder
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.single_neuron import SingleNeuronConfig, single_neuron
 from relation_neurons.figures.single_neuron import visible
@@ -26,7 +27,6 @@ from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.report.single_neuron import _effect_rows, _score_rows, neuron_page
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.formatting import span
-from relation_neurons.storage.fingerprint import digest
 
 QUICK = StudyConfig(
     relations=DEMO_RELATIONS,
@@ -59,7 +59,7 @@ def neuron_command(
     """
     console, started = Console(), time.monotonic()
     chosen = Neuron.parse(neuron, study.site if study.site in SITES else "post")
-    out = out or Path("runs") / f"study-{Path(study.model).stem}-{digest(study)[:8]}"
+    out = out or default_folder(study)
     result, place = look_at(chosen, study, out, options)
     for sentence in result.verdict:
         console.print(f"- {sentence}", soft_wrap=True, markup=False, highlight=False)

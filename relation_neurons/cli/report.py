@@ -9,7 +9,6 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.errors import refuse
-from relation_neurons.report.run import read_results, write_report
 from relation_neurons.report.study import experiments_in, write_study_report
 from relation_neurons.storage.run_folder import KEY, RunFolder, read_key
 
@@ -35,12 +34,9 @@ def rebuild(folder: Path) -> Path:
     """
     run = read_run(folder)
     try:
-        if experiments_in(folder):
-            page = write_study_report(folder, run)
-        elif (folder / "neurons.parquet").is_file():
-            page = write_report(read_results(folder), run)
-        else:
-            raise refuse(f"{folder} holds no results yet", do="let the run end (the same command goes on from here)")
+        if not experiments_in(folder):
+            raise refuse(f"{folder} holds no results yet", do="let the run end (the same command resumes it)")
+        page = write_study_report(folder, run)
     except OTHERS as error:
         raise refuse(
             f"The files in {folder} are not what this version writes ({type(error).__name__}: {error})",

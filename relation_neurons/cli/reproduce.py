@@ -1,4 +1,4 @@
-"""The commands `reproduce NAME` and `compare-methods`: parse, call, print."""
+"""The commands `run`, `reproduce NAME` and `compare-methods`: parse, call, print."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.registry import EXPERIMENTS, METHODS, Experiment, Profile
-from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, reproduce
+from relation_neurons.experiments.registry import BESIDE, EXPERIMENTS, RUN, Experiment, Profile
+from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, default_folder, reproduce, run
+from relation_neurons.experiments.summary import PARTS, sides
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.storage.fingerprint import digest
+from relation_neurons.statistics.formatting import said
 
 app = tyro.extras.SubcommandApp()
 
@@ -45,7 +49,7 @@ def _command(name: str, experiment: Experiment) -> Callable[..., None]:
     return command
 
 
-for _name, _experiment in EXPERIMENTS.items():
+for _name, _experiment in {**EXPERIMENTS, "summary": BESIDE["summary"]}.items():
     app.command(name=_name)(_command(_name, _experiment))
 
 
@@ -73,15 +77,49 @@ def all_command(
         Console().print(FREQUENCY_NEEDS)
 
 
-compare_methods_command = _command("methods", METHODS)
+def run_command(study: Annotated[StudyConfig, tyro.conf.arg(name="")] = RUN, out: Path | None = None) -> None:
+    """Find the neurons of each relation, ablate them, and compare recall with matched random controls.
+
+    The experiments `summary`, `layers`, `overlap`, `intra` and `inter` in one folder, with report.html, one page that
+    works offline. The same command resumes a run that was stopped.
+
+    Args:
+        study: The model, its relations and what is asked.
+        out: The folder; by default one under `runs/` named after model and options, shared by all experiments of the
+            same study.
+    """
+    console, started = Console(), time.monotonic()
+    out = out or default_folder(study)
+    results = {result.name: result for result in run(study, out)}
+    for measure, title in (("logprob", "Log-probability of the object (nats)"), ("correct", "Accuracy")):
+        console.print(_summary_table(results["summary"].table, measure, title))
+    for name in ("summary", "properties"):
+        _print(console, results[name])
+    console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
+
+
+compare_methods_command = _command("methods", BESIDE["methods"])
 
 
 def _report(names: list[str], study: StudyConfig, out: Path | None, options: dict[str, Any]) -> None:
     console, started = Console(), time.monotonic()
-    out = out or Path("runs") / f"study-{Path(study.model).stem}-{digest(study)[:8]}"
+    out = out or default_folder(study)
     for result in reproduce(names, study, out, options=options):
         _print(console, result)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
+
+
+def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:
+    """A row per relation; bold where own minus random leaves zero."""
+    table = Table(title=f"{title}: mean, 95 % interval over n facts", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("relation", "n", *PARTS):
+        table.add_column(name.replace("_minus_", " - "), no_wrap=name == "relation")
+    styles = {"below": "bold blue", "above": "bold red"}
+    style = {name: styles.get(side, "") for side, names in sides(summary, measure).items() for name in names}
+    for row in summary[summary["measure"] == measure].to_dict("records"):
+        cells = (said(row, part).replace(" [", "\n[") for part in PARTS)
+        table.add_row(row["relation"], str(row["clean_n"]), *cells, style=style[row["relation"]])
+    return table
 
 
 def _print(console: Console, result: ExperimentResult) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from relation_neurons.errors import refuse
+from relation_neurons.errors import RelationNeuronsError, refuse
 from relation_neurons.results.run import Run, open_run
 from relation_neurons.storage.run_folder import KEY, LOCK
 
@@ -34,13 +34,20 @@ def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
     if not folder.is_dir():
         raise refuse(f"{folder} is no folder", expected="a folder with runs in it")
     os.listdir(folder)  # says that a folder may not be read, which is none without runs
-    found = [open_run(path.parent) for path in sorted(folder.rglob(KEY))]
-    if not found:
+    found, unread = [], []
+    for path in sorted(folder.rglob(KEY)):
+        try:
+            found.append(open_run(path.parent))
+        except RelationNeuronsError as error:
+            unread.append(str(error))
+    if not found and not unread:
         raise refuse(f"There are no runs in {folder}", do="name another folder")
     table = Table("run", "model", "site", "relations", "files", "MB", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for run in found:
         table.add_row(run.path.relative_to(folder).as_posix(), *_about(run), str(len(run.files)), f"{_size(run):.1f}")
     Console().print(table)
+    for message in unread:
+        Console().print(message, soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command(name="show")

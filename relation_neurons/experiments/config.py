@@ -13,6 +13,25 @@ from relation_neurons.scores.scorers import SCORERS
 
 
 @dataclass(frozen=True)
+class SelectionConfig:
+    """How a relation's neurons are chosen (paper, section 3); the key of a ranking.
+
+    Attributes:
+        site: Where neurons are.
+        scorer: What they are ranked by.
+        negatives: How the negatives are drawn.
+        validation: The rule by which detection prompts have to be answered rightly, or `none`.
+        prompts: How facts become detection prompts.
+    """
+
+    site: str
+    scorer: str
+    negatives: str
+    validation: str
+    prompts: PromptConfig
+
+
+@dataclass(frozen=True)
 class StudyConfig:
     """What an experiment asks of which model; the defaults are the paper's."""
 
@@ -58,3 +77,8 @@ class StudyConfig:
         named_device(self.device)
         if self.scorer not in SCORERS:
             raise refuse(f"'{self.scorer}' is no scorer", expected=nearest(self.scorer, SCORERS))
+
+    @property
+    def selection(self) -> SelectionConfig:
+        """How neurons are chosen unless an experiment chooses them otherwise."""
+        return SelectionConfig(self.site, self.scorer, self.negatives, self.validation, self.prompts)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, require_at_least
+from relation_neurons.experiments.config import SelectionConfig
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, compare
@@ -16,7 +16,6 @@ from relation_neurons.statistics.formatting import listed
 
 QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
 MATCHES = ("none", "layer", "activation")
-Selections = Mapping[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,17 @@ def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> Expe
     """
     detected, impossible = _detected(study)
     own, random = [], []
-    for selection, changes in detected.items():
+    for way, selection in detected.items():
         for name in study.names:
-            target, labels = study.target(name, **changes), {"ablated": name, "selection": selection}
+            target, labels = study.target(name, selection=selection), {"ablated": name, "selection": way}
             own.append(Case(target, study.evaluation(name), labels))
-            drawn = study.controls(target, n=config.n_confound_controls, **changes)
+            drawn = study.controls(target, n=config.n_confound_controls, selection=selection)
             random += [Case(one, study.evaluation(name), labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     seed = study.config.seed
     selections = compare(study.changes(own), study.changes(random), by=["ablated", "selection"], seed=seed)
     shared = {
-        (name, selection): study.target(name, **changes).overlap(study.target(name)) / study.k
-        for selection, changes in detected.items()
+        (name, way): study.target(name, selection=selection).overlap(study.target(name)) / study.k
+        for way, selection in detected.items()
         for name in study.names
     }
     selections["shared"] = [
@@ -64,33 +63,37 @@ def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> Expe
     )
 
 
-def _ways(study: Study) -> Selections:
-    """Ways to detect, as changes of `Study.ranking`."""
+def _ways(study: Study) -> dict[str, SelectionConfig]:
+    """Ways to choose neurons."""
+    configured = study.selection
+    first, every = (replace(configured.prompts, templates=templates) for templates in ("first", "all"))
     return {
-        "as configured": {},
-        "all prompts": {"validation": "none"},
-        "rightly answered prompts": {"validation": "string" if study.config.rule == "string" else "prefix"},
-        "balanced negatives": {"negatives": "balanced"},
-        "pooled negatives": {"negatives": "pooled"},
-        "one template": {"templates": "first"},
-        "all templates": {"templates": "all"},
+        "as configured": configured,
+        "all prompts": replace(configured, validation="none"),
+        "rightly answered prompts": replace(
+            configured, validation="string" if study.config.rule == "string" else "prefix"
+        ),
+        "balanced negatives": replace(configured, negatives="balanced"),
+        "pooled negatives": replace(configured, negatives="pooled"),
+        "one template": replace(configured, prompts=first),
+        "all templates": replace(configured, prompts=every),
     }
 
 
-def _detected(study: Study) -> tuple[Selections, dict[str, str]]:
+def _detected(study: Study) -> tuple[dict[str, SelectionConfig], dict[str, str]]:
     """The ways to detect that differ from the configured one, and those that this model does not allow, with why."""
-    possible: dict[str, dict[str, Any]] = {}
+    possible: dict[str, SelectionConfig] = {}
     impossible, seen = {}, set()
-    for selection, changes in _ways(study).items():
+    for way, selection in _ways(study).items():
         try:
-            ranking = study.ranking(**changes)
+            ranking = study.ranking(selection)
         except RelationNeuronsError as error:
-            impossible[selection] = str(error)
+            impossible[way] = str(error)
             continue
         best = tuple(ranking.best.values())
         if best not in seen:  # the same neurons as before
             seen.add(best)
-            possible[selection] = changes
+            possible[way] = selection
     return possible, impossible
 
 

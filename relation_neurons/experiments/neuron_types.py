@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -50,11 +50,12 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
     sizes = {site: _size(study, config, site, space) for site, space in spaces.items()}
     own_cases, control_cases = [], []
     for site, k in sizes.items():
+        selection = replace(study.selection, site=site)
         for name in study.names:
-            target, prompts = study.target(name, k, site=site), study.evaluation(name)
+            target, prompts = study.target(name, k, selection), study.evaluation(name)
             labels = {"ablated": name, "site": site}
             own_cases.append(Case(target, prompts, labels))
-            drawn = study.controls(target, n=config.n_type_controls, site=site)
+            drawn = study.controls(target, n=config.n_type_controls, selection=selection)
             control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     own, controls, seed = study.changes(own_cases), study.changes(control_cases), study.config.seed
     # Few controls each; of a site, other relations' sets tell more of their spread.

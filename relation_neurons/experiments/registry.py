@@ -23,6 +23,7 @@ from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
 from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
 from relation_neurons.experiments.study import Study
+from relation_neurons.experiments.summary import SummaryConfig, summary
 from relation_neurons.experiments.templates import TemplatesConfig, templates
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.results.experiment_result import ExperimentResult
@@ -37,54 +38,56 @@ class Experiment:
 
     Attributes:
         run: What carries it out.
-        config: Its options; made without arguments they are the paper's.
-        demo: Options that a small model on a CPU is done with in minutes.
+        demo: Options with which a small model on a CPU takes minutes.
         smoke: Options that show in seconds that everything works; by default those of `demo`.
     """
 
     run: Callable[[Study, Any], ExperimentResult]
-    config: type[Any]
     demo: Any
     smoke: Any = None
+
+    @property
+    def config(self) -> type[Any]:
+        """The class of its options; made without arguments they are the paper's."""
+        return type(self.demo)
 
 
 DEMO_KS = (10, 200, 1000, 3000, 10_000, 50_000)
 SMOKE_KS = (200, 3000, 20_000)
 EXPERIMENTS: Mapping[str, Experiment] = {
-    "layers": Experiment(layers, LayersConfig, LayersConfig(), LayersConfig(n_shuffles=2)),
-    "neuron-types": Experiment(neuron_types, NeuronTypesConfig, NeuronTypesConfig(n_type_controls=2)),
-    "overlap": Experiment(overlap, OverlapConfig, OverlapConfig(), OverlapConfig(n_permutations_multiplicity=20)),
-    "intra": Experiment(intra, IntraConfig, IntraConfig(n_detection_asked=10), IntraConfig(n_detection_asked=0)),
-    "inter": Experiment(inter, InterConfig, InterConfig(n_asked=12), InterConfig(n_asked=4)),
+    "layers": Experiment(layers, LayersConfig(), LayersConfig(n_shuffles=2)),
+    "neuron-types": Experiment(neuron_types, NeuronTypesConfig(n_type_controls=2)),
+    "overlap": Experiment(overlap, OverlapConfig(), OverlapConfig(n_permutations_multiplicity=20)),
+    "intra": Experiment(intra, IntraConfig(n_detection_asked=10), IntraConfig(n_detection_asked=0)),
+    "inter": Experiment(inter, InterConfig(n_asked=12), InterConfig(n_asked=4)),
     "sweep": Experiment(
         sweep,
-        SweepConfig,
         SweepConfig(ks=DEMO_KS, n_sweep_controls=2, n_other=1),
         SweepConfig(ks=SMOKE_KS, n_sweep_controls=2, n_other=1),
     ),
     "cumulativity": Experiment(
         cumulativity,
-        CumulativityConfig,
         CumulativityConfig(ks=DEMO_KS, n_slices=3, n_slice_controls=2),
         CumulativityConfig(ks=SMOKE_KS, n_slices=2, n_slice_controls=2),
     ),
     "languages": Experiment(
         languages,
-        LanguagesConfig,
         LanguagesConfig(n_language_controls=2),
         LanguagesConfig(languages=("de", "zh"), n_language_controls=2),
     ),
-    "templates": Experiment(templates, TemplatesConfig, TemplatesConfig(n_template_controls=2)),
-    "concepts": Experiment(concepts, ConceptsConfig, ConceptsConfig(n_concept_controls=2)),
-    "perplexity": Experiment(
-        language_modelling, LanguageModellingConfig, LanguageModellingConfig(n_sentence_controls=3)
-    ),
-    "frequency": Experiment(frequency, FrequencyConfig, FrequencyConfig()),
-    "errors": Experiment(error_kinds, ErrorKindsConfig, ErrorKindsConfig()),
-    "confounds": Experiment(confounds, ConfoundsConfig, ConfoundsConfig(n_confound_controls=2)),
+    "templates": Experiment(templates, TemplatesConfig(n_template_controls=2)),
+    "concepts": Experiment(concepts, ConceptsConfig(n_concept_controls=2)),
+    "perplexity": Experiment(language_modelling, LanguageModellingConfig(n_sentence_controls=3)),
+    "frequency": Experiment(frequency, FrequencyConfig()),
+    "errors": Experiment(error_kinds, ErrorKindsConfig()),
+    "confounds": Experiment(confounds, ConfoundsConfig(n_confound_controls=2)),
 }
 """By their names on the command line, in the order in which `all` runs them: those that read the same together."""
-METHODS = Experiment(methods, MethodsConfig, MethodsConfig(n_other=2, n_method_controls=2))
+BESIDE: Mapping[str, Experiment] = {
+    "summary": Experiment(summary, SummaryConfig()),
+    "methods": Experiment(methods, MethodsConfig(n_other=2, n_method_controls=2)),
+}
+"""Experiments that `all` leaves out."""
 
 STUDIES: Mapping[str, StudyConfig] = {
     "smoke": StudyConfig(
@@ -95,7 +98,37 @@ STUDIES: Mapping[str, StudyConfig] = {
 }
 """What each profile asks of every relation."""
 
-for _experiment in (*EXPERIMENTS.values(), METHODS):
+DEMO_RELATIONS = (
+    "country_capital",
+    "country_continent",
+    "country_currency",
+    "country_language",
+    "landmark_continent",
+    "landmark_country",
+    "person_occupation",
+    "person_pro_sport",
+)
+"""Relations of which the embedded model knows enough to lose something; see docs/decisions."""
+RUN = StudyConfig(
+    relations=DEMO_RELATIONS,
+    site="gate",
+    k=400,
+    n_controls=5,
+    validation="none",
+    rule="string",
+    prompts=PromptConfig(),
+)
+"""What `relation-neurons run` asks unless options say otherwise; chosen on detection facts, see docs/decisions."""
+RUN_OPTIONS: Mapping[str, Any] = {
+    "summary": SummaryConfig(),
+    "layers": LayersConfig(n_shuffles=2),
+    "overlap": OverlapConfig(),
+    "intra": IntraConfig(n_detection_asked=0),
+    "inter": InterConfig(n_asked=20),
+}
+"""The experiments of `relation-neurons run`, with their options."""
+
+for _experiment in (*EXPERIMENTS.values(), *BESIDE.values()):
     check_fields(_experiment.config)
 
 
@@ -103,7 +136,7 @@ def options(name: str, profile: str = "full") -> Any:
     """Options of an experiment in a profile.
 
     Args:
-        name: Of `EXPERIMENTS`, or `methods`.
+        name: Of `EXPERIMENTS` or `BESIDE`.
         profile: `smoke`, `demo` or `full`.
 
     Raises:
@@ -122,7 +155,7 @@ def find_experiment(name: str) -> Experiment:
     Raises:
         RelationNeuronsError: There is none of that name.
     """
-    known = {**EXPERIMENTS, "methods": METHODS}
+    known = {**EXPERIMENTS, **BESIDE}
     if name not in known:
         raise refuse(f"'{name}' is no experiment", expected=nearest(name, known))
     return known[name]

@@ -15,13 +15,14 @@ from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.frequency import FrequencyConfig
 from relation_neurons.experiments.properties import properties
-from relation_neurons.experiments.registry import EXPERIMENTS, Profile
+from relation_neurons.experiments.registry import EXPERIMENTS, RUN, RUN_OPTIONS, Profile
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.study import Study
 from relation_neurons.progress import bar
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 
 FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
@@ -33,7 +34,7 @@ def reproduce(
     """Carry out experiments on one model load, or go on with them where they stopped.
 
     Args:
-        names: Of `EXPERIMENTS`, or `methods`.
+        names: Of `registry.EXPERIMENTS` or `registry.BESIDE`.
         config: The model, its relations and what is asked.
         out: The folder. `run.json` says what was asked; `answers/` and `rankings/` hold what was measured so far, from
             which every experiment in this folder takes what it needs; each experiment has a folder with its tables
@@ -57,31 +58,52 @@ def reproduce(
         show=lambda what, total: bar(doing[0] + what, total),
     )
     folder = study.keep_in(out)
-    findings = {}
+    found = {}
     for name, option in chosen.items():
         doing[0] = f"{name}: "
-        findings[name] = replace(registry.find_experiment(name).run(study, option), name=name)
-        write_result(folder, name, findings[name], option)
-    if len(findings) > 1:
-        findings["properties"] = properties(findings)
-        write_result(folder, "properties", findings["properties"], None)
-        folder.write_text("verdicts.md", _page(study, findings))
+        found[name] = replace(registry.find_experiment(name).run(study, option), name=name)
+        write_result(folder, name, found[name], option)
+    if len(found) > 1:
+        found["properties"] = properties(found)
+        write_result(folder, "properties", found["properties"], None)
+        folder.write_text("verdicts.md", _page(study, found))
     study.drop_activations()
     folder.write_table("neurons", pd.concat([study.target(name).to_frame() for name in study.names]))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
-    return list(findings.values())
+    return list(found.values())
 
 
-def write_result(folder: RunFolder, name: str, finding: ExperimentResult, option: Any) -> None:
+def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentResult]:
+    """Find each relation's neurons, ablate them, and compare recall with matched random controls.
+
+    The command `relation-neurons run`: a study with the experiments of `registry.RUN_OPTIONS`, of which `summary`
+    gives the main table.
+
+    Args:
+        config: The model, its relations and what is asked.
+        out: The folder, as of `reproduce`; by default `default_folder`.
+
+    Raises:
+        RelationNeuronsError: As `reproduce`.
+    """
+    return reproduce(list(RUN_OPTIONS), config, out or default_folder(config), options=RUN_OPTIONS)
+
+
+def default_folder(config: StudyConfig) -> Path:
+    """The folder of a study that names none, under `runs/`: experiments of the same study share it."""
+    return Path("runs") / f"{Path(config.model).stem}-{digest(config)[:8]}"
+
+
+def write_result(folder: RunFolder, name: str, result: ExperimentResult, option: Any) -> None:
     """Write an experiment's tables, figures and verdict into a folder of its own."""
-    for label, table in finding.tables.items():
+    for label, table in result.tables.items():
         folder.write_table(f"{name}/{label}", table)
     if not (folder.path / "plotly.min.js").is_file():
         folder.write_text("plotly.min.js", plotly.offline.get_plotlyjs())
-    for label, figure in draw(name, finding).items():
+    for label, figure in draw(name, result).items():
         page = figure.to_html(include_plotlyjs="../plotly.min.js", config={"displaylogo": False, "responsive": True})
         folder.write_text(f"{name}/{label}.html", page)
-    folder.write_text(f"{name}/verdict.md", _section(name, finding))
+    folder.write_text(f"{name}/verdict.md", _section(name, result))
     if option is not None:
         folder.write_text(f"{name}/options.json", json.dumps(asdict(option), indent=2, default=str) + "\n")
 
@@ -96,11 +118,11 @@ def all_options(profile: Profile, *, counts: Path | None = None, corpus: Path | 
     return chosen
 
 
-def _section(name: str, finding: ExperimentResult) -> str:
-    return f"## {name}\n\n{finding.question}\n\n" + "\n".join(f"- {sentence}" for sentence in finding.verdict) + "\n"
+def _section(name: str, result: ExperimentResult) -> str:
+    return f"## {name}\n\n{result.question}\n\n" + "\n".join(f"- {sentence}" for sentence in result.verdict) + "\n"
 
 
-def _page(study: Study, findings: Mapping[str, ExperimentResult]) -> str:
+def _page(study: Study, found: Mapping[str, ExperimentResult]) -> str:
     """All verdicts on one page, the properties first."""
     config = study.config
     head = (
@@ -108,5 +130,5 @@ def _page(study: Study, findings: Mapping[str, ExperimentResult]) -> str:
         f"\n\n{config.prompts.shots} solved examples, {config.prompts.n_evaluation} evaluation facts per relation, "
         f"{config.n_controls} control sets, seed {config.seed}. Tables and figures are in the folders of these names.\n"
     )
-    order = ["properties", *(name for name in findings if name != "properties")]
-    return "\n".join([head, *(_section(name, findings[name]) for name in order)])
+    order = ["properties", *(name for name in found if name != "properties")]
+    return "\n".join([head, *(_section(name, found[name]) for name in order)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -52,11 +52,12 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
     ks = config.ks or tuple(sorted({max(1, study.k // 10), study.k}))
     own, controls, other = [], [], []
     for scorer in scorers:
+        selection = replace(study.selection, scorer=scorer)
         for k in ks:
             for name in study.names:
-                target, labels = study.target(name, k, scorer=scorer), {"scorer": scorer, "k": k, "ablated": name}
+                target, labels = study.target(name, k, selection), {"scorer": scorer, "k": k, "ablated": name}
                 own.append(Case(target, study.evaluation(name), labels))
-                drawn = study.controls(target, n=config.n_method_controls, scorer=scorer)
+                drawn = study.controls(target, n=config.n_method_controls, selection=selection)
                 controls += [Case(one, study.evaluation(name), labels | {"draw": i}) for i, one in enumerate(drawn)]
                 facts = [study.evaluation(one)[: config.n_other] for one in study.names if one != name]
                 other.append(Case(target, tuple(prompt for prompts in facts for prompt in prompts), labels))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,16 +15,15 @@ from relation_neurons.activations.cache import kept_activations
 from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.activations.shard_store import drop_shards
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.ablation import keep_right
 from relation_neurons.experiments.answer_cache import Answers, Show, Wanted, quiet
-from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.config import SelectionConfig, StudyConfig
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import expand_site
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
 from relation_neurons.progress import Progress
-from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
+from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts, relation_names
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.statistics.effects import MEASURES
@@ -95,7 +93,7 @@ class Study:
         self.folder: RunFolder | None = None
         self._show, self._read = show, read
         self._prompts: dict[PromptConfig, Prompts] = {}
-        self._rankings: dict[tuple[object, ...], Ranking] = {}
+        self._rankings: dict[SelectionConfig, Ranking] = {}
         self._last_read: tuple[tuple[Prompt, ...], Activations] | None = None
         self.answers = Answers(model, batch_size=self.config.batch_size, show=show)
         space = neuron_space(model, self.config.site)
@@ -129,22 +127,27 @@ class Study:
         """Names of the relations, in order."""
         return tuple(relation.name for relation in self.relations)
 
-    def prompts(self, **changes: Any) -> Prompts:
-        """Detection and evaluation prompts, made as configured or with fields of `PromptConfig` changed."""
-        config = dataclasses.replace(self.config.prompts, **changes)
+    @property
+    def selection(self) -> SelectionConfig:
+        """How neurons are chosen as configured; `dataclasses.replace` makes another way of it."""
+        return self.config.selection
+
+    def prompts(self, config: PromptConfig | None = None) -> Prompts:
+        """Detection and evaluation prompts, made as configured or in another way."""
+        config = config or self.config.prompts
         if config not in self._prompts:
             self._prompts[config] = make_prompts(self.relations, config)
         return self._prompts[config]
 
-    def evaluation(self, relation: str | None = None, **changes: Any) -> tuple[Prompt, ...]:
+    def evaluation(self, relation: str | None = None, config: PromptConfig | None = None) -> tuple[Prompt, ...]:
         """Evaluation prompts of one relation or of all."""
-        prompts = self.prompts(**changes).evaluation
+        prompts = self.prompts(config).evaluation
         return prompts if relation is None else tuple(one for one in prompts if one.relation == relation)
 
-    def detection(self, *, validation: str | None = None, **changes: Any) -> tuple[Prompt, ...]:
-        """Detection prompts, those that the model answers rightly if `validation` says so (paper, section 3)."""
-        prompts = self.prompts(**changes).detection
-        rule = self.config.validation if validation is None else validation
+    def detection(self, selection: SelectionConfig | None = None) -> tuple[Prompt, ...]:
+        """Detection prompts, only those that the model answers rightly if `validation` says so (paper, section 3)."""
+        selection = selection or self.selection
+        prompts, rule = self.prompts(selection.prompts).detection, selection.validation
         if rule == "none":
             return prompts
         answers = self.clean(prompts, generate=rule != "prefix")
@@ -186,64 +189,67 @@ class Study:
         assert self._last_read is not None
         return set(expand_site(site)) <= {one for one, _ in self._last_read[1].space.widths}
 
-    def ranking(
-        self,
-        *,
-        site: str | None = None,
-        scorer: str | None = None,
-        validation: str | None = None,
-        negatives: str | None = None,
-        **changes: Any,
-    ) -> Ranking:
-        """Every relation's best neurons, as configured or in another of these ways; `changes` are of `PromptConfig`."""
-        site, scorer = site or self.config.site, scorer or self.config.scorer
-        balanced = (negatives or self.config.negatives) == "balanced"
-        key = (site, scorer, validation, balanced, *sorted(changes.items()))
-        if key not in self._rankings:
-            detection = self.detection(validation=validation, **changes)
-            depth = max(self.k, scaled_k(DEEPEST_K, neuron_space(self.model, site)))
+    def ranking(self, selection: SelectionConfig | None = None) -> Ranking:
+        """Every relation's best neurons, chosen as configured or in another way."""
+        selection = selection or self.selection
+        if selection not in self._rankings:
+            space = neuron_space(self.model, selection.site)
+            detection, depth = self.detection(selection), max(self.k, scaled_k(DEEPEST_K, space))
 
             def rank() -> Ranking:
-                found = self.activations(detection, site)
-                return rank_neurons(found, depth=depth, scorer=scorer, balanced=balanced, seed=self.config.seed)
+                return rank_neurons(
+                    self.activations(detection, selection.site),
+                    depth=depth,
+                    scorer=selection.scorer,
+                    balanced=selection.negatives == "balanced",
+                    seed=self.config.seed,
+                )
 
-            space = neuron_space(self.model, site)
-            self._rankings[key] = _kept_ranking(self, rank, space, digest(key, detection, depth, self.config.seed))
-        return self._rankings[key]
+            key = digest(selection, detection, depth, self.config.seed)
+            self._rankings[selection] = _kept_ranking(self, rank, space, key)
+        return self._rankings[selection]
 
-    def target(self, relation: str, k: int | None = None, **changes: Any) -> NeuronSet:
-        """A relation's k best neurons, ranked as configured or as `changes` say."""
-        return self.ranking(**changes).top(relation, self.k if k is None else k)
+    def target(self, relation: str, k: int | None = None, selection: SelectionConfig | None = None) -> NeuronSet:
+        """A relation's k best neurons."""
+        return self.ranking(selection).top(relation, self.k if k is None else k)
 
     def controls(
-        self, target: NeuronSet, *, n: int | None = None, match: str | None = None, **changes: Any
+        self,
+        target: NeuronSet,
+        *,
+        n: int | None = None,
+        match: str | None = None,
+        selection: SelectionConfig | None = None,
     ) -> list[NeuronSet]:
         """Random sets matched to a target of that ranking, drawn anew for each target, so that all are independent."""
         n, match = self.config.n_controls if n is None else n, match or self.config.match
         drawn = stable_rank(self.config.seed, target.name, str(target.neurons[0]), str(len(target)))
         seed = int.from_bytes(drawn[:6], "big")
-        return self.ranking(**changes).controls(target, n=n, seed=seed, match=match)
+        return self.ranking(selection).controls(target, n=n, seed=seed, match=match)
 
     def clean(self, prompts: Sequence[Prompt], *, generate: bool = False) -> pd.DataFrame:
         """What the model answers as it is, a row per prompt."""
         return self._ask([(None, tuple(prompts))], generate)
 
-    def changes(self, cases: Sequence[Case], *, generate: bool = False) -> pd.DataFrame:
+    def changes(
+        self, cases: Sequence[Case], *, generate: bool = False, measures: Sequence[str] = MEASURES
+    ) -> pd.DataFrame:
         """What ablating changes: the answers of every case beside the clean model's to the same prompts.
 
         Args:
             cases: What to ablate and ask; all have the same labels.
             generate: Let the model answer, for what it says and for the rules that read whole answers.
+            measures: Columns of numbers whose change is wanted.
 
         Returns:
             A row per case and prompt, in order: the labels; `relation`, `subject`, `object`, `template`, `language`,
             `fact`; what else `recall_under` says of the answer; `correct`, by the configured rule; and for each of
-            `MEASURES` `clean_<measure>` and `d_<measure>`, the change (nats, or -1, 0, 1).
+            the measures `clean_<measure>` and `d_<measure>`, the change (nats, or -1, 0, 1).
         """
         labels = pd.DataFrame([dict(case.labels) for case in cases for _ in case.prompts])
         table = self._ask([(case.neurons, case.prompts) for case in cases], generate)
         clean = self._ask([(None, case.prompts) for case in cases], generate)
-        for name in MEASURES:
+        for name in measures:
             table[f"clean_{name}"] = clean[name].to_numpy(dtype=float)
             table[name] = table[name].astype(float)
             table[f"d_{name}"] = table[name] - table[f"clean_{name}"]
@@ -260,6 +266,33 @@ class Study:
     def show(self, label: str, total: int) -> AbstractContextManager[Progress]:
         """A progress bar."""
         return self._show(label, total)
+
+
+def keep_right(prompts: Sequence[Prompt], answers: pd.DataFrame, rule: str, *, at_least: int) -> tuple[Prompt, ...]:
+    """The detection prompts that the model answers rightly (the paper's validation, section 3).
+
+    Args:
+        prompts: Detection prompts.
+        answers: Their clean recall table, in the same order.
+        rule: `prefix` or `string`.
+        at_least: Fewest prompts a relation needs.
+
+    Raises:
+        RelationNeuronsError: A relation keeps too few.
+    """
+    kept = tuple(prompt for prompt, right in zip(prompts, answers[f"correct_{rule}"], strict=True) if right)
+    short = {}
+    for name in relation_names(prompts):
+        n_kept = sum(prompt.relation == name for prompt in kept)
+        if n_kept < at_least:
+            short[name] = n_kept
+    if short:
+        raise refuse(
+            "The model answers too few detection prompts: " + ", ".join(f"{name} {n}" for name, n in short.items()),
+            expected=f"at least {at_least} right by the rule '{rule}' for each relation",
+            do="leave these relations out, or run with validation 'none'",
+        )
+    return kept
 
 
 def _kept_ranking(study: Study, rank: Callable[[], Ranking], space: Any, key: str) -> Ranking:

@@ -7,10 +7,10 @@ apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Literal
 
 import pandas as pd
 
@@ -23,7 +23,8 @@ from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, W
 from relation_neurons.statistics.formatting import listed, said, span
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
-OTHER = {"main": "zs", "zs": "main"}
+TemplateSet = Literal["main", "zs"]
+OTHER: dict[TemplateSet, TemplateSet] = {"main": "zs", "zs": "main"}
 SETS = tuple(OTHER)
 CELL = ["ablated", "detected", "asked"]
 
@@ -55,12 +56,14 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
         tables = dict.fromkeys(("effects", "pooled", "crossing", "overlap", "answers"), pd.DataFrame())
         nothing = f"Fewer than two relations have a second template set, so nothing was asked.{_left_out(left_out)}"
         return ExperimentResult("templates", QUESTION, tables, (nothing,))
-    targets = {(name, found): part.target(name, **_changes(part, found)) for name in part.names for found in SETS}
+    prompted = {name: replace(part.config.prompts, template_set=name) for name in SETS}
+    selections = {name: replace(part.selection, prompts=one) for name, one in prompted.items()}
+    targets = {(name, found): part.target(name, selection=selections[found]) for name in part.names for found in SETS}
     own_cases, control_cases = [], []
     for (name, found), target in targets.items():
-        drawn = part.controls(target, n=config.n_template_controls, **_changes(part, found))
+        drawn = part.controls(target, n=config.n_template_controls, selection=selections[found])
         for asked in SETS:
-            prompts = part.evaluation(name, **_changes(part, asked))
+            prompts = part.evaluation(name, prompted[asked])
             labels = {"ablated": name, "detected": found, "asked": asked}
             own_cases.append(Case(target, prompts, labels))
             control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
@@ -98,7 +101,7 @@ def crossings(own: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["ablated", "asked", "measure", "n", "same", "crossed", *RATIO])
 
 
-def overlaps(targets: dict[tuple[str, str], NeuronSet], n_neurons: int) -> pd.DataFrame:
+def overlaps(targets: Mapping[tuple[str, TemplateSet], NeuronSet], n_neurons: int) -> pd.DataFrame:
     """How many neurons the sets found with the two template sets share, of `n_neurons` that there are."""
     rows = []
     for name in dict.fromkeys(name for name, _ in targets):
@@ -160,11 +163,6 @@ def holds(effects: pd.DataFrame) -> str:
         "Of the drops that are shown with neurons found and tested with one template set, so many are shown when they "
         f"are tested with the other (pairs of relation and set): {', '.join(parts)}."
     )
-
-
-def _changes(study: Study, template_set: str) -> dict[str, Any]:
-    """What to change for a template set: nothing where the study has it, so that its ranking is the study's own."""
-    return {} if study.config.prompts.template_set == template_set else {"template_set": template_set}
 
 
 def _with_both(study: Study) -> tuple[Study | None, list[str]]:

@@ -1,11 +1,10 @@
 """Figures: pure functions from tables to plotly figures."""
 
-from relation_neurons.figures.ablation import effect_matrix_figure, effects_figure
 from relation_neurons.figures.answer_flows import answer_flows_figure
 from relation_neurons.figures.answer_trajectories import answer_trajectories_figure
 from relation_neurons.figures.dose_response import dose_figure, mean_dose_figure, slices_figure, steps_figure
 from relation_neurons.figures.dose_slider import dose_slider_figure
-from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
+from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure, summary_figure
 from relation_neurons.figures.error_analysis import error_kinds_figure
 from relation_neurons.figures.frequency import frequency_figure
 from relation_neurons.figures.language_bars import language_bars_figure
@@ -15,7 +14,6 @@ from relation_neurons.figures.neuron_locations import (
     multiplicity_figure,
     overlap_matrix_figure,
 )
-from relation_neurons.figures.neurons import layers_figure, overlap_figure
 from relation_neurons.figures.relations import facts_figure, overlap_of_names_figure, token_lengths_figure
 from relation_neurons.figures.score_correlation import score_pair_figure
 from relation_neurons.figures.scorer_comparison import methods_figure
@@ -42,8 +40,6 @@ __all__ = [
     "dose_figure",
     "dose_slider_figure",
     "drops_figure",
-    "effect_matrix_figure",
-    "effects_figure",
     "error_kinds_figure",
     "facts_figure",
     "flips_figure",
@@ -51,7 +47,6 @@ __all__ = [
     "language_bars_figure",
     "languages_figure",
     "layer_distribution_figure",
-    "layers_figure",
     "mean_dose_figure",
     "methods_figure",
     "multiplicity_figure",
@@ -60,7 +55,6 @@ __all__ = [
     "neuron_tokens_figure",
     "neuron_types_figure",
     "neuron_values_figure",
-    "overlap_figure",
     "overlap_matrix_figure",
     "overlap_of_names_figure",
     "pairs_figure",
@@ -69,6 +63,7 @@ __all__ = [
     "shaded_prompts",
     "slices_figure",
     "steps_figure",
+    "summary_figure",
     "templates_figure",
     "token_lengths_figure",
 ]

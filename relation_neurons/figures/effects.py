@@ -26,6 +26,7 @@ from relation_neurons.figures.style import (
     GRID,
     MANY,
     MEASURE_TITLES,
+    OTHER,
     OWN,
     RANDOM,
     RISE,
@@ -37,8 +38,63 @@ from relation_neurons.figures.style import (
 )
 from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES
 
+SUMMARY_PARTS = (
+    ("own", "its own facts", OWN, 0.25, "circle"),
+    ("other", "other relations' facts", OTHER, 0.0, "diamond"),
+    ("random", "random neurons, its own facts", RANDOM, -0.25, "square"),
+)
+"""Column of the summary, label, colour, shift within the row, and symbol."""
 SIDE_BY_SIDE = 3
 """Panels beside each other; of more, one is chosen from a menu."""
+
+
+def summary_figure(summary: pd.DataFrame, controls: pd.DataFrame, measure: str = "logprob") -> go.Figure:
+    """What ablating each relation's neurons does (the paper's Figure 3, with intervals and every control set).
+
+    Args:
+        summary: From the experiment `summary`, or `summary.summarise`.
+        controls: From the experiment `summary`, for the single control sets.
+        measure: `logprob`, `correct` or `correct_prefix`.
+
+    Returns:
+        A row per relation: its own facts, the other relations' facts, the mean of its controls, each with a 95 %
+        interval over facts, and every control set as a small mark.
+    """
+    rows = summary[summary["measure"] == measure].sort_values("own", ascending=False)
+    relations = list(rows["relation"])
+    place = {relation: number for number, relation in enumerate(relations)}
+    figure = go.Figure()
+    figure.add_scatter(
+        x=controls[f"d_{measure}"],
+        y=[place[relation] - 0.25 for relation in controls["relation"]],
+        mode="markers",
+        marker={"symbol": "line-ns-open", "size": 9, "color": RANDOM},
+        name="each control set",
+        text=controls["relation"] + " random " + controls["draw"].astype(str),
+        hovertemplate="%{text}<br>%{x:+.3f}<extra></extra>",
+    )
+    for part, label, colour, shift, symbol in SUMMARY_PARTS:
+        figure.add_scatter(
+            x=rows[part],
+            y=[place[relation] + shift for relation in relations],
+            error_x={
+                "array": rows[f"{part}_high"] - rows[part],
+                "arrayminus": rows[part] - rows[f"{part}_low"],
+                "thickness": 1.5,
+                "width": 3,
+            },
+            mode="markers",
+            marker={"color": colour, "size": 8, "symbol": symbol},
+            name=label,
+            customdata=rows[["relation", f"{part}_low", f"{part}_high", f"{part}_n"]].to_numpy(),
+            hovertemplate="%{customdata[0]}<br>%{x:+.3f} [%{customdata[1]:+.3f}, %{customdata[2]:+.3f}], "
+            "n = %{customdata[3]}<extra>" + label + "</extra>",
+        )
+    figure.add_vline(x=0, line_width=1, line_color=ZERO)
+    figure.update_yaxes(tickvals=list(range(len(relations))), ticktext=relations, range=[-0.6, len(relations) - 0.4])
+    figure.update_xaxes(title="change in " + MEASURE_TITLES[measure])
+    title = "Ablating a relation's neurons: " + MEASURE_TITLES[measure]
+    return styled(figure, title, height=140 + 48 * len(relations), legend_rows=2)
 
 
 def controls_figure(

@@ -32,6 +32,7 @@ from relation_neurons.figures import (
     perplexity_figure,
     slices_figure,
     steps_figure,
+    summary_figure,
     templates_figure,
 )
 from relation_neurons.figures.single_neuron import NEURON_FIGURES
@@ -59,6 +60,10 @@ def _flows(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
 
 
 FIGURES: Mapping[str, Drawings] = {
+    "summary": {
+        "summary": (summary_figure, ("summary", "controls")),
+        "accuracy": (partial(summary_figure, measure="correct"), ("summary", "controls")),
+    },
     "layers": {"layers": (layer_distribution_figure, ("layers",))},
     "overlap": {
         "pairs": (overlap_matrix_figure, ("pairs",)),

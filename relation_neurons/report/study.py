@@ -66,8 +66,8 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
 
 
 def experiments_in(folder: Path) -> list[str]:
-    """Names of the finished experiments in a folder, the properties first."""
-    order = ["properties", *FIGURES]
+    """Names of the finished experiments in a folder, the summary and the properties first."""
+    order = ["summary", "properties", *FIGURES]
     return sorted(carried_out(folder), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 

@@ -21,6 +21,8 @@ from relation_neurons.storage.fingerprint import digest
 KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
 ENVIRONMENT = ("code", "versions", "device")
 """Parts of a key that say what a run was made by, not what it asked."""
+FORMAT = 2
+"""Of folders, as `run.json` says; another one is not read."""
 PATIENCE = 60
 """Seconds to wait for another process that is writing the manifest."""
 Entry = dict[str, Any]
@@ -46,7 +48,7 @@ class RunFolder:
         Raises:
             RelationNeuronsError: The folder belongs to another run, holds something else, or cannot be written.
         """
-        self.path, self.key = Path(path), json.loads(json.dumps(key))
+        self.path, self.key = Path(path), json.loads(json.dumps({"format": FORMAT, **key}))
         # A hidden file may be the key of a process that opens the same folder at this moment.
         used = self.path.is_file() or any(self.path.glob("[!.]*"))
         if used and not (self.path / KEY).is_file():
@@ -184,6 +186,12 @@ def read_key(path: Path) -> dict[str, Any]:
         raise refuse(f"{manifest} cannot be read ({error})", do="choose another folder") from error
     if not isinstance(found, dict):
         raise refuse(f"{manifest} says nothing of a run", do="choose another folder")
+    if found.get("format") != FORMAT:
+        raise refuse(
+            f"{path} was written by another version of relation_neurons (format {found.get('format', 1)})",
+            expected=f"format {FORMAT}",
+            do="choose another folder, or read its parquet files with pandas",
+        )
     return found
 
 
