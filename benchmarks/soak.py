@@ -13,14 +13,15 @@ import ctypes
 import gc
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import torch
 
 import relation_neurons as rn
-from relation_neurons.experiments.pipeline import RunConfig, run
+from relation_neurons.experiments.registry import RUN
+from relation_neurons.experiments.runner import run
 from relation_neurons.storage.fingerprint import versions
 
 RELATIONS = ("country_capital", "country_language", "person_occupation")
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     small = {"relations": RELATIONS, "n_controls": 2, "prompts": rn.PromptConfig(n_evaluation=10, n_detection=20)}
-    config = RunConfig(**({} if given.demo else small))
+    config = RUN if given.demo else replace(RUN, **small)
     held: dict[str, list[int]] = {"rss": [], "rss_after_trim": []}
     for number in range(given.times):
         with tempfile.TemporaryDirectory() as folder:

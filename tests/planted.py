@@ -81,7 +81,7 @@ def plant(seed: int = 0) -> Planted:
 
 
 def planted_config(kind, n_evaluation: int, folder=None, **changes):
-    """A configuration of a run or a study for the planted model, as files where a folder holds it."""
+    """A configuration of a study for the planted model, as files where a folder holds it."""
     asked = {"k": 6, "site": "post", "n_controls": 2, "device": "cpu"}
     asked["prompts"] = PromptConfig(shots=0, n_evaluation=n_evaluation)
     if kind is StudyConfig:

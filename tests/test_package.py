@@ -22,11 +22,11 @@ def test_an_installed_package_finds_its_relations(tmp_path):
     )
     code = (
         "import relation_neurons as rn; from importlib import resources; "
-        "import relation_neurons.report.run; "
+        "import relation_neurons.report.study; "
         "from relation_neurons.cli.notebook_runner import notebook_paths; "
         "assert '00_quickstart' in notebook_paths(); "
         "files = ('report.html', 'section.html', 'page.css', 'page.js', 'neuron.html'); "
-        "assert all((resources.files('relation_neurons') / 'templates' / one).is_file() for one in files); "
+        "assert all((resources.files('relation_neurons.report') / 'templates' / one).is_file() for one in files); "
         "print(rn.__file__, len(rn.load_relations()))"
     )
     elsewhere = tmp_path / "elsewhere"

@@ -10,7 +10,7 @@ from typing import Any
 from relation_neurons.experiments.answer_cache import Show
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.registry import find_experiment, options, study_config
-from relation_neurons.experiments.study import Study
+from relation_neurons.experiments.study import Study, require_two
 from relation_neurons.inference.memory_estimate import estimate, require_memory
 from relation_neurons.models.loading import load_model
 from relation_neurons.progress import bar
@@ -82,6 +82,7 @@ def prepare(
             would.
     """
     found = load_relations(*config.relations) if relations is None else relations
+    require_two(found)
     prompts = make_prompts(found, config.prompts)
     needed = estimate(
         config.model,

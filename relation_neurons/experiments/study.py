@@ -87,8 +87,7 @@ class Study:
         Raises:
             RelationNeuronsError: Fewer than two relations, k larger than the model, or prompts that cannot be made.
         """
-        if len(relations) < 2:
-            raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are negatives")
+        require_two(relations)
         self.model, self.relations, self.config = model, tuple(relations), config or StudyConfig()
         self.folder: RunFolder | None = None
         self._show, self._read = show, read
@@ -266,6 +265,12 @@ class Study:
     def show(self, label: str, total: int) -> AbstractContextManager[Progress]:
         """A progress bar."""
         return self._show(label, total)
+
+
+def require_two(relations: Sequence[Relation]) -> None:
+    """Refuse a single relation, which has no negatives."""
+    if len(relations) < 2:
+        raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are negatives")
 
 
 def keep_right(prompts: Sequence[Prompt], answers: pd.DataFrame, rule: str, *, at_least: int) -> tuple[Prompt, ...]:

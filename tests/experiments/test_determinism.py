@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.experiments.pipeline import RunConfig, run
+from relation_neurons.experiments.study import Case, Study
 from tests.planted import planted_config
 
 PACKAGE = Path(rn.__file__).parent
@@ -25,20 +25,22 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_another_number_of_threads_moves_numbers_by_rounding_only(planted_folder, threads, tmp_path):
-    config = planted_config(RunConfig, 10, planted_folder)
-    found = {}
+def test_another_number_of_threads_moves_numbers_by_rounding_only(planted, threads):
+    answers, neurons = {}, {}
     for number in (1, 2, 4):
         threads(number)
-        found[number] = run(config, tmp_path / str(number))
+        study = Study(planted.model, planted.relations, planted_config(rn.StudyConfig, 10))
+        cases = [Case(study.target(name), study.evaluation(), {"ablated": name}) for name in study.names]
+        answers[number] = study.changes(cases, generate=True)
+        neurons[number] = pd.concat([study.target(name).to_frame() for name in study.names])
     for number in (2, 4):
-        one, other = found[1].recall, found[number].recall
+        one, other = answers[1], answers[number]
         assert np.abs(one["logprob"] - other["logprob"]).max() < NATS
         pd.testing.assert_frame_equal(
             one.drop(columns=one.select_dtypes("float").columns),
             other.drop(columns=other.select_dtypes("float").columns),
         )
-        pd.testing.assert_frame_equal(found[1].neurons, found[number].neurons, atol=1e-6)
+        pd.testing.assert_frame_equal(neurons[1], neurons[number], atol=1e-6)
 
 
 def draws(path):

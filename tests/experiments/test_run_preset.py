@@ -1,4 +1,4 @@
-"""Whole runs on the planted model, saved to a folder as a user would have it."""
+"""`relation-neurons run` on the planted model, saved to a folder as a user would have it."""
 
 import dataclasses
 import json
@@ -9,112 +9,82 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.cli import main
-from relation_neurons.experiments import pipeline
-from relation_neurons.experiments.pipeline import RunConfig, run
+from relation_neurons.experiments import answer_cache
+from relation_neurons.experiments.registry import DEMO_RELATIONS, RUN, RUN_OPTIONS
+from relation_neurons.experiments.runner import reproduce, run
 from relation_neurons.storage.run_folder import RunFolder
-
-TABLES = ("neurons", "controls", "counts", "recall", "summary", "space")
+from tests.planted import planted_config
 
 
 @pytest.fixture(scope="module")
 def config(planted_folder):
-    return RunConfig(
-        model=str(planted_folder / "model"),
-        relations=(str(planted_folder),),
-        k=6,
-        n_controls=3,
-        device="cpu",
-        prompts=rn.PromptConfig(shots=0, n_evaluation=10),
-    )
+    return planted_config(rn.StudyConfig, 10, planted_folder, n_controls=3)
 
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "one"
-    return run(config, out), out
+    return {result.name: result for result in run(config, out)}, out
 
 
-def test_a_run_writes_its_folder(finished, planted):
+def tables(out):
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*.parquet"))}
+
+
+def test_a_run_is_a_study_of_chosen_experiments(finished, planted):
     results, out = finished
-    written = {*(f"{name}.parquet" for name in TABLES), "report.html"}
-    assert {path.name for path in out.iterdir()} == {*written, "run.json", "manifest.json", ".lock"}
-    assert set(json.loads((out / "manifest.json").read_text(encoding="utf-8"))) == written
-    neurons = pd.read_parquet(out / "neurons.parquet")
-    for name, rows in neurons.groupby("name"):
-        assert set(zip(rows["layer"], rows["index"], strict=True)) == {
-            (neuron.layer, neuron.index) for neuron in planted.neurons[name]
-        }
-    recall = pd.read_parquet(out / "recall.parquet")
-    assert len(recall) == 3 * 10 * (1 + 3 + 3)
-    pd.testing.assert_frame_equal(recall, results.recall)
-    manifest = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    assert manifest["config"]["k"] == 6
-    assert manifest["versions"]["transformer-lens"]
-    assert set(manifest["relations"]) == {"lives", "eats", "plays"}
+    assert list(results) == [*RUN_OPTIONS, "properties"]
+    written = set(json.loads((out / "manifest.json").read_text(encoding="utf-8")))
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == written | {
+        "run.json",
+        "manifest.json",
+        ".lock",
+    }
+    assert {"report.html", "neurons.parquet", "summary/summary.parquet", "intra/effects.parquet"} <= written
+    for name, neurons in rn.open_run(out).neurons().items():
+        assert set(neurons) == set(planted.neurons[name])
+    key = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert key["config"]["k"] == 6
+    assert key["versions"]["transformer-lens"]
+    assert set(key["relations"]) == {"lives", "eats", "plays"}
+
+
+def test_the_preset_is_what_was_chosen_on_detection_facts():
+    assert (RUN.site, RUN.k, RUN.n_controls, RUN.validation, RUN.rule) == ("gate", 400, 5, "none", "string")
+    assert (RUN.prompts, RUN.relations) == (rn.PromptConfig(), DEMO_RELATIONS)
+    assert (RUN.prompts.shots, RUN.prompts.n_evaluation) == (2, 40)
 
 
 def test_two_runs_with_one_seed_write_identical_tables(finished, config, tmp_path):
     run(config, tmp_path / "two")
-    for name in TABLES:
-        assert (tmp_path / "two" / f"{name}.parquet").read_bytes() == (finished[1] / f"{name}.parquet").read_bytes()
+    assert tables(tmp_path / "two") == tables(finished[1])
 
 
 def test_another_seed_draws_other_controls(finished, config, tmp_path):
     run(dataclasses.replace(config, seed=1), tmp_path / "other")
-    before, after = (pd.read_parquet(folder / "controls.parquet") for folder in (finished[1], tmp_path / "other"))
-    assert not before.equals(after)
-    assert (tmp_path / "other" / "neurons.parquet").read_bytes() == (finished[1] / "neurons.parquet").read_bytes()
-
-
-def test_a_stopped_run_goes_on_where_it_was(config, tmp_path, monkeypatch):
-    from relation_neurons.experiments import ablation
-
-    monkeypatch.setattr(ablation, "PART_ROWS", 25)
-    run(config, tmp_path / "whole")
-    asked, interrupted = [], []
-
-    def stopping(model, conditions, **options):
-        asked.append({condition.name for condition in conditions})
-        if "eats random 1" in asked[-1] and not interrupted:
-            interrupted.append(len(asked))
-            raise KeyboardInterrupt
-        return rn.recall_under(model, conditions, **options)
-
-    monkeypatch.setattr(ablation, "recall_under", stopping)
-    out = tmp_path / "stopped"
-    with pytest.raises(KeyboardInterrupt):
-        run(config, out)
-    assert not (out / "recall.parquet").exists()
-    done = set().union(*(pd.read_parquet(path)["condition"] for path in (out / "parts").glob("*.parquet")))
-    assert done == set().union(*asked[:-1])
-    assert {"clean", "lives", "eats", "plays"} <= done
-    assert "eats random 1" not in done
-    assert [path.name for path in out.rglob(".*")] == [".lock"]  # nothing half-written
-    run(config, out)
-    assert not done & set().union(*asked[interrupted[0] :])
-    assert (out / "recall.parquet").read_bytes() == (tmp_path / "whole" / "recall.parquet").read_bytes()
-    assert not (out / "parts").exists()
+    before, after = tables(finished[1]), tables(tmp_path / "other")
+    assert before["summary/controls.parquet"] != after["summary/controls.parquet"]
+    assert before["neurons.parquet"] == after["neurons.parquet"]
 
 
 def test_a_finished_run_is_not_asked_again(finished, config, monkeypatch):
-    monkeypatch.setattr(pipeline, "measure", lambda *a, **k: pytest.fail("asked again"))
-    results = run(config, finished[1])
-    pd.testing.assert_frame_equal(results.recall, finished[0].recall)
+    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    before = tables(finished[1])
+    run(config, finished[1])
+    reproduce(["intra"], config, finished[1], options=RUN_OPTIONS)  # the same study: the folder has its answers
+    assert tables(finished[1]) == before
 
 
 def test_validation_on_a_model_that_knows_everything_changes_nothing(finished, config, tmp_path):
     run(dataclasses.replace(config, validation="string"), tmp_path / "valid")
-    assert (tmp_path / "valid" / "neurons.parquet").read_bytes() == (finished[1] / "neurons.parquet").read_bytes()
+    assert tables(tmp_path / "valid")["neurons.parquet"] == tables(finished[1])["neurons.parquet"]
 
 
 @pytest.mark.parametrize("site", ["gate", "up", "down", "ffn"])
 def test_every_site_runs(config, tmp_path, site):
-    results = run(dataclasses.replace(config, site=site, n_controls=1), tmp_path / site)
-    assert set(results.neurons["site"]) <= {"gate", "up", "down"}
-    if site == "ffn":
-        assert results.n_neurons == 2 * (128 + 128 + 96)
-    else:
-        assert set(results.neurons["site"]) == {site}
+    run(dataclasses.replace(config, site=site, n_controls=2), tmp_path / site)
+    neurons = pd.read_parquet(tmp_path / site / "neurons.parquet")
+    assert set(neurons["site"]) <= ({"gate", "up", "down"} if site == "ffn" else {site})
 
 
 def test_a_folder_of_another_run_is_refused(finished, config, tmp_path):
@@ -124,6 +94,20 @@ def test_a_folder_of_another_run_is_refused(finished, config, tmp_path):
     with pytest.raises(rn.RelationNeuronsError, match="is no run folder"):
         run(config, tmp_path)
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_folder_of_an_older_version_is_refused_in_one_sentence(config, tmp_path, capsys, monkeypatch):
+    old = tmp_path / "runs" / "old"
+    old.mkdir(parents=True)
+    (old / "run.json").write_text(json.dumps({"config": {"k": 400}, "relations": {}}), encoding="utf-8")
+    said = r"was written by another version of relation_neurons \(format 1\)\. Expected: format 2\. Do this: choose"
+    for read in (lambda: run(config, old), lambda: rn.open_run(old)):
+        with pytest.raises(rn.RelationNeuronsError, match=said):
+            read()
+    assert [path.name for path in old.iterdir() if path.name != ".lock"] == ["run.json"]
+    monkeypatch.setattr("sys.argv", ["relation-neurons", "runs", "list", str(tmp_path / "runs")])
+    main.main()
+    assert "another version" in capsys.readouterr().out
 
 
 def test_a_table_that_fails_leaves_nothing(tmp_path):
@@ -152,7 +136,7 @@ def test_the_default_folder_tells_runs_apart(config, planted_folder, tmp_path, m
     monkeypatch.chdir(tmp_path)
     base = ["relation-neurons", "run", "--model", config.model, "--relations", str(planted_folder), "--shots", "0"]
     for k in ("3", "4"):
-        monkeypatch.setattr("sys.argv", [*base, "--k", k, "--n-controls", "1", "--n-evaluation", "5"])
+        monkeypatch.setattr("sys.argv", [*base, "--k", k, "--n-controls", "2", "--n-evaluation", "5"])
         main.main()
     assert len(list((tmp_path / "runs").iterdir())) == 2
 

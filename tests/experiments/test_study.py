@@ -1,5 +1,7 @@
 """What experiments share: answers are asked once and kept, rankings equal the plain way, and a stop loses nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,8 +143,9 @@ def test_sites_read_together_rank_as_each_alone(planted):
     together = Study(planted.model, planted.relations, CONFIG, read="all")
     for site in ("ffn", "up", "attn"):
         alone = Study(planted.model, planted.relations, CONFIG)
-        assert together.ranking(site=site).best == alone.ranking(site=site).best
-        assert together.ranking(site=site).space == alone.ranking(site=site).space
+        selection = replace(together.selection, site=site)
+        assert together.ranking(selection).best == alone.ranking(selection).best
+        assert together.ranking(selection).space == alone.ranking(selection).space
     assert together.activations(together.detection(), "gate").values.shape[1] == 2 * 128
 
 
@@ -160,11 +163,11 @@ def test_columns_of_a_site_are_those_of_reading_it_alone(planted):
 def test_detection_keeps_rightly_answered_prompts_only(planted):
     study = Study(planted.model, planted.relations, CONFIG)
     everything = study.detection()
-    kept = study.detection(validation="string")
+    kept = study.detection(replace(study.selection, validation="string"))
     right = rn.recall(planted.model, everything)["correct_string"]
     assert kept == tuple(prompt for prompt, is_right in zip(everything, right, strict=True) if is_right)
     with pytest.raises(rn.RelationNeuronsError, match="too few detection prompts"):
-        study.detection(validation="prefix")
+        study.detection(replace(study.selection, validation="prefix"))
 
 
 def test_k_has_the_share_it_has_in_llama_2_7b():

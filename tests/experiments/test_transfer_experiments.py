@@ -267,8 +267,10 @@ def test_each_cell_is_found_with_one_set_and_asked_in_another(planted, study, cr
 
 
 def test_the_overlap_of_two_sets_is_counted(study, crossed):
+    prompts = dataclasses.replace(study.config.prompts, template_set="zs")
+    zs = dataclasses.replace(study.selection, prompts=prompts)
     for name in NAMES:
-        one, other = set(study.target(name)), set(study.target(name, template_set="zs"))
+        one, other = set(study.target(name)), set(study.target(name, selection=zs))
         row = row_of(crossed.tables["overlap"], ablated=name)
         assert (row["k"], row["shared"], row["coefficient"]) == (4, len(one & other), len(one & other) / 4)
         assert row["expected"] == pytest.approx(16 / len(neuron_space(study.model, "post")))

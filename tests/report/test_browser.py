@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from relation_neurons.cli.report import rebuild
-from tests.report.test_page import KS, SHARED, made_neurons, made_results, made_sweep, write_run, write_study
+from tests.report.test_page import KS, SHARED, made_neurons, made_sweep, write_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -48,10 +48,7 @@ def browser():
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
-    return {
-        "study": rebuild(write_study(folder / "study")),
-        "run": rebuild(write_run(folder / "run", made_results())),
-    }
+    return {"study": rebuild(write_study(folder / "study"))}
 
 
 @pytest.fixture
@@ -102,10 +99,9 @@ def cells(page, place):
     return pd.DataFrame(rows, columns=[head.strip() for head in heads])
 
 
-@pytest.mark.parametrize("name", ["study", "run"])
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (700, "dark")])
-def test_every_figure_and_table_is_drawn_and_nothing_is_cut(visit, name, width, scheme):
-    page = visit(name, width, scheme)
+def test_every_figure_and_table_is_drawn_and_nothing_is_cut(visit, width, scheme):
+    page = visit("study", width, scheme)
     assert not page.evaluate("[...document.querySelectorAll('.plot')].every((one) => one.dataset.drawn)")  # lazily
     closed = page.locator("details:not([open]) > summary")
     while closed.count():
@@ -217,10 +213,9 @@ def test_a_cell_of_the_overlap_shows_the_shared_neurons_and_there_is_a_way_back(
         assert page.locator(".chosen").is_hidden()
 
 
-def test_the_overlap_of_a_run_leads_to_its_neurons(visit):
-    page, figure = visit("run"), "#where-the-neurons-sit-figure-overlap"
+def test_a_button_leads_back_to_the_figure(visit):
+    page, figure = visit("study"), "#overlap-figure-pairs"
     click(page, figure, ("alpha", "gamma"))
-    assert set(cells(page, "#neurons-table-neurons")["neuron"]) == {"L7.N7"}
     page.locator(".chosen button", has_text="back to the figure").click()
     top = page.locator(figure).evaluate("place => place.getBoundingClientRect().top")
     assert -500 < top < 900

@@ -11,8 +11,8 @@ import pytest
 import relation_neurons as rn
 from relation_neurons import figures
 from relation_neurons.cli import report
-from relation_neurons.experiments.ablation import effect_matrix, effects, summarise
-from relation_neurons.report import page, run
+from relation_neurons.experiments.summary import summarise
+from relation_neurons.report import page
 
 RELATIONS = ("alpha", "beta <b>", "gamma")
 KS = (1, 10, 100)
@@ -31,56 +31,24 @@ RUN = {
 }
 
 
-def made_results():
+def made_summary():
     """Tables with known effects: own -1, other -0.1, random 0, plus noise."""
     generator = np.random.default_rng(0)
     rows = []
-    for relation in RELATIONS:
-        for number in range(15):
-            fact = {"relation": relation, "subject": f"s{number}", "object": "o", "template": 0, "generated": " o"}
-            clean = generator.normal(-2, 0.5)
-            states = [("clean", "clean", "", 0.0), ("own", relation, relation, -1.0)]
-            states += [("other", other, other, -0.1) for other in RELATIONS if other != relation]
-            states += [("random", f"{relation} random {i}", relation, 0.0) for i in range(2)]
-            for kind, condition, ablated, effect in states:
-                noise = 0 if kind == "clean" else generator.normal(0, 0.05)
-                rows.append(
-                    {
-                        **fact,
-                        "condition": condition,
-                        "kind": kind,
-                        "ablated": ablated,
-                        "logprob": clean + effect + noise,
-                        "correct_prefix": kind != "own",
-                        "correct_string": kind != "own" or number % 2 == 0,
-                        "object_rank": 1,
-                        "n_candidates": 3,
-                    }
-                )
-    table = pd.DataFrame(rows)
-    sets = [rn.NeuronSet.from_pairs([(i, i), (i + 1, 5), (7, 7)], name=name) for i, name in enumerate(RELATIONS)]
-    neurons = pd.concat([one.to_frame() for one in sets], ignore_index=True).assign(score=0.9)
-    counts = pd.DataFrame(
-        {
-            "relation": RELATIONS,
-            "n_positive": 10,
-            "n_negative": 20,
-            "lowest_ap": 0.5,
-            "share_perfect": 0.01,
-            "ap_check": 1e-8,
-        }
-    )
-    return run.Results(table, neurons, counts, summarise(table), n_layers=8, n_neurons=80)
-
-
-def write_run(folder, results):
-    """The folder that a run leaves, without its page."""
-    folder.mkdir()
-    (folder / "run.json").write_text(json.dumps(RUN), encoding="utf-8")
-    for name in ("recall", "neurons", "counts", "summary"):
-        getattr(results, name).to_parquet(folder / f"{name}.parquet")
-    pd.DataFrame({"n_layers": [8], "n_neurons": [80]}).to_parquet(folder / "space.parquet")
-    return folder
+    for relation, number in itertools.product(RELATIONS, range(15)):
+        clean = generator.normal(-2, 0.5)
+        states = [(other, -1, -1.0 if other == relation else -0.1) for other in RELATIONS]
+        for ablated, draw, effect in [*states, (relation, 0, 0.0), (relation, 1, 0.0)]:
+            change = effect + generator.normal(0, 0.05)
+            row = {"relation": relation, "fact": f"s{number}", "ablated": ablated, "draw": draw}
+            rows.append({**row, "clean_logprob": clean, "d_logprob": change, "clean_correct": 1.0, "d_correct": 0.0})
+    answers = pd.DataFrame(rows)
+    own, controls = answers[answers["draw"] < 0], answers[answers["draw"] >= 0]
+    changes = ["d_logprob", "d_correct"]
+    return {
+        "summary": summarise(own, controls, measures=("logprob", "correct")),
+        "controls": controls.groupby(["relation", "draw"], sort=False)[changes].mean().reset_index(),
+    }
 
 
 def made_neurons():
@@ -112,11 +80,11 @@ def made_sweep():
 
 
 def write_study(folder):
-    """The folder of a study with two experiments and the properties, as `reproduce` leaves it."""
+    """The folder of a study with three experiments and the properties, as `reproduce` leaves it."""
     names = {"name": "toy", "weights": "", "dtype": "float32", "device": "cpu"}
     config = {"model": "toy", "site": "ffn", "k": None, "n_controls": 2, "match": "layer", "seed": 0}
     config |= {"scorer": "average_precision", "prompts": {"n_evaluation": 25}}
-    run = {"config": config, "relations": RUN["relations"], "model": names, "versions": {}}
+    run = {"format": 2, "config": config, "relations": RUN["relations"], "model": names, "versions": {}}
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     made_neurons().to_parquet(folder / "neurons.parquet")
@@ -126,6 +94,7 @@ def write_study(folder):
     multiplicity = multiplicity.assign(expected=[20.0, 6, 1], low=[10, 3, 0], high=[30, 9, 2])
     shown = pd.DataFrame({"property": ["cumulativity"], "what": ["alpha"], "effect": [-1.0], "shown": [True]})
     tables = {
+        "summary": made_summary(),
         "overlap": {"pairs": pairs, "multiplicity": multiplicity},
         "sweep": {"effects": made_sweep(), "others": made_sweep(), "answers-0123456789abcdef": shown},
         "properties": {"properties": shown},
@@ -152,16 +121,6 @@ def column(table, title):
 
 
 @pytest.fixture(scope="module")
-def results():
-    return made_results()
-
-
-@pytest.fixture(scope="module")
-def run_page(results):
-    return run.write_report(results, RUN)
-
-
-@pytest.fixture(scope="module")
 def study(tmp_path_factory):
     return write_study(tmp_path_factory.mktemp("report") / "study")
 
@@ -171,9 +130,8 @@ def study_page(study):
     return report.rebuild(study).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["run_page", "study_page"])
-def test_the_page_is_one_file_and_may_ask_nobody(name, request):
-    text = request.getfixturevalue(name)
+def test_the_page_is_one_file_and_may_ask_nobody(study_page):
+    text = study_page
     assert (
         "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:" in text
     )
@@ -183,24 +141,20 @@ def test_the_page_is_one_file_and_may_ask_nobody(name, request):
     assert len(text.encode()) < 4e6
 
 
-def test_a_run_says_what_its_tables_say(run_page, results):
-    held = contents(run_page)
-    rows = results.summary.query("measure == 'logprob'")
-    (table,) = (table for name, table in held.items() if name.startswith("log-probability") and "-table-" in name)
-    np.testing.assert_allclose(column(table, "own [low, high]"), rows["own_mean"], rtol=1e-5)
+def test_the_summary_says_what_its_table_says(study_page):
+    held, rows = contents(study_page), made_summary()["summary"]
+    table = held["summary-table-summary"]
+    assert column(table, "own [low, high]") == pytest.approx(rows["own"].tolist(), rel=1e-5)
     (own,) = (one for one in table if one["title"] == "own [low, high]")
     np.testing.assert_allclose(own["low"], rows["own_low"], rtol=1e-5)
     np.testing.assert_allclose(own["high"], rows["own_high"], rtol=1e-5)
-    assert column(table, "difference") == ["below 0"] * 3
-    assert "in 3 of 3 relations (alpha, beta &lt;b&gt;, gamma)" in run_page
-    assert "<dd>3 of 80</dd>" in run_page
-    assert {name.split("-figure-")[1] for name in held if "-figure-" in name} == set(run.figures_of(results))
+    assert {"summary-figure-summary", "summary-figure-accuracy"} <= set(held)
 
 
-def test_a_study_says_the_properties_first_then_every_verdict(study_page):
+def test_a_study_gives_the_summary_first_then_every_verdict(study_page):
     said = re.findall(r"<h2>(.*?)</h2>", study_page)
-    assert said == ["properties", "overlap", "sweep", "neurons", "how this was made"]
-    assert re.findall(r"<li>(.*?)</li>", study_page)[:2] == [
+    assert said == ["summary", "properties", "overlap", "sweep", "neurons", "how this was made"]
+    assert re.findall(r"<li>(.*?)</li>", study_page)[2:4] == [
         "First &lt;i&gt;properties&lt;/i&gt;.",
         "Second properties.",
     ]
@@ -234,10 +188,9 @@ def test_the_neurons_of_a_page_know_who_shares_them(study_page):
     assert column(table, "score") == [pytest.approx(score) for score in rows["score"]]
 
 
-def test_names_are_escaped(study_page, run_page):
-    for text in (study_page, run_page):
-        assert "beta &lt;b&gt;" in text
-        assert "beta <b>" not in text
+def test_names_are_escaped(study_page):
+    assert "beta &lt;b&gt;" in study_page
+    assert "beta <b>" not in study_page
 
 
 def test_large_studies_stay_below_ten_megabytes_and_say_what_they_leave_out():
@@ -278,13 +231,7 @@ def test_tables_keep_numbers_text_and_what_is_missing():
     assert column([names], "names") == [("x", "y"), (), ("x",)]
 
 
-def test_a_page_is_made_anew_from_the_tables_alone(results, run_page, tmp_path):
-    path = report.rebuild(write_run(tmp_path / "run", results))
-    assert path == tmp_path / "run" / "report.html"
-    assert path.read_text(encoding="utf-8") == run_page
-
-
-def test_folders_that_are_no_run_are_refused(results, tmp_path):
+def test_folders_that_are_no_run_are_refused(tmp_path):
     def refused(folder, match):
         with pytest.raises(rn.RelationNeuronsError, match=match):
             report.rebuild(folder)
@@ -296,12 +243,9 @@ def test_folders_that_are_no_run_are_refused(results, tmp_path):
     (tmp_path / "run.json").write_text("[]", encoding="utf-8")
     refused(tmp_path, "says nothing of a run")
     (tmp_path / "run.json").write_text(json.dumps(RUN), encoding="utf-8")
+    refused(tmp_path, "written by another version")
+    (tmp_path / "run.json").write_text(json.dumps({"format": 2} | RUN), encoding="utf-8")
     refused(tmp_path, "holds no results yet")
-    begun = write_run(tmp_path / "begun", results)
-    (begun / "recall.parquet").unlink()
-    refused(begun, "has no recall.parquet")
-    (begun / "recall.parquet").write_bytes(b"no table")
-    refused(begun, "recall.parquet cannot be read")
     study = write_study(tmp_path / "study")
     (study / "sweep" / "others.parquet").unlink()
     refused(study, "The tables of sweep have no 'others'")
@@ -309,31 +253,14 @@ def test_folders_that_are_no_run_are_refused(results, tmp_path):
     refused(study, "effects.parquet cannot be read")
 
 
-def test_the_effects_figure_draws_the_summary(results):
-    figure = figures.effects_figure(results.summary, effects(results.recall))
-    rows = results.summary.query("measure == 'logprob'").sort_values("own_mean", ascending=False)
+def test_the_summary_figure_draws_the_summary():
+    tables = made_summary()
+    figure = figures.summary_figure(tables["summary"], tables["controls"])
+    rows = tables["summary"].query("measure == 'logprob'").sort_values("own", ascending=False)
     own = next(trace for trace in figure.data if trace.name == "its own facts")
-    np.testing.assert_allclose(own.x, rows["own_mean"])
+    np.testing.assert_allclose(own.x, rows["own"])
     np.testing.assert_allclose(own.x + own.error_x.array, rows["own_high"])
     np.testing.assert_allclose(own.x - own.error_x.arrayminus, rows["own_low"])
     assert list(figure.layout.yaxis.ticktext) == list(rows["relation"])
     controls = next(trace for trace in figure.data if trace.name == "each control set")
     assert len(controls.x) == 2 * len(RELATIONS)
-
-
-def test_the_matrix_is_centred_on_zero(results):
-    matrix = effect_matrix(results.recall)
-    (heat,) = figures.effect_matrix_figure(matrix).data
-    assert heat.zmin == -heat.zmax
-    np.testing.assert_allclose(heat.z, matrix.to_numpy())
-    assert list(heat.y) == list(RELATIONS)
-
-
-def test_layers_and_overlap_are_counted(results):
-    (layers,) = figures.layers_figure(results.neurons, 8).data
-    assert np.asarray(layers.z).sum(axis=1).tolist() == [3, 3, 3]
-    assert np.asarray(layers.z)[0].tolist() == [1, 1, 0, 0, 0, 0, 0, 1]
-    (overlap,) = figures.overlap_figure(results.neurons).data
-    shared = np.asarray(overlap.z)
-    assert np.isnan(np.diag(shared)).all()
-    assert shared[0, 1] == shared[1, 0] == 1

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import relation_neurons as rn
 from relation_neurons.cli import main
-from relation_neurons.experiments.compare import CompareConfig, compare, compare_scores
+from relation_neurons.experiments.score_correlation import ScoreAgreementConfig, compare_scores, score_agreement
 from relation_neurons.scores import scorers
 from relation_neurons.scores.scorers import SCORERS
 
@@ -266,7 +266,7 @@ def test_the_comparison_counts_common_neurons(planted):
 
 @pytest.fixture(scope="module")
 def config(planted_folder):
-    return CompareConfig(
+    return ScoreAgreementConfig(
         model=str(planted_folder / "model"),
         relations=(str(planted_folder),),
         k=6,
@@ -276,7 +276,7 @@ def config(planted_folder):
 
 
 def test_rank_scorers_agree_on_planted_neurons(config):
-    table = compare(config).set_index(["first", "second"])
+    table = score_agreement(config).set_index(["first", "second"])
     assert table.loc[("average_precision", "auroc"), "low"] == 1
     assert table.loc[("average_precision", "point_biserial"), "low"] == 1
     assert table.loc[("standardised_mean_difference", "point_biserial"), "low"] == 1

@@ -15,6 +15,7 @@ from relation_neurons.storage import run_folder
 from relation_neurons.storage.run_folder import RunFolder
 
 KEY = {
+    "format": 2,
     "config": {"k": 3, "site": "post"},
     "relations": {"eats": "ab"},
     "model": {"name": "m"},

@@ -1,0 +1,96 @@
+"""The summary's table against naive recalculations on the planted model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import relation_neurons as rn
+from relation_neurons.experiments.study import Study, keep_right
+from relation_neurons.experiments.summary import SummaryConfig, sentence, sides, summary
+from tests.planted import planted_config
+
+
+@pytest.fixture(scope="module")
+def study(planted):
+    return Study(planted.model, planted.relations, planted_config(rn.StudyConfig, 12, k=4, n_controls=3))
+
+
+@pytest.fixture(scope="module")
+def result(study):
+    return summary(study, SummaryConfig(n_worst=2))
+
+
+def change(study, neurons, prompts, measure):
+    clean = rn.recall(study.model, prompts)[measure].astype(float)
+    with rn.ablate(study.model, neurons):
+        return (rn.recall(study.model, prompts)[measure].astype(float) - clean).to_numpy()
+
+
+@pytest.mark.parametrize(("measure", "column"), [("logprob", "logprob"), ("correct", "correct_string")])
+def test_the_summary_equals_a_loop_over_facts(study, result, measure, column):
+    table = result.table.set_index(["relation", "measure"])
+    for name in study.names:
+        own = study.evaluation(name)
+        other = [prompt for prompt in study.evaluation() if prompt.relation != name]
+        target = study.target(name)
+        by_set = [change(study, control, own, column) for control in study.controls(target)]
+        row = table.loc[(name, measure)]
+        expected = {
+            "clean": rn.recall(study.model, own)[column].mean(),
+            "own": change(study, target, own, column).mean(),
+            "other": change(study, target, other, column).mean(),
+            "random": np.mean(by_set),
+        }
+        expected["own_minus_random"] = expected["own"] - expected["random"]
+        for part, mean in expected.items():
+            assert row[part] == pytest.approx(mean, abs=1e-5)
+            assert row[f"{part}_low"] <= row[part] <= row[f"{part}_high"]
+        assert (row["own_n"], row["random_n"], row["other_n"]) == (12, 12, 24)
+        found = result.tables["controls"].query("relation == @name")[f"d_{measure}"]
+        np.testing.assert_allclose(found, [values.mean() for values in by_set], atol=1e-5)
+
+
+def test_both_rules_are_given_where_the_study_reads_whole_answers(planted, result):
+    assert set(result.table["measure"]) == {"logprob", "correct", "correct_prefix"}
+    prefix = planted_config(rn.StudyConfig, 12, k=4, n_controls=3, rule="prefix")
+    table = summary(Study(planted.model, planted.relations, prefix)).table
+    assert set(table["measure"]) == {"logprob", "correct"}
+    both = [
+        one.query("measure == @name").iloc[:, 2:].to_numpy(float)
+        for one, name in ((table, "correct"), (result.table, "correct_prefix"))
+    ]
+    np.testing.assert_allclose(*both)
+
+
+def test_the_worst_answers_are_those_that_lost_most(study, result):
+    worst = result.tables["worst"]
+    for name in study.names:
+        prompts = study.evaluation(name)
+        lost = change(study, study.target(name), prompts, "logprob")
+        rows = worst[worst["relation"] == name]
+        order = np.argsort(lost, kind="stable")[:2]
+        assert rows["subject"].tolist() == [prompts[row].subject for row in order]
+        np.testing.assert_allclose(rows["d_logprob"], lost[order], atol=1e-5)
+        clean = rn.recall(study.model, prompts)["generated"]
+        assert rows["before"].tolist() == [clean[row] for row in order]
+
+
+def test_relations_are_sorted_by_their_interval():
+    rows = []
+    for relation, (low, high) in {"a": (-2, -1), "b": (-1, 1), "c": (0.5, 1)}.items():
+        row = {"relation": relation, "measure": "logprob", "own_minus_random": (low + high) / 2}
+        rows.append({**row, "own_minus_random_low": low, "own_minus_random_high": high, "own_minus_random_n": 10})
+    table = pd.DataFrame(rows)
+    assert sides(table) == {"below": ["a"], "across": ["b"], "above": ["c"]}
+    assert "in 1 of 3 relations (a)" in sentence(table)
+    assert "crosses zero in 1 (b) and lies above it in 1 (c)" in sentence(table)
+
+
+def test_validation_keeps_right_prompts_and_refuses_too_few(study):
+    detection = study.prompts().detection
+    answers = pd.DataFrame({"correct_string": [n % 3 != 0 for n in range(len(detection))]})
+    kept = keep_right(detection, answers, "string", at_least=5)
+    assert kept == tuple(p for n, p in enumerate(detection) if n % 3 != 0)
+    answers["correct_string"] = [p.relation != "eats" for p in detection]
+    with pytest.raises(rn.RelationNeuronsError, match="eats 0"):
+        keep_right(detection, answers, "string", at_least=5)
