@@ -26,7 +26,7 @@ from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.report.single_neuron import _effect_rows, _score_rows, neuron_page
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.formatting import span
+from relation_neurons.statistics.formatting import range_text
 
 QUICK = StudyConfig(
     relations=DEMO_RELATIONS,
@@ -128,7 +128,7 @@ def _printed(result: ExperimentResult) -> list[Table]:
             ("accuracy", "correct"),
         )
     }
-    n = span(int(row["n"]) for row in effects)
+    n = range_text(int(row["n"]) for row in effects)
     return [*tables, _table(f"Ablated alone{_of(effects)}: 95 % over {n} facts", columns)]
 
 

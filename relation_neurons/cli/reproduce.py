@@ -18,7 +18,7 @@ from relation_neurons.experiments.registry import BESIDE, EXPERIMENTS, RUN, Expe
 from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, default_folder, reproduce, run
 from relation_neurons.experiments.summary import PARTS, sides
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.formatting import said
+from relation_neurons.statistics.formatting import interval_text
 
 app = tyro.extras.SubcommandApp()
 
@@ -117,7 +117,7 @@ def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:
     styles = {"below": "bold blue", "above": "bold red"}
     style = {name: styles.get(side, "") for side, names in sides(summary, measure).items() for name in names}
     for row in summary[summary["measure"] == measure].to_dict("records"):
-        cells = (said(row, part).replace(" [", "\n[") for part in PARTS)
+        cells = (interval_text(row, part).replace(" [", "\n[") for part in PARTS)
         table.add_row(row["relation"], str(row["clean_n"]), *cells, style=style[row["relation"]])
     return table
 

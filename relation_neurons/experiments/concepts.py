@@ -24,7 +24,7 @@ from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, FALLS, compare
-from relation_neurons.statistics.formatting import listed, said
+from relation_neurons.statistics.formatting import interval_text, name_list
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -202,7 +202,7 @@ def _too_few(known: Mapping[str, str], names: Sequence[str]) -> str:
     unknown = [name for name in names if name not in known]
     return (
         f"The subjects of these relations are of {len(set(known.values()))} known concepts (not known: "
-        f"{listed(unknown)}); it takes at least two to find the neurons of a concept."
+        f"{name_list(unknown)}); it takes at least two to find the neurons of a concept."
     )
 
 
@@ -211,7 +211,7 @@ def _verdict(tables: Mapping[str, pd.DataFrame], study: Study, known: Mapping[st
     row = {one["measure"]: one for one in summary.to_dict("records")}
     compared = _overlap_sentence(overlaps, row["coefficient"], study.k), _effect_sentence(effects, row["d_logprob"])
     unknown = [name for name in study.names if name not in known]
-    left_out = f"Left out, as the concept of their subjects is not known: {listed(unknown)}."
+    left_out = f"Left out, as the concept of their subjects is not known: {name_list(unknown)}."
     return (*compared, _rest(without), left_out) if unknown else (*compared, _rest(without))
 
 
@@ -219,7 +219,7 @@ def _overlap_sentence(overlaps: pd.DataFrame, row: Mapping[Any, Any], k: int) ->
     counts = {own: rows["verdict"].eq(ABOVE) for own, rows in overlaps.groupby("own")}
     return (
         f"Of its {k} neurons a relation has a mean share of {row['own']:.3f} in common with its subjects' concept, of "
-        f"{row['other']:.3f} with another: difference {said(row, 'difference', decimals=3)}, n = {row['n']} "
+        f"{row['other']:.3f} with another: difference {interval_text(row, 'difference', decimals=3)}, n = {row['n']} "
         f"relations. The overlap is above that of layer-matched random sets in {counts[True].sum()} of "
         f"{len(counts[True])} pairs with the own concept, {counts[False].sum()} of {len(counts[False])} with another "
         f"(Holm-corrected)."
@@ -233,7 +233,7 @@ def _effect_sentence(effects: pd.DataFrame, row: Mapping[Any, Any]) -> str:
         f"With a concept's neurons ablated, log-probability falls beyond chance and random neurons in "
         f"{falls[True].sum()} of {len(falls[True])} relations about that concept and {falls[False].sum()} of "
         f"{len(falls[False])} pairs with another (Holm-corrected); own minus other "
-        f"{said(row, 'difference')} nats, n = {row['n']} relations."
+        f"{interval_text(row, 'difference')} nats, n = {row['n']} relations."
     )
 
 
@@ -244,7 +244,7 @@ def _rest(without: pd.DataFrame) -> str:
     for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
         rows = without[without["measure"] == measure]
         names = list(rows.loc[rows["verdict"] == FALLS, "ablated"])
-        parts.append(f"{what} falls in {len(names)} of {len(rows)} relations ({listed(names)})")
+        parts.append(f"{what} falls in {len(names)} of {len(rows)} relations ({name_list(names)})")
     return (
         f"With a relation's neurons ablated except its concept's (a median of {without['n_shared'].median():.0f}), "
         f"its own {' and '.join(parts)}, beyond chance and matched random neurons, Holm-corrected."

@@ -12,7 +12,6 @@ from relation_neurons.experiments.config import SelectionConfig
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, compare
-from relation_neurons.statistics.formatting import listed
 
 QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
 MATCHES = ("none", "layer", "activation")
@@ -125,5 +124,5 @@ def _verdict(selections: pd.DataFrame, controls: pd.DataFrame, impossible: Mappi
         label = "Log-probability by way of detecting" if way == "selection" else "By what controls are matched"
         sentences.append(f"{label} (Holm-corrected over all of them): {'; '.join(parts)}.")
     if impossible:
-        sentences.append(f"Not possible here: {listed([f'{way} ({why})' for way, why in impossible.items()])}.")
+        sentences.append(f"Not possible here: {name_list([f'{way} ({why})' for way, why in impossible.items()])}.")
     return tuple(sentences)

@@ -14,7 +14,7 @@ from relation_neurons.experiments.k_sweep import PAPER_KS, check_ks, doses, nest
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, compare
-from relation_neurons.statistics.formatting import listed, said
+from relation_neurons.statistics.formatting import interval_text, name_list
 from relation_neurons.statistics.intervals import N_RESAMPLES
 
 QUESTION = "Are facts lost because of the neurons added last, or because of all that are ablated together?"
@@ -217,14 +217,14 @@ def _verdict(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFrame, 
     )
     lost, back = facts["lost_at"].notna().sum(), (facts["back"] > 0).sum()
     first = more.head(1).to_dict("records")
-    example = f" ({first[0]['ablated']} {said(first[0])} nats beyond the sum)" if first else ""
+    example = f" ({first[0]['ablated']} {interval_text(first[0])} nats beyond the sum)" if first else ""
     return (
         _step_sentence(steps[steps["relation"] == "all"]),
         f"Ablated together, the better and the worse half of the k neurons do more than the sum of both alone, and "
-        f"more so than random ones, in {len(more)} of {len(logprob)} relations ({listed(list(more['ablated']))})"
+        f"more so than random ones, in {len(more)} of {len(logprob)} relations ({name_list(list(more['ablated']))})"
         f"{example}.",
         f"More than one of the disjoint slices of the ranking lowers the log-probability on its own in "
-        f"{(falls > 1).sum()} of {slices['ablated'].nunique()} relations ({listed(list(falls.index[falls > 1]))}).",
+        f"{(falls > 1).sum()} of {slices['ablated'].nunique()} relations ({name_list(list(falls.index[falls > 1]))}).",
         f"Over the sweep {lost} prompts were lost at some k; {back} of all turned right again at a larger one.",
     )
 

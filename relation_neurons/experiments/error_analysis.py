@@ -12,7 +12,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.formatting import listed
+from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.intervals import proportion_interval
 
 QUESTION = "What does the model say instead when a relation's neurons are ablated?"
@@ -135,7 +135,7 @@ def verdict(counts: pd.DataFrame, wrong: pd.DataFrame, rule: str) -> tuple[str, 
     first = (
         f"Of {own['right_before'].sum()} answers that were right (rule {rule}: {RULES[rule].meaning}), "
         f"{own['newly_wrong'].sum()} are wrong with the relation's own neurons ablated and "
-        f"{random['newly_wrong'].sum()} with one matched random set: {listed(each, most=16)}. "
+        f"{random['newly_wrong'].sum()} with one matched random set: {name_list(each, most=16)}. "
         f"{own['newly_right'].sum()} and {random['newly_right'].sum()} that were wrong are right. These are counts of "
         "prompts, and there is one control set: whether more is lost than by chance, the experiment intra tests."
     )
@@ -144,4 +144,4 @@ def verdict(counts: pd.DataFrame, wrong: pd.DataFrame, rule: str) -> tuple[str, 
         return first, "With the relation's own neurons ablated no answer became wrong, so there is no kind of error."
     named = [f"'{kind}' {count}" for kind, count in kinds.items()]
     also = f" '{ERROR_KINDS[0]}' are right by the rule alias, though not by {rule}." if ERROR_KINDS[0] in kinds else ""
-    return first, f"The newly wrong answers are, by kind, most frequent first: {listed(named)}.{also}"
+    return first, f"The newly wrong answers are, by kind, most frequent first: {name_list(named)}.{also}"

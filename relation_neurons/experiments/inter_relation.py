@@ -10,7 +10,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, RISES, compare
-from relation_neurons.statistics.formatting import listed, said
+from relation_neurons.statistics.formatting import interval_text, name_list
 
 QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are ablated?"
 
@@ -66,8 +66,8 @@ def flips(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs(rows: pd.DataFrame) -> str:
-    pairs = [f"{row['ablated']} -> {row['relation']} {said(row)}" for row in rows.to_dict("records")]
-    return listed(pairs, most=5)
+    pairs = [f"{row['ablated']} -> {row['relation']} {interval_text(row)}" for row in rows.to_dict("records")]
+    return name_list(pairs, most=5)
 
 
 def _versatility(effects: pd.DataFrame) -> str:

@@ -12,7 +12,7 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, LEAST_NATS, LEVEL, MEASURES, RISES, compare
-from relation_neurons.statistics.formatting import listed, said, span
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads
 
 QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
@@ -110,11 +110,13 @@ def _verdict(table: pd.DataFrame, calibration: pd.DataFrame, study: Study) -> tu
         rows = table[(table["measure"] == measure) & (table["facts"] == "evaluation")]
         falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
         most = falls.sort_values("effect").head(1).to_dict("records")
-        example = f" Most: {most[0]['ablated']} {said(most[0])}, controls {most[0]['random']:+.2f}." if most else ""
+        example = (
+            f" Most: {most[0]['ablated']} {interval_text(most[0])}, controls {most[0]['random']:+.2f}." if most else ""
+        )
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons in {len(falls)} of {len(rows)} relations "
-            f"({listed(list(falls['ablated']))}) and rises in {len(rises)} ({listed(list(rises['ablated']))}), "
-            f"Holm-corrected, n = {span(rows['n'])} facts and {study.config.n_controls} control "
+            f"({name_list(list(falls['ablated']))}) and rises in {len(rises)} ({name_list(list(rises['ablated']))}), "
+            f"Holm-corrected, n = {range_text(rows['n'])} facts and {study.config.n_controls} control "
             f"sets each.{example} Effects below {rows['minimum_effect'].median():.2f} (median) would be missed."
         )
     levels = calibration.dropna().groupby("measure")["p"].agg(lambda p: (p < LEVEL).mean())

@@ -13,7 +13,7 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, compare
-from relation_neurons.statistics.formatting import listed, said
+from relation_neurons.statistics.formatting import interval_text, name_list
 
 QUESTION = "Do a relation's facts suffer more, the more of its neurons are ablated, and when do others begin to?"
 PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
@@ -146,7 +146,7 @@ def _verdict(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) -
         steepest = rows.head(1).to_dict("records")[0]
         sentences.append(
             f"Own {what} falls with k, more than under nested random sets, in {len(falls)} of {len(rows)} relations "
-            f"({listed(list(falls['ablated']))}; Holm-corrected). Steepest: {steepest['ablated']} {said(steepest)} "
+            f"({name_list(list(falls['ablated']))}; Holm-corrected). Steepest: {steepest['ablated']} {interval_text(steepest)} "
             f"{unit} for each tenfold of k, controls {steepest['random']:+.2f}, n = {steepest['n']} facts."
         )
     mean = pd.concat([effects.assign(facts="own"), others.assign(facts="other")])

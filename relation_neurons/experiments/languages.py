@@ -13,7 +13,7 @@ from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
-from relation_neurons.statistics.formatting import listed, said, span
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 
 QUESTION = "Do neurons found in one language carry the same facts in others?"
 
@@ -112,14 +112,14 @@ def verdict(
             rises = int((group["verdict"] == RISES).sum())
             falls = int((group["verdict"] == FALLS).sum())
             counts.append(f"{code} {falls} of {len(group)}" + (f" (rises in {rises})" if rises else ""))
-        changes = [f"{row['language']} {said(row)}" for row in pooled.to_dict("records")]
+        changes = [f"{row['language']} {interval_text(row)}" for row in pooled.to_dict("records")]
         shown = list(pooled.loc[pooled["verdict"] == FALLS, "language"])
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons in so many relations: "
-            f"{listed(counts, most=12)} (Holm-corrected over all, n = {span(rows['n'])} facts, "
+            f"{name_list(counts, most=12)} (Holm-corrected over all, n = {range_text(rows['n'])} facts, "
             f"{rows['n_controls'].min()} control sets each). Pooled over relations it changes by "
-            f"{listed(changes, most=12)} (n = {span(pooled['n'])} facts); "
-            f"a fall is shown in {listed(shown, most=12)}."
+            f"{name_list(changes, most=12)} (n = {range_text(pooled['n'])} facts); "
+            f"a fall is shown in {name_list(shown, most=12)}."
         )
     ratios = transfer.loc[transfer["measure"] == "logprob", "ratio"]
     known = ratios.dropna()

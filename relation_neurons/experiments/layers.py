@@ -24,7 +24,7 @@ from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scorers import SCORERS
-from relation_neurons.statistics.formatting import listed, said
+from relation_neurons.statistics.formatting import interval_text, name_list
 from relation_neurons.statistics.intervals import mean_interval
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
@@ -206,11 +206,11 @@ def _middle_sentence(thirds: pd.DataFrame, n_layers: int, k: int) -> str:
     others = [name for name in rows["relation"] if name not in above]
     n_shuffles = int(rows["n_shuffles"].iloc[0])
     more = mean_interval((rows["observed"] - rows["null_mean"]).to_numpy())
-    difference = said({"more": more.mean, "more_low": more.low, "more_high": more.high}, "more")
+    difference = interval_text({"more": more.mean, "more_low": more.low, "more_high": more.high}, "more")
     return (
         f"In {len(above)} of {len(rows)} relations the middle third (layers {middle[0]} to {middle[-1]} of 0 to "
         f"{n_layers - 1}) holds more of the {k} neurons than with any of {n_shuffles} shuffles of the labels, and in "
-        f"{len(below)} fewer (by chance one in {n_shuffles + 1} would each). Not more: {listed(others)}. "
+        f"{len(below)} fewer (by chance one in {n_shuffles + 1} would each). Not more: {name_list(others)}. "
         f"Its mean share is {rows['observed'].mean():.2f}, with shuffled labels {rows['null_mean'].mean():.2f}, of "
         f"random neurons {rows['chance'].mean():.2f}; real minus shuffled {difference}, n = {more.n} relations."
     )
@@ -227,5 +227,5 @@ def _null_sentence(null: pd.DataFrame) -> str:
     tied = null[null["real"] > null["k"]]
     if tied.empty:
         return chance
-    counts = listed([f"{name} {real}" for name, real in zip(tied["relation"], tied["real"], strict=True)])
+    counts = name_list([f"{name} {real}" for name, real in zip(tied["relation"], tied["real"], strict=True)])
     return f"{chance} More than {worst['k']} reach it in {counts}: of equals, earlier sites, then layers, are taken."

@@ -13,7 +13,7 @@ from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site
 from relation_neurons.neurons.ranking import PAPER_K, scaled_k
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, RISES, WHAT, compare
-from relation_neurons.statistics.formatting import listed, said, span
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 
 QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP's gate, up or down?"
 
@@ -113,14 +113,14 @@ def verdict(effects: pd.DataFrame, pooled: pd.DataFrame, left_out: list[str]) ->
             falls, rises = (int((there["verdict"] == side).sum()) for side in (FALLS, RISES))
             also = f", rises in {rises}" if rises else ""
             parts.append(
-                f"{row['site']} {falls} of {len(there)}{also} (k = {row['k']:,}; pooled {said(row)}, controls "
+                f"{row['site']} {falls} of {len(there)}{also} (k = {row['k']:,}; pooled {interval_text(row)}, controls "
                 f"{row['random']:+.2f}, {row['verdict']})"
             )
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons, by site, in so many relations: "
-            f"{listed(parts, most=12)}; n = {span(rows['n'])} facts and "
+            f"{name_list(parts, most=12)}; n = {range_text(rows['n'])} facts and "
             f"{rows['n_controls'].min()} control sets a relation, Holm-corrected over all."
         )
     if left_out:
-        sentences.append(f"The model has no such neurons, and left out: {listed(left_out)}.")
+        sentences.append(f"The model has no such neurons, and left out: {name_list(left_out)}.")
     return tuple(sentences)

@@ -24,7 +24,7 @@ from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, LEVEL, NOT_SHOWN
-from relation_neurons.statistics.formatting import listed
+from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.hypothesis_tests import adjust
 
 QUESTION = "Do relations share more of their neurons than random sets in the same layers?"
@@ -207,7 +207,7 @@ def _pairs_sentence(pairs: pd.DataFrame, k: int) -> str:
         f"{len(above)} of {len(pairs)} pairs of relations share more of their {k} neurons than random sets with as "
         f"many in each site and layer, {uniform} more than random sets from anywhere (both Holm-corrected); "
         f"{below} share fewer than the 95 % range of the former (each is among the other's negatives). Largest "
-        f"overlaps: {listed(shown)}."
+        f"overlaps: {name_list(shown)}."
     )
 
 

@@ -17,7 +17,7 @@ from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.prompts.concepts import neutral_sentences
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, LEAST_NATS, RISES, judged
-from relation_neurons.statistics.formatting import listed, said, span
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -193,7 +193,7 @@ def verdict(table: pd.DataFrame, left_out: Sequence[str] = ()) -> tuple[str, ...
     up, down = int((table["own"] > table["clean"]).sum()), int((table["own"] < table["clean"]).sum())
     higher = int((table["random"] > table["clean"]).sum())
     most = damage.sort_values("effect", ascending=False).head(1).to_dict("records")
-    example = f" Most: {most[0]['ablated']} {said(most[0], decimals=3)} nats per token." if most else ""
+    example = f" Most: {most[0]['ablated']} {interval_text(most[0], decimals=3)} nats per token." if most else ""
     counts = (
         f"The perplexity of neutral sentences is {table['clean'].mean():.2f} as the model is, "
         f"{table['own'].mean():.2f} with the relation's neurons ablated and {table['random'].mean():.2f} with random "
@@ -202,8 +202,8 @@ def verdict(table: pd.DataFrame, left_out: Sequence[str] = ()) -> tuple[str, ...
     )
     tests = (
         f"Damage, a rise beyond chance over sentences and beyond matched random neurons, is shown in {len(damage)} of "
-        f"{len(table)} relations ({listed(list(damage['ablated']))}), improvement in {len(gain)} "
-        f"({listed(list(gain['ablated']))}), Holm-corrected, n = {span(table['n'])} sentences "
+        f"{len(table)} relations ({name_list(list(damage['ablated']))}), improvement in {len(gain)} "
+        f"({name_list(list(gain['ablated']))}), Holm-corrected, n = {range_text(table['n'])} sentences "
         f"and {table['n_controls'].min()} control sets each.{example}"
     )
     return counts, tests + _left_out(left_out)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, FALLS, LEVEL, RISES
-from relation_neurons.statistics.formatting import listed, said
+from relation_neurons.statistics.formatting import interval_text, name_list
 
 QUESTION = "Are relation neurons cumulative, versatile and interfering in this model?"
 COLUMNS = ["property", "evidence", "what", "effect", "effect_low", "effect_high", "n", "p_holm", "shown"]
@@ -123,6 +123,6 @@ def _sentence(table: pd.DataFrame, name: str) -> str:
     parts = []
     for evidence, rows in table.groupby("evidence", sort=False):
         shown = rows[rows["shown"]].sort_values("effect", ascending=name != "interference")
-        found = [f"{row['what']} {said(row)}" for row in shown.to_dict("records")]
-        parts.append(f"{evidence}: shown in {len(shown)} of {len(rows)} ({listed(found, most=5)})")
+        found = [f"{row['what']} {interval_text(row)}" for row in shown.to_dict("records")]
+        parts.append(f"{evidence}: shown in {len(shown)} of {len(rows)} ({name_list(found, most=5)})")
     return f"{name.capitalize()}, Holm-corrected at {LEVEL:.0%}. {'; '.join(parts)}."

@@ -11,7 +11,7 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES, compare, judged
-from relation_neurons.statistics.formatting import said
+from relation_neurons.statistics.formatting import interval_text
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -121,14 +121,14 @@ def _verdict(table: pd.DataFrame, against: pd.DataFrame) -> tuple[str, ...]:
     sentences = []
     for k, rows in table[table["measure"] == "logprob"].groupby("k"):
         order = rows.sort_values("specific").to_dict("records")
-        shown = "; ".join(f"{row['scorer']} {said(row, 'specific')}" for row in order)
+        shown = "; ".join(f"{row['scorer']} {interval_text(row, 'specific')}" for row in order)
         sentences.append(
             f"k = {k}: change of own minus other facts' log-probability, in nats, mean over {order[0]['n']} relations, "
             f"most specific first: {shown}."
         )
     rows = against[against["measure"] == "logprob"]
     differing = [
-        f"{row['scorer']} at k = {row['k']} {'more' if row['verdict'] == FALLS else 'less'} specific, {said(row)}"
+        f"{row['scorer']} at k = {row['k']} {'more' if row['verdict'] == FALLS else 'less'} specific, {interval_text(row)}"
         for row in rows.to_dict("records")
         if row["verdict"] in (FALLS, RISES)
     ]

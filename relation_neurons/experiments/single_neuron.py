@@ -24,7 +24,7 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, FALLS, RISES, compare
-from relation_neurons.statistics.formatting import listed, said, span
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 
 QUESTION = "What fires {neuron}, what does it promote, and what is lost without it?"
 NAMED_TOKENS = 5
@@ -157,7 +157,7 @@ def _scores_sentence(neuron: Neuron, scores: pd.DataFrame) -> str:
         f"{neuron} tells {best['relation']} from other relations best: average precision {best['ap']:.3f} "
         f"[{best['ap_low']:.3f}, {best['ap_high']:.3f}] over {best['n_facts']} facts (shuffled labels "
         f"{best['null_mean']:.3f}, 97.5 % quantile {best['null_high']:.3f}). It is above chance in {len(above)} of "
-        f"{len(scores)} relations ({listed(list(above.sort_values('ap', ascending=False)['relation']))}), "
+        f"{len(scores)} relations ({name_list(list(above.sort_values('ap', ascending=False)['relation']))}), "
         "Holm-corrected; words of their templates can be the reason."
     )
 
@@ -170,7 +170,7 @@ def _firing_sentence(scores: pd.DataFrame, firing: pd.DataFrame) -> str:
         f"Its mean over the query is {best['mean_positive']:.3g} on the {best['n_positive']} prompts of "
         f"{best['relation']} and {best['mean_negative']:.3g} on their {best['n_negative']} negatives. It fires most "
         f"on '{most['prompt']}' ({most['value']:.3g}), least on '{least['prompt']}' ({least['value']:.3g}); the "
-        f"prompts that fire it most are of {listed(list(sides['most']))}."
+        f"prompts that fire it most are of {name_list(list(sides['most']))}."
     )
 
 
@@ -200,16 +200,16 @@ def _effects_sentences(neuron: Neuron, effects: pd.DataFrame) -> list[str]:
         largest = rows.sort_values("effect", key=abs, ascending=False, kind="stable").to_dict("records")[0]
         missed = float(rows["minimum_effect"].median())
         change = (
-            f" Largest change: {largest['relation']} {said(largest, decimals=3)}, random neurons "
+            f" Largest change: {largest['relation']} {interval_text(largest, decimals=3)}, random neurons "
             f"{largest['random']:+.3f}, {largest['verdict']}."
             if largest["effect"]
             else " Its mean changes in none of them."
         )
         sentences.append(
             f"With {neuron} alone ablated, {what} falls beyond chance and beyond random single neurons of its site "
-            f"and layer in {len(falls)} of {len(rows)} relations ({listed(list(falls['relation']))}) and rises in "
-            f"{len(rises)} ({listed(list(rises['relation']))}), Holm-corrected, n = {span(rows['n'])} facts and "
-            f"{span(rows['n_controls'])} random neurons each.{change}"
+            f"and layer in {len(falls)} of {len(rows)} relations ({name_list(list(falls['relation']))}) and rises in "
+            f"{len(rises)} ({name_list(list(rises['relation']))}), Holm-corrected, n = {range_text(rows['n'])} facts and "
+            f"{range_text(rows['n_controls'])} random neurons each.{change}"
             + (f" Effects below {missed:.3f} (median) would be missed." if missed > 0 else "")
         )
     return sentences

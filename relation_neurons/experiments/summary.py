@@ -14,7 +14,7 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.formatting import listed
+from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.intervals import Interval, mean_interval, proportion_interval
 
 QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
@@ -111,7 +111,7 @@ def sentence(table: pd.DataFrame, measure: str = "logprob") -> str:
     """For how many relations the interval of own minus random lies below, across and above zero."""
     found = sides(table, measure)
     n = sum(map(len, found.values()))
-    named = {side: f" ({listed(names, most=n)})" if names else "" for side, names in found.items()}
+    named = {side: f" ({name_list(names, most=n)})" if names else "" for side, names in found.items()}
     return (
         f"The {MEASURES[measure]} falls more than under matched random neurons, its 95 % interval below zero, in "
         f"{len(found['below'])} of {n} relations{named['below']}; the interval crosses zero in "

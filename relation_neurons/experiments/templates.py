@@ -20,7 +20,7 @@ from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
-from relation_neurons.statistics.formatting import listed, said, span
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
 TemplateSet = Literal["main", "zs"]
@@ -130,7 +130,7 @@ def verdict(
             rises = f", rises in {counts[1]}" if counts[1] else ""
             cells.append(
                 f"{row['detected']} -> {row['asked']} {counts[0]} of {len(there)}{rises} "
-                f"(pooled {said(row)}, controls {row['random']:+.2f}, {row['verdict']})"
+                f"(pooled {interval_text(row)}, controls {row['random']:+.2f}, {row['verdict']})"
             )
         kept = [
             f"{row['asked']} {row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
@@ -138,9 +138,9 @@ def verdict(
         ]
         sentences.append(
             f"{what} falls beyond chance and beyond matched random neurons, by templates of finding -> asking, in: "
-            f"{listed(cells)}, n = {span(rows['n'])} facts a relation, Holm-corrected over all "
+            f"{name_list(cells)}, n = {range_text(rows['n'])} facts a relation, Holm-corrected over all "
             f"cells. The pooled change under neurons found with the other set, as a share of that under those found "
-            f"with the set that is asked, where the interval of the latter lies below zero: {listed(kept)}."
+            f"with the set that is asked, where the interval of the latter lies below zero: {name_list(kept)}."
         )
     sentences.append(
         f"The two sets of neurons share {overlap['coefficient'].median():.0%} (median over relations, "

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.figures.style import BUTTONS, MANY, heatmap, name_size, raised, row_height, styled
 from relation_neurons.statistics.effects import LEVEL, NOT_SHOWN
-from relation_neurons.statistics.formatting import said
+from relation_neurons.statistics.formatting import interval_text
 
 MEASURES = ("logprob", "correct")
 """Of tables of tested effects."""
@@ -61,7 +61,9 @@ def details(rows: pd.DataFrame) -> list[str]:
             controls = f"{row['n_controls']:.0f} random sets {row['random']:+.3f} "
             controls += f"({row['random_min']:+.3f} to {row['random_max']:+.3f})"
         p = f"p = {row['p_holm']:.2g} (Holm), {row['p_bh']:.2g} (Benjamini-Hochberg)"
-        found.append(f"{said(row, decimals=3)}, n = {row['n']:.0f} facts<br>{controls}<br>{row['verdict']}, {p}")
+        found.append(
+            f"{interval_text(row, decimals=3)}, n = {row['n']:.0f} facts<br>{controls}<br>{row['verdict']}, {p}"
+        )
     return found
 
 

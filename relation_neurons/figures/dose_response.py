@@ -21,7 +21,7 @@ from relation_neurons.figures.common import (
 )
 from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
 from relation_neurons.statistics.effects import NOT_SHOWN
-from relation_neurons.statistics.formatting import said
+from relation_neurons.statistics.formatting import interval_text
 from relation_neurons.statistics.intervals import mean_interval
 
 
@@ -172,7 +172,7 @@ def _line(rows: pd.DataFrame, column: str, ends: Sequence[str] | None, colour: s
 def _texts(rows: pd.DataFrame, column: str) -> list[str]:
     if "verdict" in rows:
         return details(rows)
-    return [f"{said(row, column, decimals=3)}, n = {row['n']} relations" for row in rows.to_dict("records")]
+    return [f"{interval_text(row, column, decimals=3)}, n = {row['n']} relations" for row in rows.to_dict("records")]
 
 
 def _dose_axis(figure: go.Figure, ks: pd.Series) -> go.Figure:
@@ -203,6 +203,6 @@ def _step_texts(rows: pd.DataFrame) -> list[str]:
         macro = "" if np.isnan(row["macro"]) else f"<br>macro average {row['macro']:.2f}"
         found.append(
             f"{who}, {step}<br>{row['total']} turned wrong, {row['affected']} of them with the added ones alone{random}"
-            f"<br>cumulativity {said(row, 'cumulativity').replace('+', '')}, n = {row['n']} facts{macro}"
+            f"<br>cumulativity {interval_text(row, 'cumulativity').replace('+', '')}, n = {row['n']} facts{macro}"
         )
     return found

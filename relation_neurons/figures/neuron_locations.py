@@ -12,7 +12,7 @@ from relation_neurons.figures.common import wrapped
 from relation_neurons.figures.style import MANY, OWN, RANDOM, RISE, heatmap, name_size, row_height, styled
 from relation_neurons.models.sites import Neuron
 from relation_neurons.statistics.effects import ABOVE
-from relation_neurons.statistics.formatting import listed
+from relation_neurons.statistics.formatting import name_list
 
 LEAST = 0.5
 """Where a logarithmic axis has its 0."""
@@ -174,7 +174,7 @@ def _shared_names(neurons: pd.DataFrame, names: Sequence[str]) -> list[list[str]
     def said(first: str, second: str) -> str:
         also = sets.get(second, {})
         shared = [] if first == second else [neuron for neuron in sets.get(first, {}) if neuron in also]
-        return f"<br>{wrapped(listed(shared, most=NAMED), 60)}" if shared else ""
+        return f"<br>{wrapped(name_list(shared, most=NAMED), 60)}" if shared else ""
 
     return [[said(first, second) for second in names] for first in names]
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from relation_neurons.figures.common import errors, measured, nothing
 from relation_neurons.figures.style import COLOURS, MEASURE_TITLES, RANDOM, styled
-from relation_neurons.statistics.formatting import said
+from relation_neurons.statistics.formatting import interval_text
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
@@ -29,8 +29,8 @@ def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure
     for (scorer, group), colour in zip(rows.groupby("scorer", sort=False), cycle(COLOURS), strict=False):
         group = group.sort_values("k")
         hover = [
-            f"{scorer}, k = {row['k']:,}<br>own {said(row, 'own', decimals=3)}<br>other "
-            f"{said(row, 'other', decimals=3)}<br>n = {row['n']} relations"
+            f"{scorer}, k = {row['k']:,}<br>own {interval_text(row, 'own', decimals=3)}<br>other "
+            f"{interval_text(row, 'other', decimals=3)}<br>n = {row['n']} relations"
             for row in group.to_dict("records")
         ]
         figure.add_scatter(

@@ -15,7 +15,7 @@ from relation_neurons.models.sites import Neuron
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import NOT_SHOWN
-from relation_neurons.statistics.formatting import said
+from relation_neurons.statistics.formatting import interval_text
 
 
 def neuron_page(result: ExperimentResult, neuron: Neuron, run: Mapping[str, Any]) -> str:
@@ -74,7 +74,7 @@ def _effect_rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
         for measure, rows in by_measure.items():
             row = rows.loc[name].to_dict()
             found[-1] |= {
-                measure: said(row, decimals=3 if measure == "logprob" else 2),
+                measure: interval_text(row, decimals=3 if measure == "logprob" else 2),
                 f"random_{measure}": f"{row['random']:+.3f}",
                 f"p_{measure}": f"{row['p_holm']:.2g}",
                 f"shown_{measure}": row["verdict"] != NOT_SHOWN,

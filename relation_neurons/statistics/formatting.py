@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def listed(names: Sequence[object], *, most: int = 8) -> str:
+def name_list(names: Sequence[object], *, most: int = 8) -> str:
     """Names in a row, `none` if there are none; beyond `most` only how many more there are.
 
     Example:
-        >>> listed(["a", "b", "c"], most=2), listed([])
+        >>> name_list(["a", "b", "c"], most=2), name_list([])
         ('a, b and 1 more', 'none')
     """
     if not names:
@@ -19,22 +19,22 @@ def listed(names: Sequence[object], *, most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def said(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> str:
+def interval_text(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> str:
     """A number of a table with its 95 % interval.
 
     Example:
-        >>> said({"effect": -1.5, "effect_low": -2.0, "effect_high": -1.0})
+        >>> interval_text({"effect": -1.5, "effect_low": -2.0, "effect_high": -1.0})
         '-1.50 [-2.00, -1.00]'
     """
     mean, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
     return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
 
 
-def span(values: Iterable[Any]) -> str:
+def range_text(values: Iterable[Any]) -> str:
     """One number, or the least and the largest of several.
 
     Example:
-        >>> span([25, 25]), span([25, 40, 30])
+        >>> range_text([25, 25]), range_text([25, 40, 30])
         ('25', '25 to 40')
     """
     found = sorted(set(values))
