@@ -128,7 +128,8 @@ def _verdict(table: pd.DataFrame, against: pd.DataFrame) -> tuple[str, ...]:
         )
     rows = against[against["measure"] == "logprob"]
     differing = [
-        f"{row['scorer']} at k = {row['k']} {'more' if row['verdict'] == FALLS else 'less'} specific, {interval_text(row)}"
+        f"{row['scorer']} at k = {row['k']} {'more' if row['verdict'] == FALLS else 'less'} specific, "
+        f"{interval_text(row)}"
         for row in rows.to_dict("records")
         if row["verdict"] in (FALLS, RISES)
     ]

@@ -208,8 +208,8 @@ def _effects_sentences(neuron: Neuron, effects: pd.DataFrame) -> list[str]:
         sentences.append(
             f"With {neuron} alone ablated, {what} falls beyond chance and beyond random single neurons of its site "
             f"and layer in {len(falls)} of {len(rows)} relations ({name_list(list(falls['relation']))}) and rises in "
-            f"{len(rises)} ({name_list(list(rises['relation']))}), Holm-corrected, n = {range_text(rows['n'])} facts and "
-            f"{range_text(rows['n_controls'])} random neurons each.{change}"
+            f"{len(rises)} ({name_list(list(rises['relation']))}), Holm-corrected, n = {range_text(rows['n'])} facts "
+            f"and {range_text(rows['n_controls'])} random neurons each.{change}"
             + (f" Effects below {missed:.3f} (median) would be missed." if missed > 0 else "")
         )
     return sentences
