@@ -12,6 +12,7 @@ from relation_neurons.experiments.config import SelectionConfig
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import FALLS, compare
+from relation_neurons.statistics.formatting import name_list
 
 QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
 MATCHES = ("none", "layer", "activation")

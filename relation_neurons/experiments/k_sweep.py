@@ -147,7 +147,8 @@ def _verdict(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) -
         sentences.append(
             f"Own {what} falls with k, more than under nested random sets, in {len(falls)} of {len(rows)} relations "
             f"({name_list(list(falls['ablated']))}; Holm-corrected). Steepest: {steepest['ablated']} "
-            f"{interval_text(steepest)} {unit} for each tenfold of k, controls {steepest['random']:+.2f}, n = {steepest['n']} facts."
+            f"{interval_text(steepest)} {unit} for each tenfold of k, controls {steepest['random']:+.2f}, "
+            f"n = {steepest['n']} facts."
         )
     mean = pd.concat([effects.assign(facts="own"), others.assign(facts="other")])
     mean = mean[mean["measure"] == "logprob"].groupby(["k", "facts"])["effect"].mean().unstack("facts")
