@@ -98,8 +98,7 @@ def write_result(folder: RunFolder, name: str, result: ExperimentResult, option:
     """Write an experiment's tables, figures and verdict into a folder of its own."""
     for label, table in result.tables.items():
         folder.write_table(f"{name}/{label}", table)
-    if not (folder.path / "plotly.min.js").is_file():
-        folder.write_text("plotly.min.js", plotly.offline.get_plotlyjs())
+    folder.text("plotly.min.js", plotly.offline.get_plotlyjs)
     for label, figure in draw(name, result).items():
         page = figure.to_html(include_plotlyjs="../plotly.min.js", config={"displaylogo": False, "responsive": True})
         folder.write_text(f"{name}/{label}.html", page)

@@ -73,6 +73,11 @@ class RunFolder:
         """Whether this run has already written all of these tables, and they are still what was written."""
         return len(self._whole([f"{name}.parquet" for name in names])) == len(names)
 
+    def text(self, name: str, make: Callable[[], str]) -> None:
+        """Write a file unless this run wrote it before and it is still what was written."""
+        if not self._whole([name]):
+            self.write_text(name, make())
+
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write a table as parquet, in place of an older one."""
         return self._write(f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
