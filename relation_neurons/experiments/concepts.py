@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -22,9 +21,10 @@ from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.concepts import concept_of, concept_prompts
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key
+from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import ABOVE, FALLS, compare
-from relation_neurons.statistics.formatting import interval_text, name_list
+from relation_neurons.statistics.effects import compare
+from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -73,7 +73,7 @@ def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Experim
     without = _silence_rest(study, targets, {name: found[concept] for name, concept in known.items()})
     summary = own_against_others(overlaps, effects, k=study.k, seed=study.config.seed)
     tables = {"overlaps": overlaps, "summary": summary, "effects": effects, "without_concept": without}
-    return ExperimentResult("concepts", QUESTION, tables, _verdict(tables, study, known))
+    return ExperimentResult("concepts", QUESTION, tables, _sentences(tables, study, known))
 
 
 def known_concepts(names: Sequence[str]) -> dict[str, str]:
@@ -206,46 +206,8 @@ def _too_few(known: Mapping[str, str], names: Sequence[str]) -> str:
     )
 
 
-def _verdict(tables: Mapping[str, pd.DataFrame], study: Study, known: Mapping[str, str]) -> tuple[str, ...]:
-    overlaps, summary, effects, without = tables.values()
-    row = {one["measure"]: one for one in summary.to_dict("records")}
-    compared = _overlap_sentence(overlaps, row["coefficient"], study.k), _effect_sentence(effects, row["d_logprob"])
+def _sentences(tables: Mapping[str, pd.DataFrame], study: Study, known: Mapping[str, str]) -> tuple[str, ...]:
+    sentences = neuron_verdicts.concepts(*tables.values(), k=study.k)
     unknown = [name for name in study.names if name not in known]
     left_out = f"Left out, as the concept of their subjects is not known: {name_list(unknown)}."
-    return (*compared, _rest(without), left_out) if unknown else (*compared, _rest(without))
-
-
-def _overlap_sentence(overlaps: pd.DataFrame, row: Mapping[Any, Any], k: int) -> str:
-    counts = {own: rows["verdict"].eq(ABOVE) for own, rows in overlaps.groupby("own")}
-    return (
-        f"Of its {k} neurons a relation has a mean share of {row['own']:.3f} in common with its subjects' concept, of "
-        f"{row['other']:.3f} with another: difference {interval_text(row, 'difference', decimals=3)}, n = {row['n']} "
-        f"relations. The overlap is above that of layer-matched random sets in {counts[True].sum()} of "
-        f"{len(counts[True])} pairs with the own concept, {counts[False].sum()} of {len(counts[False])} with another "
-        f"(Holm-corrected)."
-    )
-
-
-def _effect_sentence(effects: pd.DataFrame, row: Mapping[Any, Any]) -> str:
-    rows = effects[effects["measure"] == "logprob"]
-    falls = {own: group["verdict"].eq(FALLS) for own, group in rows.groupby("own")}
-    return (
-        f"With a concept's neurons ablated, log-probability falls beyond chance and random neurons in "
-        f"{falls[True].sum()} of {len(falls[True])} relations about that concept and {falls[False].sum()} of "
-        f"{len(falls[False])} pairs with another (Holm-corrected); own minus other "
-        f"{interval_text(row, 'difference')} nats, n = {row['n']} relations."
-    )
-
-
-def _rest(without: pd.DataFrame) -> str:
-    if without.empty:
-        return "No relation has neurons that are not its concept's."
-    parts = []
-    for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
-        rows = without[without["measure"] == measure]
-        names = list(rows.loc[rows["verdict"] == FALLS, "ablated"])
-        parts.append(f"{what} falls in {len(names)} of {len(rows)} relations ({name_list(names)})")
-    return (
-        f"With a relation's neurons ablated except its concept's (a median of {without['n_shared'].median():.0f}), "
-        f"its own {' and '.join(parts)}, beyond chance and matched random neurons, Holm-corrected."
-    )
+    return (*sentences, left_out) if unknown else sentences

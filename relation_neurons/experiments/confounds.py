@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -10,9 +9,9 @@ import pandas as pd
 from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.config import SelectionConfig
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, compare
-from relation_neurons.statistics.formatting import name_list
+from relation_neurons.statistics.effects import compare
 
 QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
 MATCHES = ("none", "layer", "activation")
@@ -59,7 +58,7 @@ def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> Expe
         "confounds",
         QUESTION,
         {"selections": selections, "controls": controls},
-        _verdict(selections, controls, impossible),
+        verdicts.confounds(selections, controls, impossible),
     )
 
 
@@ -107,23 +106,3 @@ def _controls(study: Study, config: ConfoundsConfig) -> pd.DataFrame:
             drawn = study.controls(target, n=config.n_confound_controls, match=match)
             random += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     return compare(study.changes(own), study.changes(random), by=["ablated", "match"], seed=study.config.seed)
-
-
-def _verdict(selections: pd.DataFrame, controls: pd.DataFrame, impossible: Mapping[str, str]) -> tuple[str, ...]:
-    sentences = []
-    for way, table in (("selection", selections), ("match", controls)):
-        rows = table[table["measure"] == "logprob"]
-        parts = []
-        for value, group in rows.groupby(way, sort=False):
-            falls, shared = (group["verdict"] == FALLS).sum(), ""
-            if "shared" in group:
-                shared = f", {group['shared'].mean():.0%} of the configured neurons"
-            parts.append(
-                f"{value}: falls in {falls} of {len(group)}, mean {group['effect'].mean():+.2f}, "
-                f"controls {group['random'].mean():+.2f} nats{shared}"
-            )
-        label = "Log-probability by way of detecting" if way == "selection" else "By what controls are matched"
-        sentences.append(f"{label} (Holm-corrected over all of them): {'; '.join(parts)}.")
-    if impossible:
-        sentences.append(f"Not possible here: {name_list([f'{way} ({why})' for way, why in impossible.items()])}.")
-    return tuple(sentences)

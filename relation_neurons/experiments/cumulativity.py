@@ -12,9 +12,9 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.k_sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, MEASURES, compare
-from relation_neurons.statistics.formatting import interval_text, name_list
+from relation_neurons.statistics.effects import MEASURES, compare
 from relation_neurons.statistics.intervals import N_RESAMPLES
 
 QUESTION = "Are facts lost because of the neurons added last, or because of all that are ablated together?"
@@ -61,7 +61,7 @@ def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()
         "answers": nested,
         "parts": parts,
     }
-    return ExperimentResult("cumulativity", QUESTION, tables, _verdict(steps, together, slices, facts))
+    return ExperimentResult("cumulativity", QUESTION, tables, verdicts.cumulativity(steps, together, slices, facts))
 
 
 def _difference_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:
@@ -206,38 +206,4 @@ def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:
             controls += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
     return compare(
         study.changes(own), study.changes(controls), by=["ablated", "slice"], pool="ablated", seed=study.config.seed
-    )
-
-
-def _verdict(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFrame, facts: pd.DataFrame) -> tuple[str, ...]:
-    logprob = together[together["measure"] == "logprob"]
-    more = logprob[logprob["verdict"] == FALLS]
-    falls = (
-        slices[(slices["measure"] == "logprob") & (slices["verdict"] == FALLS)].groupby("ablated")["slice"].nunique()
-    )
-    lost, back = facts["lost_at"].notna().sum(), (facts["back"] > 0).sum()
-    first = more.head(1).to_dict("records")
-    example = f" ({first[0]['ablated']} {interval_text(first[0])} nats beyond the sum)" if first else ""
-    return (
-        _step_sentence(steps[steps["relation"] == "all"]),
-        f"Ablated together, the better and the worse half of the k neurons do more than the sum of both alone, and "
-        f"more so than random ones, in {len(more)} of {len(logprob)} relations ({name_list(list(more['ablated']))})"
-        f"{example}.",
-        f"More than one of the disjoint slices of the ranking lowers the log-probability on its own in "
-        f"{(falls > 1).sum()} of {slices['ablated'].nunique()} relations ({name_list(list(falls.index[falls > 1]))}).",
-        f"Over the sweep {lost} prompts were lost at some k; {back} of all turned right again at a larger one.",
-    )
-
-
-def _step_sentence(steps: pd.DataFrame) -> str:
-    *single, every = steps.sort_values("k").to_dict("records")[1:] + steps[steps["k"] == 0].to_dict("records")
-    if not every["total"]:
-        return "No right answer turned wrong at any k, so that Table 3 says nothing here."
-    shown = [
-        f"{row['k_small']} to {row['k']}: {row['cumulativity']:.2f} of {row['total']}" for row in single if row["total"]
-    ]
-    return (
-        f"Of {every['total']} answers that a larger k turned wrong, {every['affected']} are wrong too with only the "
-        f"added neurons ablated: cumulativity {every['cumulativity']:.2f} [{every['low']:.2f}, {every['high']:.2f}] "
-        f"(micro, n = {every['n']} facts), macro {every['macro']:.2f}. By step: {'; '.join(shown)}."
     )

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
-from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
+from relation_neurons.evaluation.answers import ERROR_KINDS
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.intervals import proportion_interval
 
 QUESTION = "What does the model say instead when a relation's neurons are ablated?"
@@ -57,7 +57,7 @@ def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> 
         "top_answers": top_answers(answers, config.n_top),
         "answers": answers,
     }
-    return ExperimentResult("error_kinds", QUESTION, tables, verdict(counts, wrong, study.config.rule))
+    return ExperimentResult("error_kinds", QUESTION, tables, verdicts.error_analysis(counts, wrong, study.config.rule))
 
 
 def _answers(study: Study) -> pd.DataFrame:
@@ -125,23 +125,3 @@ def top_answers(answers: pd.DataFrame, n_top: int = 5) -> pd.DataFrame:
         for one in counts.sort_values(["count", "answer"], ascending=[False, True]).head(n_top).to_dict("records"):
             rows.append((name, state, one["answer"], one["count"], len(group), one["count"] / len(group)))
     return pd.DataFrame(rows, columns=["relation", "state", "answer", "count", "n", "share"])
-
-
-def verdict(counts: pd.DataFrame, wrong: pd.DataFrame, rule: str) -> tuple[str, ...]:
-    """What the tables say; counts only, since one control set shows no spread."""
-    own, random = (counts[counts["state"] == state] for state in STATES[1:])
-    pairs = zip(own["relation"], own["newly_wrong"], random["newly_wrong"], strict=True)
-    each = [f"{name} {lost} against {by_random}" for name, lost, by_random in pairs]
-    first = (
-        f"Of {own['right_before'].sum()} answers that were right (rule {rule}: {RULES[rule].meaning}), "
-        f"{own['newly_wrong'].sum()} are wrong with the relation's own neurons ablated and "
-        f"{random['newly_wrong'].sum()} with one matched random set: {name_list(each, most=16)}. "
-        f"{own['newly_right'].sum()} and {random['newly_right'].sum()} that were wrong are right. These are counts of "
-        "prompts, and there is one control set: whether more is lost than by chance, the experiment intra tests."
-    )
-    kinds = wrong.loc[wrong["state"] == "own", "kind"].value_counts()
-    if kinds.empty:
-        return first, "With the relation's own neurons ablated no answer became wrong, so there is no kind of error."
-    named = [f"'{kind}' {count}" for kind, count in kinds.items()]
-    also = f" '{ERROR_KINDS[0]}' are right by the rule alias, though not by {rule}." if ERROR_KINDS[0] in kinds else ""
-    return first, f"The newly wrong answers are, by kind, most frequent first: {name_list(named)}.{also}"

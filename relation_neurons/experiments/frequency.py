@@ -20,6 +20,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.relations.cooccurrence import count_cooccurrences, read_cooccurrences
 from relation_neurons.relations.corpus import corpus_files
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES
 
@@ -61,7 +62,7 @@ def frequency(study: Study, config: FrequencyConfig = FrequencyConfig()) -> Expe
     tests = pd.DataFrame([{"draw": draw, **across_relations(table)._asdict()} for draw, table in tables.items()])
     own = tables.get(-1, pd.DataFrame())
     found = {"frequency": own, "facts": facts[-1], "test": tests, "counts": counts}
-    return ExperimentResult("frequency", QUESTION, found, _verdict(own, tests, facts[-1]))
+    return ExperimentResult("frequency", QUESTION, found, verdicts.frequency(own, tests, facts[-1]))
 
 
 class PairedTest(NamedTuple):
@@ -204,17 +205,3 @@ def _counts(study: Study, config: FrequencyConfig) -> pd.DataFrame:
     files = len(list(corpus_files(config.corpus)))
     with study.show("Counting co-occurrences", files) as progress:
         return count_cooccurrences(study.relations, config.corpus, progress=progress)
-
-
-def _verdict(table: pd.DataFrame, tests: pd.DataFrame, facts: pd.DataFrame) -> tuple[str, ...]:
-    if table.empty:
-        return ("No fact that was right is counted, so that there is nothing to compare.",)
-    own = tests[tests["draw"] == -1].to_dict("records")[0]
-    first = (
-        f"{int(facts['resilient'].sum())} facts stay right and {int((~facts['resilient']).sum())} are lost. Over "
-        f"{own['n']} relations with both, resilient facts stand in {own['median_relative_difference']:+.0%} documents "
-        f"relative to sensitive ones (median); Wilcoxon's signed-rank p = {own['p']:.2f}."
-    )
-    random = tests[(tests["draw"] >= 0) & tests["p"].notna()]
-    lower = int((random["p"] <= own["p"]).sum())
-    return first, f"Of {len(random)} control sets, {lower} divide the facts as unevenly (p as low)."

@@ -8,9 +8,9 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, RISES, compare
-from relation_neurons.statistics.formatting import interval_text, name_list
+from relation_neurons.statistics.effects import compare
 
 QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are ablated?"
 
@@ -51,7 +51,7 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
     accuracy = effects["measure"] == "correct"
     effects["relative_drop"] = (-effects["effect"] / effects["clean"]).where(accuracy & (effects["clean"] > 0))
     tables = {"effects": effects, "flips": flips(other), "answers": answers}
-    return ExperimentResult("inter", QUESTION, tables, (_versatility(effects), _interference(effects, tables["flips"])))
+    return ExperimentResult("inter", QUESTION, tables, verdicts.inter(effects, tables["flips"]))
 
 
 def flips(answers: pd.DataFrame) -> pd.DataFrame:
@@ -63,37 +63,3 @@ def flips(answers: pd.DataFrame) -> pd.DataFrame:
     changed = answers[answers["d_correct"] != 0]
     columns = ["ablated", "relation", "subject", "object", "template", "fact", "clean_logprob", "logprob"]
     return changed[columns].assign(flip=(changed["d_correct"] > 0).map({True: "gained", False: "lost"}))
-
-
-def _pairs(rows: pd.DataFrame) -> str:
-    pairs = [f"{row['ablated']} -> {row['relation']} {interval_text(row)}" for row in rows.to_dict("records")]
-    return name_list(pairs, most=5)
-
-
-def _versatility(effects: pd.DataFrame) -> str:
-    sentences = []
-    for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
-        rows = effects[effects["measure"] == measure]
-        falls = rows[rows["verdict"] == FALLS].sort_values("effect")
-        sentences.append(
-            f"In {len(falls)} of {len(rows)} pairs another relation's {what} falls beyond chance and random neurons: "
-            f"{_pairs(falls)} (Holm-corrected over all pairs)."
-        )
-    return " ".join(sentences)
-
-
-def _interference(effects: pd.DataFrame, changed: pd.DataFrame) -> str:
-    sentences = []
-    for measure, what in (("correct", "accuracy"), ("logprob", "log-probability")):
-        rows = effects[effects["measure"] == measure]
-        rises = rows[rows["verdict"] == RISES].sort_values("effect", ascending=False)
-        higher = int((rows["effect"] > 0).sum())
-        by_bh = int(((rows["p_bh"] < 0.05) & (rows["effect"] > 0)).sum())
-        sentences.append(
-            f"Another relation's {what} is higher with the neurons ablated in {higher} of {len(rows)} pairs; beyond "
-            f"chance and random neurons in {len(rises)} after Holm's correction, {by_bh} after Benjamini and "
-            f"Hochberg's: {_pairs(rises)}."
-        )
-    counts = changed["flip"].value_counts()
-    sentences.append(f"Over all pairs {counts.get('lost', 0)} answers were lost and {counts.get('gained', 0)} gained.")
-    return " ".join(sentences)

@@ -10,9 +10,9 @@ import pandas as pd
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, LEAST_NATS, LEVEL, MEASURES, RISES, compare
-from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+from relation_neurons.statistics.effects import LEAST_NATS, MEASURES, compare
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads
 
 QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
@@ -58,7 +58,7 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult
         "calibration": calibration,
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
     }
-    return ExperimentResult("intra", QUESTION, tables, _verdict(table, calibration, study))
+    return ExperimentResult("intra", QUESTION, tables, verdicts.intra(table, calibration))
 
 
 def _asked(study: Study, config: IntraConfig) -> list[tuple[str, str, tuple[Prompt, ...]]]:
@@ -102,25 +102,3 @@ def _calibration(controls: pd.DataFrame) -> pd.DataFrame:
             ):
                 rows.append((name, draw, measure, control_test(float(own), rest, resolution=least, spread=spread)))
     return pd.DataFrame(rows, columns=["relation", "draw", "measure", "p"])
-
-
-def _verdict(table: pd.DataFrame, calibration: pd.DataFrame, study: Study) -> tuple[str, ...]:
-    sentences = []
-    for measure, what in (("correct", "Accuracy"), ("logprob", "Log-probability of the object (nats)")):
-        rows = table[(table["measure"] == measure) & (table["facts"] == "evaluation")]
-        falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
-        most = falls.sort_values("effect").head(1).to_dict("records")
-        example = (
-            f" Most: {most[0]['ablated']} {interval_text(most[0])}, controls {most[0]['random']:+.2f}." if most else ""
-        )
-        sentences.append(
-            f"{what} falls beyond chance and beyond matched random neurons in {len(falls)} of {len(rows)} relations "
-            f"({name_list(list(falls['ablated']))}) and rises in {len(rises)} ({name_list(list(rises['ablated']))}), "
-            f"Holm-corrected, n = {range_text(rows['n'])} facts and {study.config.n_controls} control "
-            f"sets each.{example} Effects below {rows['minimum_effect'].median():.2f} (median) would be missed."
-        )
-    levels = calibration.dropna().groupby("measure")["p"].agg(lambda p: (p < LEVEL).mean())
-    shares = ", ".join(f"{measure} {share:.3f}" for measure, share in levels.items())
-    known = f"are below 5 % in these shares: {shares} (0.05 is honest)" if shares else "cannot be had of so few"
-    sentences.append(f"P-values of control sets tested against each other {known}.")
-    return tuple(sentences)

@@ -11,9 +11,9 @@ import pandas as pd
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, MEASURES, compare
-from relation_neurons.statistics.formatting import interval_text, name_list
+from relation_neurons.statistics.effects import MEASURES, compare
 
 QUESTION = "Do a relation's facts suffer more, the more of its neurons are ablated, and when do others begin to?"
 PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
@@ -71,7 +71,7 @@ def sweep(study: Study, config: SweepConfig = SweepConfig()) -> ExperimentResult
     trend = compare(slopes(own), slopes(controls), by=["ablated"], seed=study.config.seed)
     others = _others(study, ks, config.n_other)
     tables = {"effects": effects, "trend": trend, "others": others, "answers": own}
-    return ExperimentResult("sweep", QUESTION, tables, _verdict(effects, trend, others))
+    return ExperimentResult("sweep", QUESTION, tables, verdicts.k_sweep(effects, trend, others))
 
 
 def own_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:
@@ -136,22 +136,3 @@ def _others(study: Study, ks: Sequence[int], n_other: int | None) -> pd.DataFram
         drawn = nested_controls(study, name, ks, 1)
         controls += [Case(one, asked, {"ablated": name, "k": k, "draw": draw}) for k, draw, one in drawn]
     return compare(study.changes(own), study.changes(controls), by=["ablated", "k"], seed=study.config.seed)
-
-
-def _verdict(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) -> tuple[str, ...]:
-    sentences = []
-    for measure, what, unit in (("correct", "accuracy", "share right"), ("logprob", "log-probability", "nats")):
-        rows = trend[trend["measure"] == measure].sort_values("effect")
-        falls = rows[rows["verdict"] == FALLS]
-        steepest = rows.head(1).to_dict("records")[0]
-        sentences.append(
-            f"Own {what} falls with k, more than under nested random sets, in {len(falls)} of {len(rows)} relations "
-            f"({name_list(list(falls['ablated']))}; Holm-corrected). Steepest: {steepest['ablated']} "
-            f"{interval_text(steepest)} {unit} for each tenfold of k, controls {steepest['random']:+.2f}, "
-            f"n = {steepest['n']} facts."
-        )
-    mean = pd.concat([effects.assign(facts="own"), others.assign(facts="other")])
-    mean = mean[mean["measure"] == "logprob"].groupby(["k", "facts"])["effect"].mean().unstack("facts")
-    shown = "; ".join(f"k = {k}: {row['own']:+.2f}, {row['other']:+.2f}" for k, row in mean.iterrows())
-    sentences.append(f"Mean change of log-probability over relations, own and other facts, in nats: {shown}.")
-    return tuple(sentences)

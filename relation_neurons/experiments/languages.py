@@ -11,9 +11,9 @@ from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
+from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
-from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
 
 QUESTION = "Do neurons found in one language carry the same facts in others?"
 
@@ -46,7 +46,7 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
     asked, left_out = _asked(study, config.languages)
     if not asked:
         tables = dict.fromkeys(("effects", "by_language", "transfer", "answers"), pd.DataFrame())
-        return ExperimentResult("languages", QUESTION, tables, (f"Nothing was asked.{_left_out(left_out)}",))
+        return ExperimentResult("languages", QUESTION, tables, (transfer_verdicts.no_translation(left_out),))
     seed, home = study.config.seed, {name: prompts[0].language for name, prompts in asked.items()}
     own = study.changes([Case(study.target(name), prompts, {"ablated": name}) for name, prompts in asked.items()])
     cases = [
@@ -65,7 +65,9 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
         ratios, on=["language", "measure"], how="left"
     )
     tables = {"effects": effects, "by_language": by_language, "transfer": transfer, "answers": own}
-    return ExperimentResult("languages", QUESTION, tables, verdict(effects, by_language, transfer, left_out))
+    return ExperimentResult(
+        "languages", QUESTION, tables, transfer_verdicts.languages(effects, by_language, transfer, left_out)
+    )
 
 
 def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = False, seed: int = 0) -> pd.DataFrame:
@@ -98,43 +100,6 @@ def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = Fals
                 means = (pair["there"].mean(), pair["home"].mean())
                 rows.append((name, code, measure, len(pair), *means, *ratio[:3]))
     return pd.DataFrame(rows, columns=["ablated", "language", "measure", "n", "effect", "own_effect", *RATIO])
-
-
-def verdict(
-    effects: pd.DataFrame, by_language: pd.DataFrame, transfer: pd.DataFrame, left_out: Mapping[str, Sequence[str]]
-) -> tuple[str, ...]:
-    """What the tables say; `left_out` are the languages that each relation could not be asked in."""
-    sentences = []
-    for measure, what in WHAT.items():
-        rows, pooled = (table[table["measure"] == measure] for table in (effects, by_language))
-        counts = []
-        for code, group in rows.groupby("language", sort=False):
-            rises = int((group["verdict"] == RISES).sum())
-            falls = int((group["verdict"] == FALLS).sum())
-            counts.append(f"{code} {falls} of {len(group)}" + (f" (rises in {rises})" if rises else ""))
-        changes = [f"{row['language']} {interval_text(row)}" for row in pooled.to_dict("records")]
-        shown = list(pooled.loc[pooled["verdict"] == FALLS, "language"])
-        sentences.append(
-            f"{what} falls beyond chance and beyond matched random neurons in so many relations: "
-            f"{name_list(counts, most=12)} (Holm-corrected over all, n = {range_text(rows['n'])} facts, "
-            f"{rows['n_controls'].min()} control sets each). Pooled over relations it changes by "
-            f"{name_list(changes, most=12)} (n = {range_text(pooled['n'])} facts); "
-            f"a fall is shown in {name_list(shown, most=12)}."
-        )
-    ratios = transfer.loc[transfer["measure"] == "logprob", "ratio"]
-    known = ratios.dropna()
-    middle = f", with a median of {known.median():.2f}" if len(known) else ""
-    sentences.append(
-        "The change elsewhere as a share of that in the relation's own language, in nats, can be named in "
-        f"{len(known)} of {len(ratios)} pairs of relation and language, where the interval of the latter lies below "
-        f"zero{middle}.{_left_out(left_out)}"
-    )
-    return tuple(sentences)
-
-
-def _left_out(left_out: Mapping[str, Sequence[str]]) -> str:
-    named = [f"{name} ({', '.join(codes)})" for name, codes in left_out.items()]
-    return f" Without a translation and left out: {'; '.join(named)}." if named else ""
 
 
 def _asked(study: Study, codes: Sequence[str]) -> tuple[dict[str, tuple[Prompt, ...]], dict[str, list[str]]]:

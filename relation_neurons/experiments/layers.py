@@ -22,16 +22,15 @@ from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
+from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.results.neuron_verdicts import ABOVE_SHUFFLES, BELOW_SHUFFLES, WITHIN_SHUFFLES
 from relation_neurons.scores.scorers import SCORERS
-from relation_neurons.statistics.formatting import interval_text, name_list
-from relation_neurons.statistics.intervals import mean_interval
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
 THIRDS = ("first", "middle", "last")
 PLACES = (*THIRDS, "mean_layer")
 """What is said of where a set is: its shares in the thirds of the layers, and its mean layer."""
-ABOVE, BELOW, WITHIN = "above every shuffle", "below every shuffle", "within the shuffles"
 REAL = 0
 """The number of the real labels among the shuffles."""
 TOGETHER = "activation_probability_entropy"
@@ -77,7 +76,10 @@ def layers(study: Study, config: LayersConfig = LayersConfig()) -> ExperimentRes
         "null": _null(selections, targets),
         "selections": selections,
     }
-    sentences = (_middle_sentence(tables["thirds"], space.n_layers, study.k), _null_sentence(tables["null"]))
+    middle = [layer for layer in range(space.n_layers) if third_of(layer, space.n_layers) == "middle"]
+    sentences = neuron_verdicts.layers(
+        tables["thirds"], tables["null"], middle=middle, n_layers=space.n_layers, k=study.k
+    )
     return ExperimentResult("layers", QUESTION, tables, sentences)
 
 
@@ -179,7 +181,7 @@ def _thirds(selections: pd.DataFrame, n_layers: int) -> pd.DataFrame:
         for measure in PLACES:
             observed, draws = float(real[measure].iloc[0]), null[measure]
             low, high = draws.min(), draws.max()
-            verdict = ABOVE if observed > high else BELOW if observed < low else WITHIN
+            verdict = ABOVE_SHUFFLES if observed > high else BELOW_SHUFFLES if observed < low else WITHIN_SHUFFLES
             rows.append((name, measure, observed, chance[measure], draws.mean(), low, high, len(draws), verdict))
     names = ["relation", "measure", "observed", "chance", "null_mean", "null_min", "null_max", "n_shuffles", "verdict"]
     return pd.DataFrame(rows, columns=names)
@@ -195,37 +197,3 @@ def _null(selections: pd.DataFrame, targets: Mapping[str, NeuronSet]) -> pd.Data
         rows.append((name, len(target), _cut(target), real, draws.mean(), draws.max(), draws.mean() / real, len(draws)))
     names = ["relation", "k", "cut", "real", "shuffled_mean", "shuffled_max", "share", "n_shuffles"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _middle_sentence(thirds: pd.DataFrame, n_layers: int, k: int) -> str:
-    middle = [layer for layer in range(n_layers) if third_of(layer, n_layers) == "middle"]
-    if not middle:
-        return f"The model has {n_layers} layers, none of them in the middle third."
-    rows = thirds[thirds["measure"] == "middle"]
-    above, below = (list(rows.loc[rows["verdict"] == side, "relation"]) for side in (ABOVE, BELOW))
-    others = [name for name in rows["relation"] if name not in above]
-    n_shuffles = int(rows["n_shuffles"].iloc[0])
-    more = mean_interval((rows["observed"] - rows["null_mean"]).to_numpy())
-    difference = interval_text({"more": more.mean, "more_low": more.low, "more_high": more.high}, "more")
-    return (
-        f"In {len(above)} of {len(rows)} relations the middle third (layers {middle[0]} to {middle[-1]} of 0 to "
-        f"{n_layers - 1}) holds more of the {k} neurons than with any of {n_shuffles} shuffles of the labels, and in "
-        f"{len(below)} fewer (by chance one in {n_shuffles + 1} would each). Not more: {name_list(others)}. "
-        f"Its mean share is {rows['observed'].mean():.2f}, with shuffled labels {rows['null_mean'].mean():.2f}, of "
-        f"random neurons {rows['chance'].mean():.2f}; real minus shuffled {difference}, n = {more.n} relations."
-    )
-
-
-def _null_sentence(null: pd.DataFrame) -> str:
-    worst = null.sort_values("share", ascending=False, kind="stable").to_dict("records")[0]
-    most = f"{worst['shuffled_mean']:.1f} of {worst['real']}, mean of {worst['n_shuffles']} shuffles"
-    chance = (
-        f"Of the neurons that reach the score of the last of the {worst['k']}, a median of "
-        f"{null['share'].median():.1%} would by shuffled labels, at most {worst['share']:.1%} "
-        f"({worst['relation']}: {most})."
-    )
-    tied = null[null["real"] > null["k"]]
-    if tied.empty:
-        return chance
-    counts = name_list([f"{name} {real}" for name, real in zip(tied["relation"], tied["real"], strict=True)])
-    return f"{chance} More than {worst['k']} reach it in {counts}: of equals, earlier sites, then layers, are taken."

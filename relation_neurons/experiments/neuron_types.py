@@ -11,9 +11,9 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site
 from relation_neurons.neurons.ranking import PAPER_K, scaled_k
+from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, RISES, WHAT, compare
-from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+from relation_neurons.statistics.effects import compare
 
 QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP's gate, up or down?"
 
@@ -67,7 +67,8 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
         "pooled": _with_size(over_all, sizes, spaces),
         "answers": own,
     }
-    return ExperimentResult("neuron_types", QUESTION, tables, verdict(tables["effects"], tables["pooled"], left_out))
+    sentences = transfer_verdicts.neuron_types(tables["effects"], tables["pooled"], left_out)
+    return ExperimentResult("neuron_types", QUESTION, tables, sentences)
 
 
 def _spaces(study: Study, config: NeuronTypesConfig) -> tuple[dict[str, NeuronSpace], list[str]]:
@@ -100,27 +101,3 @@ def _with_size(table: pd.DataFrame, sizes: dict[str, int], spaces: dict[str, Neu
     for end in ("", "_low", "_high"):
         table[f"per_thousand{end}"] = 1000 * table[f"effect{end}"] / k
     return table
-
-
-def verdict(effects: pd.DataFrame, pooled: pd.DataFrame, left_out: list[str]) -> tuple[str, ...]:
-    """What the tables say; `left_out` are the sites that the model has not."""
-    sentences = []
-    for measure, what in WHAT.items():
-        rows, over_all = (table[table["measure"] == measure] for table in (effects, pooled))
-        parts = []
-        for row in over_all.sort_values("effect").to_dict("records"):
-            there = rows[rows["site"] == row["site"]]
-            falls, rises = (int((there["verdict"] == side).sum()) for side in (FALLS, RISES))
-            also = f", rises in {rises}" if rises else ""
-            parts.append(
-                f"{row['site']} {falls} of {len(there)}{also} (k = {row['k']:,}; pooled {interval_text(row)}, controls "
-                f"{row['random']:+.2f}, {row['verdict']})"
-            )
-        sentences.append(
-            f"{what} falls beyond chance and beyond matched random neurons, by site, in so many relations: "
-            f"{name_list(parts, most=12)}; n = {range_text(rows['n'])} facts and "
-            f"{rows['n_controls'].min()} control sets a relation, Holm-corrected over all."
-        )
-    if left_out:
-        sentences.append(f"The model has no such neurons, and left out: {name_list(left_out)}.")
-    return tuple(sentences)

@@ -22,9 +22,9 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, LEVEL, NOT_SHOWN
-from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.hypothesis_tests import adjust
 
 QUESTION = "Do relations share more of their neurons than random sets in the same layers?"
@@ -57,7 +57,8 @@ def overlap(study: Study, config: OverlapConfig = OverlapConfig()) -> Experiment
     )
     drawn = multiplicity(targets, space, n=config.n_permutations_multiplicity, seed=study.config.seed)
     tables = {"pairs": pairs, "multiplicity": drawn, "shared": shared_neurons(targets)}
-    sentences = (_pairs_sentence(pairs, study.k), _multiplicity_sentence(drawn, config.n_permutations_multiplicity))
+    n_draws = config.n_permutations_multiplicity
+    sentences = neuron_verdicts.overlap(pairs, drawn, k=study.k, several=SEVERAL, n_draws=n_draws)
     return ExperimentResult("overlap", QUESTION, tables, sentences)
 
 
@@ -191,33 +192,3 @@ def _draw_multiplicities(
         classes -= moved
         classes[1:] += moved[:-1]
     return classes.sum(axis=2).T
-
-
-def _pairs_sentence(pairs: pd.DataFrame, k: int) -> str:
-    above = pairs[pairs["verdict"] == ABOVE]
-    uniform = int((pairs["p_uniform_holm"] < LEVEL).sum())
-    below = int((pairs["count"] < pairs["low"]).sum())
-    largest = pairs.sort_values("count", ascending=False, kind="stable").head(3).to_dict("records")
-    shown = [
-        f"{row['first']} and {row['second']} {row['count']} (expected {row['expected']:.1f}, 95 % range "
-        f"{row['low']} to {row['high']})"
-        for row in largest
-    ]
-    return (
-        f"{len(above)} of {len(pairs)} pairs of relations share more of their {k} neurons than random sets with as "
-        f"many in each site and layer, {uniform} more than random sets from anywhere (both Holm-corrected); "
-        f"{below} share fewer than the 95 % range of the former (each is among the other's negatives). Largest "
-        f"overlaps: {name_list(shown)}."
-    )
-
-
-def _multiplicity_sentence(table: pd.DataFrame, n: int) -> str:
-    rows = table[table["n_relations"] == SEVERAL].to_dict("records")
-    if not rows:
-        return f"There are fewer than {SEVERAL} relations, so that no neuron can be among the best of {SEVERAL}."
-    row = rows[0]
-    return (
-        f"{row['at_least']} neurons are among the best of {SEVERAL} or more relations; matched random sets have "
-        f"{row['at_least_expected']:.1f}, 95 % range {row['at_least_low']:.0f} to {row['at_least_high']:.0f} "
-        f"(p = {row['p']:.4f}, {n} draws)."
-    )

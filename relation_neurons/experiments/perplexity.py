@@ -15,9 +15,10 @@ from relation_neurons.evaluation.perplexity import perplexity
 from relation_neurons.experiments.study import Study
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.prompts.concepts import neutral_sentences
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, LEAST_NATS, RISES, judged
-from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+from relation_neurons.results.sentences import without
+from relation_neurons.statistics.effects import LEAST_NATS, judged
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -56,11 +57,12 @@ def language_modelling(study: Study, config: LanguageModellingConfig = LanguageM
     left_out = [name for name, found in texts.items() if not found]
     if len(left_out) == len(texts):
         tables = dict.fromkeys(("perplexity", "states", "readings"), pd.DataFrame())
-        return ExperimentResult("language_modelling", QUESTION, tables, (f"Nothing was read.{_left_out(left_out)}",))
+        nothing = f"Nothing was read.{without('neutral sentences', left_out)}"
+        return ExperimentResult("language_modelling", QUESTION, tables, (nothing,))
     readings = pd.concat([_read(study, name, found, config) for name, found in texts.items() if found])
     table = compare_sentences(readings, seed=study.config.seed)
     tables = {"perplexity": table, "states": perplexities(readings), "readings": readings.reset_index(drop=True)}
-    return ExperimentResult("language_modelling", QUESTION, tables, verdict(table, left_out))
+    return ExperimentResult("language_modelling", QUESTION, tables, verdicts.perplexity(table, left_out))
 
 
 def read_sentences(relation: str, config: LanguageModellingConfig) -> tuple[str, ...]:
@@ -185,29 +187,3 @@ def _tested(own: np.ndarray, controls: np.ndarray, spread: tuple[float, float], 
         "p_random": random,
         "p": max(chance, random) if alike else 1.0,
     }
-
-
-def verdict(table: pd.DataFrame, left_out: Sequence[str] = ()) -> tuple[str, ...]:
-    """What the table says."""
-    damage, gain = (table[table["verdict"] == side] for side in (RISES, FALLS))
-    up, down = int((table["own"] > table["clean"]).sum()), int((table["own"] < table["clean"]).sum())
-    higher = int((table["random"] > table["clean"]).sum())
-    most = damage.sort_values("effect", ascending=False).head(1).to_dict("records")
-    example = f" Most: {most[0]['ablated']} {interval_text(most[0], decimals=3)} nats per token." if most else ""
-    counts = (
-        f"The perplexity of neutral sentences is {table['clean'].mean():.2f} as the model is, "
-        f"{table['own'].mean():.2f} with the relation's neurons ablated and {table['random'].mean():.2f} with random "
-        f"ones (means over {len(table)} relations); it is higher in {up} and lower in {down} relations with their own "
-        f"neurons ablated, and higher in {higher} with random ones."
-    )
-    tests = (
-        f"Damage, a rise beyond chance over sentences and beyond matched random neurons, is shown in {len(damage)} of "
-        f"{len(table)} relations ({name_list(list(damage['ablated']))}), improvement in {len(gain)} "
-        f"({name_list(list(gain['ablated']))}), Holm-corrected, n = {range_text(table['n'])} sentences "
-        f"and {table['n_controls'].min()} control sets each.{example}"
-    )
-    return counts, tests + _left_out(left_out)
-
-
-def _left_out(names: Sequence[str]) -> str:
-    return f" Without neutral sentences and left out: {', '.join(names)}." if names else ""

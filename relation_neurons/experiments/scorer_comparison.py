@@ -8,10 +8,10 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scorers import SCORERS
-from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES, compare, judged
-from relation_neurons.statistics.formatting import interval_text
+from relation_neurons.statistics.effects import compare, judged
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -67,7 +67,7 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
     specific = _specific(on_own, on_other)
     table, against = _averages(specific, seed), _against_first(specific, seed)
     tables = {"methods": table, "against_first": against, "own": on_own, "other": on_other}
-    return ExperimentResult("methods", QUESTION, tables, _verdict(table, against))
+    return ExperimentResult("methods", QUESTION, tables, verdicts.scorer_comparison(table, against))
 
 
 def _changes_of_others(answers: pd.DataFrame) -> pd.DataFrame:
@@ -115,26 +115,3 @@ def _against_first(specific: pd.DataFrame, seed: int) -> pd.DataFrame:
             )
     columns = ["scorer", "k", "measure", "n", "effect", "effect_low", "effect_high", "p", "minimum_effect"]
     return judged(pd.DataFrame(rows, columns=columns))
-
-
-def _verdict(table: pd.DataFrame, against: pd.DataFrame) -> tuple[str, ...]:
-    sentences = []
-    for k, rows in table[table["measure"] == "logprob"].groupby("k"):
-        order = rows.sort_values("specific").to_dict("records")
-        shown = "; ".join(f"{row['scorer']} {interval_text(row, 'specific')}" for row in order)
-        sentences.append(
-            f"k = {k}: change of own minus other facts' log-probability, in nats, mean over {order[0]['n']} relations, "
-            f"most specific first: {shown}."
-        )
-    rows = against[against["measure"] == "logprob"]
-    differing = [
-        f"{row['scorer']} at k = {row['k']} {'more' if row['verdict'] == FALLS else 'less'} specific, "
-        f"{interval_text(row)}"
-        for row in rows.to_dict("records")
-        if row["verdict"] in (FALLS, RISES)
-    ]
-    unclear = int((rows["verdict"] == NOT_SHOWN).sum())
-    sentences.append(
-        f"Against average precision, Holm-corrected: {'; '.join(differing) or 'none differs'}; not shown in {unclear}."
-    )
-    return tuple(sentences)

@@ -22,13 +22,11 @@ from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.controls import random_controls
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.splits import stable_rank
+from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import ABOVE, FALLS, RISES, compare
-from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+from relation_neurons.statistics.effects import compare
 
-QUESTION = "What fires {neuron}, what does it promote, and what is lost without it?"
-NAMED_TOKENS = 5
-"""Tokens of each side that the verdict names."""
+QUESTION = "What activates {neuron}, what does it promote, and what is lost without it?"
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,8 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
         "effects": compare(own, controls, by=["ablated", "relation"], seed=seed),
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
     }
-    return ExperimentResult("neuron", QUESTION.format(neuron=neuron), tables, verdict(neuron, tables))
+    sentences = neuron_verdicts.single_neuron(neuron, tables)
+    return ExperimentResult("neuron", QUESTION.format(neuron=neuron), tables, sentences)
 
 
 def token_table(model: Any, neuron: Neuron, n: int) -> pd.DataFrame:
@@ -139,77 +138,3 @@ def _ablated(study: Study, neuron: Neuron) -> tuple[pd.DataFrame, pd.DataFrame]:
         for draw, control in enumerate(random_controls(target, space, n=study.config.n_controls, seed=seed))
     ]
     return own, study.changes(cases)
-
-
-def verdict(neuron: Neuron, tables: dict[str, pd.DataFrame]) -> tuple[str, ...]:
-    """What the tables of a close-up say in words."""
-    return (
-        _scores_sentence(neuron, tables["scores"]),
-        _firing_sentence(tables["scores"], tables["firing"]),
-        _tokens_sentence(neuron, tables["tokens"]),
-        *_effects_sentences(neuron, tables["effects"]),
-    )
-
-
-def _scores_sentence(neuron: Neuron, scores: pd.DataFrame) -> str:
-    above, best = scores[scores["verdict"] == ABOVE], scores.sort_values("ap", ascending=False, kind="stable").iloc[0]
-    return (
-        f"{neuron} tells {best['relation']} from other relations best: average precision {best['ap']:.3f} "
-        f"[{best['ap_low']:.3f}, {best['ap_high']:.3f}] over {best['n_facts']} facts (shuffled labels "
-        f"{best['null_mean']:.3f}, 97.5 % quantile {best['null_high']:.3f}). It is above chance in {len(above)} of "
-        f"{len(scores)} relations ({name_list(list(above.sort_values('ap', ascending=False)['relation']))}), "
-        "Holm-corrected; words of their templates can be the reason."
-    )
-
-
-def _firing_sentence(scores: pd.DataFrame, firing: pd.DataFrame) -> str:
-    best = scores.sort_values("ap", ascending=False, kind="stable").iloc[0]
-    most, least = (firing[(firing["side"] == side) & (firing["place"] == 1)].iloc[0] for side in ("most", "least"))
-    sides = firing.drop_duplicates(["side", "place"]).groupby("side", sort=False)["relation"].unique()
-    return (
-        f"Its mean over the query is {best['mean_positive']:.3g} on the {best['n_positive']} prompts of "
-        f"{best['relation']} and {best['mean_negative']:.3g} on their {best['n_negative']} negatives. It fires most "
-        f"on '{most['prompt']}' ({most['value']:.3g}), least on '{least['prompt']}' ({least['value']:.3g}); the "
-        f"prompts that fire it most are of {name_list(list(sides['most']))}."
-    )
-
-
-def _tokens_sentence(neuron: Neuron, tokens: pd.DataFrame) -> str:
-    if tokens.empty:
-        why = (
-            "what a neuron of q, k or v does goes through attention"
-            if neuron.site in ("q", "k", "v")
-            else ("its MLP's output is normed again, or it is one of several experts")
-        )
-        return f"It has no output row, so that no tokens can be attributed to it: {why}."
-    named = []
-    for side in ("promotes", "suppresses"):
-        rows = tokens[tokens["side"] == side].head(NAMED_TOKENS)
-        named.append(", ".join(f"{token!r} (z {z:+.1f})" for token, z in zip(rows["token"], rows["z"], strict=True)))
-    return (
-        f"Per unit of activation its output row directly promotes {named[0]} most and suppresses {named[1]} most "
-        "(the final norm's weight is in this, its scale is not)."
-    )
-
-
-def _effects_sentences(neuron: Neuron, effects: pd.DataFrame) -> list[str]:
-    sentences = []
-    for measure, what in (("logprob", "log-probability of the object (nats)"), ("correct", "accuracy")):
-        rows = effects[effects["measure"] == measure]
-        falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
-        largest = rows.sort_values("effect", key=abs, ascending=False, kind="stable").to_dict("records")[0]
-        missed = float(rows["minimum_effect"].median())
-        change = (
-            f" Largest change: {largest['relation']} {interval_text(largest, decimals=3)}, random neurons "
-            f"{largest['random']:+.3f}, {largest['verdict']}."
-            if largest["effect"]
-            else " Its mean changes in none of them."
-        )
-        sentences.append(
-            f"With {neuron} alone ablated, {what} falls beyond chance and beyond random single neurons of its site "
-            f"and layer in {len(falls)} of {len(rows)} relations ({name_list(list(falls['relation']))}) and rises in "
-            f"{len(rises)} ({name_list(list(rises['relation']))}), Holm-corrected, n = {range_text(rows['n'])} facts "
-            f"and {range_text(rows['n_controls'])} random neurons each.{change}"
-            + (f" Effects below {missed:.3f} (median) would be missed." if missed > 0 else "")
-        )
-    return sentences

@@ -7,7 +7,7 @@ apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
@@ -18,9 +18,10 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import FALLS, MEASURES, RATIO, RISES, WHAT, compare, share_of_drop
-from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+from relation_neurons.results.sentences import without
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
 TemplateSet = Literal["main", "zs"]
@@ -54,7 +55,8 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
     part, left_out = _with_both(study)
     if part is None:
         tables = dict.fromkeys(("effects", "pooled", "crossing", "overlap", "answers"), pd.DataFrame())
-        nothing = f"Fewer than two relations have a second template set, so nothing was asked.{_left_out(left_out)}"
+        missing = without("a second template set", left_out)
+        nothing = f"Fewer than two relations have a second template set, so nothing was asked.{missing}"
         return ExperimentResult("templates", QUESTION, tables, (nothing,))
     prompted = {name: replace(part.config.prompts, template_set=name) for name in SETS}
     selections = {name: replace(part.selection, prompts=one) for name, one in prompted.items()}
@@ -76,8 +78,8 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
         "overlap": overlaps(targets, len(neuron_space(part.model, part.config.site))),
         "answers": own,
     }
-    shown = (tables[name] for name in ("effects", "pooled", "crossing", "overlap"))
-    return ExperimentResult("templates", QUESTION, tables, verdict(*shown, left_out=left_out))
+    shown = [tables[name] for name in ("effects", "pooled", "crossing", "overlap")]
+    return ExperimentResult("templates", QUESTION, tables, transfer_verdicts.templates(*shown, left_out=left_out))
 
 
 def crossings(own: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -111,60 +113,6 @@ def overlaps(targets: Mapping[tuple[str, TemplateSet], NeuronSet], n_neurons: in
     return pd.DataFrame(rows, columns=["ablated", "k", "shared", "coefficient", "expected"])
 
 
-def verdict(
-    effects: pd.DataFrame,
-    pooled: pd.DataFrame,
-    crossing: pd.DataFrame,
-    overlap: pd.DataFrame,
-    *,
-    left_out: Sequence[str] = (),
-) -> tuple[str, ...]:
-    """What the tables say."""
-    sentences = []
-    for measure, what in WHAT.items():
-        rows, over_all, shares = (table[table["measure"] == measure] for table in (effects, pooled, crossing))
-        cells = []
-        for row in over_all.to_dict("records"):
-            there = rows[(rows["detected"] == row["detected"]) & (rows["asked"] == row["asked"])]
-            counts = [int((there["verdict"] == side).sum()) for side in (FALLS, RISES)]
-            rises = f", rises in {counts[1]}" if counts[1] else ""
-            cells.append(
-                f"{row['detected']} -> {row['asked']} {counts[0]} of {len(there)}{rises} "
-                f"(pooled {interval_text(row)}, controls {row['random']:+.2f}, {row['verdict']})"
-            )
-        kept = [
-            f"{row['asked']} {row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
-            for row in shares[shares["ablated"] == "all"].dropna(subset="ratio").to_dict("records")
-        ]
-        sentences.append(
-            f"{what} falls beyond chance and beyond matched random neurons, by templates of finding -> asking, in: "
-            f"{name_list(cells)}, n = {range_text(rows['n'])} facts a relation, Holm-corrected over all "
-            f"cells. The pooled change under neurons found with the other set, as a share of that under those found "
-            f"with the set that is asked, where the interval of the latter lies below zero: {name_list(kept)}."
-        )
-    sentences.append(
-        f"The two sets of neurons share {overlap['coefficient'].median():.0%} (median over relations, "
-        f"{overlap['coefficient'].min():.0%} to {overlap['coefficient'].max():.0%}; by chance "
-        f"{(overlap['expected'] / overlap['k']).median():.1%}).{_left_out(left_out)}"
-    )
-    return (holds(effects), *sentences)
-
-
-def holds(effects: pd.DataFrame) -> str:
-    """In how many relations a drop that is shown with one template set is shown with the other as well."""
-    parts = []
-    for measure, what in WHAT.items():
-        falls = effects[(effects["measure"] == measure) & (effects["verdict"] == FALLS)]
-        cells = set(falls[CELL].itertuples(index=False, name=None))
-        same = [(name, found) for name, found, asked in cells if found == asked]
-        kept = [(name, found) for name, found in same if (name, found, OTHER[found]) in cells]
-        parts.append(f"{what[0].lower()}{what[1:]} {len(kept)} of {len(same)}")
-    return (
-        "Of the drops that are shown with neurons found and tested with one template set, so many are shown when they "
-        f"are tested with the other (pairs of relation and set): {', '.join(parts)}."
-    )
-
-
 def _with_both(study: Study) -> tuple[Study | None, list[str]]:
     """The study of those relations that have both template sets, none if they are too few, and the others."""
     able = tuple(relation for relation in study.relations if relation.templates_zs)
@@ -176,7 +124,3 @@ def _with_both(study: Study) -> tuple[Study | None, list[str]]:
     part = Study(study.model, able, study.config, show=study.show)
     part.answers, part.folder = study.answers, study.folder
     return part, left_out
-
-
-def _left_out(names: Sequence[str]) -> str:
-    return f" Without a second template set and left out: {', '.join(names)}." if names else ""

@@ -14,7 +14,6 @@ from sklearn.metrics import average_precision_score
 import relation_neurons as rn
 from relation_neurons.experiments import concepts as concepts_module
 from relation_neurons.experiments import layers as layers_module
-from relation_neurons.experiments import overlap as overlap_module
 from relation_neurons.experiments.concepts import concept_neurons, concepts, own_against_others
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.layers import LayersConfig, layers, third_of
@@ -23,6 +22,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.relation import key
+from relation_neurons.results import neuron_verdicts
 
 K = 20
 
@@ -176,17 +176,18 @@ def thirds_table(observed, highest):
 
 
 def test_the_layers_are_put_into_words():
-    say = layers_module._middle_sentence
-    shown = say(thirds_table([0.6, 0.5, 0.3], 0.4), 10, 3000)
+    say, middle = neuron_verdicts.middle_layers, [3, 4, 5, 6]
+    shown = say(thirds_table([0.6, 0.5, 0.3], 0.4), middle, 10, 3000)
     assert "In 2 of 3 relations the middle third (layers 3 to 6 of 0 to 9) holds more of the 3000 neurons" in shown
     assert "in 0 fewer (by chance one in 6 would each). Not more: r2." in shown
     assert "Its mean share is 0.47, with shuffled labels 0.30" in shown
-    assert "In 0 of 2 relations" in say(thirds_table([0.3, 0.3], 0.4), 10, 3000)
-    assert say(thirds_table([0.0], 0.4), 2, 3000) == "The model has 2 layers, none of them in the middle third."
+    assert "In 0 of 2 relations" in say(thirds_table([0.3, 0.3], 0.4), middle, 10, 3000)
+    assert say(thirds_table([0.0], 0.4), [], 2, 3000) == "The model has 2 layers, none of them in the middle third."
     null = {"relation": ["a", "b"], "k": 50, "real": [50, 60], "shuffled_mean": [5.0, 12.0], "share": [0.1, 0.2]}
-    words = layers_module._null_sentence(pd.DataFrame(null | {"n_shuffles": 5}))
-    assert "a median of 15.0% would by shuffled labels, at most 20.0% (b: 12.0 of 60, mean of 5 shuffles)" in words
-    assert words.endswith("More than 50 reach it in b 60: of equals, earlier sites, then layers, are taken.")
+    words = neuron_verdicts.cut(pd.DataFrame(null | {"n_shuffles": 5}))
+    assert "a median of 15.0% as many neurons reach" in words
+    assert "at most 20.0% (b: 12.0 of 60, mean of 5 shuffles)" in words
+    assert words.endswith("More than 50 reach it in b 60: among ties, earlier sites, then layers, are taken.")
 
 
 SMALL = NeuronSpace("small", 2, (("gate", 5), ("up", 4)))
@@ -298,16 +299,16 @@ def test_the_overlap_is_put_into_words():
     pairs = overlap_table(
         [({"first": i, "second": j}, targets[i], targets[j]) for i, j in combinations(targets, 2)], SMALL
     )
-    words = overlap_module._pairs_sentence(pairs, 4)
+    words = neuron_verdicts.shared_pairs(pairs, 4)
     assert words.startswith("1 of 3 pairs of relations share more of their 4 neurons than random sets with as many")
     assert "Largest overlaps: a and b 4 (expected 1." in words
     nothing = overlap_table([({"first": "a", "second": "c"}, A, C)], SMALL)
-    assert overlap_module._pairs_sentence(nothing, 4).startswith("0 of 1 pairs")
+    assert neuron_verdicts.shared_pairs(nothing, 4).startswith("0 of 1 pairs")
     apart = pairs.assign(count=0, low=1)
-    assert "; 3 share fewer than the 95 % range of the former" in overlap_module._pairs_sentence(apart, 4)
-    three = overlap_module._multiplicity_sentence(multiplicity({"a": A, "b": B, "c": C}, SMALL, n=100), 100)
+    assert "; 3 share fewer than the 95 % range of the former" in neuron_verdicts.shared_pairs(apart, 4)
+    three = neuron_verdicts.shared_by_several(multiplicity({"a": A, "b": B, "c": C}, SMALL, n=100), 3, 100)
     assert three.startswith("2 neurons are among the best of 3 or more relations; matched random sets have 0.")
-    assert "fewer than 3" in overlap_module._multiplicity_sentence(multiplicity({"a": A, "b": B}, SMALL, n=10), 10)
+    assert "fewer than 3" in neuron_verdicts.shared_by_several(multiplicity({"a": A, "b": B}, SMALL, n=10), 3, 10)
 
 
 def test_concept_neurons_are_found_without_the_subjects_of_the_evaluation(people):
@@ -386,7 +387,7 @@ def test_a_relation_all_of_whose_neurons_are_its_concepts_has_nothing_left(peopl
     targets = {name: people.target(name) for name in ("person_father", "company_ceo")}
     nothing = concepts_module._silence_rest(people, targets, targets)
     assert nothing.empty
-    assert concepts_module._rest(nothing) == "No relation has neurons that are not its concept's."
+    assert neuron_verdicts.beyond_concept(nothing) == "No relation has neurons that are not its concept's."
 
 
 def test_own_and_other_concepts_are_compared_relation_by_relation():
@@ -425,13 +426,13 @@ def effects_table(verdicts):
 def test_effects_of_concepts_are_put_into_words():
     own_less_other = {"difference": -1.0, "difference_low": -1.5, "difference_high": -0.5, "n": 2}
     effects = effects_table([("x", True, "falls"), ("y", True, "not shown"), ("x", False, "rises")])
-    words = concepts_module._effect_sentence(effects, own_less_other)
+    words = neuron_verdicts.concept_effects(effects, own_less_other)
     assert "in 1 of 2 relations about that concept and 0 of 1 pairs with another" in words
     assert "-1.00 [-1.50, -0.50] nats, n = 2 relations" in words
-    rest = concepts_module._rest(effects)
+    rest = neuron_verdicts.beyond_concept(effects)
     assert "accuracy falls in 1 of 3 relations (x) and log-probability falls in 1 of 3 relations (x)" in rest
     assert "(a median of 4)" in rest
-    nothing = concepts_module._rest(effects_table([("x", True, "not shown")]))
+    nothing = neuron_verdicts.beyond_concept(effects_table([("x", True, "not shown")]))
     assert "accuracy falls in 0 of 1 relations (none)" in nothing
 
 

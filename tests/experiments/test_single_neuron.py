@@ -21,7 +21,6 @@ from relation_neurons.experiments.single_neuron import (
     single_neuron,
     token_table,
     token_text,
-    verdict,
 )
 from relation_neurons.experiments.single_neuron_scores import (
     pooled_values,
@@ -34,6 +33,7 @@ from relation_neurons.models.hooked_model import hook_name
 from relation_neurons.models.logit_attribution import direct_logits, output_row
 from relation_neurons.models.wrapping import bridge
 from relation_neurons.prompts.tokenization import encode
+from relation_neurons.results import neuron_verdicts
 from tests.helpers import word_prompts
 from tests.planted import planted_config
 
@@ -359,28 +359,31 @@ def test_a_neuron_of_attention_is_looked_at_too(study):
 
 
 def test_the_verdict_names_what_is_shown(result, eats):
-    said = verdict(eats, dict(result.tables))
+    said = neuron_verdicts.single_neuron(eats, dict(result.tables))
     assert said == result.verdict
     assert len(said) == 5
     assert (
         f"{eats} tells eats from other relations best: average precision 1.000 [1.000, 1.000] over 32 facts" in said[0]
     )
     assert "above chance in 1 of 3 relations (eats)" in said[0]
-    assert "fires most on 's" in said[1]
-    assert "the prompts that fire it most are of eats" in said[1]
+    assert "Its top activating prompt is 's" in said[1]
+    assert "the top activating prompts are of eats" in said[1]
     assert re.search(r"promotes 'eats\d' \(z \+", said[2])
     tables = dict(result.tables)
     effects = tables["effects"].copy()
     shown = (effects["relation"] == "eats") & (effects["measure"] == "logprob")
     effects.loc[shown, ["verdict", "effect", "effect_low", "effect_high"]] = ["falls", -1.5, -2.0, -1.0]
     effects.loc[~shown, "verdict"] = "not shown"
-    something = verdict(eats, tables | {"effects": effects})
+    something = neuron_verdicts.single_neuron(eats, tables | {"effects": effects})
     assert "layer in 1 of 3 relations (eats)" in something[3]
     assert "Largest change: eats -1.500 [-2.000, -1.000], random neurons" in something[3]
     assert ", falls." in something[3]
     assert "in 0 of 3 relations (none) and rises in 0 (none)" in something[4]
     nothing = tables["scores"].assign(verdict="not shown")
-    assert "above chance in 0 of 3 relations (none)" in verdict(eats, tables | {"scores": nothing})[0]
+    assert (
+        "above chance in 0 of 3 relations (none)"
+        in neuron_verdicts.single_neuron(eats, tables | {"scores": nothing})[0]
+    )
 
 
 def test_senseless_options_are_refused():

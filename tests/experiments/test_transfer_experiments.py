@@ -11,12 +11,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 import relation_neurons as rn
 from relation_neurons.experiments import perplexity as reading
-from relation_neurons.experiments import templates as crossing
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.error_analysis import ErrorKindsConfig, error_kinds
-from relation_neurons.experiments.error_analysis import verdict as errors_verdict
 from relation_neurons.experiments.languages import LanguagesConfig, languages, transfers
-from relation_neurons.experiments.languages import verdict as languages_verdict
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
 from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
 from relation_neurons.experiments.study import Study
@@ -24,6 +21,9 @@ from relation_neurons.experiments.templates import templates
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.relations.relation import Translation
 from relation_neurons.relations.splits import stable_rank
+from relation_neurons.results import transfer_verdicts, verdicts
+from relation_neurons.results.transfer_verdicts import languages as languages_verdict
+from relation_neurons.results.verdicts import error_analysis as errors_verdict
 from relation_neurons.statistics.effects import share_of_drop
 from relation_neurons.statistics.hypothesis_tests import control_test, sign_flip_test
 
@@ -232,14 +232,14 @@ def test_the_verdict_on_languages_counts_only_what_is_shown():
     transfer = pd.DataFrame({"measure": ["logprob", "logprob"], "ratio": [0.5, np.nan]})
     first, second, third = languages_verdict(pd.DataFrame(rows), pd.DataFrame(pooled), transfer, {})
     for sentence in (first, second):
-        assert "en 2 of 2, de 0 of 2 (rises in 1)" in sentence
-        assert sentence.endswith("a fall is shown in en.")
-    assert "can be named in 1 of 2 pairs" in third
+        assert "en 2 of 2 (pooled -1.00 [-1.20, -0.80], controls +0.00, falls)" in sentence
+        assert "de 0 of 2, rises in 1 (pooled -1.00 [-1.20, -0.80], controls +0.00, not shown)" in sentence
+    assert "is defined in 1 of 2 pairs" in third
     assert "a median of 0.50" in third
     nothing = languages_verdict(
         pd.DataFrame(rows).assign(verdict="not shown"), pd.DataFrame(pooled).assign(verdict="not shown"), transfer, {}
     )
-    assert all(sentence.endswith("a fall is shown in none.") for sentence in nothing[:2])
+    assert all("en 0 of 2" in sentence and "falls)" not in sentence for sentence in nothing[:2])
 
 
 # templates
@@ -307,9 +307,9 @@ def test_the_verdict_on_templates_says_what_holds_when_crossed():
         for found in ("main", "zs")
         for asked in ("main", "zs")
     ]
-    held = crossing.holds(pd.DataFrame(rows))
+    held = transfer_verdicts.crossed_templates(pd.DataFrame(rows))
     assert "accuracy 1 of 3, log-probability of the object (nats) 1 of 3." in held
-    assert "accuracy 0 of 0" in crossing.holds(pd.DataFrame(rows).assign(verdict="not shown"))
+    assert "accuracy 0 of 0" in transfer_verdicts.crossed_templates(pd.DataFrame(rows).assign(verdict="not shown"))
 
 
 # neuron types
@@ -356,7 +356,7 @@ def test_sites_that_a_model_has_not_are_left_out_and_named(study, monkeypatch):
     monkeypatch.setattr(study.model.cfg, "gated_mlp", False)
     found = neuron_types(study, NeuronTypesConfig(sites=("up", "all", "down"), n_type_controls=2))
     assert set(found.table["site"]) == {"down", "post"}
-    assert found.verdict[-1] == "The model has no such neurons, and left out: up, all."
+    assert found.verdict[-1] == "Left out, since the model does not have them: up, all."
     with pytest.raises(rn.RelationNeuronsError, match="k is 9999"):
         neuron_types(study, NeuronTypesConfig(sites=("down",), site_k=9999))
 
@@ -495,7 +495,7 @@ def test_a_rise_is_damage_and_said_to_be():
     ):
         table = reading.compare_sentences(readings(change))
         assert list(table["verdict"]) == [side]
-        counts, tests = reading.verdict(table)
+        counts, tests = verdicts.perplexity(table)
         assert said in tests
         assert f"higher in {int(change > 0)} and lower in {int(change < 0)} relations" in counts
 

@@ -1,0 +1,54 @@
+"""Parts of sentences that several verdicts share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from relation_neurons.statistics.effects import FALLS, RISES, WHAT
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+
+
+def without(what: str, names: Sequence[str], separator: str = ", ") -> str:
+    """What was left out for lack of something, as a sentence to append; nothing if nothing was."""
+    return f" Without {what} and left out: {separator.join(names)}." if names else ""
+
+
+def by_measure(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each measure that the table has, with what to call it."""
+    for measure, what in WHAT.items():
+        rows = table[table["measure"] == measure]
+        if len(rows):
+            yield what, rows
+
+
+def falls_and_rises(what: str, rows: pd.DataFrame) -> str:
+    """In how many relations a measure falls and rises by the corrected tests."""
+    falls, rises = (list(rows.loc[rows["verdict"] == side, "ablated"]) for side in (FALLS, RISES))
+    return (
+        f"{what} falls beyond chance and beyond matched random controls in {len(falls)} of {len(rows)} relations "
+        f"({name_list(falls)}) and rises in {len(rises)} ({name_list(rises)}), Holm-corrected, n = "
+        f"{range_text(rows['n'])} facts and {range_text(rows['n_controls'])} control sets each."
+    )
+
+
+def by_group(column: str, effects: pd.DataFrame, pooled: pd.DataFrame) -> list[str]:
+    """For each measure, in how many relations it falls by a column, and the effect pooled over relations."""
+    sentences = []
+    for what, all_rows in by_measure(effects):
+        parts = []
+        for row in pooled[pooled["measure"] == all_rows["measure"].iloc[0]].to_dict("records"):
+            rows = all_rows[all_rows[column] == row[column]]
+            falls, rises = (int((rows["verdict"] == side).sum()) for side in (FALLS, RISES))
+            size = f"k = {row['k']:,}; " if "k" in row else ""
+            parts.append(
+                f"{row[column]} {falls} of {len(rows)}{f', rises in {rises}' if rises else ''} ({size}pooled "
+                f"{interval_text(row)}, controls {row['random']:+.2f}, {row['verdict']})"
+            )
+        sentences.append(
+            f"{what} falls beyond chance and beyond matched random controls, by {column}, in so many relations: "
+            f"{name_list(parts, most=12)}; n = {range_text(all_rows['n'])} facts and "
+            f"{range_text(all_rows['n_controls'])} control sets a relation, Holm-corrected over all."
+        )
+    return sentences
