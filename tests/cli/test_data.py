@@ -12,7 +12,7 @@ import relation_neurons as rn
 from relation_neurons.cli.main import main
 from tests.relations.test_wikidata import api, waits  # noqa: F401 (fixtures)
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs/how-to/your-own-relations.md").read_text(encoding="utf-8")
 FACTUAL = Path(os.environ.get("LRE_FOLDER", Path(__file__).parents[3] / "shared/lre/data/factual"))
 
 
@@ -55,7 +55,7 @@ def test_check_says_what_is_wrong_and_where(call, tmp_path):
 
 
 def test_the_readmes_own_relation_is_what_check_and_load_take(call, tmp_path):
-    table = re.search(r"```csv\n(.*?)```", README, flags=re.DOTALL)[1]
+    table = re.search(r"```csv\n(.*?)```", GUIDE, flags=re.DOTALL)[1]
     path = tmp_path / "rivers.csv"
     path.write_text(table, encoding="utf-8")
     (relation,) = rn.load_relations(path)

@@ -1,42 +1,22 @@
-"""The README's blocks run, its commands exist, and every help page is printed."""
+"""The commands that pages name exist, and every help page is printed."""
 
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from relation_neurons.cli import main
 from relation_neurons.experiments.registry import EXPERIMENTS
-
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+from tests.docs.pages import NAMES, PAGES, ROOT, blocks
 
 
-@pytest.mark.model
-def test_the_python_blocks_run(embedded, tmp_path, monkeypatch, capsys):
-    import relation_neurons as rn
-
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert blocks
-    monkeypatch.setattr(rn, "load_model", lambda *_, **__: embedded)  # the same model, loaded once for all tests
-    monkeypatch.chdir(tmp_path)
-    namespace = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
-    own, random = namespace["own"], namespace["random"]
-    assert len(own) == len(random) == len(namespace["clean"]) > 0
-    assert (own["logprob"] != random["logprob"]).any()
-    printed = capsys.readouterr().out
-    assert re.search(r"own -?\d+\.\d+, random -?\d+\.\d+", printed)
-
-
-def test_the_commands_of_the_readme_exist():
+def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+    named = [target for page in PAGES for target in re.findall(r"^make (\S+)", page.read_text("utf-8"), re.MULTILINE)]
+    for target in named:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
-    assert {"demo", "test"} <= set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
+    assert {"demo", "test", "docs"} <= set(named)
 
 
 ENTRY = "from relation_neurons.cli.main import main; main()"
@@ -68,10 +48,34 @@ def test_help_pages(command, help_page):
             assert option in page
 
 
-def test_options_that_the_readme_names_exist(help_page):
-    pages = help_page("run") + help_page("notebooks", "run") + help_page("figures") + help_page("neuron")
-    for option in re.findall(r"`(--[a-z-]+)", README):
-        assert option in pages, option
+LINES = sorted(
+    {
+        line.removeprefix(".venv/bin/")
+        for page in PAGES
+        for block in blocks(page.read_text(encoding="utf-8"), "sh")
+        for line in block.splitlines()
+        if "relation-neurons" in line
+    }
+)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_of_the_pages_exist(line, help_page):
+    program, *words = line.split()
+    assert program == "relation-neurons"
+    grouped = words[0] in ("data", "reproduce", "notebooks", "runs")
+    page = help_page(*words[: 2 if grouped else 1])
+    for option in (word for word in words if word.startswith("--")):
+        assert option in page, option
+
+
+def test_options_that_the_pages_name_exist(help_page):
+    commands = (["run"], ["reproduce", "frequency"], ["notebooks", "run"], ["figures"], ["neuron"], ["compare-methods"])
+    pages = "".join(help_page(*command) for command in commands)
+    for name in NAMES:
+        if "decisions" not in name and name not in ("CHANGELOG.md", "docs/gallery.md"):
+            for option in re.findall(r"`(--[a-z-]+)", (ROOT / name).read_text(encoding="utf-8")):
+                assert option in pages, f"{name}: {option}"
 
 
 def test_the_batch_script_calls_what_there_is(help_page):
@@ -101,10 +105,3 @@ def test_every_figure_and_table_of_the_paper_is_on_the_map():
             for first, end in re.findall(r"(\d+)(?: to (\d+))?", numbers):
                 covered |= set(range(int(first), int(end or first) + 1))
         assert covered >= set(range(1, last + 1))
-
-
-def test_links_inside_the_repository_lead_somewhere():
-    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "data" / "README.md", ROOT / "CHANGELOG.md"]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"

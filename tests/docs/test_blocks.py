@@ -1,0 +1,37 @@
+"""The Python blocks of README and of every page run, on the embedded model."""
+
+import re
+
+import pytest
+
+import relation_neurons as rn
+from relation_neurons.experiments import session
+from tests.docs.pages import NAMES, ROOT, blocks
+
+WITH_PYTHON = [name for name in NAMES if blocks((ROOT / name).read_text(encoding="utf-8"), "python")]
+N_EXECUTED, N_SKIPPED = 17, 1
+
+
+def test_blocks_are_executed_unless_a_page_says_why_not():
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in NAMES]
+    assert sum(len(blocks(text, "python")) for text in texts) == N_EXECUTED
+    assert sum(len(blocks(text, "python", skipped=True)) for text in texts) == N_SKIPPED
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", WITH_PYTHON)
+def test_the_python_blocks_of_a_page_run(name, embedded, tmp_path, monkeypatch, capsys):
+    for module in (rn, session):
+        monkeypatch.setattr(
+            module, "load_model", lambda *_, **__: embedded
+        )  # the same model, loaded once for all tests
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page"}
+    for block in blocks((ROOT / name).read_text(encoding="utf-8"), "python"):
+        exec(compile(block, name, "exec"), namespace)
+    printed = capsys.readouterr().out
+    if name == "README.md":
+        own, random, clean = (namespace[key]["logprob"] for key in ("own", "random", "clean"))
+        assert len(own) == len(random) == len(clean) > 0
+        assert (own != random).any()
+        assert re.search(r"own -?\d+\.\d+, random -?\d+\.\d+", printed)
