@@ -54,7 +54,7 @@ def test_check_says_what_is_wrong_and_where(call, tmp_path):
     assert "No file was named" in err
 
 
-def test_the_readmes_own_relation_is_what_check_and_load_take(call, tmp_path):
+def test_the_guides_relation_is_what_check_and_load_take(call, tmp_path):
     table = re.search(r"```csv\n(.*?)```", GUIDE, flags=re.DOTALL)[1]
     path = tmp_path / "rivers.csv"
     path.write_text(table, encoding="utf-8")

@@ -1,11 +1,17 @@
 """The Python blocks of README and of every page run, on the embedded model."""
 
 import re
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import pytest
 
 import relation_neurons as rn
 from relation_neurons.experiments import session
+from relation_neurons.experiments.registry import EXPERIMENTS
+from relation_neurons.models.sites import SITES
+from relation_neurons.report.figure_registry import FIGURES
+from relation_neurons.scores.scorers import SCORERS
 from tests.docs.pages import NAMES, ROOT, blocks
 
 WITH_PYTHON = [name for name in NAMES if blocks((ROOT / name).read_text(encoding="utf-8"), "python")]
@@ -18,7 +24,17 @@ def test_blocks_are_executed_unless_a_page_says_why_not():
     assert sum(len(blocks(text, "python", skipped=True)) for text in texts) == N_SKIPPED
 
 
+@pytest.fixture
+def registries():
+    """What pages add to registries is taken out of them again."""
+    with ExitStack() as stack:
+        for registry in (SCORERS, EXPERIMENTS, FIGURES, SITES):
+            stack.enter_context(patch.dict(registry))
+        yield
+
+
 @pytest.mark.model
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("name", WITH_PYTHON)
 def test_the_python_blocks_of_a_page_run(name, embedded, tmp_path, monkeypatch, capsys):
     for module in (rn, session):

@@ -10,14 +10,15 @@ import pytest
 
 import relation_neurons
 from relation_neurons import figures
-from relation_neurons.experiments.registry import EXPERIMENTS, METHODS
+from relation_neurons.experiments.registry import BESIDE, EXPERIMENTS
 from relation_neurons.scores.scorers import SCORERS
 from tests.docs.pages import ROOT
 
 API = "".join(page.read_text(encoding="utf-8") for page in sorted(ROOT.glob("docs/api/*.md")))
 DOCUMENTED = set(re.findall(r"^::: (\S+)$", API, flags=re.MULTILINE))
-RUNS = [experiment.run for experiment in (*EXPERIMENTS.values(), METHODS)]
-CONFIGS = [experiment.config for experiment in (*EXPERIMENTS.values(), METHODS)]
+ALL = (*EXPERIMENTS.values(), *BESIDE.values())
+RUNS = [experiment.run for experiment in ALL]
+CONFIGS = [experiment.config for experiment in ALL]
 PUBLIC = {f"relation_neurons.{name}": getattr(relation_neurons, name) for name in relation_neurons.__all__}
 PUBLIC |= {f"relation_neurons.figures.{name}": getattr(figures, name) for name in figures.__all__}
 PUBLIC |= {f"{one.__module__}.{one.__name__}": one for one in (*RUNS, *CONFIGS)}
