@@ -50,7 +50,7 @@ def checked(function: Guarded, name: str = "") -> Guarded:
     """Wrap a function so that arguments that do not meet its annotations are refused.
 
     Args:
-        function: Any function with annotations; one whose parameter `model` is `Any` takes a model from `load_model`.
+        function: Any function with annotations; one whose `model` is a `HookedModel` takes a model from `load_model`.
         name: What users call it; by default its own name.
 
     Returns:
@@ -144,7 +144,7 @@ def _given(signature: inspect.Signature, hints: Mapping[str, Any], bound: inspec
         if name not in hints:
             continue
         hint, parameter = hints[name], signature.parameters[name]
-        if name == "model" and hint in (Any, Any | None):
+        if name == "model" and "HookedModel" in str(hint):
             hint = None if value is None and parameter.default is None else MODEL
         if parameter.kind is parameter.VAR_POSITIONAL:
             found += [Given(f"{name}[{number}]", one, hint) for number, one in enumerate(value)]

@@ -13,8 +13,8 @@ PACKAGES = [
     "storage",
     "statistics",
     "relations",
-    "prompts",
     "models",
+    "prompts",
     "inference",
     "activations",
     "scores",
@@ -28,7 +28,8 @@ PACKAGES = [
     "doctor",
     "cli",
 ]
-"""A package may import those before it. Sixteen of them are steps of the method; `storage` serves them all."""
+"""A package may import those before it. Sixteen of them are steps of the method; `storage` serves them all. Models
+stand before prompts, which take their tokenizers."""
 WITHOUT_TORCH = {"storage", "statistics", "relations", "prompts", "figures", "report", "results"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

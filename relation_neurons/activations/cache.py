@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ from relation_neurons.inference.batching import rows_that_fit
 from relation_neurons.models.fingerprint import weights_digest
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace
+from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import Encoded, encode
@@ -33,7 +33,7 @@ UNEMBEDDED = 3
 
 
 def kept_activations(
-    model: Any,
+    model: HookedModel,
     prompts: Sequence[Prompt],
     folder: str | Path,
     *,
@@ -94,7 +94,7 @@ def kept_activations(
 
 
 def _key(
-    model: Any, space: NeuronSpace, encoded: Sequence[Encoded], include_bos: bool, dtype: torch.dtype, rows: int
+    model: HookedModel, space: NeuronSpace, encoded: Sequence[Encoded], include_bos: bool, dtype: torch.dtype, rows: int
 ) -> str:
     """Digest of all that values depend on: the model by its weights, the prompts by their tokens, the code."""
     cfg = model.cfg
@@ -106,7 +106,7 @@ def _key(
     )
 
 
-def _require_no_hooks(model: Any) -> None:
+def _require_no_hooks(model: HookedModel) -> None:
     hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
     if hooked:
         raise refuse(

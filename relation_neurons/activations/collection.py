@@ -17,6 +17,7 @@ from relation_neurons.inference.batching import Batch, Task, stream
 from relation_neurons.models.hooked_model import Cache, add_hook, forward, hook_name, neuron_space
 from relation_neurons.models.position_kinds import PAD
 from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
+from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
@@ -54,7 +55,7 @@ class Activations:
 
 
 def collect_activations(
-    model: Any,
+    model: HookedModel,
     prompts: Sequence[Prompt],
     *,
     site: str = "post",
@@ -101,7 +102,7 @@ def collect_activations(
 
 
 def token_activations(
-    model: Any,
+    model: HookedModel,
     prompts: Sequence[Prompt],
     neuron: Neuron,
     *,
@@ -154,7 +155,7 @@ def token_activations(
 class _Pool:
     """Hooks at every site and layer of a space that add up one batch; they do nothing outside `into`."""
 
-    def __init__(self, model: Any, space: NeuronSpace) -> None:
+    def __init__(self, model: HookedModel, space: NeuronSpace) -> None:
         self.model, self.space = model, space
         self._now: tuple[Float[Tensor, "row neuron"], Float[Tensor, "row pos"]] | None = None
 
@@ -188,7 +189,9 @@ class _Pool:
         return hook
 
 
-def _pool_batch(model: Any, batch: Batch, cache: Cache, pool: _Pool, include_bos: bool) -> Float[Tensor, "row neuron"]:
+def _pool_batch(
+    model: HookedModel, batch: Batch, cache: Cache, pool: _Pool, include_bos: bool
+) -> Float[Tensor, "row neuron"]:
     tokens, kinds = batch.read()
     counted = _counted(batch, kinds, include_bos)
     pooled = torch.full((len(batch.rows), len(pool.space)), float("nan"), device=tokens.device)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from relation_neurons.doctor.checks import REPORT, Check, DtypeName
 from relation_neurons.evaluation.recall import recall
+from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, make_prompts
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.loading import load_relations
@@ -23,7 +23,7 @@ FLIPS: Mapping[DtypeName, float] = {"float32": 0.05, "float16": 0.25, "bfloat16"
 """Share of answers that flip without any cause, above which, by the interval's lower end, something is broken."""
 
 
-def batches_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
+def batches_check(name: str, model: HookedModel, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
     """Prompts of different lengths, each alone and all in one batch."""
     prompts = [*some_prompts(relations, 4, shots=0), *some_prompts(relations, 4, shots=2)]
     alone = pd.concat([recall(model, [prompt]) for prompt in prompts], ignore_index=True)
@@ -42,7 +42,7 @@ def batches_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[s
 
 
 def null_run_check(
-    name: str, model: Any, dtype: DtypeName, n: int, relations: Sequence[str | Path], said: dict[str, list[str]]
+    name: str, model: HookedModel, dtype: DtypeName, n: int, relations: Sequence[str | Path], said: dict[str, list[str]]
 ) -> Check:
     """How often two greedy tokens differ between runs that should be alike; puts them into `said`."""
     prompts = some_prompts(relations, n, shots=2)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -26,6 +25,7 @@ from relation_neurons.interventions.interventions import Intervention, ablate
 from relation_neurons.models.hooked_model import add_hook, hook_name, neuron_space
 from relation_neurons.models.loading import DTYPES, Reference, cast, load_model, load_with_reference
 from relation_neurons.models.pretrained import EMBEDDED
+from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.tokenization import encode
 
@@ -42,7 +42,7 @@ LEAST_CHANGE = 1e-6
 class Held:
     """The one model in memory and, if it was loaded in float32, what Hugging Face's implementation makes of it."""
 
-    model: Any = None
+    model: HookedModel | None = None
     reference: Reference | None = None
 
 
@@ -71,7 +71,7 @@ def model_checks(
         yield Check("Hugging Face", "note", found, "leave --dtype out if float32 fits into memory")
 
 
-def _first_checks(model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Iterator[Check]:
+def _first_checks(model: HookedModel, dtype: DtypeName, relations: Sequence[str | Path]) -> Iterator[Check]:
     yield guarded("Room", REPORT, room_check, model)
     yield guarded("Batches", REPORT, batches_check, model, dtype, relations)
     yield guarded("Hooks", REPORT, hooks_check, model, relations)
@@ -83,6 +83,7 @@ def load_check(name: str, source: str, device: str | None, dtype: DtypeName, hel
     started = time.monotonic()
     how = "rounded from float32" if _hold(source, device, dtype, held) else "loaded"
     seconds, model = time.monotonic() - started, held.model
+    assert model is not None
     broken = [part for part, weights in model.named_parameters() if not bool(torch.isfinite(weights).all())]
     if broken:
         found = f"NaN or infinity in {len(broken)} weights, such as {broken[0]}"
@@ -110,7 +111,7 @@ def _hold(source: str, device: str | None, dtype: DtypeName, held: Held) -> bool
     return rounded
 
 
-def room_check(name: str, model: Any) -> Check:
+def room_check(name: str, model: HookedModel) -> Check:
     """What the weights take, and whether the activations of 1,000 prompts fit."""
     n = _n_parameters(model)
     weights = ", ".join(f"{gib(n * size)} as {dtype}" for dtype, size in (("float32", 4), ("16-bit", 2)))
@@ -122,7 +123,7 @@ def room_check(name: str, model: Any) -> Check:
     return Check(name, "warning", found, "use fewer --n-detection or --relations, or a narrower --site")
 
 
-def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check:
+def hooks_check(name: str, model: HookedModel, relations: Sequence[str | Path]) -> Check:
     """Ablate each MLP site in each layer, which must fire and change the output; and misspell a hook."""
     misspelt = hook_name("post", 0).replace("post", "pots")
     with contextlib.suppress(RelationNeuronsError):
@@ -149,7 +150,7 @@ def hooks_check(name: str, model: Any, relations: Sequence[str | Path]) -> Check
     return Check(name, "ok", f"{found} by {least:.1e} nats or more; a misspelt hook is refused")
 
 
-def zeroed_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
+def zeroed_check(name: str, model: HookedModel, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
     """Ablate every other `post` neuron by hooks, and by zeroing what reads it; both must give the same logits."""
     rows: list[Tensor] = [block.mlp.W_out for block in model.blocks if getattr(block.mlp, "W_out", None) is not None]
     if len(rows) < len(model.blocks):
@@ -174,7 +175,7 @@ def zeroed_check(name: str, model: Any, dtype: DtypeName, relations: Sequence[st
     return Check(name, "ok" if right else "trouble", found, "" if right else REPORT)
 
 
-def parity_check(name: str, reference: Reference, model: Any) -> Check:
+def parity_check(name: str, reference: Reference, model: HookedModel) -> Check:
     """The model's logits against Hugging Face's own."""
     result = reference.parity(model)
     found = (
@@ -202,13 +203,13 @@ def _meant(source: str) -> str:
     )
 
 
-def _n_parameters(model: Any) -> int:
+def _n_parameters(model: HookedModel) -> int:
     """Numbers in the weights, those that several parameters share once."""
     storages = {weights.untyped_storage().data_ptr(): weights for weights in model.parameters()}
     return sum(weights.untyped_storage().nbytes() // weights.element_size() for weights in storages.values())
 
 
-def _logits(model: Any, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos vocab"]:
+def _logits(model: HookedModel, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos vocab"]:
     with torch.inference_mode():
         return model(tokens).float()
 
@@ -217,7 +218,7 @@ def _relative(some: Tensor, others: Tensor) -> float:
     return float((some - others).abs().max() / others.abs().max())
 
 
-def _bit_sums(model: Any) -> list[int]:
+def _bit_sums(model: HookedModel) -> list[int]:
     """A sum over the bits of each weight, which any change of one number changes."""
     kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return [int(w.detach().view(kinds[w.element_size()]).sum(dtype=torch.int64)) for w in model.parameters()]

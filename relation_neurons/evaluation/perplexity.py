@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +13,13 @@ from relation_neurons.inference.batching import Batch, Task, stream
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.models.position_kinds import PAD
+from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import encode_texts
 
 
 def perplexity(
-    model: Any,
+    model: HookedModel,
     texts: Sequence[str],
     conditions: Mapping[str, Sequence[Intervention]] | None = None,
     *,

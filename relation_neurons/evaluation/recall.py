@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -13,6 +12,7 @@ from relation_neurons.evaluation.scoring import Answers, first_tokens, rows_of
 from relation_neurons.inference.batching import Batch, Task, stream
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache
+from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
@@ -35,7 +35,7 @@ class Condition:
 
 
 def recall(
-    model: Any,
+    model: HookedModel,
     prompts: Sequence[Prompt],
     *,
     condition: str = "clean",
@@ -72,7 +72,7 @@ def recall(
 
 
 def recall_under(
-    model: Any,
+    model: HookedModel,
     conditions: Sequence[Condition],
     *,
     generate: bool = True,
@@ -145,7 +145,7 @@ def _require_askable(conditions: Sequence[Condition], max_new_tokens: int | None
         raise refuse(f"max_new_tokens is {max_new_tokens}", expected="at least 1")
 
 
-def _require_room(model: Any, longest: int, max_new_tokens: int | None) -> None:
+def _require_room(model: HookedModel, longest: int, max_new_tokens: int | None) -> None:
     """Refuse longer answers than fit behind the longest prompt."""
     if max_new_tokens is not None and longest + max_new_tokens > model.cfg.n_ctx:
         raise refuse(

@@ -16,6 +16,7 @@ from rich.table import Table
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.evaluation.answers import RULES
 from relation_neurons.evaluation.recall import recall
+from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, make_prompts
 from relation_neurons.prompts.tokenization import encode
@@ -30,7 +31,7 @@ Part = Literal["subjects", "objects"]
 def describe(
     relations: Sequence[Relation],
     *,
-    model: Any = None,
+    model: HookedModel | None = None,
     config: PromptConfig | None = None,
     validate: str | None = None,
     progress: Progress = silent,
@@ -220,7 +221,7 @@ def _facts(relation: Relation, split: Split) -> dict[str, object]:
     }
 
 
-def _tokens(model: Any, prompt: Prompt) -> dict[str, object]:
+def _tokens(model: HookedModel, prompt: Prompt) -> dict[str, object]:
     """What the tokenizer makes of the relation's objects when they continue a prompt."""
     objects = {key(name): name for name in reversed(prompt.candidates)}.values()
     tokens = [one.object_ids for one in encode(model, [replace(prompt, object=name) for name in objects])]
@@ -234,7 +235,9 @@ def _tokens(model: Any, prompt: Prompt) -> dict[str, object]:
     }
 
 
-def _validated(model: Any, prompts: Sequence[Prompt], rule: str, progress: Progress) -> dict[str, dict[str, object]]:
+def _validated(
+    model: HookedModel, prompts: Sequence[Prompt], rule: str, progress: Progress
+) -> dict[str, dict[str, object]]:
     """By relation, how many prompts the model answers rightly."""
     whole = RULES[rule].tokens is None  # what reads less than the whole answer needs no generation
     answers = recall(model, prompts, generate=whole, progress=progress)

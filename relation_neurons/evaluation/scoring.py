@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from relation_neurons.evaluation.answers import RULES, answer_is_over, error_kin
 from relation_neurons.inference.batching import Batch
 from relation_neurons.inference.decoding import Judged, decode, greedy, judge, second_tokens
 from relation_neurons.models.hooked_model import Cache
+from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
 
@@ -47,7 +47,7 @@ class Answers:
 
 
 def rows_of(
-    model: Any,
+    model: HookedModel,
     batch: Batch,
     cache: Cache,
     prompts: Sequence[Prompt],
@@ -85,7 +85,7 @@ def rows_of(
     ]
 
 
-def first_tokens(model: Any, prompts: Sequence[Prompt]) -> dict[tuple[str, ...], list[int]]:
+def first_tokens(model: HookedModel, prompts: Sequence[Prompt]) -> dict[tuple[str, ...], list[int]]:
     """First token of every candidate answer, when it continues a prompt."""
     found: dict[tuple[str, ...], list[int]] = {}
     for prompt in prompts:
@@ -107,7 +107,7 @@ def _about(prompt: Prompt) -> dict[str, object]:
 
 
 def _said(
-    model: Any, batch: Batch, cache: Cache, judged: Judged, prompts: Sequence[Prompt], answers: Answers
+    model: HookedModel, batch: Batch, cache: Cache, judged: Judged, prompts: Sequence[Prompt], answers: Answers
 ) -> list[list[int]]:
     """The first greedy tokens of each row: as many as are wanted, or as the verdict of two depends on."""
     first = judged.greedy

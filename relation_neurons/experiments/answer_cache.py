@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
 from relation_neurons.evaluation.recall import Condition, recall_under
 from relation_neurons.interventions.interventions import Intervention
+from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
@@ -45,7 +45,7 @@ class Answers:
         show: Makes a progress bar of a label and a total.
     """
 
-    model: Any
+    model: HookedModel
     folder: RunFolder | None = None
     batch_size: int | None = None
     show: Show = quiet

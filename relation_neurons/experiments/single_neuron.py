@@ -19,6 +19,7 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.logit_attribution import direct_logits, output_row
 from relation_neurons.models.sites import Neuron
+from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.controls import random_controls
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.splits import stable_rank
@@ -94,7 +95,7 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
     return ExperimentResult("neuron", QUESTION.format(neuron=neuron), tables, sentences)
 
 
-def token_table(model: Any, neuron: Neuron, n: int) -> pd.DataFrame:
+def token_table(model: HookedModel, neuron: Neuron, n: int) -> pd.DataFrame:
     """The tokens that a neuron's output row promotes and suppresses most, directly and per unit of its activation.
 
     For `gate` and `up` it is per unit of the activation of the MLP unit that they feed, act(gate) * up.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float, Num
 from numpy import ndarray
 from torch import Tensor
 
+from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import Prompt, relation_names
 from relation_neurons.prompts.tokenization import encode
@@ -105,7 +105,11 @@ def resampled_average_precision(
 
 
 def firing_table(
-    model: Any, prompts: Sequence[Prompt], values: pd.DataFrame, tokens: Sequence[Float[Tensor, " token"]], n: int
+    model: HookedModel,
+    prompts: Sequence[Prompt],
+    values: pd.DataFrame,
+    tokens: Sequence[Float[Tensor, " token"]],
+    n: int,
 ) -> pd.DataFrame:
     """The prompts that fire a neuron most and least, token by token.
 
@@ -136,7 +140,7 @@ def firing_table(
     return pd.DataFrame(rows, columns=names)
 
 
-def query_pieces(model: Any, prompt: Prompt) -> list[str]:
+def query_pieces(model: HookedModel, prompt: Prompt) -> list[str]:
     """The tokens of a prompt's query as pieces of its text; together they are the text."""
     (encoded,) = encode(model, [prompt])
     offsets = model.tokenizer(prompt.text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping

@@ -20,6 +20,7 @@ from relation_neurons.experiments.config import SelectionConfig, StudyConfig
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import expand_site
+from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
 from relation_neurons.progress import Progress
@@ -68,7 +69,7 @@ class Study:
 
     def __init__(
         self,
-        model: Any,
+        model: HookedModel,
         relations: Sequence[Relation],
         config: StudyConfig | None = None,
         *,

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from relation_neurons.models.fingerprint import tokenizer_digest, weights_digest
+from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompts
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import Relation
 from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 
-def study_key(config: Any, relations: Sequence[Relation], model: Any, prompts: Prompts) -> dict[str, Any]:
+def study_key(config: Any, relations: Sequence[Relation], model: HookedModel, prompts: Prompts) -> dict[str, Any]:
     """All that tables depend on.
 
     The prompts' tokens are what the model reads; the relations and the tokenizer, from which they follow, also

@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from relation_neurons.errors import refuse
+from relation_neurons.models.types import HookedModel
 
 OUT_OF_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 """What PyTorch says in errors of no kind of their own."""
@@ -55,7 +56,7 @@ class BatchSizes:
         rows: At most so many in the next batch.
     """
 
-    def __init__(self, model: Any, rows: int, row: int) -> None:
+    def __init__(self, model: HookedModel, rows: int, row: int) -> None:
         """Begin with so many rows of so many bytes, or fewer where memory ran out with this model before."""
         self._model, self._row = model, row
         self.rows = max(1, min(rows, _limits[model] // row)) if model in _limits else rows

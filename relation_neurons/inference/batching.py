@@ -16,6 +16,7 @@ from relation_neurons.inference.batch_size import BatchSizes, is_out_of_memory, 
 from relation_neurons.inference.patching import Writer
 from relation_neurons.models.hooked_model import Cache, forward, new_cache, select_cache
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
+from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import Encoded
 
@@ -95,7 +96,7 @@ Work = Callable[[Batch, Cache], None]
 
 
 def stream(
-    model: Any,
+    model: HookedModel,
     tasks: Sequence[Task],
     work: Work,
     *,
@@ -146,7 +147,7 @@ def stream(
             progress(len(rows))
 
 
-def rows_that_fit(model: Any, n_tokens: int, n_logits: int) -> int:
+def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int) -> int:
     """How many rows a batch should have: what fits half the free memory, within reason.
 
     Args:
@@ -160,7 +161,7 @@ def rows_that_fit(model: Any, n_tokens: int, n_logits: int) -> int:
     return int(min(most, max(1, free // 2 // row_bytes(model.cfg, n_tokens, n_logits))))
 
 
-def _ran_out_of_memory(model: Any, batch: Batch, work: Work) -> bool:
+def _ran_out_of_memory(model: HookedModel, batch: Batch, work: Work) -> bool:
     try:
         cache = _read_beginnings(model, batch)
         batch.use()
@@ -172,7 +173,7 @@ def _ran_out_of_memory(model: Any, batch: Batch, work: Work) -> bool:
     return False
 
 
-def _read_beginnings(model: Any, batch: Batch) -> Cache:
+def _read_beginnings(model: HookedModel, batch: Batch) -> Cache:
     """Read each common beginning once under each condition; the cache, empty where nothing is shared, has all rows."""
     if not any(batch.starts):
         return new_cache(model, len(batch.rows))

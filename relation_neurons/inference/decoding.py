@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from torch import Tensor
 from relation_neurons.inference.batching import Batch
 from relation_neurons.models.hooked_model import Cache, crop_cache, forward, select_cache
 from relation_neurons.models.position_kinds import DECODE
+from relation_neurons.models.types import HookedModel
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Judged:
     second: list[int | None]
 
 
-def judge(model: Any, batch: Batch, cache: Cache, answers: Sequence[Sequence[int]], *, aligned: bool) -> Judged:
+def judge(model: HookedModel, batch: Batch, cache: Cache, answers: Sequence[Sequence[int]], *, aligned: bool) -> Judged:
     """Read prompts with answers behind them, in one pass, and unembed only where it is needed.
 
     Args:
@@ -80,7 +80,7 @@ def _logprob(logits: Float[Tensor, "place vocab"], targets: Sequence[int]) -> Fl
     return logits.gather(1, index)[:, 0] - logits.logsumexp(dim=1)
 
 
-def second_tokens(model: Any, batch: Batch, cache: Cache, first: Mapping[int, int]) -> dict[int, int]:
+def second_tokens(model: HookedModel, batch: Batch, cache: Cache, first: Mapping[int, int]) -> dict[int, int]:
     """The second greedy token of some rows whose first is given, after `judge`."""
     rows = list(first)
     if not rows:
@@ -93,7 +93,7 @@ def second_tokens(model: Any, batch: Batch, cache: Cache, first: Mapping[int, in
 
 
 def greedy(
-    model: Any,
+    model: HookedModel,
     first: Sequence[int],
     cache: Cache,
     lengths: Sequence[int],
@@ -119,7 +119,7 @@ def greedy(
     return [row[:length] for row, length in zip(said.tolist(), lengths, strict=True)]
 
 
-def decode(model: Any, said: Sequence[Sequence[int]]) -> list[str]:
+def decode(model: HookedModel, said: Sequence[Sequence[int]]) -> list[str]:
     """Texts up to the end-of-text token."""
     tokenizer = model.tokenizer
     texts = []

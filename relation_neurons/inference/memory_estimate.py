@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -18,6 +17,7 @@ from relation_neurons.inference.memory_parts import Plan
 from relation_neurons.models.loading import DTYPES, named_device
 from relation_neurons.models.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.models.size import Shape, loaded_shape, shape_of
+from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.storage.files import free_bytes
 
@@ -75,7 +75,7 @@ class Estimate:
 
 
 def estimate(
-    model: Any,
+    model: HookedModel | str | Path,
     prompts: Sequence[Prompt],
     site: str = "post",
     *,
@@ -99,25 +99,25 @@ def estimate(
         shards: Whether activations are kept on disk while they are read.
         out: The folder of results, there or not.
     """
-    loaded = hasattr(model, "cfg")
-    shape = loaded_shape(model) if loaded else shape_of(model)
-    place = torch.device(model.cfg.device) if loaded else named_device(device)
+    loaded = None if isinstance(model, str | Path) else model
+    shape = shape_of(model) if isinstance(model, str | Path) else loaded_shape(model)
+    place = named_device(device) if loaded is None else torch.device(loaded.cfg.device)
     counts = Counter(prompt.relation for prompt in prompts)
     facts = Counter((prompt.relation, prompt.subject, prompt.object) for prompt in prompts)
     longest = max((prompt.text for prompt in prompts), key=lambda text: len(text.encode()), default="")
     n_tokens = len(longest.encode()) // CHARACTERS + 2
-    if loaded and model.tokenizer is not None:
-        n_tokens = len(model.tokenizer(longest).input_ids) + 1
+    if loaded is not None and loaded.tokenizer is not None:
+        n_tokens = len(loaded.tokenizer(longest).input_ids) + 1
     plan = Plan(
         shape=shape,
-        loaded=loaded,
+        loaded=loaded is not None,
         counts=tuple(counts.values()),
         per_fact=max(facts.values(), default=1),
         n_tokens=n_tokens,
         site=site,
         batch_size=batch_size,
         device=place.type,
-        dtype=_dtype(dtype, shape, always=loaded or place.type != "cpu"),
+        dtype=_dtype(dtype, shape, always=loaded is not None or place.type != "cpu"),
         n_answers=n_answers,
         shards=shards,
     )

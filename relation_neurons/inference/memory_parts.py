@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import torch
 
 from relation_neurons.inference.batch_size import row_bytes
 from relation_neurons.inference.batching import MAX_ROWS, MAX_TOKENS
-from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.hooked_model import config_space
 from relation_neurons.models.size import Shape
 
 FLOAT = 4
@@ -66,7 +65,7 @@ class Plan:
         if self.shape is None:
             return MemoryEstimate(0, 0, 0, 0, 0, 0, self.n_answers * PER_ANSWER + PAGES, self.device != "cpu")
         item, shape = self.dtype.itemsize, replace(self.shape, stored_dtype=self.dtype)
-        n_neurons = len(neuron_space(SimpleNamespace(cfg=shape), self.site))
+        n_neurons = len(config_space(shape, self.site))
         tables = shape.n_layers * shape.n_ctx * shape.d_head * 8
         weights = 0 if self.loaded else shape.n_parameters * item + tables
         unpacked = 8 * shape.d_vocab * shape.d_model if shape.packed else 0

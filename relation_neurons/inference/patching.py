@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from relation_neurons.errors import refuse
 from relation_neurons.models.hooked_model import add_hook
 from relation_neurons.models.position_kinds import DECODE, watch
+from relation_neurons.models.types import HookedModel
 
 N_KINDS = DECODE + 1
 
@@ -44,7 +44,7 @@ class Writer:
         fired: How often each hook fired.
     """
 
-    def __init__(self, model: Any, conditions: Sequence[Sequence[Write]]) -> None:
+    def __init__(self, model: HookedModel, conditions: Sequence[Sequence[Write]]) -> None:
         """Prepare the writes of each condition; those of one condition are carried out one after the other."""
         self._model = model
         self._name = ", ".join(dict.fromkeys(write.name for condition in conditions for write in condition))

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from relation_neurons.interventions.values import Value, Zero, value_from_dict
 from relation_neurons.models.hooked_model import hook_name, neuron_space
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PROMPT
 from relation_neurons.models.sites import SITES, Neuron
+from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 
 Positions = Literal["all", "prompt", "decode", "last"]
@@ -98,7 +99,7 @@ class Intervention:
 
 @contextlib.contextmanager
 def ablate(
-    model: Any, neurons: NeuronSet, *, value: Value = Zero(), positions: Positions = "all", bos: bool = True
+    model: HookedModel, neurons: NeuronSet, *, value: Value = Zero(), positions: Positions = "all", bos: bool = True
 ) -> Iterator[Writer]:
     """Overwrite neurons for as long as the block runs (paper, section 4).
 
@@ -128,7 +129,7 @@ def ablate(
 
 
 @contextlib.contextmanager
-def intervene(model: Any, *interventions: Intervention) -> Iterator[Writer]:
+def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Writer]:
     """Carry out interventions, one after the other at each place, for as long as the block runs; see `ablate`.
 
     Raises:
@@ -142,7 +143,7 @@ def intervene(model: Any, *interventions: Intervention) -> Iterator[Writer]:
 
 
 @contextlib.contextmanager
-def rows_under(model: Any, conditions: Sequence[Sequence[Intervention]]) -> Iterator[Writer | None]:
+def rows_under(model: HookedModel, conditions: Sequence[Sequence[Intervention]]) -> Iterator[Writer | None]:
     """Let each row of a batch be under a condition of its own; `Writer.use` says which.
 
     Where no condition intervenes there is nothing to write, to watch or to prove, and no writer.
@@ -162,7 +163,7 @@ def rows_under(model: Any, conditions: Sequence[Sequence[Intervention]]) -> Iter
     writer.check()
 
 
-def _write(model: Any, intervention: Intervention) -> Write:
+def _write(model: HookedModel, intervention: Intervention) -> Write:
     """Resolve an intervention on a model, refusing neurons that the model does not have."""
     neurons = intervention.neurons
     numbers = np.asarray(intervention.value.numbers(neurons), dtype=np.float64)

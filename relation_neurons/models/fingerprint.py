@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from relation_neurons.models.types import HookedModel
 from relation_neurons.storage.fingerprint import digest
 
 
-def weights_digest(model: Any) -> str:
+def weights_digest(model: HookedModel) -> str:
     """SHA-256 of a model's weights: that of the files they were loaded from, or of the weights themselves."""
     if getattr(model.cfg, "weights_digest", None):
         return str(model.cfg.weights_digest)

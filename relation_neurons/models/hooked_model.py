@@ -17,30 +17,34 @@ from transformer_lens.hook_points import HookPoint
 from relation_neurons.errors import refuse
 from relation_neurons.models.position_kinds import PAD, announce
 from relation_neurons.models.sites import SITES, NeuronSpace, expand_site
+from relation_neurons.models.types import HookedModel, is_bridge
 
 Hook = Callable[[Tensor], Tensor | None]
 
 
-def neuron_space(model: Any, site: str = "post") -> NeuronSpace:
+def neuron_space(model: HookedModel, site: str = "post") -> NeuronSpace:
     """All neurons of a model at a site.
 
     Raises:
         RelationNeuronsError: Not a site, or a gated site of a model without a gated MLP.
     """
+    return config_space(model.cfg, site)
+
+
+def config_space(cfg: Any, site: str) -> NeuronSpace:
+    """All neurons of a model of this configuration, or of this `Shape`; see `neuron_space`."""
     sites = expand_site(site)
     for one in sites:
-        if one in ("gate", "up") and not model.cfg.gated_mlp:
-            raise refuse(
-                f"Model '{model.cfg.model_name}' has no gated MLP, so no site '{one}'", do="use the site 'post'"
-            )
-    widths = tuple((one, math.prod(_size(model, field) for field in SITES[one].width)) for one in sites)
-    return NeuronSpace(str(model.cfg.model_name), int(model.cfg.n_layers), widths)
+        if one in ("gate", "up") and not cfg.gated_mlp:
+            raise refuse(f"Model '{cfg.model_name}' has no gated MLP, so no site '{one}'", do="use the site 'post'")
+    widths = tuple((one, math.prod(_size(cfg, field) for field in SITES[one].width)) for one in sites)
+    return NeuronSpace(str(cfg.model_name), int(cfg.n_layers), widths)
 
 
-def _size(model: Any, field: str) -> int:
+def _size(cfg: Any, field: str) -> int:
     """A field of the configuration; without grouped queries there are as many key-value heads as heads."""
-    grouped = getattr(model.cfg, "n_key_value_heads", None)
-    return int(model.cfg.n_heads if field == "n_key_value_heads" and grouped is None else getattr(model.cfg, field))
+    grouped = getattr(cfg, "n_key_value_heads", None)
+    return int(cfg.n_heads if field == "n_key_value_heads" and grouped is None else getattr(cfg, field))
 
 
 def hook_name(site: str, layer: int) -> str:
@@ -48,13 +52,13 @@ def hook_name(site: str, layer: int) -> str:
     return SITES[site].hook.format(layer=layer)
 
 
-def add_hook(model: Any, name: str, function: Hook) -> Callable[[], None]:
+def add_hook(model: HookedModel, name: str, function: Hook) -> Callable[[], None]:
     """Hook one place of a model, so that nothing but the returned function takes the hook away.
 
     TransformerLens's own context managers clear every hook on the points they touched unless it is permanent.
 
     Args:
-        model: Any hooked model.
+        model: HookedModel hooked model.
         name: Such as `blocks.0.mlp.hook_post`.
         function: Takes the activation; what it returns replaces it, unless it returns none.
 
@@ -94,15 +98,15 @@ class Cache:
     mask: Int[Tensor, "row pos"]
 
 
-def new_cache(model: Any, n_rows: int) -> Cache:
+def new_cache(model: HookedModel, n_rows: int) -> Cache:
     """An empty key-value cache for `n_rows` rows."""
     mask = torch.zeros((n_rows, 0), dtype=torch.long, device=model.cfg.device)
-    if _is_bridge(model):
+    if is_bridge(model):
         return Cache(transformers.DynamicCache(config=model.original_model.config), mask)
     return Cache(TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, n_rows), mask)
 
 
-def select_cache(model: Any, cache: Cache, rows: Sequence[int]) -> Cache:
+def select_cache(model: HookedModel, cache: Cache, rows: Sequence[int]) -> Cache:
     """A cache whose rows are these rows of another, which stays as it is."""
     chosen = torch.tensor(rows, dtype=torch.long, device=cache.mask.device)
     selected = new_cache(model, len(rows))
@@ -139,21 +143,21 @@ class Reading:
         kept: The last residual stream of a `HookedTransformer`; the logits of a `TransformerBridge`.
     """
 
-    model: Any
+    model: HookedModel
     kept: Float[Tensor, "row keep width"]
 
     def at(self, rows: Sequence[int], columns: Sequence[int]) -> Float[Tensor, "place vocab"]:
         """Logits, in float32, at some places of the kept positions."""
         kept = self.kept[torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long)]
-        return (kept if _is_bridge(self.model) else _unembed(self.model, kept[None])[0]).float()
+        return (kept if is_bridge(self.model) else _unembed(self.model, kept[None])[0]).float()
 
     def all(self) -> Float[Tensor, "row keep vocab"]:
         """Logits, in float32, at all kept positions."""
-        return (self.kept if _is_bridge(self.model) else _unembed(self.model, self.kept)).float()
+        return (self.kept if is_bridge(self.model) else _unembed(self.model, self.kept)).float()
 
 
 def forward(
-    model: Any,
+    model: HookedModel,
     tokens: Int[Tensor, "row pos"],
     kinds: Int[Tensor, "row pos"],
     cache: Cache | None = None,
@@ -163,7 +167,7 @@ def forward(
     """Run a model over some tokens.
 
     Args:
-        model: Any hooked model.
+        model: HookedModel hooked model.
         tokens: New tokens, padded on either side.
         kinds: What stands at each position, see `relation_neurons.models.position_kinds`.
         cache: What came before, if anything; it takes up the new tokens.
@@ -172,19 +176,15 @@ def forward(
     cache = cache or new_cache(model, len(tokens))
     mask = (kinds != PAD).long()
     whole = torch.cat([cache.mask, mask], dim=1)
-    run = _run_bridge if _is_bridge(model) else _run_hooked
+    run = _run_bridge if is_bridge(model) else _run_hooked
     with announce(kinds):
         kept = run(model, tokens, mask, whole, cache, keep)
     cache.mask = whole
     return Reading(model, kept)
 
 
-def _is_bridge(model: Any) -> bool:
-    return hasattr(model, "original_model")
-
-
 def _run_hooked(
-    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
+    model: HookedModel, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
 ) -> Float[Tensor, "row keep d_model"]:
     cache.stored.previous_attention_mask = cache.mask
     residual = model(
@@ -193,14 +193,14 @@ def _run_hooked(
     return residual[:, tokens.shape[1] - keep :]
 
 
-def _unembed(model: Any, residual: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
+def _unembed(model: HookedModel, residual: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
     logits = model.unembed(model.ln_final(residual))
     cap = model.cfg.output_logits_soft_cap
     return cap * torch.tanh(logits / cap) if cap > 0 else logits
 
 
 def _run_bridge(
-    model: Any, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
+    model: HookedModel, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
 ) -> Float[Tensor, "row keep vocab"]:
     positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, cache.mask.shape[1] :]
     logits = model.original_model(

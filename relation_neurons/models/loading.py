@@ -12,6 +12,7 @@ from torch import Tensor
 
 from relation_neurons.errors import nearest, refuse, shortened
 from relation_neurons.models.pretrained import Source, clear_errors, load_pretrained, resolve
+from relation_neurons.models.types import HookedModel
 from relation_neurons.models.wrapping import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
 
 PARITY_TEXTS = (
@@ -25,7 +26,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 def load_model(
     source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
-) -> Any:
+) -> HookedModel:
     """Load a language model with TransformerLens, its weights unprocessed.
 
     With TransformerLens 3.9 the result is a `HookedTransformer`: Llama-architecture models are built from their own
@@ -76,7 +77,7 @@ class Reference:
     texts: tuple[Int[Tensor, "1 _"], ...]
     logits: tuple[Float[Tensor, "1 _ vocab"], ...]
 
-    def parity(self, model: Any) -> Parity:
+    def parity(self, model: HookedModel) -> Parity:
         """Compare a loaded model, as it now is."""
         with torch.inference_mode():
             pairs = [(model(text).float(), theirs) for text, theirs in zip(self.texts, self.logits, strict=True)]
@@ -86,7 +87,9 @@ class Reference:
         return Parity(float(difference), agree / n_tokens, n_tokens)
 
 
-def load_with_reference(source: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Reference]:
+def load_with_reference(
+    source: str | Path, *, device: str | torch.device | None = None
+) -> tuple[HookedModel, Reference]:
     """Load a model in float32, and what Hugging Face's implementation makes of its weights before they are wrapped.
 
     Args:
@@ -118,7 +121,7 @@ def parity(source: str | Path, *, device: str | torch.device | None = None) -> P
     return reference.parity(model)
 
 
-def cast(model: Any, dtype: torch.dtype) -> bool:
+def cast(model: HookedModel, dtype: torch.dtype) -> bool:
     """Turn a float32 model of Llama's architecture, in place, into what `load_model` gives in another type.
 
     That is to the bit the same, because there the loaders, too, only round each weight and the finished table of
@@ -141,7 +144,7 @@ def cast(model: Any, dtype: torch.dtype) -> bool:
     return True
 
 
-def _wrapped(found: Source, pretrained: Any, tokenizer: Any) -> Any:
+def _wrapped(found: Source, pretrained: Any, tokenizer: Any) -> HookedModel:
     """Whatever of TransformerLens's there is for a model."""
     if HookedTransformer is None:
         return bridge(pretrained, tokenizer, name=found.name, digest=found.digest)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron
+from relation_neurons.models.types import HookedModel
 
 
-def output_row(model: Any, neuron: Neuron) -> Float[Tensor, " d_model"] | None:
+def output_row(model: HookedModel, neuron: Neuron) -> Float[Tensor, " d_model"] | None:
     """What one unit of a neuron's activation adds to the residual stream, in float32.
 
     For `post`, and for `gate` and `up`, which feed the same unit of the MLP, it is the unit's row of the output
@@ -33,7 +32,7 @@ def output_row(model: Any, neuron: Neuron) -> Float[Tensor, " d_model"] | None:
     return None if weights is None else weights[neuron.index].detach().float().cpu()
 
 
-def direct_logits(model: Any, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
+def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
     """What a direction of the residual stream adds to every logit (TransformerLens's direct logit attribution).
 
     The direction is centred where the final norm centres, multiplied by that norm's weight and unembedded. The norm's

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformer_lens.utilities.tokenize_utils import get_attention_mask
 
 from relation_neurons.errors import refuse
+from relation_neurons.models.types import HookedModel, is_bridge
 
 PAD, BOS, PROMPT, LAST, DECODE = range(5)
 """Kinds of position: padding; a BOS token; the prompt; its last token; whatever is read after the prompt."""
@@ -66,7 +67,7 @@ def announce(kinds: Int[Tensor, "row pos"]) -> Iterator[None]:
         _announced.reset(token)
 
 
-def watch(model: Any, watcher: Watcher) -> Callable[[], None]:
+def watch(model: HookedModel, watcher: Watcher) -> Callable[[], None]:
     """Tell the watcher of every forward pass of a model, whoever calls it.
 
     Of passes that this package did not announce, the kinds of position are inferred. Padding is what the attention mask
@@ -78,7 +79,7 @@ def watch(model: Any, watcher: Watcher) -> Callable[[], None]:
         A function that ends it.
     """
     inference = _Inference(model, watcher)
-    handles = (_watch_bridge if hasattr(model, "original_model") else _watch_hooked)(model, inference)
+    handles = (_watch_bridge if is_bridge(model) else _watch_hooked)(model, inference)
 
     def end() -> None:
         for handle in handles:
@@ -103,7 +104,7 @@ def prompt_kinds(
 class _Inference:
     """Works out the kinds of position of the passes of one model."""
 
-    def __init__(self, model: Any, watcher: Watcher) -> None:
+    def __init__(self, model: HookedModel, watcher: Watcher) -> None:
         self.model, self.watcher = weakref.proxy(model), watcher
         self.texts = False
         self.tokens: Tensor | None = None
@@ -154,7 +155,7 @@ class _Inference:
         return prompt_kinds(real, tokens, None if tokenizer is None else tokenizer.bos_token_id)
 
 
-def _watch_hooked(model: Any, inference: _Inference) -> list[Any]:
+def _watch_hooked(model: HookedModel, inference: _Inference) -> list[Any]:
     """A `HookedTransformer`'s first block receives the mask as the model made it."""
 
     def block(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -169,7 +170,7 @@ def _watch_hooked(model: Any, inference: _Inference) -> list[Any]:
     ]
 
 
-def _watch_bridge(model: Any, inference: _Inference) -> list[Any]:
+def _watch_bridge(model: HookedModel, inference: _Inference) -> list[Any]:
     """The Transformers model inside a `TransformerBridge` receives everything."""
 
     def whole(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from relation_neurons.models.pretrained import EMBEDDED, resolve
+from relation_neurons.models.types import HookedModel
 from relation_neurons.models.wrapping import MAX_CONTEXT
 
 GGUF_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -68,7 +69,7 @@ def shape_of(source: str | Path) -> Shape | None:
         return None
 
 
-def loaded_shape(model: Any) -> Shape:
+def loaded_shape(model: HookedModel) -> Shape:
     """The size of a model that is loaded; its weights are counted no more, since they are in memory."""
     cfg = model.cfg
     return Shape(

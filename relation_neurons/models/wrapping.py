@@ -7,6 +7,8 @@ from typing import Any
 
 import transformers
 
+from relation_neurons.models.types import HookedModel
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from transformer_lens.model_bridge import TransformerBridge
@@ -29,7 +31,7 @@ def hook_llama(
     *,
     name: str = "llama",
     digest: str | None = None,
-) -> Any:
+) -> HookedModel:
     """Wrap a Transformers Llama as a `HookedTransformer` (TransformerLens 3.9) around its own weights.
 
     Args:
@@ -60,7 +62,7 @@ def bridge(
     *,
     name: str = "bridge",
     digest: str | None = None,
-) -> Any:
+) -> HookedModel:
     """Wrap any Transformers model that TransformerLens knows as a `TransformerBridge`, in place.
 
     Args:
@@ -83,7 +85,7 @@ def bridge(
 
 def by_transformer_lens(
     location: str, pretrained: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase
-) -> Any:
+) -> HookedModel:
     """Other architectures as a `HookedTransformer`, through TransformerLens's own loader, which knows them by name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -110,7 +112,7 @@ def _finished(
     tokenizer: transformers.PreTrainedTokenizerBase | None,
     name: str,
     digest: str | None,
-) -> Any:
+) -> HookedModel:
     """Attach what every loaded model has: its name, the tokenizer as it is, and what pins the weights."""
     model.cfg.model_name = name
     model.cfg.weights_digest = digest or getattr(pretrained.config, "_commit_hash", None)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from relation_neurons.errors import RelationNeuronsError, reason, refuse
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron, NeuronSpace
+from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.storage.files import DAMAGED, atomic
 from relation_neurons.storage.fingerprint import versions
@@ -107,7 +108,7 @@ def save_neurons(
 
 
 def load_neurons(
-    path: str | Path, model: Any | None = None, *, allow_other_weights: bool = False
+    path: str | Path, model: HookedModel | None = None, *, allow_other_weights: bool = False
 ) -> dict[str, NeuronSet]:
     """Read neuron sets that `save_neurons` wrote; nothing in the file is run or unpickled.
 
@@ -218,7 +219,7 @@ def _neuron_file(path: Path, metadata: Mapping[str, Any], table: pa.Table) -> Ne
     return NeuronFile(sets, space, score, weights, dict(metadata["made_from"]), version)
 
 
-def _require_shape(found: NeuronFile, model: Any, path: str | Path) -> None:
+def _require_shape(found: NeuronFile, model: HookedModel, path: str | Path) -> None:
     widths = tuple(pair for site, _ in found.space.widths for pair in neuron_space(model, site).widths)
     if (model.cfg.n_layers, widths) != (found.space.n_layers, found.space.widths):
         raise refuse(
@@ -228,7 +229,7 @@ def _require_shape(found: NeuronFile, model: Any, path: str | Path) -> None:
         )
 
 
-def _require_weights(found: NeuronFile, model: Any, path: str | Path) -> None:
+def _require_weights(found: NeuronFile, model: HookedModel, path: str | Path) -> None:
     """The same weights by their digest; by the model's name only if neither the file nor the model has a digest."""
     theirs, own = found.weights_digest, getattr(model.cfg, "weights_digest", None)
     if theirs == own and (own is not None or found.space.model == model.cfg.model_name):

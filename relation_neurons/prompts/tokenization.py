@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relation_neurons.errors import refuse
+from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt
 
 
@@ -27,7 +28,7 @@ class Encoded:
     bos: bool = False
 
 
-def encode(model: Any, prompts: Sequence[Prompt]) -> list[Encoded]:
+def encode(model: HookedModel, prompts: Sequence[Prompt]) -> list[Encoded]:
     """Turn prompts into token ids, each text tokenised as a whole.
 
     Args:
@@ -58,7 +59,7 @@ def encode(model: Any, prompts: Sequence[Prompt]) -> list[Encoded]:
     return encoded
 
 
-def encode_texts(model: Any, texts: Sequence[str]) -> list[Encoded]:
+def encode_texts(model: HookedModel, texts: Sequence[str]) -> list[Encoded]:
     """Turn texts without any question into token ids; there is no answer, and all of it is query.
 
     Raises:
@@ -73,7 +74,7 @@ def encode_texts(model: Any, texts: Sequence[str]) -> list[Encoded]:
     return encoded
 
 
-def _tokenizer(model: Any) -> Any:
+def _tokenizer(model: HookedModel) -> Any:
     tokenizer = model.tokenizer
     if tokenizer is None or not tokenizer.is_fast:
         raise refuse(
@@ -83,7 +84,7 @@ def _tokenizer(model: Any) -> Any:
     return tokenizer
 
 
-def _bos(model: Any, wanted: bool | None) -> tuple[int, ...]:
+def _bos(model: HookedModel, wanted: bool | None) -> tuple[int, ...]:
     """The BOS token in front of a prompt, if there is to be one; none wanted leaves it to the tokenizer."""
     if not (model.cfg.default_prepend_bos if wanted is None else wanted):
         return ()

@@ -341,7 +341,7 @@ def test_dropping_removes_what_was_kept_and_nothing_else(model, tmp_path):
 PROCESSES = """
 import hashlib, os, pathlib, signal, sys, time
 import relation_neurons as rn
-from relation_neurons import shards
+from relation_neurons.activations import cache as shards
 
 model, packs, out, threads, shards.SHARD_BYTES, n = *sys.argv[1:3], pathlib.Path(sys.argv[3]), *map(int, sys.argv[4:])
 collect, read = shards.collect_activations, []
@@ -364,7 +364,7 @@ def start(name, stop_at=-1):
         return pid
     signal.alarm(200)
     sys.stderr = (out / f"{name}.err").open("w", buffering=1)
-    rn.activations.torch.set_num_threads(threads)
+    shards.torch.set_num_threads(threads)
     (out / f"{name}.out").write_text(" ".join(map(str, work(stop_at))))
     os._exit(0)
 

@@ -247,11 +247,15 @@ def test_what_a_batch_held_is_given_back_before_it_is_tried_again(tiny):
     assert len(held) == 2  # of 10 and 5 rows
 
 
-def test_a_gpu_gives_its_cache_back(monkeypatch):
-    class Model:
-        cfg = SimpleNamespace(device="cuda")
+def model_of(**cfg):
+    """A model without weights."""
+    model = torch.nn.Module()
+    model.cfg, model.tokenizer, model.hook_dict = SimpleNamespace(**cfg), None, {}
+    return model
 
-    emptied, model = [], Model()
+
+def test_a_gpu_gives_its_cache_back(monkeypatch):
+    emptied, model = [], model_of(device="cuda")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 10**8, 80 * 10**9))
     sizes = batch_size.BatchSizes(model, 8, 100)
@@ -330,7 +334,7 @@ def test_rows_end_together_or_have_their_prompts_do_so():
 @pytest.mark.parametrize(("device", "caps"), [("cpu", [64, 64, 64, 64]), ("cuda", [16384, 819, 16, 1])])
 def test_automatic_batches_are_within_memory_and_caps(device, caps, monkeypatch):
     shape = {"n_layers": 32, "n_heads": 32, "d_head": 128, "d_model": 4096, "d_mlp": 11008, "d_vocab": 32000}
-    model = SimpleNamespace(cfg=SimpleNamespace(dtype=torch.bfloat16, device=device, **shape))
+    model = model_of(dtype=torch.bfloat16, device=device, **shape)
     for free, expected in ((0, [1, 1, 1, 1]), (10**10, None), (10**16, caps)):
         ram = SimpleNamespace(available=free, total=10**17)
         monkeypatch.setattr(batch_size.psutil, "virtual_memory", lambda ram=ram: ram)
