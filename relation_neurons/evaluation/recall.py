@@ -16,7 +16,7 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
-from relation_neurons.relations.relation import HALF_CHARACTER
+from relation_neurons.relations.relation import UNPAIRED_SURROGATE
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def recall_under(
 
 def _require_askable(conditions: Sequence[Condition], max_new_tokens: int | None) -> None:
     names = [condition.name for condition in conditions]
-    for name in filter(HALF_CHARACTER.search, names):
-        raise refuse(f"The name of a condition is {name!r}", expected="a text of whole characters")
+    for name in filter(UNPAIRED_SURROGATE.search, names):
+        raise refuse(f"The name of a condition is {name!r}", expected="a text without unpaired surrogates")
     if len(set(names)) < len(names):
         raise refuse("Two conditions have the same name", expected=f"different ones, not {names[:5]}")
     if not conditions or not all(condition.prompts for condition in conditions):

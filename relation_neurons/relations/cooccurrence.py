@@ -1,13 +1,14 @@
-"""How often a corpus names a fact's subject and its object, counted in documents (for the paper's Figure 23).
+"""Document co-occurrence counts of a fact's subject and object in a corpus (for the paper's Figure 23).
 
-A document names something where the words of the name follow each other. As for `relations.key`, case and compatibility
-forms do not count, nor do accents (of Latin, Greek and Cyrillic letters) and what is neither letter nor digit:
-"Rolls-Royce" is found in "ROLLS ROYCE", "São Tomé" in "sao tome's". Words count as a whole: "Paris" is not found in
-"Parisian". Scripts without spaces (Chinese, Japanese with its Katakana, Thai, Lao, Burmese, Khmer) show no words, so
-there a name is found wherever its characters stand side by side: "京都" in "東京都" too.
+A document mentions a name if it contains the words of the name in sequence. As in `relations.key`,
+case and compatibility forms are ignored; so are accents (of Latin, Greek and Cyrillic letters) and
+all characters that are neither letters nor digits: "Rolls-Royce" matches "ROLLS ROYCE", "São Tomé"
+matches "sao tome's". Only whole words match: "Paris" does not match "Parisian". Scripts without
+spaces (Chinese, Japanese including Katakana, Thai, Lao, Burmese, Khmer) do not mark words, so a
+name in them matches wherever its characters are adjacent: "京都" also matches in "東京都".
 
-Names are not disambiguated: "US" is found in "us", "Phoenix" may be a bird; and an object that stands inside its
-subject, as Microsoft in Microsoft Word, is found wherever the subject is.
+Names are not disambiguated: "US" matches "us", and "Phoenix" may be a bird. An object that is part
+of its subject, such as Microsoft in Microsoft Word, matches wherever the subject does.
 """
 
 from __future__ import annotations
@@ -35,78 +36,88 @@ COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "
 REQUIRED = ("relation", "subject", "object", "n_both")
 
 _ACCENTS = re.compile("[\u0300-\u036f]+")
-# Thai and Lao, Burmese, Khmer, Hiragana and Katakana, Chinese characters: here each character is a word.
+# Thai, Lao, Burmese, Khmer, Hiragana, Katakana and Chinese: each character is treated as a word.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u9fff\U00020000-\U000323af]"
 )
 _COUNT = re.compile(r"[0-9]{1,15}(\.0+)?")
-_SHORT = 32  # characters up to which a piece of text is likely to come again
+_SHORT = 32  # longest token, in characters, whose words are cached
 
 
 class _Node(NamedTuple):
-    """What the words so far spell: the numbers of the things so named, and where further words lead."""
+    """A node of a trie of words.
+
+    Attributes:
+        ends: Ids of the entities with a name that ends here.
+        children: The nodes reached by one more word.
+    """
 
     ends: list[int]
-    after: dict[str, _Node]
+    children: dict[str, _Node]
 
 
 def count_cooccurrences(relations: Sequence[Relation], corpus: Path, *, progress: Progress = silent) -> pd.DataFrame:
-    """Count the documents that name each fact's subject, its object, and both.
+    """Count the documents that mention each fact's subject, its object, and both.
 
     Args:
         relations: The facts.
-        corpus: A file or a folder, as described at the head of `relation_neurons.relations.corpus`.
-        progress: Told of each finished file; there are as many as `corpus_files` finds.
+        corpus: A file or a folder, as described in `relation_neurons.relations.corpus`.
+        progress: Called with 1 after each finished file; `corpus_files` lists the files.
 
     Returns:
-        A row per fact, in order: `relation`, `subject`, `object`, `n_subject`, `n_object` (documents with the object
-        or any of its aliases), `n_both`, and `n_documents`, the size of the corpus.
+        A row per fact, in order: `relation`, `subject`, `object`, `n_subject`, `n_object`
+        (documents with the object or any of its aliases), `n_both`, and `n_documents`, the size of
+        the corpus.
 
     Raises:
-        RelationNeuronsError: No documents, a file that cannot be read or used, or a name without letters or digits.
+        RelationNeuronsError: The corpus has no documents, a file cannot be read or parsed, or a
+            name has no letters or digits.
     """
     facts = [(relation.name, fact) for relation in relations for fact in relation.facts]
-    things: dict[tuple[str, ...], int] = {}  # subjects and objects, numbered by all their names
+    entities: dict[tuple[str, ...], int] = {}  # the id of each subject and object, by all its names
     pairs = [
-        [things.setdefault(names, len(things)) for names in ((fact.subject,), (fact.object, *fact.aliases))]
+        [entities.setdefault(names, len(entities)) for names in ((fact.subject,), (fact.object, *fact.aliases))]
         for _, fact in facts
     ]
-    partners: dict[int, set[int]] = defaultdict(set)
-    for one, other in pairs:
-        partners[one].add(other)
-    tree, n_documents = _tree(things), 0
+    objects: dict[int, set[int]] = defaultdict(set)
+    for subject, answer in pairs:
+        objects[subject].add(answer)
+    trie, n_documents = _trie(entities), 0
     single: Counter[int] = Counter()
     both: Counter[tuple[int, int]] = Counter()
     for words in _documents_as_words(corpus, progress):
         n_documents += 1
-        found = _named(tree, words)
-        single.update(found)
-        both.update((one, other) for one in found if one in partners for other in partners[one] & found)
+        mentioned = _mentioned(trie, words)
+        single.update(mentioned)
+        subjects = mentioned & objects.keys()
+        both.update((subject, answer) for subject in subjects for answer in objects[subject] & mentioned)
     if not n_documents:
         raise refuse(f"Corpus {corpus} has no documents", expected=f"files that end in {', '.join(SUFFIXES)}")
     rows = [
-        (relation, fact.subject, fact.object, single[one], single[other], both[one, other], n_documents)
-        for (relation, fact), (one, other) in zip(facts, pairs, strict=True)
+        (relation, fact.subject, fact.object, single[subject], single[answer], both[subject, answer], n_documents)
+        for (relation, fact), (subject, answer) in zip(facts, pairs, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def read_cooccurrences(path: Path, relations: Sequence[Relation]) -> pd.DataFrame:
-    """Read counts made elsewhere.
+    """Read co-occurrence counts from a table.
 
     Args:
-        path: A `.csv` (UTF-8, commas between cells) or `.parquet` with the columns `relation`, `subject`, `object`,
-            `n_both` and, if it has them, the others of `count_cooccurrences`.
+        path: A `.csv` file (UTF-8, comma-separated) or `.parquet` file with the columns `relation`,
+            `subject`, `object`, `n_both` and, optionally, the other columns of
+            `count_cooccurrences`.
         relations: The facts. Subjects and objects are compared by `relations.key`.
 
     Returns:
-        A row per distinct fact that the table has, in the order of the facts and spelt as they are. Facts that it
-        lacks have no row; their number is `attrs["n_facts_missing"]`. Rows for other facts are left out; their number
-        is `attrs["n_rows_unused"]`.
+        A row per distinct fact that is in the table, in the order and spelling of `relations`.
+        Facts that are not in the table have no row; their number is `attrs["n_facts_missing"]`.
+        Rows for other facts are dropped; their number is `attrs["n_rows_unused"]`.
 
     Raises:
-        RelationNeuronsError: Not readable, a missing column, a count that is no whole number from 0, a relation that
-            is not among `relations`, a fact that stands twice, or none of the facts.
+        RelationNeuronsError: The file cannot be read, a column is missing, a count is not a
+            non-negative integer, a relation is not in `relations`, a fact occurs twice, or the
+            table has none of the facts.
     """
     table = _read_table(path)
     columns = [column for column in COLUMNS if list(table.columns).count(column) == 1]
@@ -118,22 +129,27 @@ def read_cooccurrences(path: Path, relations: Sequence[Relation]) -> pd.DataFram
         for relation in relations
         for fact in relation.facts
     }
-    names = {relation.name for relation in relations}
-    rows: dict[tuple[str, str, str], list[int]] = {}
-    for number, cells in enumerate(table[columns].astype("object").fillna("").itertuples(index=False), start=1):
-        where = f"{path}, row {number}"
-        relation, subject, name, *counts = map(partial(_cell, where), columns, cells)
-        if relation not in names:
-            raise refuse(f"{where}: relation {shown(relation)} is unknown", expected=nearest(relation, names))
-        fact = (relation, key(subject), key(name))
-        if fact in rows:
-            raise refuse(f"{where}: {shown(subject)}, {shown(name)} stands twice", expected="one row for each fact")
-        rows[fact] = [int(count.split(".")[0]) for count in counts]
-    kept = pd.DataFrame([(*facts[fact], *rows[fact]) for fact in facts if fact in rows], columns=columns)
+    counts = _counts_by_fact(table[columns], {relation.name for relation in relations}, path)
+    kept = pd.DataFrame([(*facts[fact], *counts[fact]) for fact in facts if fact in counts], columns=columns)
     if kept.empty:
-        raise refuse(f"{path}: has none of the {len(facts)} facts", do="check how subjects and objects are spelt")
-    kept.attrs = {"n_facts_missing": len(facts) - len(kept), "n_rows_unused": len(rows) - len(kept)}
+        raise refuse(f"{path}: has none of the {len(facts)} facts", do="check the spelling of subjects and objects")
+    kept.attrs = {"n_facts_missing": len(facts) - len(kept), "n_rows_unused": len(counts) - len(kept)}
     return kept
+
+
+def _counts_by_fact(table: pd.DataFrame, relations: set[str], path: Path) -> dict[tuple[str, str, str], list[int]]:
+    """The counts of each row, by relation and the keys of subject and object."""
+    counts: dict[tuple[str, str, str], list[int]] = {}
+    for number, cells in enumerate(table.astype("object").fillna("").itertuples(index=False), start=1):
+        where = f"{path}, row {number}"
+        relation, subject, name, *texts = map(partial(_cell, where), table.columns, cells)
+        if relation not in relations:
+            raise refuse(f"{where}: relation {shown(relation)} is unknown", expected=nearest(relation, relations))
+        fact = (relation, key(subject), key(name))
+        if fact in counts:
+            raise refuse(f"{where}: {shown(subject)}, {shown(name)} occurs twice", expected="one row for each fact")
+        counts[fact] = [int(text.split(".")[0]) for text in texts]
+    return counts
 
 
 def _documents_as_words(corpus: Path, progress: Progress) -> Iterator[list[str]]:
@@ -141,58 +157,58 @@ def _documents_as_words(corpus: Path, progress: Progress) -> Iterator[list[str]]
     for path in corpus_files(corpus):
         for text in documents(path):
             words: list[str] = []
-            for piece in text.split():
-                words += split(piece) if len(piece) <= _SHORT else _split(piece)
+            for token in text.split():
+                words += split(token) if len(token) <= _SHORT else _split(token)
             yield words
         progress(1)
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """The words of a text, folded. No folding reaches across white space, so a text may be cut there before."""
+    """The normalised words of a text; normalisation never crosses white space."""
     bare = _ACCENTS.sub("", unicodedata.normalize("NFD", key(text)))
     return tuple("".join(map(_spaced, unicodedata.normalize("NFC", bare))).split())
 
 
 @lru_cache(maxsize=1 << 16)
 def _spaced(character: str) -> str:
-    """A character of a word, between spaces if it is a word by itself; a space for all other characters."""
-    is_mark = unicodedata.category(character).startswith("M")  # as many scripts write vowels
+    """The character if part of a word, padded if a word by itself; otherwise a space."""
+    is_mark = unicodedata.category(character).startswith("M")  # many scripts write vowels as marks
     if not character.isalnum() and not is_mark:
         return " "
     return f" {character} " if _UNSPACED.match(character) else character
 
 
-def _tree(things: Mapping[tuple[str, ...], int]) -> dict[str, _Node]:
-    """All names, word by word from the first."""
+def _trie(entities: Mapping[tuple[str, ...], int]) -> dict[str, _Node]:
+    """A trie of the words of all names."""
     root = _Node([], {})
-    for names, number in things.items():
+    for names, entity in entities.items():
         for words in map(_split, names):
             if not words:
-                raise refuse(f"The name {shown(names[0])} or an alias has no letter or digit", do="leave it out")
+                raise refuse(f"The name {shown(names[0])} or one of its aliases has no letter or digit", do="remove it")
             node = root
             for word in words:
-                node = node.after.setdefault(word, _Node([], {}))
-            node.ends.append(number)
-    return root.after
+                node = node.children.setdefault(word, _Node([], {}))
+            node.ends.append(entity)
+    return root.children
 
 
-def _named(tree: Mapping[str, _Node], words: Sequence[str]) -> set[int]:
-    """The numbers of all that is named in a text."""
-    found: set[int] = set()
+def _mentioned(trie: Mapping[str, _Node], words: Sequence[str]) -> set[int]:
+    """The ids of all entities that a text mentions."""
+    mentioned: set[int] = set()
     for start, word in enumerate(words):
-        node, end = tree.get(word), start
+        node, end = trie.get(word), start
         while node is not None:
-            found.update(node.ends)
+            mentioned.update(node.ends)
             end += 1
-            node = node.after.get(words[end]) if end < len(words) else None
-    return found
+            node = node.children.get(words[end]) if end < len(words) else None
+    return mentioned
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix not in (".csv", ".parquet"):
-        raise refuse(f"{path}: is of an unknown kind", expected="a name that ends in .csv or .parquet")
+        raise refuse(f"{path}: has an unknown file extension", expected=".csv or .parquet")
     if path.suffix == ".parquet":
-        return read_parquet(path, "check what wrote it")
+        return read_parquet(path, "check the program that wrote it")
     try:
         texts = pa.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
         return pa.csv.read_csv(path, convert_options=texts).to_pandas()
@@ -203,6 +219,6 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _cell(where: str, column: str, value: object) -> str:
     text, is_count = str(value).strip(), column.startswith("n_")
     if not (_COUNT.fullmatch(text) if is_count else text):
-        expected = "a whole number from 0" if is_count else "a text that is not empty"
+        expected = "a non-negative integer" if is_count else "a non-empty text"
         raise refuse(f"{where}, column '{column}': is {shown(value)}", expected=expected)
     return text

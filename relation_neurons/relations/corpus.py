@@ -1,8 +1,9 @@
-"""The documents of a corpus on disk.
+"""Read the documents of a corpus from disk.
 
-A corpus is a file, or a folder with files at any depth, all UTF-8: a `.txt` is one document; a `.jsonl` has one in each
-line, a JSON object with its text in the field `text`. Both may be compressed, with `.gz` or `.zst` after the name.
-Other files are passed over. Memory holds one document at a time; one of more than `LARGEST` bytes is refused.
+A corpus is a UTF-8 file, or a folder that is searched recursively. A `.txt` file is one document. A
+`.jsonl` file has one document per line: a JSON object with the text in the field `text`. Both may
+be compressed (`.gz` or `.zst`). Other files are ignored. Documents are read one at a time; a
+document of more than `LARGEST` bytes raises an error.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ import pyarrow as pa
 from relation_neurons.errors import refuse
 from relation_neurons.relations.tables import shown
 
-SUFFIXES = tuple(kind + packed for kind in (".txt", ".jsonl") for packed in ("", ".gz", ".zst"))
-LARGEST = 1 << 26  # bytes of a document
+SUFFIXES = tuple(kind + compression for kind in (".txt", ".jsonl") for compression in ("", ".gz", ".zst"))
+LARGEST = 1 << 26  # bytes per document
 
 
 def corpus_files(corpus: Path) -> Iterator[Path]:
-    """The files of a corpus, folder by folder in the order of their names.
+    """List the files of a corpus, folder by folder, sorted by name.
 
     Raises:
-        RelationNeuronsError: No such file or folder, one that cannot be read, or a file of another kind.
+        RelationNeuronsError: The path does not exist, cannot be read, or has another extension.
     """
     if corpus.is_dir():
         for folder, folders, names in os.walk(corpus, onerror=partial(refuse_file, corpus)):
@@ -37,13 +38,13 @@ def corpus_files(corpus: Path) -> Iterator[Path]:
     elif not corpus.exists():
         raise refuse(f"Corpus {corpus} does not exist", expected="a file or a folder")
     elif not corpus.name.endswith(SUFFIXES):
-        raise refuse(f"Corpus {corpus} is of an unknown kind", expected=f"a name that ends in {', '.join(SUFFIXES)}")
+        raise refuse(f"Corpus {corpus} has an unknown file extension", expected=f"one of {', '.join(SUFFIXES)}")
     else:
         yield corpus
 
 
 def documents(path: Path) -> Iterator[str]:
-    """The texts of a file of a corpus, one at a time."""
+    """Yield the documents of one file of a corpus."""
     try:
         with io.BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
             if path.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
@@ -58,7 +59,7 @@ def documents(path: Path) -> Iterator[str]:
 
 def _decoded(content: bytes, where: str) -> str:
     if len(content) > LARGEST:
-        raise refuse(f"{where}: a document of more than {LARGEST} bytes", do="make its parts lines of a .jsonl file")
+        raise refuse(f"{where}: a document has more than {LARGEST} bytes", do="split it into lines of a .jsonl file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -72,11 +73,14 @@ def _text(line: bytes, where: str) -> str:
     except (ValueError, RecursionError) as error:
         raise refuse(f"{where}: is not JSON ({error})", expected=expected) from error
     if not isinstance(raw, dict) or not isinstance(raw.get("text"), str):
-        raise refuse(f"{where}: has no text, but is {shown(raw)}", expected=expected)
+        raise refuse(f"{where}: has no text: {shown(raw)}", expected=expected)
     return raw["text"]
 
 
 def refuse_file(path: Path, error: Exception) -> NoReturn:
-    """Raise what says that a file cannot be read, and why."""
+    """Raise an error that says why a file cannot be read."""
     reason = str(getattr(error, "strerror", None) or error).strip()
-    raise refuse(f"{path}: cannot be read ({reason})", do="check that it is there, whole and permitted") from error
+    raise refuse(
+        f"{path}: cannot be read ({reason})",
+        do="check that the file exists, is complete, and that you have permission to read it",
+    ) from error

@@ -1,7 +1,7 @@
-"""Everything that is wrong with relations of your own, with line numbers, before a run is spent on them.
+"""Check custom relations and report every problem with its line number.
 
-Errors are what the package refuses: a file has none if and only if it loads and its facts suffice for the split.
-Warnings are what it accepts although you may not have meant it.
+A file has no errors if and only if it loads and has enough facts for the split. Warnings point out
+likely mistakes that do not prevent loading.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relation_neurons.errors import RelationNeuronsError, number_text, refuse
-from relation_neurons.relations.lint_parser import Content, contents_of, read_contents
+from relation_neurons.relations.lint_parser import ParsedRelation, parse_file, parse_relation
 from relation_neurons.relations.lint_warnings import lint_warnings
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.splits import split_relations
-from relation_neurons.relations.tables import Fault
+from relation_neurons.relations.tables import Diagnostic
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend, or to look at.
+    """One error or warning.
 
     Attributes:
-        level: `error` if the package refuses it, `warning` if not.
-        file: The file, or the name of the relation where it was given as one.
-        line: The line of the file, where there is one.
-        field: The column of a table, or the field of a JSON file with list items counted from 1: `samples 3: object`.
-        found: What is there.
-        expected: What should be there.
+        level: `error` if the package cannot use the relation, `warning` otherwise.
+        file: The file, or the name of the relation if a `Relation` was checked.
+        line: The line of the file, if known.
+        field: The column of a table, or the field of a JSON file with list items counted from 1,
+            such as `samples 3: object`.
+        found: What was found.
+        expected: What was expected.
     """
 
     level: Literal["error", "warning"]
@@ -46,23 +47,23 @@ def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, sh
     """List all problems of a relation file, JSON or CSV, or of a relation.
 
     Args:
-        path_or_relation: What to check. Of a translation in a file only the first error is listed, and a `Relation` is
-            checked without its translations.
-        n_evaluation: Evaluation subjects that the split shall have.
-        shots: Solved examples that the split shall have.
+        path_or_relation: What to check. For each translation in a file only the first error is
+            listed; the translations of a `Relation` are not checked.
+        n_evaluation: Number of evaluation subjects in the split.
+        shots: Number of few-shot examples in the split.
 
     Returns:
-        The problems by line. There is none of the level `error` if and only if the file loads and `split_relations`
-        can split what it holds.
+        The problems, sorted by line. None has level `error` if and only if the file loads and
+        `split_relations` can split its relations.
 
     Raises:
-        RelationNeuronsError: `n_evaluation` or `shots` is no number of facts.
+        RelationNeuronsError: `n_evaluation` is less than 1 or `shots` less than 0.
 
     Example:
-        >>> facts = (Fact("Paris Saint-Germain", "Paris"), Fact("FC Porto", "Matosinhos"))
+        >>> facts = (Fact("FC Ayr", "Ayr"), Fact("FC Porto", "Matosinhos"))
         >>> problems = check(Relation("city", ("{} plays in",), (), facts), n_evaluation=1, shots=0)
         >>> print(format_problems(problems))
-        city: warning: samples 1: object: 'Paris' stands in 'Paris Saint-Germain'. Expected: an answer not given away.
+        city: warning: samples 1: object: 'Ayr' occurs in 'FC Ayr'. Expected: a subject without the object.
         Errors: 0. Warnings: 1.
     """
     for name, value, least in (("n_evaluation", n_evaluation, 1), ("shots", shots, 0)):
@@ -70,19 +71,19 @@ def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, sh
             raise refuse(f"{name} is {number_text(value)}", expected=f"at least {least}")
     if isinstance(path_or_relation, Relation):
         file = path_or_relation.name
-        contents, errors, warnings = contents_of(_as_json(path_or_relation), {})
+        relations, errors, warnings = parse_relation(_as_json(path_or_relation), {})
     else:
         file = str(path_or_relation)
-        contents, errors, warnings = read_contents(file)
-    errors = [*errors, *_split_faults(contents, n_evaluation, shots)]
-    warnings = [*warnings, *chain.from_iterable(map(lint_warnings, contents))]
-    problems = [Problem("error", file, *fault) for fault in errors]
-    problems += [Problem("warning", file, *fault) for fault in warnings]
+        relations, errors, warnings = parse_file(file)
+    errors = [*errors, *_split_errors(relations, n_evaluation, shots)]
+    warnings = [*warnings, *chain.from_iterable(map(lint_warnings, relations))]
+    problems = [Problem("error", file, *diagnostic) for diagnostic in errors]
+    problems += [Problem("warning", file, *diagnostic) for diagnostic in warnings]
     return sorted(problems, key=lambda problem: problem.line or 0)
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
-    """The problems as lines for the console, with their numbers at the end."""
+    """Format problems for the console, one per line, followed by the counts of errors and warnings."""
     lines = []
     for problem in problems:
         place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
@@ -91,19 +92,20 @@ def format_problems(problems: Sequence[Problem]) -> str:
     return "\n".join([*lines, f"Errors: {count['error']}. Warnings: {count['warning']}."])
 
 
-def _split_faults(contents: Sequence[Content], n_evaluation: int, shots: int) -> Iterator[Fault]:
-    """Relations with too few facts by themselves or, if there is none, beside the others of the file."""
+def _split_errors(parsed: Sequence[ParsedRelation], n_evaluation: int, shots: int) -> Iterator[Diagnostic]:
+    """Relations with too few facts to split: alone or, if there are none, with the rest of the file."""
     relations = []
-    for content in contents:
-        facts = tuple(Fact(subject.text, answer.text) for subject, answer in content.facts)
-        relations.append(Relation(content.name, (), (), facts))
-    relations = [relation for relation in relations if relation.facts]
-    alone = [refusal for relation in relations if (refusal := _too_few([relation], n_evaluation, shots))]
-    for refusal in alone or filter(None, [_too_few(relations, n_evaluation, shots)]):
-        yield Fault(None, "samples", refusal, f"enough for n_evaluation={n_evaluation}, shots={shots}")
+    for relation in parsed:
+        facts = tuple(Fact(subject.text, answer.text) for subject, answer in relation.facts)
+        if facts:
+            relations.append(Relation(relation.name, (), (), facts))
+    alone = [error for relation in relations if (error := _split_error([relation], n_evaluation, shots))]
+    for error in alone or filter(None, [_split_error(relations, n_evaluation, shots)]):
+        yield Diagnostic(None, "samples", error, f"enough for n_evaluation={n_evaluation}, shots={shots}")
 
 
-def _too_few(relations: Sequence[Relation], n_evaluation: int, shots: int) -> str:
+def _split_error(relations: Sequence[Relation], n_evaluation: int, shots: int) -> str:
+    """Why relations cannot be split, empty if they can."""
     try:
         split_relations(relations, n_evaluation=n_evaluation, n_shots=shots)
     except RelationNeuronsError as error:

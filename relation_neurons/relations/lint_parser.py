@@ -1,4 +1,4 @@
-"""What a relation file holds, as far as it can be used, and all that the loader refuses, each with its place."""
+"""Parse relation files leniently: usable parts, errors and warnings, each with its location."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.relations.relation import key, relation_from_dict
 from relation_neurons.relations.tables import (
     SUFFIXES,
-    Fault,
+    Diagnostic,
     aliases_in,
     distinct,
     is_template,
@@ -28,28 +28,28 @@ TEMPLATE_SETS = ("prompt_templates", "prompt_templates_zs")
 FIELDS = ("name", *TEMPLATE_SETS, "properties", "source", "language", "aliases", "samples", "translations")
 _FACT = {"subject": "-", "object": "-"}
 _MINIMAL = {"name": "-", "prompt_templates": ["{}"], "samples": [_FACT]}
-_DEPTH = 3  # no problem is placed deeper in a JSON file than a part of a sample and one of an object's aliases
+_DEPTH = 3  # problems are located down to this depth: a field of a sample, or an alias of an object
 _DECODER = json.JSONDecoder()
 
-Steps = tuple[str | int, ...]
-"""The names and places in lists that lead to a value in a JSON file."""
+JsonPath = tuple[str | int, ...]
+"""The keys and list indices that lead to a value in a JSON file."""
 
 
 class Text(NamedTuple):
-    """A text and where it stands."""
+    """A text and its location in a file."""
 
     line: int | None
     field: str
     text: str
 
     @property
-    def place(self) -> str:
-        """The place in words."""
+    def location(self) -> str:
+        """The location as text."""
         return self.field if self.line is None else f"{self.field}, line {self.line}"
 
 
-class Content(NamedTuple):
-    """What of a relation can be used; each fact is a subject and an object."""
+class ParsedRelation(NamedTuple):
+    """The usable parts of a relation; each fact is a pair of subject and object."""
 
     name: str
     facts: list[tuple[Text, Text]]
@@ -57,77 +57,78 @@ class Content(NamedTuple):
     aliases: list[Text]
 
 
-Reading = tuple[list[Content], list[Fault], list[Fault]]
-"""What was read, errors and warnings."""
+ParseResult = tuple[list[ParsedRelation], list[Diagnostic], list[Diagnostic]]
+"""The relations, the errors and the warnings."""
 
 
-def read_contents(path: str) -> Reading:
-    """Read a relation file, JSON or CSV, as far as that is possible."""
-    return (_read_table if Path(path).suffix.lower() in SUFFIXES else _read_json)(path)
+def parse_file(path: str) -> ParseResult:
+    """Parse a JSON or CSV relation file as far as possible."""
+    return (_parse_table if Path(path).suffix.lower() in SUFFIXES else _parse_json)(path)
 
 
-def _read_table(path: str) -> Reading:
+def _parse_table(path: str) -> ParseResult:
     table = scan_table(path)
-    contents = []
+    relations = []
     for name, rows in table.relations.items():
         facts = [[Text(row.line, part, row.cells[part]) for part in ("subject", "object")] for row in rows]
         columns = [(column, distinct(rows, column)) for column in ("template", "template_zs")]
         templates = [Text(line, column, text) for column, texts in columns for text, line in texts.items()]
         aliases = {alias: Text(row.line, "aliases", alias) for row in reversed(rows) for alias in aliases_in(row)}
-        contents.append(_content(name, facts, templates, aliases.values()))
-    return contents, table.faults, table.ignored
+        relations.append(_usable(name, facts, templates, aliases.values()))
+    return relations, table.errors, table.ignored
 
 
-def _read_json(path: str) -> Reading:
-    text, faults = read_text(path)
-    if faults:
-        return [], faults, []
-    places: list[tuple[Steps, int]] = []
+def _parse_json(path: str) -> ParseResult:
+    text, errors = read_text(path)
+    if errors:
+        return [], errors, []
+    offsets: list[tuple[JsonPath, int]] = []
     try:
         raw = json.loads(text)
-        _walk(text, _skip(text, 0), (), places)
+        _collect_offsets(text, _skip_space(text, 0), (), offsets)
     except json.JSONDecodeError as error:
-        return [], [Fault(error.lineno, "file", f"is not JSON at column {error.colno}: {error.msg}", "JSON")], []
+        return [], [Diagnostic(error.lineno, "file", f"is not JSON at column {error.colno}: {error.msg}", "JSON")], []
     except RecursionError:
-        return [], [Fault(None, "file", "is nested too deeply", "a relation file in the LRE schema")], []
-    except ValueError as error:  # Python makes no number of more than some thousand digits
-        return [], [Fault(None, "file", f"holds a number that is too long ({error})", "shorter numbers")], []
-    ends = [match.start() for match in re.finditer("\n", text)]
-    lines = {steps: bisect(ends, offset) + 1 for steps, offset in places}
-    contents, errors, warnings = contents_of(raw, lines)
-    count = Counter(steps for steps, _ in places)
-    again = [steps for steps, n in count.items() if n > 1 and count[steps[:-1]] == 1]
-    hidden = [Fault(lines[steps], _field(steps), "hides another of this name", "each name once") for steps in again]
-    return contents, errors, warnings + hidden
+        return [], [Diagnostic(None, "file", "is nested too deeply", "a relation file in the LRE schema")], []
+    except ValueError as error:  # Python limits the number of digits of an integer
+        return [], [Diagnostic(None, "file", f"has a number that is too long ({error})", "shorter numbers")], []
+    line_ends = [match.start() for match in re.finditer("\n", text)]
+    lines = {path: bisect(line_ends, offset) + 1 for path, offset in offsets}
+    relations, errors, warnings = parse_relation(raw, lines)
+    count = Counter(path for path, _ in offsets)
+    repeated = [path for path, n in count.items() if n > 1 and count[path[:-1]] == 1]
+    found = "overrides an earlier field of the same name"
+    overrides = [Diagnostic(lines[path], _field(path), found, "each name once") for path in repeated]
+    return relations, errors, warnings + overrides
 
 
-def _walk(text: str, at: int, steps: Steps, places: list[tuple[Steps, int]]) -> int:
-    """Note where each value of a valid JSON text begins, the one at `at` and those in it; return where it ends."""
-    places.append((steps, at))
-    if text[at] not in "[{" or len(steps) == _DEPTH:
+def _collect_offsets(text: str, at: int, path: JsonPath, offsets: list[tuple[JsonPath, int]]) -> int:
+    """Append the offset of the JSON value at `at` and of each value nested in it; return where the value ends."""
+    offsets.append((path, at))
+    if text[at] not in "[{" or len(path) == _DEPTH:
         return _DECODER.raw_decode(text, at)[1]
     is_list, number = text[at] == "[", 0
-    at = _skip(text, at + 1)
+    at = _skip_space(text, at + 1)
     while text[at] not in "]}":
         step: str | int = number
         if not is_list:
             step, at = _DECODER.raw_decode(text, at)
-            at = _skip(text, _skip(text, at) + 1)  # the colon
-        at = _skip(text, _walk(text, at, (*steps, step), places))
-        at = _skip(text, at + 1) if text[at] == "," else at
+            at = _skip_space(text, _skip_space(text, at) + 1)  # the colon
+        at = _skip_space(text, _collect_offsets(text, at, (*path, step), offsets))
+        at = _skip_space(text, at + 1) if text[at] == "," else at
         number += 1
     return at + 1
 
 
-def _skip(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     while text[at] in " \t\n\r":
         at += 1
     return at
 
 
-def _field(steps: Steps) -> str:
+def _field(path: JsonPath) -> str:
     words = ""
-    for step in steps:
+    for step in path:
         if isinstance(step, int):
             words += f" {step + 1}"
         else:
@@ -135,30 +136,38 @@ def _field(steps: Steps) -> str:
     return words or "file"
 
 
-def contents_of(raw: Any, lines: Mapping[Steps, int]) -> Reading:
-    """What a parsed relation file holds, what cannot be used in it and what is not read."""
+def parse_relation(raw: Any, lines: Mapping[JsonPath, int]) -> ParseResult:
+    """Collect the usable parts of a decoded relation file, its errors and ignored fields.
 
-    def placed(steps: Steps, text: Any) -> Text:
-        known = (lines[steps[:n]] for n in range(len(steps), -1, -1) if steps[:n] in lines)
-        return Text(next(known, None), _field(steps), text)
+    Args:
+        raw: The decoded JSON.
+        lines: The line of each value of the file, if known.
+    """
+
+    def located(path: JsonPath, text: Any) -> Text:
+        known = (lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines)
+        return Text(next(known, None), _field(path), text)
 
     if not isinstance(raw, dict):
-        return [], [Fault(*placed((), f"holds {shown(raw)}"), "one JSON object")], []
-    refused = [(steps, refusal) for steps, part in _parts(raw) if (refusal := _refusal(part))]
-    refused = refused or [((), refusal) for refusal in [_refusal(raw)] if refusal]
-    errors = [Fault(*placed(steps, found), expected) for steps, (found, expected) in refused]
+        return [], [Diagnostic(*located((), f"is {shown(raw)}"), "one JSON object")], []
+    failures = [(path, failure) for path, variant in _single_part_variants(raw) if (failure := _load_error(variant))]
+    failures = failures or [((), failure) for failure in [_load_error(raw)] if failure]
+    errors = [Diagnostic(*located(path, found), expected) for path, (found, expected) in failures]
     nodes = dict(_nodes(raw))
-    warnings = [Fault(*placed(steps, "is not read"), expected) for steps in nodes if (expected := _unread(steps))]
-    samples = [steps for steps in nodes if steps[:1] == ("samples",) and len(steps) == 2]
-    pairs = [[placed((*steps, part), nodes.get((*steps, part))) for part in _FACT] for steps in samples]
-    templates = [placed(steps, nodes[steps]) for steps in nodes if len(steps) == 2 and steps[0] in TEMPLATE_SETS]
-    aliases = [placed(steps, nodes[steps]) for steps in nodes if len(steps) == 3 and steps[0] == "aliases"]
+    ignored = [(path, expected) for path in nodes if (expected := _ignored(path))]
+    warnings = [Diagnostic(*located(path, "is ignored"), expected) for path, expected in ignored]
+    samples = [path for path in nodes if path[:1] == ("samples",) and len(path) == 2]
+    pairs = [[located((*path, part), nodes.get((*path, part))) for part in _FACT] for path in samples]
+    templates = [located(path, nodes[path]) for path in nodes if len(path) == 2 and path[0] in TEMPLATE_SETS]
+    aliases = [located(path, nodes[path]) for path in nodes if len(path) == 3 and path[0] == "aliases"]
     name = raw["name"] if is_term(raw.get("name")) else "without a name"
-    return [_content(name, pairs, templates, aliases)], errors, warnings
+    return [_usable(name, pairs, templates, aliases)], errors, warnings
 
 
-def _content(name: str, pairs: Iterable[Sequence[Text]], templates: Iterable[Text], aliases: Iterable[Text]) -> Content:
-    return Content(
+def _usable(
+    name: str, pairs: Iterable[Sequence[Text]], templates: Iterable[Text], aliases: Iterable[Text]
+) -> ParsedRelation:
+    return ParsedRelation(
         name,
         [(subject, answer) for subject, answer in pairs if is_term(subject.text) and is_term(answer.text)],
         [template for template in templates if is_template(template.text)],
@@ -166,26 +175,26 @@ def _content(name: str, pairs: Iterable[Sequence[Text]], templates: Iterable[Tex
     )
 
 
-def _nodes(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
-    """The values in a parsed file, each with what leads to it."""
-    yield steps, value
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, part in inside if len(steps) < _DEPTH else ():
-        yield from _nodes(part, (*steps, step))
+def _nodes(value: Any, path: JsonPath = ()) -> Iterator[tuple[JsonPath, Any]]:
+    """All values of a decoded file down to `_DEPTH`, each with its path."""
+    yield path, value
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, child in children if len(path) < _DEPTH else ():
+        yield from _nodes(child, (*path, step))
 
 
-def _unread(steps: Steps) -> str:
-    """What is read in place of this, if it is not."""
-    match steps:
+def _ignored(path: JsonPath) -> str:
+    """The fields that are read instead, if the field at `path` is ignored; otherwise empty."""
+    match path:
         case (str(field),) if field not in FIELDS:
             return f"one of {', '.join(FIELDS)}"
         case ("samples", int(), str(field)) if field not in _FACT:
-            return "subject and object alone"
+            return "only subject and object"
     return ""
 
 
-def _refusal(raw: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What the loader says that it found and expected, if it refuses this."""
+def _load_error(raw: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What the loader found and what it expected, if it cannot load the relation."""
     try:
         relation_from_dict(raw, "file")
     except RelationNeuronsError as error:
@@ -194,8 +203,8 @@ def _refusal(raw: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _parts(raw: Mapping[str, Any]) -> Iterator[tuple[Steps, dict[str, Any]]]:
-    """Files that are right but for one part of this one, so that the loader judges each part."""
+def _single_part_variants(raw: Mapping[str, Any]) -> Iterator[tuple[JsonPath, dict[str, Any]]]:
+    """Valid minimal files with one part of `raw` each, to validate each part alone."""
     for field in {**_MINIMAL, **raw}:
         match field, raw.get(field):
             case "samples", [_, *_] as samples:
@@ -209,33 +218,34 @@ def _parts(raw: Mapping[str, Any]) -> Iterator[tuple[Steps, dict[str, Any]]]:
             case "prompt_templates" | "prompt_templates_zs", [_, *_] as templates:
                 yield from (((field, number), {**_MINIMAL, field: [text]}) for number, text in enumerate(templates))
             case "aliases", dict():
-                yield from _alias_parts(raw)
+                yield from _alias_variants(raw)
             case "translations", dict() as translations:
-                yield from (((field, code), {**_MINIMAL, field: {code: one}}) for code, one in translations.items())
+                for code, translation in translations.items():
+                    yield (field, code), {**_MINIMAL, field: {code: translation}}
             case _, value:
                 yield (field,), {**_MINIMAL, field: value}
 
 
-def _alias_parts(raw: Mapping[str, Any]) -> Iterator[tuple[Steps, dict[str, Any]]]:
-    """Files with one alias each, with an equal one before it and the objects that it equals."""
-    listed = raw.get("samples")
-    samples = [sample for sample in listed if isinstance(sample, dict)] if isinstance(listed, list) else []
+def _alias_variants(raw: Mapping[str, Any]) -> Iterator[tuple[JsonPath, dict[str, Any]]]:
+    """Minimal files with one alias each, with the alias and objects that it may duplicate."""
+    samples = raw.get("samples")
+    samples = [sample for sample in samples if isinstance(sample, dict)] if isinstance(samples, list) else []
     facts = {
         sample["object"]: {**_FACT, "object": sample["object"]} for sample in samples if is_term(sample.get("object"))
     }
-    alike: dict[str, list[dict[str, str]]] = {}
+    facts_by_key: dict[str, list[dict[str, str]]] = {}
     for name, fact in facts.items():
-        alike.setdefault(key(name), []).append(fact)
-    for name, others in raw["aliases"].items():
-        if name not in facts or not isinstance(others, list):
+        facts_by_key.setdefault(key(name), []).append(fact)
+    for name, aliases in raw["aliases"].items():
+        if name not in facts or not isinstance(aliases, list):
             fact = facts.get(name, {**_FACT, "object": f"not {name}"})
-            yield ("aliases", name), {**_MINIMAL, "samples": [fact], "aliases": {name: others}}
+            yield ("aliases", name), {**_MINIMAL, "samples": [fact], "aliases": {name: aliases}}
             continue
         seen: dict[str, str] = {}
-        for number, alias in enumerate(others):
-            spelling = key(alias) if isinstance(alias, str) else ""
-            before = [seen[spelling]] if spelling in seen else []
-            samples = [facts[name], *alike.get(spelling, [])]
-            yield ("aliases", name, number), {**_MINIMAL, "samples": samples, "aliases": {name: [*before, alias]}}
+        for number, alias in enumerate(aliases):
+            alias_key = key(alias) if isinstance(alias, str) else ""
+            earlier = [seen[alias_key]] if alias_key in seen else []
+            samples = [facts[name], *facts_by_key.get(alias_key, [])]
+            yield ("aliases", name, number), {**_MINIMAL, "samples": samples, "aliases": {name: [*earlier, alias]}}
             if is_term(alias):
-                seen.setdefault(spelling, alias)
+                seen.setdefault(alias_key, alias)

@@ -1,4 +1,4 @@
-"""Relations by name: those that come with the package, the LRE data set, and files and folders of your own."""
+"""Load shipped relations, the LRE dataset, and custom files and folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relation_neurons.relations.translations import translated
 
 
 def shipped_names() -> tuple[str, ...]:
-    """Names of the relations that come with the package, sorted."""
+    """Names of the relations that are shipped with the package, sorted."""
     return tuple(sorted(path.stem for path in (data_folder() / "relations").glob("*.json")))
 
 
@@ -22,32 +22,34 @@ def load_relations(*sources: str | Path | Relation) -> tuple[Relation, ...]:
     """Load relations by name, file or folder.
 
     Args:
-        sources: Each is one of these; none given means `"shipped"`.
+        sources: Any number of the following; `"shipped"` if none is given.
 
-            - `"shipped"`, all that come with the package, or the name of one of them.
-            - `"lre"`, the 47 relations of the LRE data set, mended, or one of them as `"lre:word_sentiment"`. LRE is
-              fetched before by `relation-neurons data fetch lre`.
-            - `"paper"`, the paper's 12 relations out of LRE with the paper's names, templates and numbers of facts:
-              there, unlike in `"lre"`, duplicates and repeated subjects stay.
-            - A JSON file in the LRE schema, a CSV file (see `relations.tables`), or a folder of such files.
-            - A relation itself, such as one from `relation_from_frame`.
+            - `"shipped"`: all relations shipped with the package; or the name of one of them.
+            - `"lre"`: the 47 relations of the LRE dataset with errors corrected; or one of them, as
+              `"lre:word_sentiment"`. Download LRE first with `relation-neurons data fetch lre`.
+            - `"paper"`: the paper's 12 relations from LRE with the paper's names, templates and
+              numbers of facts. Unlike in `"lre"`, duplicate facts and repeated subjects are kept.
+            - A JSON file in the LRE schema, a CSV file (see `relations.tables`), or a folder of
+              such files.
+            - A `Relation`, such as the result of `relation_from_frame`.
 
     Returns:
-        The relations, in the order asked for.
+        The relations, in the order of `sources`.
 
     Raises:
-        RelationNeuronsError: An unknown name, an unreadable or malformed file, LRE not fetched yet, or the same name
-            twice: packs share names, such as `company_ceo`.
+        RelationNeuronsError: A name is unknown, a file is unreadable or malformed, LRE has not been
+            downloaded, or two relations have the same name (sources share some names, such as
+            `company_ceo`).
 
     Example:
         >>> [relation.name for relation in load_relations("country_capital", "person_father")]
         ['country_capital', 'person_father']
     """
     relations = tuple(relation for source in sources or ("shipped",) for relation in _load(source))
-    twice = [name for name, n in Counter(relation.name for relation in relations).items() if n > 1]
-    if twice:
-        expected = "each name once; relations of different packs can share one"
-        raise refuse(f"Relation '{twice[0]}' was asked for twice", expected=expected)
+    duplicates = [name for name, n in Counter(relation.name for relation in relations).items() if n > 1]
+    if duplicates:
+        expected = "each name once; relations from different sources may have the same name"
+        raise refuse(f"Relation '{duplicates[0]}' was requested twice", expected=expected)
     return relations
 
 
@@ -64,12 +66,12 @@ def _load(source: str | Path | Relation) -> tuple[Relation, ...]:
 
 
 def _with_labels(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
-    """Relations of LRE with what `relation-neurons data translate` has found for them."""
+    """LRE relations with the translations that `relation-neurons data translate` has stored."""
     return tuple(translated(relation, lre_download.cache_folder() / "languages") for relation in relations)
 
 
 def _read(path: Path) -> tuple[Relation, ...]:
-    """The relations of a file; a shipped one has the shipped translations."""
+    """The relations of a file; shipped relations include the shipped translations."""
     if path.suffix.lower() in SUFFIXES:
         return read_table(path)
     relation = read_relation(path)
@@ -87,13 +89,13 @@ def _paths(source: str | Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".json", *SUFFIXES))
         if not files:
-            raise refuse(f"Folder {path} holds no .json or .csv file", expected="relation files in the LRE schema")
+            raise refuse(f"Folder {path} has no .json, .csv or .tsv file", expected="relation files in the LRE schema")
         return files
     if path.is_file():
         return [path]
-    # LRE's names are too many to list; the one that was meant joins the list.
-    meant = [f"lre:{name}" for name in lre.names() if name == source]
+    # LRE has too many names to list; suggest only the one that equals the source.
+    lre_names = [f"lre:{name}" for name in lre.names() if name == source]
     raise refuse(
         f"'{source}' is neither a shipped relation nor a file or folder",
-        expected=nearest(str(source), (*shipped, "shipped", "lre", "paper", *meant)),
+        expected=nearest(str(source), (*shipped, "shipped", "lre", "paper", *lre_names)),
     )

@@ -1,7 +1,7 @@
-"""The relations of the LRE data set (Hernandez et al. 2024), its slips mended, and the paper's relations in it.
+"""The LRE dataset (Hernandez et al. 2024) with errors corrected, and the paper's subset of it.
 
-Two readings of its files: `load` mends all it can and gives each subject once; `paper` keeps every sample, as the paper
-does, so that its counts of facts are the paper's.
+`load` makes all corrections and merges repeated subjects. `paper` keeps every sample, as the paper
+does, so that the numbers of facts match the paper's.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ PAPER: Mapping[str, str] = {
     "product_company": "product_by_company",
     "star_constellation": "star_constellation",
 }
-"""The paper's relations in the order of its table, each with LRE's name for it."""
+"""The paper's relations in the order of its table, each with its name in LRE."""
 
 PAPER_TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "person_plays_instrument": ("{} plays the instrument of",),
     "product_company": ("{} was created by which company", "{} is a product of which company"),
 }
-"""Templates that the paper changed; all others are LRE's `prompt_templates`."""
+"""Templates that the paper changed; the others are LRE's `prompt_templates`."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """One change to what a file says.
+    """One correction to a file of the dataset.
 
     Attributes:
-        relation: LRE's name of the relation.
-        place: Such as `sample 7`, counted from 1 as the file has them.
+        relation: The relation's name in LRE.
+        place: The sample, counted from 1 in file order, such as `sample 7`.
         kind: `escaped characters`, `outer spaces`, `duplicate fact` or `repeated subject`.
-        before: The name or fact as the file has it.
-        after: What it became.
+        before: The name or fact in the file.
+        after: The corrected name, or how the fact was merged.
     """
 
     relation: str
@@ -61,7 +61,7 @@ class Repair:
 
 
 def names() -> tuple[str, ...]:
-    """LRE's relations under its own file names, in the order of `load`.
+    """The names of LRE's relations (its file names), in the order of `load`.
 
     Example:
         >>> len(names()), names()[-1]
@@ -71,105 +71,109 @@ def names() -> tuple[str, ...]:
 
 
 def load(names: str | Iterable[str] | None = None, folder: str | Path | None = None) -> tuple[Relation, ...]:
-    """Relations of the data set under LRE's file names, repaired; each subject occurs once.
+    """Load relations under LRE's names, with errors corrected; each subject occurs once.
 
     Args:
-        names: Which; by default all 47.
-        folder: Where they were fetched to; by default `lre_files.cache_folder()`.
+        names: The names of the relations; by default all 47.
+        folder: The download folder; by default `lre_download.cache_folder()`.
 
     Raises:
-        RelationNeuronsError: An unknown name, or a file that was not fetched or was changed since.
+        RelationNeuronsError: A name is unknown, or a file was not downloaded or has been modified.
     """
     return tuple(_relation(name, repair(lre_download.read(name, folder), name)[0]) for name in _chosen(names))
 
 
 def paper(folder: str | Path | None = None) -> tuple[Relation, ...]:
-    """The paper's 12 relations in the order of its table, under its names and with its templates.
+    """Load the paper's 12 relations in the order of its table, with its names and templates.
 
-    Unlike in `load`, duplicates and repeated subjects stay, so that the numbers of facts are the paper's. Splits keep
-    the facts of a subject together, so it is never both detected and evaluated.
+    Unlike in `load`, duplicate facts and repeated subjects are kept, so that the numbers of facts
+    match the paper's. Splits keep all facts of a subject together, so no subject is used for both
+    detection and evaluation.
 
     Args:
-        folder: Where LRE was fetched to; by default `lre_files.cache_folder()`.
+        folder: The download folder; by default `lre_download.cache_folder()`.
 
     Raises:
-        RelationNeuronsError: A file that was not fetched or was changed since.
+        RelationNeuronsError: A file was not downloaded or has been modified.
     """
-    found = []
-    for name, theirs in PAPER.items():
-        raw, _ = repair(lre_download.read(theirs, folder), theirs, merge=False)
-        relation = replace(_relation(theirs, raw), name=name)
-        found.append(replace(relation, templates=PAPER_TEMPLATES.get(name, relation.templates)))
-    return tuple(found)
+    relations = []
+    for name, lre_name in PAPER.items():
+        raw, _ = repair(lre_download.read(lre_name, folder), lre_name, merge=False)
+        relation = replace(_relation(lre_name, raw), name=name)
+        relations.append(replace(relation, templates=PAPER_TEMPLATES.get(name, relation.templates)))
+    return tuple(relations)
 
 
 def repairs(names: str | Iterable[str] | None = None, folder: str | Path | None = None) -> pd.DataFrame:
-    """All that `load` changes in the files: a row per `Repair`, its fields as columns; arguments as for `load`."""
-    done = [change for name in _chosen(names) for change in repair(lre_download.read(name, folder), name)[1]]
-    return pd.DataFrame(done, columns=list(Repair.__dataclass_fields__))
+    """The corrections that `load` makes: a row per `Repair`, its fields as columns; arguments as for `load`."""
+    corrections = [change for name in _chosen(names) for change in repair(lre_download.read(name, folder), name)[1]]
+    return pd.DataFrame(corrections, columns=list(Repair.__dataclass_fields__))
 
 
 def repair(raw: dict[str, Any], where: str, *, merge: bool = True) -> tuple[dict[str, Any], list[Repair]]:
-    r"""Mend what a file of LRE says; only the samples change.
+    r"""Correct errors in the samples of an LRE file.
 
-    Names lose outer spaces, and characters that were escaped twice become themselves. Merging leaves the first sample
-    of each subject: a further one with the same object goes; one with another object becomes an alias of the first.
+    Leading and trailing spaces of names are removed, and doubly escaped characters are unescaped.
+    Merging keeps the first sample of each subject: a later sample with the same object is removed;
+    the object of a later sample with another object becomes an alias of the first.
 
     Args:
-        raw: The parsed file. One that is not in the schema comes back as it is, for validation to say so.
-        where: What to call the relation in the repairs.
-        merge: Whether to merge; without it every sample stays.
+        raw: The decoded file. A file that does not follow the schema is returned unchanged; loading
+            reports its errors.
+        where: The relation's name in the corrections.
+        merge: Whether to merge the samples of a subject; if false, every sample is kept.
 
     Returns:
-        The mended file, whose samples may have `aliases` of their own, and what was changed.
+        The corrected file, whose samples may have `aliases` of their own, and the corrections.
 
     Example:
         >>> samples = [{"subject": "Brazil", "object": "Bras\\u00edlia"}, {"subject": "Brazil", "object": "Bahia "}]
-        >>> mended, done = repair({"samples": samples}, "capital")
-        >>> mended["samples"]
+        >>> corrected, corrections = repair({"samples": samples}, "capital")
+        >>> corrected["samples"]
         [{'subject': 'Brazil', 'object': 'Brasília', 'aliases': ['Bahia']}]
-        >>> [change.kind for change in done]
+        >>> [correction.kind for correction in corrections]
         ['escaped characters', 'outer spaces', 'repeated subject']
     """
     samples = raw.get("samples")
     if not isinstance(samples, list) or not all(map(_is_sample, samples)):
         return raw, []
-    done: list[Repair] = []
-    samples = [_mend(sample, f"sample {number}", where, done) for number, sample in enumerate(samples, start=1)]
-    return {**raw, "samples": _merge(samples, where, done) if merge else samples}, done
+    log: list[Repair] = []
+    samples = [_correct(sample, f"sample {number}", where, log) for number, sample in enumerate(samples, start=1)]
+    return {**raw, "samples": _merge(samples, where, log) if merge else samples}, log
 
 
 def _is_sample(sample: object) -> bool:
     return isinstance(sample, dict) and all(isinstance(sample.get(part), str) for part in ("subject", "object"))
 
 
-def _mend(sample: dict[str, str], place: str, where: str, done: list[Repair]) -> dict[str, str]:
-    mended = dict(sample)
-    for kind, mend in (("escaped characters", _unescape), ("outer spaces", str.strip)):
+def _correct(sample: dict[str, str], place: str, where: str, log: list[Repair]) -> dict[str, str]:
+    corrected = dict(sample)
+    for kind, correct in (("escaped characters", _unescape), ("outer spaces", str.strip)):
         for part in ("subject", "object"):
-            before, mended[part] = mended[part], mend(mended[part])
-            if mended[part] != before:
-                done.append(Repair(where, place, kind, before, mended[part]))
-    return mended
+            before, corrected[part] = corrected[part], correct(corrected[part])
+            if corrected[part] != before:
+                log.append(Repair(where, place, kind, before, corrected[part]))
+    return corrected
 
 
 def _unescape(text: str) -> str:
-    # A run at a time, since two escapes may stand for one character.
-    return re.sub(r"(?:\\u[0-9a-fA-F]{4})+", lambda found: str(json.loads(f'"{found[0]}"')), text)
+    # Adjacent escapes are decoded together, since two can encode one character (a surrogate pair).
+    return re.sub(r"(?:\\u[0-9a-fA-F]{4})+", lambda match: str(json.loads(f'"{match[0]}"')), text)
 
 
-def _merge(samples: list[dict[str, str]], where: str, done: list[Repair]) -> list[dict[str, Any]]:
+def _merge(samples: list[dict[str, str]], where: str, log: list[Repair]) -> list[dict[str, Any]]:
     kept: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, sample in enumerate(samples, start=1):
-        at, first = kept.setdefault(key(sample["subject"]), (number, {**sample, "aliases": []}))
-        if at == number:
+        first_number, first = kept.setdefault(key(sample["subject"]), (number, {**sample, "aliases": []}))
+        if first_number == number:
             continue
         before = f"{sample['subject']}: {sample['object']}"
         if key(sample["object"]) in map(key, (first["object"], *first["aliases"])):
-            done.append(Repair(where, f"sample {number}", "duplicate fact", before, "removed"))
+            log.append(Repair(where, f"sample {number}", "duplicate fact", before, "removed"))
         else:
             first["aliases"].append(sample["object"])
-            done.append(Repair(where, f"sample {number}", "repeated subject", before, f"alias in sample {at}"))
+            after = f"alias in sample {first_number}"
+            log.append(Repair(where, f"sample {number}", "repeated subject", before, after))
     return [sample for _, sample in kept.values()]
 
 

@@ -1,7 +1,8 @@
-"""The files of the LRE data set (Hernandez et al. 2024): fetched once, stored whole or not at all, never read changed.
+"""Download the files of the LRE dataset (Hernandez et al. 2024) once and verify them by checksum.
 
-Its 47 relation files are public and fetched on demand from one commit of github.com/evandez/relations; the package
-holds their checksums only. What they say is read by `relation_neurons.relations.lre`.
+The 47 relation files are public and downloaded on demand from a fixed commit of
+github.com/evandez/relations; the package contains only their checksums. Files are written
+atomically and verified again whenever they are read. `relation_neurons.relations.lre` parses them.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from relation_neurons.progress import Progress, silent
 
 URL = "https://raw.githubusercontent.com/evandez/relations/{commit}/data"
 ENVIRONMENT = "RELATION_NEURONS_DATA"
-FETCH = f"run `relation-neurons data fetch lre` once; {ENVIRONMENT} names the folder for data if not the user's cache"
+FETCH = f"run `relation-neurons data fetch lre` once; set {ENVIRONMENT} to use another folder than the user cache"
 ELSEWHERE = (
-    "fetch again (files that are right already are kept), or name another source: the address of a mirror, or a folder "
-    "with a copy of the repository's folder `data`"
+    "download again (valid files are kept), or use another source: the URL of a mirror, or a folder with a copy of the "
+    "repository's folder `data`"
 )
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The pinned commit and what is known of its files, by relative path such as `factual/company_ceo.json`."""
+    """The pinned commit, and checksums and sample counts by relative path, such as `factual/company_ceo.json`."""
 
     commit: str
     sha256: Mapping[str, str]
@@ -42,45 +43,45 @@ class Registry:
 
 
 def data_folder() -> Path:
-    """What comes with the package: inside it when installed, beside it in a checkout."""
+    """The folder of shipped data: inside the installed package, or in the root of a source checkout."""
     installed = Path(str(resources.files("relation_neurons"))) / "data"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
 
 
 @functools.cache
 def registry() -> Registry:
-    """Commit, checksums and counts, as `data/lre.json` has them."""
+    """The commit, checksums and counts in `data/lre.json`."""
     raw = json.loads((data_folder() / "lre.json").read_text(encoding="utf-8"))
     columns = ({path: file[column] for path, file in raw["files"].items()} for column in ("sha256", "samples"))
     return Registry(raw["commit"], *columns)
 
 
 def paths() -> dict[str, str]:
-    """The path of each relation's file, by its name and in the order of the registry."""
+    """The path of each relation's file by the relation's name, in the order of the registry."""
     return {PurePosixPath(path).stem: path for path in registry().sha256}
 
 
 def cache_folder() -> Path:
-    """Where the files lie once fetched."""
+    """The default download folder."""
     root = os.environ.get(ENVIRONMENT) or pooch.os_cache("relation-neurons")
     return Path(root).expanduser() / "lre" / registry().commit
 
 
 def fetch(source: str | Path | None = None, *, folder: str | Path | None = None, progress: Progress = silent) -> Path:
-    """Get all files of the data set, verified by SHA-256; files that are there and right are kept.
+    """Download all files of the dataset and verify their SHA-256; existing valid files are kept.
 
     Args:
-        source: The address of a mirror or a local folder, with the files as `<kind>/<name>.json`; by default the
-            pinned commit of the public repository.
-        folder: Where to; by default `cache_folder()`.
-        progress: Called with 1 for each finished file.
+        source: The URL of a mirror or a local folder, with the files as `<kind>/<name>.json`; by
+            default the pinned commit of the public repository.
+        folder: The download folder; by default `cache_folder()`.
+        progress: Called with 1 after each finished file.
 
     Returns:
-        The folder.
+        The download folder.
 
     Raises:
-        RelationNeuronsError: The source is not there, cannot be reached or holds something else, or the folder cannot
-            be written. A file that is not whole and right is never stored.
+        RelationNeuronsError: The source does not exist, cannot be reached or has other contents, or
+            the folder cannot be written. Incomplete or invalid files are never stored.
     """
     known = registry()
     target = Path(folder or cache_folder()).expanduser()
@@ -95,42 +96,45 @@ def fetch(source: str | Path | None = None, *, folder: str | Path | None = None,
 
 
 def read(name: str, folder: str | Path | None = None) -> dict[str, Any]:
-    """The contents of a relation's file.
+    """Read and verify a relation's file.
 
     Args:
-        name: LRE's name of the relation.
-        folder: Where the files were fetched to; by default `cache_folder()`.
+        name: The relation's name in LRE.
+        folder: The download folder; by default `cache_folder()`.
+
+    Returns:
+        The decoded JSON.
 
     Raises:
-        RelationNeuronsError: An unknown name, or a file that was not fetched or was changed since.
+        RelationNeuronsError: The name is unknown, or the file was not downloaded or was modified.
     """
     known = paths()
     if name not in known:
-        raise refuse(f"'{name}' is no relation of LRE", expected=nearest(name, known))
+        raise refuse(f"'{name}' is not a relation of LRE", expected=nearest(name, known))
     path = Path(folder or cache_folder()).expanduser() / known[name]
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise refuse(f"LRE is not on this machine: there is no {path}", do=FETCH) from None
+        raise refuse(f"LRE has not been downloaded: {path} does not exist", do=FETCH) from None
     except OSError as error:
         raise refuse(f"{path} cannot be read ({error.strerror})", do="check its permissions") from error
     expected = registry().sha256[known[name]]
     if hashlib.sha256(content).hexdigest() != expected:
-        raise refuse(f"{path} was changed since it was fetched", expected=f"SHA-256 {expected}", do=FETCH)
-    found: dict[str, Any] = json.loads(content)
-    return found
+        raise refuse(f"{path} was modified after the download", expected=f"SHA-256 {expected}", do=FETCH)
+    raw: dict[str, Any] = json.loads(content)
+    return raw
 
 
 def _origin(source: str | Path | None, commit: str) -> tuple[str, Callable[[str, str, object], None]]:
-    """Base address and what gets a file from below it."""
+    """The base URL or folder, and the function that retrieves a file from it."""
     if source is None or str(source).startswith(("http://", "https://")):
         return str(source or URL.format(commit=commit)), pooch.HTTPDownloader()
     folder = Path(source).expanduser()
     if not folder.is_dir():
         raise refuse(
             f"There is no folder {folder}",
-            expected="a folder, or an address that begins with http:// or https://",
-            do="name a folder with a copy of the folder `data` of github.com/evandez/relations",
+            expected="a folder, or a URL that begins with http:// or https://",
+            do="pass a folder with a copy of the folder `data` of github.com/evandez/relations",
         )
     return folder.as_posix(), _copy
 
@@ -145,33 +149,35 @@ def _copy(path: str, output: str, store: object) -> None:
 
 @contextlib.contextmanager
 def _clear_errors(url: str, folder: Path, sha256: str) -> Iterator[None]:
-    """Turn what pooch and requests raise into one sentence that says what to do."""
+    """Replace exceptions of pooch and requests by an error message that says what to do."""
     try:
         yield
     except RequestException as error:
         answer = error.response
         reason = type(error).__name__ if answer is None else f"{answer.status_code} {answer.reason}"
-        raise refuse(f"{url} cannot be fetched ({reason})", do=f"check the network, then {ELSEWHERE}") from error
-    except ValueError as error:  # pooch's word for a wrong checksum
-        raise refuse(f"{url} is another file and was not kept", expected=f"SHA-256 {sha256}", do=ELSEWHERE) from error
+        raise refuse(f"{url} cannot be downloaded ({reason})", do=f"check the network, then {ELSEWHERE}") from error
+    except ValueError as error:  # pooch's exception for a wrong checksum
+        raise refuse(
+            f"{url} has the wrong checksum and was discarded", expected=f"SHA-256 {sha256}", do=ELSEWHERE
+        ) from error
     except OSError as error:
         raise refuse(
             f"{url} cannot be stored in {folder} ({error.strerror or error})",
-            do=f"make room and check permissions there, or set {ENVIRONMENT} to another folder",
+            do=f"free disk space and check permissions, or set {ENVIRONMENT} to another folder",
         ) from error
 
 
 @contextlib.contextmanager
 def _no_empty_folders(target: Path) -> Iterator[None]:
-    """Remove the folders that were made for nothing, where nothing could be fetched."""
-    there = next(folder for folder in (target, *target.resolve().parents) if folder.exists())
+    """Remove newly created folders that stay empty because a download failed."""
+    existing = next(folder for folder in (target, *target.resolve().parents) if folder.exists())
     try:
         yield
     except RelationNeuronsError:
-        made = [*(one for one in target.glob("*") if one.is_dir()), target, *target.resolve().parents]
-        for folder in made if there != target else ():
+        subfolders = [path for path in target.glob("*") if path.is_dir()]
+        for folder in (*subfolders, target, *target.resolve().parents) if existing != target else ():
             with contextlib.suppress(OSError):
-                if folder == there or there.is_relative_to(folder):
+                if folder == existing or existing.is_relative_to(folder):
                     break
                 folder.rmdir()
         raise
@@ -179,7 +185,7 @@ def _no_empty_folders(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ablate pooch's log, and restore it."""
+    """Disable pooch's logging within the block."""
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("CRITICAL")

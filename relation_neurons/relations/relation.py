@@ -1,7 +1,8 @@
 """Relations and their facts, read from files and validated.
 
-A relation file follows the JSON schema of the LRE data set (Hernandez et al. 2024), with two optional fields added:
-`source`, and `aliases`, which maps objects to lists of other names that are as right.
+A relation file follows the JSON schema of the LRE dataset (Hernandez et al. 2024) with optional
+additional fields, among them `source`, and `aliases`, which maps objects to lists of names that are
+equally correct answers.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from pathlib import Path
 
 from relation_neurons.errors import FILE_NAME, RelationNeuronsError, is_file_name, refuse, shortened
 
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # of a surrogate pair, which no file and no tokenizer takes
+UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be encoded in UTF-8 or tokenized
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One triple without its relation: `subject` stands to `object`, which may have aliases, as the relation says.
+    """A pair of subject and object for which a relation holds.
 
-    Where the fact is a translation, `original` is the subject in the relation's own language.
+    Attributes:
+        subject: The subject.
+        object: The object.
+        aliases: Other names of the object.
+        original: For a translated fact, the subject in the relation's original language.
     """
 
     subject: str
@@ -37,11 +42,11 @@ class Translation:
     """A relation in another language.
 
     Attributes:
-        templates: As in `Relation`.
-        templates_zs: As in `Relation`.
-        subjects: The name of each subject, as far as it is known.
-        objects: The name of each object, as far as it is known.
-        aliases: Other names of objects, by their name in this language.
+        templates: The first template set, as in `Relation`.
+        templates_zs: The second template set, as in `Relation`.
+        subjects: The translated name of each subject that has one.
+        objects: The translated name of each object that has one.
+        aliases: Other names of objects, by translated name.
     """
 
     templates: tuple[str, ...]
@@ -53,17 +58,18 @@ class Translation:
 
 @dataclass(frozen=True)
 class Relation:
-    """A relation with the templates that express it and the facts known of it.
+    """A relation: its templates and facts.
 
     Attributes:
-        name: The paper's name where it has one, such as `person_father`; one that a file can have.
-        templates: Sentences with one `{}` for the subject, ending where the object would stand (the paper's P_eva).
+        name: A valid file name; the paper's name if it has one, such as `person_father`.
+        templates: Sentences with one `{}` for the subject that end before the object (the paper's
+            P_eva).
         templates_zs: The second template set (the paper's P_eva-2).
-        facts: Subject-object pairs; no subject occurs twice in the shipped files.
-        source: Where the facts come from.
+        facts: Subject-object pairs; in the shipped files no subject occurs twice.
+        source: The source of the facts.
         properties: The LRE schema's `properties`, such as `domain_name` and `range_name`.
-        language: What templates and facts are in.
-        translations: The relation in other languages.
+        language: Language code of templates and facts.
+        translations: Translations by language code.
     """
 
     name: str
@@ -82,15 +88,16 @@ class Relation:
 
     @property
     def majority_share(self) -> float:
-        """Share of the facts whose object is the most frequent one: what a constant answer would score."""
+        """The share of facts with the most frequent object: the accuracy of a constant answer."""
         return Counter(fact.object for fact in self.facts).most_common(1)[0][1] / len(self.facts)
 
 
 def read_relation(path: Path) -> Relation:
-    """Read and validate one relation file.
+    """Read and validate a relation file in JSON.
 
     Raises:
-        RelationNeuronsError: Not readable, not JSON, not the schema, or facts that cannot be used; names the place.
+        RelationNeuronsError: The file cannot be read, is not JSON, or is invalid; the message names
+            the field.
     """
     try:
         raw = json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -102,17 +109,17 @@ def read_relation(path: Path) -> Relation:
 
 
 def relation_from_dict(raw: object, where: str) -> Relation:
-    """Validate what a relation file holds.
+    """Create a relation from the decoded contents of a relation file.
 
     Args:
-        raw: The parsed file.
-        where: What to call it in errors.
+        raw: The decoded JSON.
+        where: The name of the file in error messages.
 
     Raises:
-        RelationNeuronsError: Not the schema, or facts that cannot be used; names the place.
+        RelationNeuronsError: The contents are invalid; the message names the field.
     """
     if not isinstance(raw, dict):
-        raise refuse(f"{where}: holds a {type(raw).__name__}", expected="one JSON object")
+        raise refuse(f"{where}: is a {type(raw).__name__}", expected="one JSON object")
     try:
         return Relation(
             name=_name(raw.get("name")),
@@ -131,17 +138,19 @@ def relation_from_dict(raw: object, where: str) -> Relation:
 
 
 def translation_from_dict(raw: object) -> Translation:
-    """Validate a translation: `prompt_templates`, `prompt_templates_zs`, `subjects`, `objects`, `aliases`.
+    """Create a translation from a decoded translation file.
+
+    Its fields are `prompt_templates`, `prompt_templates_zs`, `subjects`, `objects` and `aliases`.
 
     Raises:
-        RelationNeuronsError: A field that cannot be used.
+        RelationNeuronsError: A field is invalid.
     """
     if not isinstance(raw, dict):
         raise refuse(f"a translation is {raw!r}", expected="an object with templates, subjects and objects")
     names = {part: raw.get(part) for part in ("subjects", "objects")}
     for part, mapping in names.items():
         if not isinstance(mapping, dict) or not mapping:
-            raise refuse(f"field '{part}' is {mapping!r}", expected="the name in this language for each name")
+            raise refuse(f"field '{part}' is {mapping!r}", expected="the translated name of each name")
         for name, translated in mapping.items():
             _term(translated, f"field '{part}', '{name}'")
     return Translation(
@@ -156,13 +165,13 @@ def translation_from_dict(raw: object) -> Translation:
 def _translations(raw: object) -> dict[str, Translation]:
     if not isinstance(raw, dict):
         raise refuse(f"field 'translations' is {raw!r}", expected="a translation for each language code")
-    found = {}
+    translations = {}
     for code, translation in raw.items():
         try:
-            found[code] = translation_from_dict(translation)
+            translations[code] = translation_from_dict(translation)
         except RelationNeuronsError as error:
             raise RelationNeuronsError(f"field 'translations', '{code}': {error}") from None
-    return found
+    return translations
 
 
 def _templates(raw: Mapping[str, object], key: str, required: bool = True) -> tuple[str, ...]:
@@ -190,26 +199,26 @@ def _facts(raw: Mapping[str, object]) -> tuple[Fact, ...]:
 
 
 def _aliases(raw: Mapping[str, object], objects: set[str]) -> dict[str, tuple[str, ...]]:
-    listed = raw.get("aliases", {})
-    if not isinstance(listed, dict):
-        raise refuse(f"field 'aliases' is {listed!r}", expected="a list of other names for each object that has some")
-    own = set(map(key, objects))
-    for name, others in listed.items():
+    aliases = raw.get("aliases", {})
+    if not isinstance(aliases, dict):
+        raise refuse(f"field 'aliases' is {aliases!r}", expected="an object that maps objects to lists of other names")
+    object_keys = set(map(key, objects))
+    for name, others in aliases.items():
         where = f"field 'aliases', '{name}'"
         if name not in objects:
             raise refuse(f"{where}: no sample has this object", expected="the object of a sample")
         if not isinstance(others, list):
             raise refuse(f"{where} is {others!r}", expected="a list of other names")
-        taken = set(own)
+        taken = set(object_keys)
         for alias in others:
             if key(_term(alias, f"{where}: a name")) in taken:
-                raise refuse(f"{where}: {alias!r} is an object itself or stands twice", expected="each name once")
+                raise refuse(f"{where}: {alias!r} is an object itself or occurs twice", expected="each name once")
             taken.add(key(alias))
-    return {name: tuple(others) for name, others in listed.items()}
+    return {name: tuple(others) for name, others in aliases.items()}
 
 
 def _name(value: object) -> str:
-    """A relation's name, which becomes that of files."""
+    """Validate a relation's name, which is also used as a file name."""
     name = _term(value, "field 'name'")
     if not is_file_name(name):
         raise refuse(f"field 'name' is {shortened(name)!r}, which cannot be the name of a file", expected=FILE_NAME)
@@ -218,14 +227,14 @@ def _name(value: object) -> str:
 
 def _term(value: object, where: str) -> str:
     if not isinstance(value, str) or not value.strip() or value != value.strip():
-        raise refuse(f"{where} is {value!r}", expected="a text without outer spaces, not empty")
+        raise refuse(f"{where} is {value!r}", expected="a non-empty text without surrounding spaces")
     return _text(value, where)
 
 
 def _text(value: object, where: str) -> str:
-    """A text of whole characters: half of a surrogate pair can be written nowhere and tokenised by nothing."""
-    if not isinstance(value, str) or HALF_CHARACTER.search(value):
-        raise refuse(f"{where} is {value!r}", expected="a text of whole characters")
+    """Validate a text: unpaired surrogates cannot be encoded or tokenized."""
+    if not isinstance(value, str) or UNPAIRED_SURROGATE.search(value):
+        raise refuse(f"{where} is {value!r}", expected="a text without unpaired surrogates")
     return value
 
 
@@ -236,5 +245,5 @@ def _properties(value: object) -> dict[str, object]:
 
 
 def key(name: str) -> str:
-    """What makes two spellings the same name."""
+    """Normalise a name: two spellings with the same key count as the same name."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -1,4 +1,4 @@
-"""Facts divided by role, so that nothing is measured on what it was chosen by."""
+"""Split facts into detection, evaluation and few-shot examples, with disjoint subjects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relation_neurons.relations.relation import Fact, Relation, key
 
 @dataclass(frozen=True)
 class Split:
-    """The facts of one relation by role; no subject has two roles, in whatever relation it occurs."""
+    """The facts of one relation by role; no subject has two roles, even across relations."""
 
     detection: tuple[Fact, ...]
     evaluation: tuple[Fact, ...]
@@ -22,24 +22,25 @@ class Split:
 def split_relations(
     relations: Sequence[Relation], *, n_evaluation: int = 40, n_shots: int = 2, seed: int = 0
 ) -> dict[str, Split]:
-    """Divide every relation's facts into detection, evaluation and few-shot examples.
+    """Split every relation's facts into detection, evaluation and few-shot examples.
 
-    Subjects are ordered by a hash of the seed and their name. Each relation takes its first `n_evaluation` subjects to
-    evaluate, its last `n_shots` as examples with distinct objects, and detects with the rest. A subject that any
-    relation evaluates is left out of every relation's detection and examples, so nothing is learned about it anywhere.
-    The order depends on nothing but seed and subject: adding a relation does not reshuffle the others.
+    Subjects are ordered by a hash of the seed and their name. For each relation, the first
+    `n_evaluation` subjects are used for evaluation, the last `n_shots` facts with distinct objects
+    for few-shot examples, and the remaining facts for detection. Evaluation subjects of any
+    relation are excluded from the detection facts and few-shot examples of all relations. The order
+    depends only on seed and subject, so adding a relation does not reorder the others.
 
     Args:
         relations: The relations to split together.
         n_evaluation: Evaluation subjects per relation (the paper holds out 50 triples).
-        n_shots: Facts set aside as solved examples.
-        seed: Chooses the order.
+        n_shots: Facts reserved for few-shot examples.
+        seed: Seed of the order.
 
     Returns:
-        A split per relation name. Facts whose subject repeats stay together.
+        The split of each relation, by name. All facts of a subject have the same role.
 
     Raises:
-        RelationNeuronsError: A relation has too few facts for the split asked for.
+        RelationNeuronsError: A relation has too few facts for the split.
     """
     ordered = {relation.name: _by_subject(relation, seed) for relation in relations}
     held_out = {subject for groups in ordered.values() for subject in list(groups)[:n_evaluation]}
@@ -53,9 +54,9 @@ def split_relations(
         detection = [fact for fact in rest if key(fact.subject) not in shot_subjects]
         if len(groups) < n_evaluation or len(shots) < n_shots or not detection:
             raise refuse(
-                f"Relation '{relation.name}' has {len(groups)} subjects, of which {len(rest)} facts are left beside "
-                f"the evaluation of all relations: too few for {n_evaluation} to evaluate, {n_shots} examples "
-                "with distinct objects and at least one to detect with",
+                f"Relation '{relation.name}' has {len(groups)} subjects, and {len(rest)} facts that no relation uses "
+                f"for evaluation: too few for {n_evaluation} evaluation subjects, {n_shots} few-shot examples with "
+                "distinct objects and at least one detection fact",
                 do="lower n_evaluation or shots, or add facts",
             )
         splits[relation.name] = Split(tuple(detection), tuple(evaluation), tuple(shots))
@@ -63,7 +64,7 @@ def split_relations(
 
 
 def stable_rank(seed: int, *texts: str) -> bytes:
-    """A sort key that shuffles texts by seed, the same on every machine and for every version of every library."""
+    """A pseudo-random sort key that depends only on seed and texts, not on machine or library versions."""
     return hashlib.sha256("\x1f".join((str(seed), *texts)).encode()).digest()
 
 

@@ -1,14 +1,16 @@
-"""Relations of your own in tables: data frames, and CSV files as spreadsheets write them.
+"""Custom relations from tables: data frames, and CSV files as exported from spreadsheets.
 
-A table has one row per fact. Its columns, in any order; further columns are ignored:
+A table has one row per fact and the following columns, in any order; other columns are ignored:
 
 - `subject`, `object`: the fact.
-- `template`: a text with one `{}` for the subject. The distinct templates of a relation, in order, are its templates;
-  every one serves all its facts, so a template need stand in one row only and the other cells may be empty.
-- `template_zs`, optional: the second template set, likewise.
-- `aliases`, optional: other names of the object, separated by `|`. They hold for the object in all its facts.
-- `relation`, optional: the relation's name, one that a file can have; without this column the file is one relation,
-  named as the file.
+- `template`: a text with one `{}` for the subject. The templates of a relation are the distinct
+  values of this column, in order. Each applies to all facts, so a template need only be given in
+  one row; other cells may be empty.
+- `template_zs` (optional): the second template set, in the same form.
+- `aliases` (optional): other names of the object, separated by `|`. They apply to the object in all
+  facts.
+- `relation` (optional): the relation's name, which must be a valid file name. Without this column
+  the file holds one relation, named after the file.
 
     subject,object,template,aliases
     France,Paris,The capital of {} is,
@@ -27,20 +29,20 @@ from typing import NamedTuple
 import pandas as pd
 
 from relation_neurons.errors import FILE_NAME, is_file_name, refuse
-from relation_neurons.relations.relation import HALF_CHARACTER, Relation, key, relation_from_dict
+from relation_neurons.relations.relation import UNPAIRED_SURROGATE, Relation, key, relation_from_dict
 
-SUFFIXES = (".csv", ".tsv")  # how the names of files end that hold tables
+SUFFIXES = (".csv", ".tsv")  # file extensions of tables
 COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation")
-TERM = "a text of whole characters without outer spaces, not empty"
+TERM = "a non-empty text without surrounding spaces or unpaired surrogates"
 TEMPLATE = "a text with exactly one {} for the subject"
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 80
 shown = _SHORT.repr
-"""Any value as text for a message, shortened."""
+"""The shortened representation of a value, for messages."""
 
 
-class Fault(NamedTuple):
-    """What is wrong in a file: the line (where there is one), the field, what it is and what it should be."""
+class Diagnostic(NamedTuple):
+    """A problem in a file: its line (if known) and field, what was found, and what was expected."""
 
     line: int | None
     field: str
@@ -49,37 +51,43 @@ class Fault(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a table by column, and the line of the file on which it begins."""
+    """The cells of a row by column, and the line of the file on which the row begins."""
 
     line: int
     cells: Mapping[str, str]
 
 
 class Table(NamedTuple):
-    """A table as far as it could be read: rows by relation, what cannot be used, and columns that are not read."""
+    """The readable part of a table.
+
+    Attributes:
+        relations: The rows of each relation.
+        errors: What makes the table unusable.
+        ignored: Columns that are ignored.
+    """
 
     relations: dict[str, list[Row]]
-    faults: list[Fault]
-    ignored: list[Fault]
+    errors: list[Diagnostic]
+    ignored: list[Diagnostic]
 
 
 def read_table(path: str | Path) -> tuple[Relation, ...]:
-    """Read the relations of a CSV file: UTF-8, cells separated by comma, semicolon or tab.
+    """Read the relations of a CSV file in UTF-8, with comma, semicolon or tab as separator.
 
-    The separator is the one by which the header has the columns `subject` and `object`; nothing is guessed.
+    The separator is the one that yields the header columns `subject` and `object`.
 
     Args:
-        path: A file as described at the head of this module.
+        path: A file in the format described in `relation_neurons.relations.tables`.
 
     Returns:
         The relations, in the order of their first rows.
 
     Raises:
-        RelationNeuronsError: The first thing that cannot be used, with its line and field.
+        RelationNeuronsError: The first error in the file, with its line and field.
     """
     table = scan_table(path)
-    if table.faults:
-        line, column, found, expected = min(table.faults, key=lambda fault: fault.line or 0)
+    if table.errors:
+        line, column, found, expected = min(table.errors, key=lambda error: error.line or 0)
         place = f", line {line}" if line else ""
         raise refuse(f"{path}{place}, field '{column}': {found}", expected=expected)
     return tuple(
@@ -91,16 +99,17 @@ def read_table(path: str | Path) -> tuple[Relation, ...]:
 def relation_from_frame(
     frame: pd.DataFrame, *, name: str, templates: Sequence[str], templates_zs: Sequence[str] = ()
 ) -> Relation:
-    """Make one relation of a data frame with the columns `subject`, `object` and optionally `aliases`.
+    """Create a relation from a data frame with the columns `subject`, `object` and optionally `aliases`.
 
     Args:
-        frame: A row per fact; several aliases in a cell are separated by `|`, a missing value means none.
-        name: The relation's name, one that a file can have.
+        frame: A row per fact. Aliases in a cell are separated by `|`; missing values mean none.
+        name: The relation's name, which must be a valid file name.
         templates: Texts with one `{}` for the subject.
         templates_zs: The second template set.
 
     Raises:
-        RelationNeuronsError: A missing column, or what a relation cannot have; names the row by its index label.
+        RelationNeuronsError: A column is missing or a value is invalid; the message names the row
+            by its index label.
 
     Example:
         >>> frame = pd.DataFrame({"subject": ["France", "India"], "object": ["Paris", "New Delhi"]})
@@ -117,124 +126,125 @@ def relation_from_frame(
                 raise refuse(f"{where}, row {shown(label)}, column '{column}': is {shown(value)}", expected=TERM)
     present = frame[columns].astype(object).fillna("").itertuples(index=False, name=None)
     rows = [Row(number, dict(zip(columns, cells, strict=True))) for number, cells in enumerate(present)]
-    for number, name_of_cell, found, expected in _cell_faults(rows):
-        place = f"row {shown(frame.index[number or 0])}, column '{name_of_cell}'"
+    for number, field, found, expected in _cell_errors(rows):
+        place = f"row {shown(frame.index[number or 0])}, column '{field}'"
         raise refuse(f"{where}, {place}: {found}", expected=expected)
     return _relation(where, name, rows, templates, templates_zs)
 
 
 def scan_table(path: str | Path) -> Table:
-    """Read a CSV file as far as that is possible and list all that cannot be used in it."""
-    text, faults = read_text(path)
-    if faults:
-        return Table({}, faults, [])
-    readings = [_records(text, separator) for separator in ",;\t"]
-    fitting = [reading for reading in readings if {"subject", "object"} <= {*reading[0][0][1]}]
-    if len(fitting) != 1:
+    """Read a CSV file as far as possible and list all errors in it."""
+    text, errors = read_text(path)
+    if errors:
+        return Table({}, errors, [])
+    candidates = [_records(text, separator) for separator in ",;\t"]
+    matching = [candidate for candidate in candidates if {"subject", "object"} <= {*candidate[0][0][1]}]
+    if len(matching) != 1:
         expected = "a header with the columns subject and object, separated by comma, semicolon or tab"
-        return Table({}, [Fault(1, "header", f"the file begins with {shown(text[:80])}", expected)], [])
-    [((line, header), *records), faults] = fitting[0]
-    unknown = [shown(name) for name in dict.fromkeys(header) if name not in COLUMNS]
-    ignored = [Fault(line, "header", f"column {name} is not read", f"one of {', '.join(COLUMNS)}") for name in unknown]
-    faults += [Fault(line, name, "stands twice", "each column once") for name in COLUMNS if header.count(name) > 1]
+        return Table({}, [Diagnostic(1, "header", f"the file begins with {shown(text[:80])}", expected)], [])
+    [((line, header), *records), errors] = matching[0]
+    unknown, known = [name for name in dict.fromkeys(header) if name not in COLUMNS], ", ".join(COLUMNS)
+    ignored = [Diagnostic(line, "header", f"column {shown(name)} is ignored", f"one of {known}") for name in unknown]
+    repeated = [name for name in COLUMNS if header.count(name) > 1]
+    errors += [Diagnostic(line, name, "occurs twice", "each column once") for name in repeated]
     relations: dict[str, list[Row]] = {}
     for line, record in records:
         if len(record) == len(header):
             row = Row(line, {"relation": Path(path).stem, **dict(zip(header, record, strict=True))})
             relations.setdefault(row.cells["relation"], []).append(row)
         else:
-            faults.append(Fault(line, "row", f"has {len(record)} cells", f"{len(header)}, as the header has"))
-    if not records and not faults:
-        faults.append(Fault(line, "row", "there is none below the header", "a row per fact"))
+            errors.append(Diagnostic(line, "row", f"has {len(record)} cells", f"{len(header)}, like the header"))
+    if not records and not errors:
+        errors.append(Diagnostic(line, "row", "there are no rows below the header", "a row per fact"))
     for name, rows in relations.items():
-        faults += _relation_faults(name, rows)
-    return Table(relations, faults, ignored)
+        errors += _relation_errors(name, rows)
+    return Table(relations, errors, ignored)
 
 
-def read_text(path: str | Path) -> tuple[str, list[Fault]]:
-    """Read a file as UTF-8, without its byte order mark; the text is empty where there is a fault."""
+def read_text(path: str | Path) -> tuple[str, list[Diagnostic]]:
+    """Read a file as UTF-8, without its byte order mark; the text is empty if there is an error."""
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        return "", [Fault(None, "file", f"cannot be read ({reason})", "a file that exists and may be read")]
+        return "", [Diagnostic(None, "file", f"cannot be read ({reason})", "a readable file")]
     try:
         return data.decode("utf-8").removeprefix("\ufeff"), []
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"byte {error.start} (0x{data[error.start]:02x}) is not UTF-8"
-        return "", [Fault(line, "file", found, "a file saved as UTF-8")]
+        return "", [Diagnostic(line, "file", found, "a file saved as UTF-8")]
 
 
 def is_term(value: object) -> bool:
-    """Whether a value can be a name: `TERM`."""
-    return isinstance(value, str) and value != "" and value == value.strip() and not HALF_CHARACTER.search(value)
+    """Whether a value is a valid name (see `TERM`)."""
+    return isinstance(value, str) and value != "" and value == value.strip() and not UNPAIRED_SURROGATE.search(value)
 
 
 def is_template(value: object) -> bool:
-    """Whether a value can be a template: `TEMPLATE`."""
-    return isinstance(value, str) and value.count("{}") == 1 and not HALF_CHARACTER.search(value)
+    """Whether a value is a valid template (see `TEMPLATE`)."""
+    return isinstance(value, str) and value.count("{}") == 1 and not UNPAIRED_SURROGATE.search(value)
 
 
 def distinct(rows: Iterable[Row], column: str) -> dict[str, int]:
-    """The distinct texts of a column, the empty one left out, in order, each with its first line."""
-    found: dict[str, int] = {}
+    """The distinct non-empty texts of a column, in order, each with its first line."""
+    first_lines: dict[str, int] = {}
     for line, cells in rows:
-        found.setdefault(cells.get(column, ""), line)
-    return {text: line for text, line in found.items() if text}
+        first_lines.setdefault(cells.get(column, ""), line)
+    return {text: line for text, line in first_lines.items() if text}
 
 
 def aliases_in(row: Row) -> list[str]:
-    """The names in the column `aliases`, if there is one; spaces beside the separator do not count."""
+    """The names in the column `aliases`, if present; spaces around the separator are ignored."""
     cell = row.cells.get("aliases", "")
     return [alias.strip() for alias in cell.split("|")] if cell.strip() else []
 
 
-def _records(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], list[Fault]]:
-    """Records with their first lines, without empty ones but at least one, and where reading ended early, if it did."""
+def _records(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], list[Diagnostic]]:
+    """The non-empty records (at least one) with their first lines, and the error that ended reading, if any."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     records: list[tuple[int, list[str]]] = []
-    faults, line = [], 1
+    errors, line = [], 1
     try:
         for record in reader:
             if record:
                 records.append((line, record))
             line = reader.line_num + 1
     except csv.Error as error:
-        faults = [Fault(line, "row", f"is not CSV ({error})", "cells with matching quotation marks")]
-    return records or [(1, [])], faults
+        errors = [Diagnostic(line, "row", f"is not CSV ({error})", "cells with matching quotation marks")]
+    return records or [(1, [])], errors
 
 
-def _relation_faults(name: str, rows: Sequence[Row]) -> Iterator[Fault]:
+def _relation_errors(name: str, rows: Sequence[Row]) -> Iterator[Diagnostic]:
     if not is_term(name):
-        yield Fault(rows[0].line, "relation", f"is {shown(name)}", TERM)
+        yield Diagnostic(rows[0].line, "relation", f"is {shown(name)}", TERM)
     elif not is_file_name(name):
-        yield Fault(rows[0].line, "relation", f"is {shown(name)}, which cannot be the name of a file", FILE_NAME)
+        yield Diagnostic(rows[0].line, "relation", f"is {shown(name)}, which cannot be the name of a file", FILE_NAME)
     for column in ("template", "template_zs"):
         for template, line in distinct(rows, column).items():
             if not is_template(template):
-                yield Fault(line, column, f"is {shown(template)}", TEMPLATE)
+                yield Diagnostic(line, column, f"is {shown(template)}", TEMPLATE)
     if not distinct(rows, "template"):
-        yield Fault(rows[0].line, "template", f"no row of relation {shown(name)} has one", TEMPLATE)
-    yield from _cell_faults(rows)
+        yield Diagnostic(rows[0].line, "template", f"no row of relation {shown(name)} has a template", TEMPLATE)
+    yield from _cell_errors(rows)
 
 
-def _cell_faults(rows: Sequence[Row]) -> Iterator[Fault]:
-    """What cannot be used in the subjects, objects and aliases of one relation."""
+def _cell_errors(rows: Sequence[Row]) -> Iterator[Diagnostic]:
+    """Errors in the subjects, objects and aliases of one relation."""
     objects = {key(row.cells["object"]) for row in rows}
-    spelt: dict[tuple[str, str], str] = {}
+    spellings: dict[tuple[str, str], str] = {}
     for row in rows:
         for column in ("subject", "object"):
             if not is_term(row.cells[column]):
-                yield Fault(row.line, column, f"is {shown(row.cells[column])}", TERM)
+                yield Diagnostic(row.line, column, f"is {shown(row.cells[column])}", TERM)
         for alias in aliases_in(row):
-            before = spelt.setdefault((row.cells["object"], key(alias)), alias)
+            first = spellings.setdefault((row.cells["object"], key(alias)), alias)
             if not is_term(alias):
-                yield Fault(row.line, "aliases", f"has {shown(alias)}", TERM)
+                yield Diagnostic(row.line, "aliases", f"has {shown(alias)}", TERM)
             elif key(alias) in objects:
-                yield Fault(row.line, "aliases", f"{shown(alias)} is an object itself", "other names")
-            elif before != alias:
-                yield Fault(row.line, "aliases", f"{shown(alias)} is {shown(before)} elsewhere", "one spelling")
+                yield Diagnostic(row.line, "aliases", f"{shown(alias)} is an object itself", "other names")
+            elif first != alias:
+                yield Diagnostic(row.line, "aliases", f"{shown(alias)} is {shown(first)} elsewhere", "one spelling")
 
 
 def _relation(where: str, name: str, rows: Sequence[Row], templates: Iterable[str], zs: Iterable[str]) -> Relation:

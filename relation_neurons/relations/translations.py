@@ -1,4 +1,4 @@
-"""Relations in other languages: templates, names of subjects and objects, and how an answer is asked for."""
+"""Relations in other languages: translated templates and names, and language-specific answer cues."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ DEFAULT = "en"
 
 @dataclass(frozen=True)
 class Language:
-    """How a language asks and answers.
+    """Language-specific parts of prompts and answers.
 
     Attributes:
-        name: In English.
-        answer: What follows a filled template.
-        joint: What stands between that and the answer.
-        articles: Words in front of an answer that do not count.
+        name: The English name of the language.
+        answer: The text after a filled template.
+        joint: The text between prompt and answer.
+        articles: Words before an answer that are ignored in scoring.
     """
 
     name: str
@@ -42,66 +42,65 @@ LANGUAGES: Mapping[str, Language] = {
     "ja": Language("Japanese", "？答え：", joint=""),  # noqa: RUF001
     "zh": Language("Chinese", "？答案：", joint=""),  # noqa: RUF001
 }
-"""Languages that shipped relations are translated into. Others are asked in the English way unless told otherwise."""
+"""Languages of the shipped translations. Other languages use the English defaults of `Language`."""
 
 
 def language(code: str) -> Language:
-    """A language by its code; one that is not among `LANGUAGES` has no articles and asks as English does."""
+    """A language by its code; languages not in `LANGUAGES` have no articles and the English answer cue."""
     return LANGUAGES.get(code, Language(code))
 
 
 def translation(relation: Relation, code: str) -> Translation:
-    """A relation's translation.
+    """A relation's translation into a language.
 
     Raises:
-        RelationNeuronsError: There is none.
+        RelationNeuronsError: The relation has no such translation.
     """
     if code not in relation.translations:
         raise refuse(
             f"Relation '{relation.name}' is in '{relation.language}' and has no translation into '{code}'",
             expected=nearest(code, (relation.language, *relation.translations)),
-            do="add it to the relation's file under 'translations', see data/README.md",
+            do="add it to the relation's file under 'translations' (see data/README.md)",
         )
     return relation.translations[code]
 
 
 def translate(facts: Iterable[Fact], into: Translation) -> tuple[Fact, ...]:
-    """Facts in another language, in the same order, each with the subject it has in its own as `original`.
+    """Translate facts, in the same order; `original` is the subject in the original language.
 
-    Left out are facts whose names have no translation, and those whose object stands in the subject in the other
-    language only, so that the question would give the answer away.
+    Facts are dropped if a name has no translation, or if only the translated subject contains the
+    object, since the prompt would then reveal the answer.
     """
-    found = []
+    translated_facts = []
     for fact in facts:
         subject, name = into.subjects.get(fact.subject), into.objects.get(fact.object)
         if subject is None or name is None:
             continue
         if key(name) in key(subject) and key(fact.object) not in key(fact.subject):
             continue
-        found.append(Fact(subject, name, into.aliases.get(name, ()), fact.subject))
-    return tuple(found)
+        translated_facts.append(Fact(subject, name, into.aliases.get(name, ()), fact.subject))
+    return tuple(translated_facts)
 
 
 def read_translations(folder: Path, name: str) -> dict[str, Translation]:
-    """The translations of a relation that lie in a folder, `<language>/<relation>.json`.
+    """Read a relation's translations, `<language>/<relation>.json`, from a folder.
 
     Raises:
-        RelationNeuronsError: A file that cannot be read or is not a translation.
+        RelationNeuronsError: A file cannot be read or is not a valid translation.
     """
-    found = {}
-    for path in sorted(one for one in folder.glob("*/*.json") if one.stem == name):  # a name is no pattern
+    translations = {}
+    for path in sorted(path for path in folder.glob("*/*.json") if path.stem == name):  # a name may contain wildcards
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise refuse(f"{path}: is not readable as JSON in UTF-8 ({error})") from error
+            raise refuse(f"{path}: cannot be read as JSON in UTF-8 ({error})") from error
         try:
-            found[path.parent.name] = translation_from_dict(raw)
+            translations[path.parent.name] = translation_from_dict(raw)
         except RelationNeuronsError as error:
             raise RelationNeuronsError(f"{path}: {error}") from None
-    return found
+    return translations
 
 
 def translated(relation: Relation, folder: Path) -> Relation:
-    """A relation with the translations that lie in a folder added to its own, which count first."""
-    found = read_translations(folder, relation.name)
-    return replace(relation, translations={**found, **relation.translations})
+    """Add the translations in a folder to a relation; the relation's own translations take precedence."""
+    return replace(relation, translations={**read_translations(folder, relation.name), **relation.translations})

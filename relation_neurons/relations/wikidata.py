@@ -1,8 +1,9 @@
-"""Names in other languages: the labels of Wikidata's items, as its public API gives them.
+"""Translate names by the labels of Wikidata items, from Wikidata's public API.
 
-They are often right and never certain: of several items with a name the search's first is taken, whatever the relation.
-`Label` says which, so read a translation before you measure with it. The API is asked politely: one request at a time,
-never twice the same (answers are kept on disk), never while its servers lag. The responses in the tests are written by
+The results are often correct but never certain: if several items have a name, the first search
+result is used, whatever the relation. `Label` records which item was used, so check a translation
+before using it in an experiment. The API is used politely: one request at a time, no request twice
+(responses are cached on disk), and none while the servers lag. The responses in the tests follow
 the API's documentation; none was recorded.
 """
 
@@ -20,23 +21,23 @@ import requests
 from relation_neurons.errors import refuse
 from relation_neurons.progress import Progress, silent
 from relation_neurons.relations.relation import Relation, key
-from relation_neurons.relations.wikidata_client import BATCH, CODES, EVERY, Answers, Api, Candidates
+from relation_neurons.relations.wikidata_client import ANY_LANGUAGE, BATCH, CODES, Api, Candidates, ResponseCache
 
 ENDPOINT = "https://www.wikidata.org/w/api.php"
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a name is called in another language.
+    """The translation of a name.
 
     Attributes:
-        text: The item's label.
+        text: The item's label in the language.
         item: The item, such as "Q142".
-        matched: Whether the name is the item's English label or another English name of it.
-        n_candidates: How many of the items found have the name; the first was taken.
-        aliases: The item's other names.
-        code: Wikidata's code of what `text` is in: the language, or "mul" for a name meant for every language without
-            one of its own, whatever its script.
+        matched: Whether the name is the item's English `label` or an `alias`.
+        n_candidates: How many search results have the name; the first is used.
+        aliases: The item's other names in the language.
+        code: Wikidata's language code of `text`: the language, or "mul" for a name that applies to
+            all languages without a label of their own, in any script.
         english: The item's English label.
     """
 
@@ -51,7 +52,13 @@ class Label:
 
 @dataclass(frozen=True)
 class Translations:
-    """Names in another language, and for each that has none why: "no item", "no label in de", "ambiguous: Q1, Q2"."""
+    """Translated names.
+
+    Attributes:
+        language: Language code of the translations.
+        found: The label of each translated name.
+        missing: For each other name the reason: "no item", "no label in de", or "ambiguous: Q1, Q2".
+    """
 
     language: str
     found: dict[str, Label]
@@ -69,39 +76,43 @@ def translate_names(
     progress: Progress = silent,
     timeout: float = 30.0,
 ) -> Translations:
-    """Look up English names; an item has a name as its English label or alias, case aside, accents not.
+    """Translate English names by the labels of Wikidata items.
+
+    An item matches a name by its English label or alias; case is ignored, accents are not.
 
     Args:
-        names: In English.
-        language: A code that Wikidata knows, such as "de".
-        endpoint: Address of the API.
-        cache: Folder of the answers, a file for each language; by default in the user's cache folder.
-        skip_ambiguous: Leave out names that several items have, instead of taking the first.
-        contact: Your address, sent along as Wikimedia asks of scripts.
-        progress: Told 1 after each distinct name.
+        names: English names.
+        language: A language code of Wikidata, such as "de".
+        endpoint: URL of the API.
+        cache: Folder of cached responses, one file per language; by default in the user's cache
+            folder.
+        skip_ambiguous: Skip names of several items instead of using the first item.
+        contact: Your e-mail address or URL, sent in the user agent as Wikimedia asks scripts to do.
+        progress: Called with 1 after each distinct name.
         timeout: Seconds to wait for the server.
 
     Raises:
-        RelationNeuronsError: Arguments or files that cannot be used, or no usable answer; those got before are kept.
+        RelationNeuronsError: An argument or cache file is invalid, or the API gives no valid
+            response; responses received before that remain cached.
     """
     _check(names, language, contact, timeout)
     folder = Path(platformdirs.user_cache_dir("relation-neurons")) / "wikidata" if cache is None else cache
-    searched = Answers(folder / "en.json", endpoint)
-    named = searched if language == "en" else Answers(folder / f"{language}.json", endpoint)
-    wanted, pending = dict.fromkeys(names), dict[str, None]()
+    searches = ResponseCache(folder / "en.json", endpoint)
+    items = searches if language == "en" else ResponseCache(folder / f"{language}.json", endpoint)
+    distinct, pending = dict.fromkeys(names), dict[str, None]()
     with requests.Session() as session:
         api = Api(session, endpoint, timeout, contact)
-        for name in wanted:
-            if name not in searched.raw["searches"]:
-                searched.keep("searches", {name: api.search(name)})
-            pending |= {item: None for item, _ in searched.candidates(name)[:1] if item not in named.raw["items"]}
+        for name in distinct:
+            if name not in searches.raw["searches"]:
+                searches.add("searches", {name: api.search(name)})
+            pending |= {item: None for item, _ in searches.candidates(name)[:1] if item not in items.raw["items"]}
             if len(pending) == BATCH:
-                named.keep("items", api.items([*pending], language))
+                items.add("items", api.items([*pending], language))
                 pending = {}
             progress(1)
         if pending:
-            named.keep("items", api.items([*pending], language))
-    labels = {name: _label(searched.candidates(name), named, language, skip_ambiguous) for name in wanted}
+            items.add("items", api.items([*pending], language))
+    labels = {name: _label(searches.candidates(name), items, language, skip_ambiguous) for name in distinct}
     return Translations(
         language,
         {name: label for name, label in labels.items() if isinstance(label, Label)},
@@ -112,36 +123,32 @@ def translate_names(
 def translate_relation(
     relation: Relation, language: str, templates: Sequence[str], templates_zs: Sequence[str] = (), **options: Any
 ) -> tuple[dict[str, Any], Translations]:
-    """Translate the subjects and objects of an English relation; its templates are yours to write.
+    """Translate the subjects and objects of an English relation; you provide the translated templates.
 
     Args:
-        relation: In English.
-        language: A code that Wikidata knows, such as "de".
-        templates: In that language, each with one `{}` for the subject, ending where the object would stand.
-        templates_zs: A second set of them.
+        relation: A relation in English.
+        language: A language code of Wikidata, such as "de".
+        templates: Templates in that language, each with one `{}` for the subject, ending before the
+            object.
+        templates_zs: The second template set.
         options: As for `translate_names`.
 
     Returns:
-        What was found, as a translation's file holds it, with the reasons for what is `missing`: the later one of two
-        subjects with the same name in that language is left out. And the labels, with what they were taken from.
+        The contents of a translation file, with the reason for each `missing` name (if two subjects
+        have the same translation, the later one is dropped), and the labels with their items.
 
     Raises:
-        RelationNeuronsError: Templates without one `{}`, a relation in another language, or as `translate_names`.
+        RelationNeuronsError: A template does not have exactly one `{}`, the relation is not in
+            English, or as for `translate_names`.
     """
-    if relation.language != "en":
-        raise refuse(f"Relation '{relation.name}' is in '{relation.language}'", expected="a relation in English")
-    if not templates:
-        raise refuse(f"Relation '{relation.name}' has no template in '{language}'", do="write at least one")
-    for template in (*templates, *templates_zs):
-        if template.count("{}") != 1:
-            raise refuse(f"A template is {template!r}", expected="a text with exactly one {} for the subject")
+    _check_templates(relation, language, templates, templates_zs)
     subjects = dict.fromkeys(fact.subject for fact in relation.facts)
     objects = dict.fromkeys(fact.object for fact in relation.facts)
     translations = translate_names([*subjects, *objects], language, **options)
-    found, missing = translations.found, dict(translations.missing)
+    labels, missing = translations.found, dict(translations.missing)
     kept: dict[str, str] = {}
-    for name in filter(found.__contains__, subjects):
-        first = kept.setdefault(key(found[name].text), name)
+    for name in filter(labels.__contains__, subjects):
+        first = kept.setdefault(key(labels[name].text), name)
         if first != name:
             missing[name] = f"same name in {language} as {first}"
     return {
@@ -149,54 +156,67 @@ def translate_relation(
         "language": language,
         "prompt_templates": list(templates),
         "prompt_templates_zs": list(templates_zs),
-        "subjects": {name: found[name].text for name in kept.values()},
-        "objects": {name: found[name].text for name in objects if name in found},
-        "aliases": _aliases([found[name] for name in objects if name in found]),
+        "subjects": {name: labels[name].text for name in kept.values()},
+        "objects": {name: labels[name].text for name in objects if name in labels},
+        "aliases": _aliases([labels[name] for name in objects if name in labels]),
         "missing": missing,
     }, translations
+
+
+def _check_templates(relation: Relation, language: str, templates: Sequence[str], templates_zs: Sequence[str]) -> None:
+    if relation.language != "en":
+        raise refuse(f"Relation '{relation.name}' is in '{relation.language}'", expected="a relation in English")
+    if not templates:
+        raise refuse(f"Relation '{relation.name}' has no template in '{language}'", do="write at least one")
+    for template in (*templates, *templates_zs):
+        if template.count("{}") != 1:
+            raise refuse(f"A template is {template!r}", expected="a text with exactly one {} for the subject")
 
 
 def _check(names: Sequence[str], language: str, contact: str, timeout: float) -> None:
     for name in names:
         if not name or name != name.strip():
-            raise refuse(f"A name is {name!r}", expected="a text without outer spaces, not empty")
+            raise refuse(f"A name is {name!r}", expected="a non-empty text without surrounding spaces")
     if not re.fullmatch("[a-z]{2,}(-[a-z0-9]+)*", language):
-        raise refuse(f"The language is {language!r}", expected="a code that Wikidata knows, such as 'de' or 'pt-br'")
+        raise refuse(f"The language is {language!r}", expected="a language code of Wikidata, such as 'de' or 'pt-br'")
     if not (contact.isascii() and contact.isprintable() and timeout > 0):
-        raise refuse(f"The contact is {contact!r}, the timeout {timeout} s", expected="ASCII, and more than 0 s")
+        raise refuse(
+            f"The contact is {contact!r}, the timeout {timeout} s",
+            expected="a contact in ASCII and a timeout of more than 0 s",
+        )
 
 
-def _label(candidates: Candidates, named: Answers, language: str, skip_ambiguous: bool) -> Label | str:
-    """The label of the first candidate, or why there is none."""
+def _label(candidates: Candidates, items: ResponseCache, language: str, skip_ambiguous: bool) -> Label | str:
+    """The label of the first candidate, or the reason why it has none."""
     if skip_ambiguous and len(candidates) > 1:
         return f"ambiguous: {', '.join(item for item, _ in candidates)}"
-    names = named.item(candidates[0][0]) if candidates else None
+    names = items.item(candidates[0][0]) if candidates else None
     if names is None:
         return "no item"
     labels, aliases = names
     own = CODES.get(language, (language,))
-    codes = [code for code in (*own, EVERY) if code in labels]
+    codes = [code for code in (*own, ANY_LANGUAGE) if code in labels]
     if not codes:
         return f"no label in {language}"
     text = labels[codes[0]]
-    others = [alias for code in own for alias in aliases.get(code, ())] or aliases.get(EVERY, [])
+    others = [alias for code in own for alias in aliases.get(code, ())] or aliases.get(ANY_LANGUAGE, [])
     others = _distinct([labels[code] for code in codes if code in own] + others, [text])
-    english = labels.get("en", labels.get(EVERY, ""))
+    english = labels.get("en", labels.get(ANY_LANGUAGE, ""))
     return Label(text, *candidates[0], len(candidates), tuple(others), codes[0], english)
 
 
 def _aliases(labels: Sequence[Label]) -> dict[str, list[str]]:
-    """Other names by label, without those that are labels themselves."""
-    listed: dict[str, list[str]] = {}
+    """Aliases by label, without aliases that are labels themselves."""
+    by_label: dict[str, list[str]] = {}
     for label in labels:
-        listed.setdefault(label.text, []).extend(label.aliases)
-    distinct = {text: _distinct(aliases, listed) for text, aliases in listed.items()}
+        by_label.setdefault(label.text, []).extend(label.aliases)
+    distinct = {text: _distinct(aliases, by_label) for text, aliases in by_label.items()}
     return {text: aliases for text, aliases in distinct.items() if aliases}
 
 
-def _distinct(names: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """The names, each in one spelling only, without those taken."""
-    seen, kept = set(map(key, taken)), []
+def _distinct(names: Iterable[str], exclude: Iterable[str]) -> list[str]:
+    """The names with distinct keys, in the first spelling of each, without those to exclude."""
+    seen, kept = set(map(key, exclude)), []
     for name in names:
         if key(name) not in seen:
             seen.add(key(name))

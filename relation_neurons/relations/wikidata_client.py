@@ -1,6 +1,6 @@
-"""Wikidata's public API: its answers, asked for politely and kept on disk.
+"""A polite client of Wikidata's public API, with a cache of its responses on disk.
 
-One request at a time, never twice the same, never while the servers lag.
+It sends one request at a time, no request twice, and none while the servers lag.
 """
 
 from __future__ import annotations
@@ -23,44 +23,46 @@ from relation_neurons.errors import refuse
 from relation_neurons.relations.relation import key
 
 CODES: Mapping[str, tuple[str, ...]] = {"zh": ("zh-hans", "zh")}
-"""Wikidata's codes of a language that has several, the first choice first."""
-EVERY = "mul"
-"""Wikidata's code of names for every language that has none of its own; many persons have no other."""
+"""Wikidata's codes of languages with several codes, in order of preference."""
+ANY_LANGUAGE = "mul"
+"""Wikidata's code of labels that apply to all languages without their own; many people have only this one."""
 BATCH = 50
-"""Items in a request, the API's limit."""
+"""Items per request, the API's limit."""
 PAUSES = (5, 10, 20)
-"""Seconds before each further attempt while the servers are busy and do not say how long to wait."""
+"""Seconds before each retry while the servers are busy and send no `Retry-After`."""
 LONGEST_PAUSE = 120
 MAXLAG = 5
-"""Seconds that the database may lag behind before a request is put off, as Wikimedia recommends."""
+"""Database lag in seconds above which the server rejects a request, as Wikimedia recommends."""
 
-_AGAIN = "run it again later; it goes on where it stopped"
+_AGAIN = "run the same command later to resume"
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
-"""What reading JSON of another shape raises."""
+"""Exceptions raised while reading JSON of an unexpected structure."""
 Candidates = list[tuple[str, Literal["label", "alias"]]]
 _Read = TypeVar("_Read")
 
 
 def _read_candidates(name: str, hits: Sequence[Any]) -> Candidates:
-    """Which results of a search have the name, in the search's order; it also finds other languages and beginnings."""
-    found: Candidates = []
+    """The search results with this English name, in order; searches also match prefixes and other languages."""
+    candidates: Candidates = []
     for hit in hits:
         item, match = hit["id"], hit["match"]
         if not re.fullmatch("Q[0-9]+", item):
-            raise ValueError(f"{item!r} is no item")
-        english = match["type"] in ("label", "alias") and re.fullmatch(f"en(-.*)?|{EVERY}", match["language"])
+            raise ValueError(f"{item!r} is not an item")
+        english = match["type"] in ("label", "alias") and re.fullmatch(f"en(-.*)?|{ANY_LANGUAGE}", match["language"])
         if key(hit.get("label", "")) == key(name):
-            found.append((item, "label"))
+            candidates.append((item, "label"))
         elif english and key(match["text"]) == key(name):
-            found.append((item, "alias"))
-    return found
+            candidates.append((item, "alias"))
+    return candidates
 
 
 def _read_item(entity: Any) -> tuple[dict[str, str], dict[str, list[str]]] | None:
-    """An item's labels and aliases by language, none if there is no such item any more."""
+    """An item's labels and aliases by language, or None if the item was deleted."""
     if "missing" in entity:
         return None
-    labels, aliases = (entity.get(part) or {} for part in ("labels", "aliases"))  # none may come as a list
+    labels, aliases = (
+        entity.get(part) or {} for part in ("labels", "aliases")
+    )  # the API may send an empty list instead of an empty object
     return (
         {code: _text(term) for code, term in labels.items()},
         {code: [_text(term) for term in terms] for code, terms in aliases.items()},
@@ -71,8 +73,8 @@ def _text(term: Any) -> str:
     return unicodedata.normalize("NFC", term["value"])
 
 
-class Answers:
-    """What was answered in one language: the parts in use of the API's answers, in a file that is whole at any time."""
+class ResponseCache:
+    """The API's responses for one language, reduced to the fields in use, in a file that is written atomically."""
 
     def __init__(self, path: Path, endpoint: str) -> None:
         self.path = path
@@ -89,22 +91,22 @@ class Answers:
             raise refuse(f"{path}: cannot be read ({error.strerror})", do="choose another cache folder") from error
         except _MALFORMED as error:
             raise refuse(
-                f"{path}: is damaged ({error!r})", do="remove this file; what it held is asked anew"
+                f"{path}: is damaged ({error!r})", do="remove this file; its contents are requested again"
             ) from error
         if known != endpoint:
-            raise refuse(f"{path}: holds answers of {known}, not of {endpoint}", do="choose another cache folder")
+            raise refuse(f"{path}: has responses of {known}, not of {endpoint}", do="choose another cache folder")
 
     def candidates(self, name: str) -> Candidates:
-        """The items that have the name, in the search's order."""
+        """The items with this name, in the order of the search."""
         return _read_candidates(name, self.raw["searches"][name])
 
     def item(self, item: str) -> tuple[dict[str, str], dict[str, list[str]]] | None:
-        """An item's labels and aliases by language, none if it is gone."""
+        """An item's labels and aliases by language, or None if the item was deleted."""
         return _read_item(self.raw["items"][item])
 
-    def keep(self, part: Literal["searches", "items"], answers: Mapping[str, Any]) -> None:
-        """Add answers and write them down."""
-        self.raw[part].update(answers)
+    def add(self, part: Literal["searches", "items"], responses: Mapping[str, Any]) -> None:
+        """Add responses and write the file."""
+        self.raw[part].update(responses)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
@@ -120,46 +122,46 @@ class Answers:
 
 
 class Api:
-    """The two questions to the API, asked one after the other."""
+    """The two kinds of requests to the API, sent one at a time."""
 
     def __init__(self, session: requests.Session, endpoint: str, timeout: float, contact: str) -> None:
         self.session, self.endpoint, self.timeout = session, endpoint, timeout
         version = "0"
         with suppress(metadata.PackageNotFoundError):
             version = metadata.version("relation-neurons")
-        about = "; ".join(filter(None, ("translates names by labels", contact)))
-        session.headers["User-Agent"] = f"relation-neurons/{version} ({about}) {requests.utils.default_user_agent()}"
+        comment = "; ".join(filter(None, ("translates names by labels", contact)))
+        session.headers["User-Agent"] = f"relation-neurons/{version} ({comment}) {requests.utils.default_user_agent()}"
 
     def search(self, name: str) -> list[dict[str, Any]]:
-        """The results that have the name, as far as they are read."""
+        """The search results with this name, reduced to the fields in use."""
 
-        def read(answer: Any) -> list[dict[str, Any]]:
-            having = [hit for hit in answer["search"] if _read_candidates(name, [hit])]
-            return [_parts(hit, "id", "label", "match") for hit in having]
+        def read(response: Any) -> list[dict[str, Any]]:
+            matching = [hit for hit in response["search"] if _read_candidates(name, [hit])]
+            return [_fields(hit, "id", "label", "match") for hit in matching]
 
-        return self._ask(
+        return self._request(
             read, action="wbsearchentities", search=name, language="en", uselang="en", type="item", limit=7
         )
 
     def items(self, items: Sequence[str], language: str) -> dict[str, dict[str, Any]]:
-        """The items' names, as far as they are read."""
+        """The labels and aliases of items."""
         own = CODES.get(language, (language,))
 
-        def read(answer: Any) -> dict[str, dict[str, Any]]:
-            warning = answer.get("warnings", {}).get("wbgetentities", {}).get("*", "")
+        def read(response: Any) -> dict[str, dict[str, Any]]:
+            warning = response.get("warnings", {}).get("wbgetentities", {}).get("*", "")
             unknown = re.search(r'parameter "languages": (.*?)\.?$', warning, re.MULTILINE)
             if unknown and set(own) <= set(unknown[1].split(", ")):
                 raise refuse(f"{self.endpoint} does not know the language '{language}'", expected="a code such as 'de'")
-            entities = {item: _parts(answer["entities"][item], "labels", "aliases", "missing") for item in items}
+            entities = {item: _fields(response["entities"][item], "labels", "aliases", "missing") for item in items}
             for entity in entities.values():
                 _read_item(entity)
             return entities
 
-        codes = "|".join(dict.fromkeys((*own, EVERY, "en")))
-        return self._ask(read, action="wbgetentities", ids="|".join(items), props="labels|aliases", languages=codes)
+        codes = "|".join(dict.fromkeys((*own, ANY_LANGUAGE, "en")))
+        return self._request(read, action="wbgetentities", ids="|".join(items), props="labels|aliases", languages=codes)
 
-    def _ask(self, read: Callable[[Any], _Read], **query: str | int) -> _Read:
-        """Ask until there is an answer; while the servers are busy, wait and ask again, three times at most."""
+    def _request(self, read: Callable[[Any], _Read], **query: str | int) -> _Read:
+        """Send a request; while the servers are busy, wait and retry, at most three times."""
         for pause in (*PAUSES, None):
             response = self._get(query)
             busy = _busy(response)
@@ -178,17 +180,17 @@ class Api:
         except requests.ConnectionError as error:
             raise refuse(f"{self.endpoint} cannot be reached", do=f"check the network, then {_AGAIN}") from error
         except requests.RequestException as error:
-            raise refuse(f"{self.endpoint} cannot be asked ({error})", expected="the address of an API") from error
+            raise refuse(f"{self.endpoint} cannot be queried ({error})", expected="the URL of an API") from error
 
     def _read(self, response: requests.Response, read: Callable[[Any], _Read]) -> _Read:
         if not response.ok:
             raise refuse(
                 f"{self.endpoint} answered {response.status_code} {response.reason}",
-                do="check the endpoint; where it turns scripts away, pass a contact",
+                do="check the endpoint; if it rejects scripts, pass a contact",
             )
-        refusal = _error(response)
-        if refusal:
-            raise refuse(f"{self.endpoint} refuses the request ({refusal.get('code')}: {refusal.get('info')})")
+        failure = _error(response)
+        if failure:
+            raise refuse(f"{self.endpoint} rejected the request ({failure.get('code')}: {failure.get('info')})")
         try:
             return read(response.json())
         except _MALFORMED as error:
@@ -197,20 +199,20 @@ class Api:
             ) from error
 
     def _pause(self, response: requests.Response, default: float) -> float:
-        """Seconds to wait: what the server asks for, in seconds or as a date, if it does."""
-        asked, pause = response.headers.get("Retry-After", ""), default
-        if asked.isdecimal():
-            pause = float(asked)
+        """Seconds to wait: the server's `Retry-After` in seconds or as a date, else the default."""
+        retry_after, pause = response.headers.get("Retry-After", ""), default
+        if retry_after.isdecimal():
+            pause = float(retry_after)
         else:
             with suppress(ValueError):
-                pause = max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+                pause = max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
         if pause > LONGEST_PAUSE:
             raise refuse(f"{self.endpoint} asks for a pause of {pause:.0f} s", do=_AGAIN)
         return pause
 
 
 def _busy(response: requests.Response) -> str:
-    """Why the request should be sent again, empty if it should not."""
+    """Why the request should be retried, empty if it should not."""
     if response.status_code == 429 or response.status_code >= 500:
         return f"HTTP {response.status_code}"
     code = _error(response).get("code")
@@ -218,11 +220,11 @@ def _busy(response: requests.Response) -> str:
 
 
 def _error(response: requests.Response) -> dict[str, Any]:
-    """The API's error object, empty if it sent none."""
+    """The API's error object, empty if there is none."""
     with suppress(*_MALFORMED):
         return dict(response.json().get("error", {}))
     return {}
 
 
-def _parts(answer: Mapping[str, Any], *parts: str) -> dict[str, Any]:
-    return {part: answer[part] for part in parts if part in answer}
+def _fields(response: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: response[name] for name in names if name in response}

@@ -116,7 +116,7 @@ def test_exact_rule(said, object, right):
     assert RULES["exact"](said, object) is right
 
 
-def test_only_the_alias_rule_takes_aliases():
+def test_only_the_alias_rule_accepts_aliases():
     assert list(RULES) == ["prefix", "exact", "string", "alias"]
     assert all(RULES[name].name == name and RULES[name].meaning for name in RULES)
     assert [rule.tokens for rule in RULES.values()] == [2, None, None, None]
@@ -129,7 +129,7 @@ def test_only_the_alias_rule_takes_aliases():
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("said", ["", " ", "\n\n", "...", " \u0301", "。"])
 @pytest.mark.parametrize("object", ["Paris", "巴黎", "", "\u0302"])
-def test_nothing_said_is_never_right(name, said, object):
+def test_an_empty_answer_is_never_right(name, said, object):
     assert not RULES[name](said, object, ("Lutetia",))
 
 
@@ -186,7 +186,7 @@ FORMS = st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"])
 @example("か", "\u3099", "な", "NFC")
 @example("I", "\u0307", "", "NFKD")
 @example("a\u09c7", "\u0301\u09be", "", "NFC")
-def test_what_becomes_right_could_be_told_from_its_first_token(first, second, more, form):
+def test_every_right_answer_may_become_right_by_its_first_token(first, second, more, form):
     object = unicodedata.normalize(form, (first + second + more).swapcase())
     if prefix_rule(first + second, object):
         assert may_become_right(first, object)
@@ -194,7 +194,7 @@ def test_what_becomes_right_could_be_told_from_its_first_token(first, second, mo
 
 @given(TEXTS, TEXTS, TEXTS)
 @settings(max_examples=1000, deadline=None)
-def test_what_cannot_become_right_does_not(first, second, object):
+def test_answers_that_cannot_become_right_are_never_right(first, second, object):
     assert may_become_right(first, object) or not prefix_rule(first + second, object)
 
 
@@ -247,7 +247,7 @@ def test_error_kind(said, kind):
     assert error_kind(said, FRANCE, "Paris", CAPITALS, ("Lutetia",)) == kind
 
 
-def test_error_kinds_are_told_in_order():
+def test_error_kinds_are_tested_in_order():
     assert ERROR_KINDS == ("right", "empty", "repeats the prompt", "other answer", "the", "a", "other")
     fathers = ("Barack Obama", "George Bush")
     assert error_kind(" Barack Obama", "Barack Obama's father is named?", "Hussein", fathers) == "repeats the prompt"
@@ -268,7 +268,7 @@ def test_every_answer_has_a_kind_and_right_means_the_alias_rule(said):
 @pytest.mark.parametrize(
     ("said", "kept"), [(" Paris", " Paris"), (" Paris\nThe", " Paris"), ("\n Paris\nThe", "\n Paris"), ("\n\n", "\n\n")]
 )
-def test_an_answer_is_kept_to_the_end_of_its_line(said, kept):
+def test_an_answer_is_truncated_at_the_end_of_its_line(said, kept):
     assert to_line_end(said) == kept
 
 

@@ -63,7 +63,7 @@ def slow_nll(model, text, hooks, bos):
 
 @pytest.mark.parametrize("outer", [False, True])
 @pytest.mark.parametrize("bos", [False, True])
-def test_equal_to_one_text_at_a_time(tiny, bos, outer):
+def test_batched_perplexity_equals_one_text_at_a_time(tiny, bos, outer):
     tiny.cfg.default_prepend_bos = bos
     texts = TEXTS if bos else [text for text in TEXTS if text != "w8"]
     first = [put(0, 20, 2.0), put(2, 7, 2.0)] if outer else []
@@ -93,7 +93,7 @@ def test_equal_to_one_text_at_a_time(tiny, bos, outer):
         np.testing.assert_allclose(alone["nll"], expected["nll"][: len(texts)], atol=1e-4)
 
 
-def test_equal_to_the_loss_of_transformers(tiny, tiny_llama):
+def test_perplexity_equals_the_loss_of_transformers(tiny, tiny_llama):
     llama, tokenizer = tiny_llama
     for row in rn.perplexity(tiny, TEXTS).itertuples():
         ids = tokenizer(TEXTS[row.text], return_tensors="pt").input_ids
@@ -121,7 +121,7 @@ def test_the_model_is_bit_equal_afterwards(tiny):
         (["w1 w2"], {"a": (), "b": [rn.Intervention(neurons((0, 48)))]}, "L0.N48"),
     ],
 )
-def test_what_cannot_be_done_is_refused(tiny, texts, under, says):
+def test_invalid_texts_and_conditions_are_refused(tiny, texts, under, says):
     tiny.cfg.default_prepend_bos = False
     with pytest.raises(rn.RelationNeuronsError, match=says):
         rn.perplexity(tiny, texts, under)
@@ -138,7 +138,7 @@ def test_a_text_may_fill_the_context(tiny):
 
 
 @pytest.mark.model
-def test_the_trained_model_knows_english(embedded):
+def test_the_trained_model_prefers_english(embedded):
     texts = [
         "The cat sat on the mat and looked out of the window at the rain.",
         "Water boils at one hundred degrees Celsius at sea level.",

@@ -138,7 +138,7 @@ def test_verdicts_of_the_trained_model_in_one_pass_equal_two_greedy_tokens(embed
         assert 0 < verdicts.sum()["clean"] < 40
 
 
-def test_more_tokens_can_be_read(tiny):
+def test_answers_can_have_more_tokens(tiny):
     prompts = word_prompts(6, examples=False)
     table = rn.recall(tiny, prompts, max_new_tokens=7)
     for prompt, row in zip(prompts, table.to_dict("records"), strict=True):
@@ -152,7 +152,7 @@ def test_more_tokens_can_be_read(tiny):
         rn.recall(tiny, prompts, max_new_tokens=0)
 
 
-def test_each_row_says_by_every_rule_and_of_what_kind_the_answer_is(planted):
+def test_each_row_has_the_result_of_every_rule_and_the_error_kind(planted):
     prompts = rn.make_prompts(planted.relations, rn.PromptConfig(shots=0, n_evaluation=5)).evaluation
     ablated = rn.Intervention(planted.neurons["eats"])
     table = rn.recall_under(planted.model, [rn.Condition("clean", prompts), rn.Condition("eats", prompts, (ablated,))])
@@ -173,7 +173,7 @@ def test_batch_size_changes_nothing(tiny, batch_size):
 
 
 @pytest.mark.model
-def test_the_trained_model_answers_alike_in_a_batch_and_alone(embedded):
+def test_the_trained_model_answers_equally_in_a_batch_and_alone(embedded):
     relations = rn.load_relations("country_capital", "person_mother")
     prompts = rn.make_prompts(relations, rn.PromptConfig(n_evaluation=6)).evaluation
     table = rn.recall(embedded, prompts)
@@ -196,7 +196,7 @@ def test_rows_keep_the_order_of_the_prompts(tiny):
     assert sum(told) == 13
 
 
-def test_nothing_is_refused(tiny):
+def test_empty_and_duplicate_conditions_are_refused(tiny):
     with pytest.raises(rn.RelationNeuronsError, match="no prompts"):
         rn.recall(tiny, [])
     twice = [rn.Condition("same", tuple(word_prompts(1, examples=False)))] * 2

@@ -25,7 +25,7 @@ PETS = relation(
 HOMES = relation("homes", [("tom", "Rome"), ("EVE", "Oslo"), ("Zoe", "Rome"), ("Max", "Cat")], ["{} lives", "{} is at"])
 
 
-def test_facts_are_counted_and_spellings_of_a_name_are_one():
+def test_facts_are_counted_and_spellings_of_a_name_are_merged():
     table = describe([PETS, HOMES], config=rn.PromptConfig(shots=0, n_evaluation=1)).set_index("relation")
     assert table.loc["pets", ["facts", "subjects", "objects"]].tolist() == [6, 5, 4]
     assert table.loc["pets", ["majority", "majority_ties"]].tolist() == ["dog", 0]
@@ -37,7 +37,7 @@ def test_facts_are_counted_and_spellings_of_a_name_are_one():
     assert table.loc["homes", ["templates", "templates_zs"]].tolist() == [2, 0]
 
 
-def test_of_equally_frequent_objects_the_first_by_name_stands_and_the_others_are_counted():
+def test_of_equally_frequent_objects_the_first_by_name_is_listed_and_the_others_are_counted():
     pairs = [(f"s{number}", ["pear", "fig", "apple", "fig", "pear"][number]) for number in range(5)]
     for facts in (pairs, pairs[::-1]):
         row = describe([relation("r", facts)], config=rn.PromptConfig(shots=0, n_evaluation=1)).loc[0]
@@ -55,7 +55,7 @@ def test_the_split_is_that_of_the_prompts(planted, n_detection, expected):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_facts_whose_subject_another_relation_evaluates_do_not_detect(seed):
+def test_evaluation_subjects_of_other_relations_are_not_used_for_detection(seed):
     pairs = [(f"s{number}", f"o{number % 3}") for number in range(60)]
     both = [relation("few", pairs[:30]), relation("many", pairs)]
     config = rn.PromptConfig(shots=1, n_evaluation=15, split_seed=seed)
@@ -65,7 +65,7 @@ def test_facts_whose_subject_another_relation_evaluates_do_not_detect(seed):
     assert found[1] < 60 - 15 - 1
 
 
-def test_objects_are_tokenised_as_they_continue_a_prompt(tiny):
+def test_objects_are_tokenised_as_continuations_of_a_prompt(tiny):
     objects = ["w1", "w1 w2", "w3 w4 w5", "w6", "w1"]
     words = relation("words", [(f"w{20 + number}", object) for number, object in enumerate(objects)], ["w7 {} w8"])
     row = describe([words], model=tiny, config=rn.PromptConfig(shots=1, n_evaluation=1)).loc[0]
@@ -76,7 +76,7 @@ def test_objects_are_tokenised_as_they_continue_a_prompt(tiny):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_in_another_language_only_what_is_translated_counts(tiny, seed):
+def test_in_another_language_only_translated_facts_count(tiny, seed):
     """Subject w20 and the object of w24 have no name there, so that two of six facts are left out."""
     objects = ["w1", "w2", "w2", "w3", "w4", "w5"]
     pairs = [(f"w{20 + number}", object) for number, object in enumerate(objects)]
@@ -118,7 +118,7 @@ def spoilt(planted, which):
     return relation("lives", pairs, lives.templates)
 
 
-def test_prompts_that_the_model_answers_wrongly_do_not_survive(planted):
+def test_wrongly_answered_prompts_are_not_valid(planted):
     all_right = describe([planted.relations[0]], model=planted.model, config=ZERO_SHOT, validate="string").loc[0]
     assert all_right[["prompts", "valid", "valid_share", "valid_n"]].tolist() == [35, 35, 1, 35]
     assert all_right[["valid_low", "valid_high"]].tolist() == pytest.approx([35 / (35 + Z2), 1], abs=1e-6)
@@ -161,7 +161,7 @@ def test_the_prefix_rule_reads_two_tokens(tiny):
     assert row["valid"] == len(taken)
 
 
-def test_descriptions_are_the_same_each_time_and_in_any_order(planted):
+def test_descriptions_are_deterministic_and_independent_of_order(planted):
     options = {"model": planted.model, "config": ZERO_SHOT, "validate": "prefix"}
     first, again = (describe(planted.relations, **options) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
@@ -171,13 +171,13 @@ def test_descriptions_are_the_same_each_time_and_in_any_order(planted):
     pd.testing.assert_frame_equal(first[list(facts)], facts)
 
 
-def test_progress_counts_the_prompts_asked(planted):
+def test_progress_counts_prompts(planted):
     seen = []
     describe(planted.relations, model=planted.model, config=ZERO_SHOT, validate="prefix", progress=seen.append)
     assert sum(seen) == 3 * 35
 
 
-def test_what_cannot_be_described_is_refused(planted):
+def test_invalid_descriptions_are_refused(planted):
     with pytest.raises(rn.RelationNeuronsError, match="no relations"):
         describe([])
     with pytest.raises(rn.RelationNeuronsError, match="'pets' is there 2 times"):
@@ -241,7 +241,7 @@ def test_the_console_table_fits_100_columns():
     assert "(+1)" in text
 
 
-def test_the_console_table_leaves_out_what_was_not_asked_and_shows_names_as_they_are():
+def test_the_console_table_omits_missing_columns_and_escapes_names():
     odd = relation("[bold]r", [(f"s{number}", "[red]o") for number in range(3)])
     text = printed(describe([odd], config=rn.PromptConfig(shots=0, n_evaluation=1)))
     assert "[bold]r" in text
@@ -250,7 +250,7 @@ def test_the_console_table_leaves_out_what_was_not_asked_and_shows_names_as_they
     assert "right of" not in text
 
 
-def test_the_overlap_figure_shows_what_is_shared():
+def test_the_overlap_figure_shows_shared_names():
     table = overlaps([PETS, HOMES, relation("colours", [("Sky", "blue")])], "subjects")
     figure = figures.overlap_of_names_figure(table, "Subjects")
     (heat,) = figure.data
@@ -285,7 +285,7 @@ def test_the_facts_figure_draws_the_description():
     pd.testing.assert_frame_equal(table, before)
 
 
-def test_the_token_figure_draws_what_a_model_was_asked():
+def test_the_token_figure_draws_the_models_tokens():
     longest, median, shared, single = figures.token_lengths_figure(described(3)).data
     assert [list(longest.x), list(median.x)] == [[12] * 3, [4.5] * 3]
     assert [list(shared.x), list(single.x)] == [[1] * 3, [0, 0.5, 1]]

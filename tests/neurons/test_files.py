@@ -78,7 +78,7 @@ def rewritten(path, columns=None, drop=(), **metadata):
     return path
 
 
-def test_everything_survives_to_the_last_bit(path):
+def test_neuron_files_round_trip_bit_for_bit(path):
     assert same(load_neurons(path))
     assert same(load_neurons(path, model_like()))
     found = read_neuron_file(path)
@@ -87,7 +87,7 @@ def test_everything_survives_to_the_last_bit(path):
     assert found.version == rn.__version__ or found.version == "unknown"
 
 
-def test_a_top_of_thousands_survives(tmp_path):
+def test_thousands_of_neurons_round_trip(tmp_path):
     space = NeuronSpace("wide", 20, (("post", 1000),))
     scores = np.random.default_rng(0).random((3, len(space)))
     best = rn.top_k(scores, 3000, space, ["a", "b", "c"])
@@ -96,7 +96,7 @@ def test_a_top_of_thousands_survives(tmp_path):
     assert found["b"].scores == tuple(sorted(scores[1], reverse=True)[:3000])
 
 
-def test_the_file_is_a_plain_table_that_says_what_it_is(path):
+def test_the_file_is_a_plain_table_with_metadata(path):
     table = pd.read_parquet(path)
     pd.testing.assert_frame_equal(
         table[table["name"] == "land_hauptstadt"], SETS["land_hauptstadt"].to_frame(), check_dtype=False
@@ -113,14 +113,14 @@ def test_the_file_is_a_plain_table_that_says_what_it_is(path):
     assert "earlier in the flat order" in said["tie_rule"]
 
 
-def test_the_same_sets_are_the_same_bytes_and_nothing_is_left_beside(path):
+def test_equal_sets_give_equal_bytes_and_leave_no_other_files(path):
     before = path.read_bytes()
     save_neurons(path, SETS, space=SPACE, score="average_precision", weights_digest="abc", made_from=MADE_FROM)
     assert path.read_bytes() == before
     assert [one.name for one in path.parent.iterdir()] == ["neurons.parquet"]
 
 
-def test_a_write_that_stops_leaves_the_old_file(path, monkeypatch):
+def test_an_interrupted_write_keeps_the_old_file(path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -132,7 +132,7 @@ def test_a_write_that_stops_leaves_the_old_file(path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrap_model", [True, False])
-def test_neurons_of_a_model_come_back_to_it(tiny, tmp_path, wrap_model):
+def test_neurons_of_a_model_can_be_used_with_it_again(tiny, tmp_path, wrap_model):
     space = neuron_space(tiny, "ffn")
     best = rn.top_k(np.random.default_rng(0).random((2, len(space))), 9, space, ["a", "b"])
     path = save_neurons(tmp_path / "n", best, space=space, score="s", weights_digest=tiny.cfg.weights_digest)
@@ -154,7 +154,7 @@ def test_another_model_is_refused(path, change, says):
         load_neurons(path, model_like(**change))
 
 
-def test_other_weights_of_the_same_shape_are_taken_when_asked_for(path):
+def test_other_weights_of_the_same_shape_are_accepted_on_request(path):
     assert same(load_neurons(path, model_like(digest="xyz"), allow_other_weights=True))
     with pytest.raises(rn.RelationNeuronsError, match="4 layers"):
         load_neurons(path, model_like(n_layers=4, digest="xyz"), allow_other_weights=True)
@@ -167,7 +167,7 @@ def test_a_model_without_a_gate_is_refused(path):
         load_neurons(path, model)
 
 
-def test_without_any_digest_models_are_told_apart_by_name(tmp_path):
+def test_without_digests_models_are_distinguished_by_name(tmp_path):
     path = save_neurons(tmp_path / "n", SETS, space=SPACE, score="s")
     assert same(load_neurons(path, model_like(digest=None)))
     for other in (model_like(digest=None, name="other"), model_like(digest="abc")):
@@ -176,7 +176,7 @@ def test_without_any_digest_models_are_told_apart_by_name(tmp_path):
         assert same(load_neurons(path, other, allow_other_weights=True))
 
 
-def test_no_file_a_folder_and_other_files_are_refused(path):
+def test_missing_files_folders_and_other_files_are_refused(path):
     with pytest.raises(rn.RelationNeuronsError, match=r"There is no file .*nowhere\. Expected.*Do this"):
         load_neurons(path.parent / "nowhere")
     with pytest.raises(rn.RelationNeuronsError, match="There is no file"):
@@ -190,7 +190,7 @@ def test_no_file_a_folder_and_other_files_are_refused(path):
         load_neurons(path)
 
 
-def test_a_file_cut_anywhere_is_refused(path):
+def test_a_file_truncated_anywhere_is_refused(path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 11):
         path.write_bytes(whole[:length])
@@ -213,7 +213,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(path):
     assert refused > len(whole) / 15
 
 
-def test_an_altered_number_or_statement_is_seen(path):
+def test_altered_values_and_metadata_are_detected(path):
     table, written = pq.read_table(path), pq.read_metadata(path).metadata
     scores = table["score"].to_numpy().copy()
     scores[1] = math.nextafter(scores[1], 1)
@@ -259,7 +259,7 @@ def test_a_newer_format_is_named(path):
         ({"drop": ("widths",)}, "cannot be trusted"),
     ],
 )
-def test_contents_that_no_sets_have_are_refused_even_when_signed(path, change, says):
+def test_impossible_contents_are_refused_even_with_a_valid_digest(path, change, says):
     with pytest.raises(rn.RelationNeuronsError, match=says):
         load_neurons(rewritten(path, **change))
 
@@ -271,14 +271,14 @@ def test_contents_that_no_sets_have_are_refused_even_when_signed(path, change, s
         ("index", pa.array([1, None] * 4, pa.int64()), "some values are missing"),
     ],
 )
-def test_pickles_and_gaps_are_refused_unread(path, name, values, says):
+def test_pickles_and_missing_values_are_refused_before_reading(path, name, values, says):
     table, written = pq.read_table(path), pq.read_metadata(path).metadata
     write(path, table.set_column(table.schema.names.index(name), name, values), written)
     with pytest.raises(rn.RelationNeuronsError, match=says):
         load_neurons(path)
 
 
-def test_what_cannot_be_saved_is_refused(tmp_path):
+def test_sets_that_cannot_be_saved_are_refused(tmp_path):
     def save(path=tmp_path / "n", sets=SETS, space=SPACE, **options):
         save_neurons(path, sets, space=space, score="s", **options)
 

@@ -10,7 +10,7 @@ from relation_neurons.neurons.controls import NEIGHBOURS, random_sets
 SPACE = NeuronSpace("toy", 3, (("gate", 4), ("down", 2)))  # 18 neurons
 
 
-def test_flat_numbers_and_neurons_are_two_names_of_one_thing():
+def test_flat_indices_and_neurons_correspond():
     flat = np.arange(len(SPACE))
     neurons = [rn.Neuron(*one) for one in zip(*(list(part) for part in SPACE.locate(flat)), strict=True)]
     assert neurons[0] == ("gate", 0, 0)
@@ -20,18 +20,18 @@ def test_flat_numbers_and_neurons_are_two_names_of_one_thing():
     assert (SPACE.flatten(neurons) == flat).all()
 
 
-def test_a_neuron_is_written_as_in_the_field():
+def test_a_neuron_is_printed_in_the_usual_notation():
     assert str(rn.Neuron("post", 12, 345)) == "L12.N345"
     assert str(rn.Neuron("gate", 0, 1)) == "gate:L0.N1"
 
 
 @pytest.mark.parametrize("neuron", [("gate", 3, 0), ("gate", 0, 4), ("down", 0, 2), ("up", 0, 0), ("gate", 0, -1)])
-def test_neurons_outside_are_refused(neuron):
+def test_neurons_outside_the_space_are_refused(neuron):
     with pytest.raises(rn.RelationNeuronsError, match="'toy' has no neuron"):
         SPACE.flatten([rn.Neuron(*neuron)])
 
 
-def test_top_k_breaks_ties_by_place():
+def test_top_k_breaks_ties_by_flat_order():
     scores = np.zeros((2, 18), dtype=np.float32)
     scores[0, [3, 9, 15]] = [0.5, 1.0, 1.0]
     chosen = rn.top_k(scores, 5, SPACE, ["a", "b"])
@@ -74,7 +74,7 @@ def test_a_full_layer_leaves_no_controls():
         rn.random_controls(rn.NeuronSet((rn.Neuron("down", 0, 0), rn.Neuron("down", 0, 1))), SPACE)
 
 
-def test_sets_are_made_from_pairs_and_refuse_nonsense():
+def test_sets_are_created_from_valid_pairs_only():
     one = rn.NeuronSet.from_pairs([(12, 345), (np.int64(13), 7)], site="gate")
     assert list(one) == [("gate", 12, 345), ("gate", 13, 7)]
     assert (one.layer_counts(14)[12:] == [1, 1]).all()
@@ -88,7 +88,7 @@ def test_sets_are_made_from_pairs_and_refuse_nonsense():
             rn.NeuronSet.from_pairs(pairs, site=site)
 
 
-def test_a_set_survives_its_frame():
+def test_a_set_round_trips_through_its_frame():
     ranked = rn.NeuronSet((rn.Neuron("up", 3, 4), rn.Neuron("down", 0, 1)), "some", (0.9, 0.5))
     assert rn.NeuronSet.from_frame(ranked.to_frame()) == ranked
     plain = rn.NeuronSet.from_pairs([(0, 1), (0, 2)], name="plain")
@@ -114,7 +114,7 @@ def test_controls_matched_by_activity_are_drawn_from_the_nearest():
     assert len(drawn) > 2 * NEIGHBOURS  # not always the same
 
 
-def test_random_sets_come_from_anywhere_but_the_target():
+def test_random_sets_are_drawn_from_everywhere_outside_the_target():
     space = NeuronSpace("wide", 4, (("post", 50), ("down", 10)))
     target = rn.NeuronSet.from_pairs([(0, index) for index in range(40)], name="t")
     sets = random_sets(target, space, n=30, seed=1)

@@ -22,7 +22,7 @@ def test_every_shipped_relation_has_one_concept():
         concept_of("person_fathr")
 
 
-def test_concepts_are_balanced_and_stems_say_nothing_about_them():
+def test_concepts_are_balanced_and_independent_of_stems():
     relations = rn.load_relations()
     prompts = concept_prompts(relations, seed=3)
     counts = Counter(prompt.relation for prompt in prompts)
@@ -45,7 +45,7 @@ def test_concepts_are_balanced_and_stems_say_nothing_about_them():
     assert Counter(p.relation for p in concept_prompts(relations, n=7)) == dict.fromkeys(counts, 7)
 
 
-def test_what_cannot_be_balanced_is_refused():
+def test_concepts_that_cannot_be_balanced_are_refused():
     two = rn.load_relations("person_father", "company_ceo")
     for options, says in [
         ({"n": 10_000}, "n from 1 to"),
@@ -58,7 +58,7 @@ def test_what_cannot_be_balanced_is_refused():
         concept_prompts(rn.load_relations("person_father", "person_mother"))
 
 
-def test_concept_prompts_can_be_read(planted):
+def test_concept_prompts_can_be_encoded(planted):
     prompts = tuple(rn.Prompt("animal", f"s{n}", "", f"s{n} in") for n in range(4))
     assert all(one.object_ids == () for one in encode(planted.model, prompts))
     values = rn.collect_activations(planted.model, prompts).values
@@ -80,7 +80,7 @@ def test_neutral_sentences_end_in_objects_and_name_no_subject(name):
             assert not re.search(rf"\b{re.escape(fact.subject.casefold())}\b", before), (text, fact.subject)
 
 
-def test_no_neutral_sentence_stands_twice_and_unknown_ones_are_refused():
+def test_neutral_sentences_are_distinct_and_unknown_relations_are_refused():
     everything = [text for name in shipped_names() for text in neutral_sentences(name)]
     assert len(set(everything)) == len(everything) == 800
     with pytest.raises(rn.RelationNeuronsError, match="no neutral sentences for 'person_fathr'"):

@@ -17,7 +17,7 @@ def test_zero_shot_is_the_papers_form(relations):
     assert all(prompt.query_start == 0 for prompt in prompts.detection)
 
 
-def test_examples_are_solved_in_the_same_template_and_used_nowhere_else(relations):
+def test_few_shot_examples_use_the_same_template_and_have_no_other_role(relations):
     prompts = rn.make_prompts(relations, rn.PromptConfig(shots=2))
     asked = {(p.relation, p.subject) for p in (*prompts.detection, *prompts.evaluation)}
     for prompt in prompts.evaluation:
@@ -35,7 +35,7 @@ def test_examples_are_solved_in_the_same_template_and_used_nowhere_else(relation
 
 
 @pytest.mark.parametrize(("how", "prompts_per_fact"), [("all", 2), ("cycle", 1), ("first", 1)])
-def test_templates_are_dealt_as_asked(relations, how, prompts_per_fact):
+def test_templates_are_assigned_as_configured(relations, how, prompts_per_fact):
     prompts = rn.make_prompts(relations, rn.PromptConfig(templates=how, n_evaluation=20))
     ceo = [p for p in prompts.evaluation if p.relation == "company_ceo"]
     assert len(ceo) == 20 * prompts_per_fact
@@ -44,7 +44,7 @@ def test_templates_are_dealt_as_asked(relations, how, prompts_per_fact):
     assert per_template.max() - per_template.min() == 0 or how == "first"
 
 
-def test_the_second_template_set_asks_the_same_facts(relations):
+def test_the_second_template_set_has_the_same_facts(relations):
     main, zs = (
         rn.make_prompts(relations, rn.PromptConfig(template_set=which, templates="first")) for which in ("main", "zs")
     )
@@ -54,7 +54,7 @@ def test_the_second_template_set_asks_the_same_facts(relations):
     assert not {p.text for p in main.evaluation} & {p.text for p in zs.evaluation}
 
 
-def test_contrast_takes_four_negatives_evenly_over_the_others(relations):
+def test_contrast_draws_four_negatives_evenly_from_other_relations(relations):
     prompts = rn.make_prompts(relations, rn.PromptConfig(n_detection=20, templates="first")).detection
     small = [p for p in prompts if p.relation != "person_father"] + [
         p for p in prompts if p.relation == "person_father"

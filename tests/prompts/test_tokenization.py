@@ -27,7 +27,7 @@ def test_the_embedded_tokenizer_splits_where_the_query_begins(embedded):
         assert embedded.tokenizer.decode(one.object_ids) == " " + prompt.object
 
 
-def test_what_cannot_be_encoded_is_refused(tiny):
+def test_prompts_that_cannot_be_encoded_are_refused(tiny):
     with pytest.raises(rn.RelationNeuronsError, match="the model takes 256"):
         encode(tiny, [rn.Prompt("r", "s", "w1", "w5 " * 300 + "? Answer:")])
     tiny.tokenizer = None

@@ -53,7 +53,7 @@ def rows(table):
 
 
 @pytest.mark.parametrize("packed", PACK)
-def test_counts_are_those_made_by_hand_in_every_kind_of_file(tmp_path, packed):
+def test_counts_equal_manual_counts_for_every_file_type(tmp_path, packed):
     one = tmp_path / f"one.jsonl{packed}"
     one.write_bytes(PACK[packed](lines(TEXTS)))
     assert rows(count_cooccurrences([CAPITALS, RIVERS], one)) == COUNTS
@@ -69,7 +69,7 @@ def test_counts_are_those_made_by_hand_in_every_kind_of_file(tmp_path, packed):
     assert finished == [1] * len(list(corpus_files(tmp_path / "folder"))) == [1] * 4
 
 
-def test_several_parts_of_a_compressed_file_are_all_read(tmp_path):
+def test_all_parts_of_a_multi_part_compressed_file_are_read(tmp_path):
     for packed in (".gz", ".zst"):
         path = tmp_path / f"parts.jsonl{packed}"
         path.write_bytes(PACK[packed](lines(TEXTS[:2])) + PACK[packed](lines(TEXTS[2:])))
@@ -111,7 +111,7 @@ def test_several_parts_of_a_compressed_file_are_all_read(tmp_path):
         ("서울", "서울은", False),  # Korean has spaces
     ],
 )
-def test_a_name_is_found_as_whole_words(tmp_path, name, text, is_found):
+def test_names_match_as_whole_words(tmp_path, name, text, is_found):
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     (row,) = rows(count_cooccurrences([relation("r", (name, "object"))], tmp_path))
     assert row[3] == is_found
@@ -155,7 +155,7 @@ def test_counts_equal_those_of_a_regular_expression_per_name(tmp_path_factory, d
 
 
 @pytest.mark.parametrize("make", [lambda _: "some words " * 500, lambda number: f"{number}" + "東京" * 400])
-def test_memory_does_not_grow_with_the_corpus(tmp_path, make):
+def test_memory_is_independent_of_corpus_size(tmp_path, make):
     peaks, sizes = [], []
     for n_lines in (20, 400):
         content = lines(map(make, range(n_lines)))
@@ -173,7 +173,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, make):
     ("name", "content", "says"),
     [
         ("a.jsonl", b'{"text": "x"}\n\n{"text": "x"\n', "a.jsonl, line 3: is not JSON"),
-        ("a.jsonl", b'{"text": "x"}\n["x"]\n', "a.jsonl, line 2: has no text, but is ['x']"),
+        ("a.jsonl", b'{"text": "x"}\n["x"]\n', "a.jsonl, line 2: has no text: ['x']"),
         ("a.jsonl", b'{"content": "x"}\n', "a.jsonl, line 1: has no text"),
         ("a.jsonl", b'{"text": null}\n', "a.jsonl, line 1: has no text"),
         ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: is not JSON"),
@@ -187,20 +187,20 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, make):
         ("a.md", b"x", "has no documents"),
     ],
 )
-def test_a_corpus_that_cannot_be_used_is_refused_by_its_place(tmp_path, name, content, says):
+def test_an_invalid_corpus_is_refused_with_its_location(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RelationNeuronsError, match=re.escape(says)):
         count_cooccurrences([CAPITALS], tmp_path)
 
 
-def test_a_corpus_must_be_there_and_of_a_known_kind(tmp_path):
+def test_a_missing_corpus_or_unknown_extension_is_refused(tmp_path):
     (tmp_path / "gone.txt").symlink_to(tmp_path / "none.txt")
     with pytest.raises(RelationNeuronsError, match=r"gone.txt: cannot be read \(.*No such file"):
         count_cooccurrences([CAPITALS], tmp_path)
     with pytest.raises(RelationNeuronsError, match="does not exist"):
         count_cooccurrences([CAPITALS], tmp_path / "none")
     (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(RelationNeuronsError, match=r"unknown kind.*\.jsonl\.zst"):
+    with pytest.raises(RelationNeuronsError, match=r"unknown file extension.*\.jsonl\.zst"):
         count_cooccurrences([CAPITALS], tmp_path / "a.csv")
     if os.geteuid():
         (tmp_path / "closed").mkdir(mode=0)
@@ -209,19 +209,19 @@ def test_a_corpus_must_be_there_and_of_a_known_kind(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
-def test_a_document_larger_than_memory_should_hold_is_refused(tmp_path, monkeypatch, name):
+def test_a_document_above_the_size_limit_is_refused(tmp_path, monkeypatch, name):
     content = lines(["Paris"])
     (tmp_path / name).write_bytes(content)
     monkeypatch.setattr(corpus, "LARGEST", len(content))
     assert count_cooccurrences([CAPITALS], tmp_path)["n_object"][0] == 1
     monkeypatch.setattr(corpus, "LARGEST", len(content) - 1)
-    with pytest.raises(RelationNeuronsError, match=f"a document of more than {len(content) - 1} bytes"):
+    with pytest.raises(RelationNeuronsError, match=f"a document has more than {len(content) - 1} bytes"):
         count_cooccurrences([CAPITALS], tmp_path)
 
 
 def test_a_name_without_words_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("!!!")
-    with pytest.raises(RelationNeuronsError, match="'!!!' or an alias has no letter"):
+    with pytest.raises(RelationNeuronsError, match="'!!!' or one of its aliases has no letter"):
         count_cooccurrences([relation("band", ("!!!", "Sacramento"))], tmp_path)
 
 
@@ -235,7 +235,7 @@ def test_a_table_of_counts_is_read_back(tmp_path):
         assert found.attrs == {"n_facts_missing": 0, "n_rows_unused": 0}
 
 
-def test_a_table_may_be_short_in_another_order_and_spelling_and_have_other_facts(tmp_path):
+def test_a_table_may_be_incomplete_reordered_respelt_and_have_other_facts(tmp_path):
     content = """\ufeffnote,n_both,object,relation,subject
 "a, b",3.0,paris,capital,FRANCE
 ,0,NA,capital,1984
@@ -259,7 +259,7 @@ GOOD = "relation,subject,object,n_both\ncapital,France,Paris,3\n"
         (GOOD.replace("n_both", "n"), "has the columns relation, subject, object, n. Expected: relation, "),
         (GOOD.replace("relation,", "object,"), "has the columns object, subject, object, n_both"),
         (GOOD.replace(",", ";"), "has the columns relation;subject;object;n_both"),
-        (f"{GOOD}capital,India,New Delhi,-1\n", "row 2, column 'n_both': is '-1'. Expected: a whole number"),
+        (f"{GOOD}capital,India,New Delhi,-1\n", "row 2, column 'n_both': is '-1'. Expected: a non-negative integer"),
         (f"{GOOD}capital,India,New Delhi,1.5\n", "row 2, column 'n_both': is '1.5'"),
         (f"{GOOD}capital,India,New Delhi,\n", "row 2, column 'n_both': is ''"),
         (f"{GOOD}capital,India,New Delhi,many\n", "row 2, column 'n_both': is 'many'"),
@@ -268,13 +268,13 @@ GOOD = "relation,subject,object,n_both\ncapital,France,Paris,3\n"
             f"{GOOD}capitol,India,New Delhi,1\n",
             "row 2: relation 'capitol' is unknown. Expected: did you mean 'capital'",
         ),
-        (f"{GOOD}capital,france,PARIS,1\n", "row 2: 'france', 'PARIS' stands twice"),
+        (f"{GOOD}capital,france,PARIS,1\n", "row 2: 'france', 'PARIS' occurs twice"),
         (f"{GOOD}capital,India,1\n", "cannot be read (CSV parse error"),
         (GOOD.replace("France", "Francia"), "has none of the 3 facts"),
         (GOOD.replace("France", "é").encode("latin-1"), "cannot be read"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused(tmp_path, content, says):
+def test_an_invalid_table_is_refused(tmp_path, content, says):
     path = tmp_path / "a.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(RelationNeuronsError) as error:
@@ -284,7 +284,7 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path, content, says):
 
 
 @pytest.mark.parametrize("value", [True, float("nan"), float("inf"), 0.5, -1.0, 1e300, None])
-def test_counts_in_parquet_are_whole_numbers(tmp_path, value):
+def test_counts_in_parquet_must_be_integers(tmp_path, value):
     table = pd.DataFrame({"relation": "capital", "subject": "France", "object": "Paris", "n_both": [value]})
     table.to_parquet(tmp_path / "a.parquet")
     with pytest.raises(RelationNeuronsError, match="column 'n_both'"):
@@ -292,8 +292,8 @@ def test_counts_in_parquet_are_whole_numbers(tmp_path, value):
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "none.parquet", "none.csv", "a.txt"])
-def test_a_file_that_is_no_table_is_refused(tmp_path, name):
+def test_a_file_that_is_not_a_table_is_refused(tmp_path, name):
     for present in ("a.parquet", "a.txt"):
         (tmp_path / present).write_text("nothing")
-    with pytest.raises(RelationNeuronsError, match=r"cannot be read|unknown kind"):
+    with pytest.raises(RelationNeuronsError, match=r"cannot be read|unknown file extension"):
         read_cooccurrences(tmp_path / name, [CAPITALS])

@@ -63,7 +63,7 @@ E, W = "error", "warning"
         (relation_file().encode("utf-16"), E, 1, "file", "byte 0 (0xff) is not UTF-8"),
         ("[" * 100_000, E, None, "file", "is nested too deeply"),
         (relation_file(properties={"year": 0}).replace(": 0}", ": " + "9" * 5000 + "}"), E, None, "file", "too long"),
-        ("[1]", E, 1, "file", "holds [1]"),
+        ("[1]", E, 1, "file", "is [1]"),
         (relation_file(name=" r"), E, 2, "name", "' r'"),
         (relation_file(name="\ud800"), E, 2, "name", "'\\ud800'"),
         (relation_file().replace('"name"', '"nam"'), E, 1, "name", "None"),
@@ -101,9 +101,15 @@ E, W = "error", "warning"
             "samples",
             "1 subj",
         ),
-        (relation_file(year=1), W, 5, "year", "is not read"),
-        (relation_file().replace('"Cd",', '"Cd", "aliases": [],'), W, 7, "samples 2: aliases", "is not read"),
-        (relation_file().replace('"Cd",', '"Cd",\n"subject": "Ij",'), W, 8, "samples 2: subject", "hides another"),
+        (relation_file(year=1), W, 5, "year", "is ignored"),
+        (relation_file().replace('"Cd",', '"Cd", "aliases": [],'), W, 7, "samples 2: aliases", "is ignored"),
+        (
+            relation_file().replace('"Cd",', '"Cd",\n"subject": "Ij",'),
+            W,
+            8,
+            "samples 2: subject",
+            "overrides an earlier",
+        ),
         (relation_file(facts=[*FACTS, ["cd", "due"]]), W, 10, "samples 5: subject", "samples 2: subject, line 7"),
         (relation_file(facts=[*FACTS, ["CD", "tre"]]), W, 10, "samples 5: subject", "'tre' and 'due' (samples 2"),
         (
@@ -111,16 +117,16 @@ E, W = "error", "warning"
             W,
             12,
             "samples 7: subject",
-            "is 'C\u00e7d' (samples 5: subject, line 10)",
+            "differs from 'C\u00e7d' (samples 5: subject, line 10)",
         ),
-        (relation_file(facts=[*FACTS, ["uno Due", "due"]]), W, 10, "samples 5: object", "'due' stands in 'uno Due'"),
-        (relation_file(facts=[*FACTS, ["l'\u00cele-Verte", "ile"]]), W, 10, "samples 5: object", "stands in"),
+        (relation_file(facts=[*FACTS, ["uno Due", "due"]]), W, 10, "samples 5: object", "'due' occurs in 'uno Due'"),
+        (relation_file(facts=[*FACTS, ["l'\u00cele-Verte", "ile"]]), W, 10, "samples 5: object", "occurs in"),
         (
             relation_file(facts=[*FACTS, ["\u5df4\u9ece\u4eba", "\u5df4\u9ece"]]),
             W,
             10,
             "samples 5: object",
-            "stands in",
+            "occurs in",
         ),
         (
             relation_file(facts=[*FACTS, ["x\u0430y", "sei"]]),
@@ -147,21 +153,21 @@ E, W = "error", "warning"
         ),
         (relation_file(prompt_templates=["{} is", "{}: ."]), W, 3, "prompt_templates 2", "has no word"),
         (relation_file(prompt_templates=["Is it {}?"]), W, 3, "prompt_templates 1", "ends in '?'"),
-        (relation_file(prompt_templates=["The {} is "]), W, 3, "prompt_templates 1", "has outer spaces"),
+        (relation_file(prompt_templates=["The {} is "]), W, 3, "prompt_templates 1", "has leading or trailing spaces"),
         (relation_file(prompt_templates=["The {} {is"]), W, 3, "prompt_templates 1", "has a brace"),
         (
             relation_file(prompt_templates=["{} is", "{} Is"]),
             W,
             3,
             "prompt_templates 2",
-            "is prompt_templates 1, line 3 again",
+            "repeats prompt_templates 1, line 3",
         ),
         (relation_file(prompt_templates=["{} is not Uno but"]), W, 3, "prompt_templates 1", "has the object 'uno'"),
         (relation_file(prompt_templates=["{} i\u0455"]), W, 3, "prompt_templates 1", "CYRILLIC and LATIN"),
         (relation_file(aliases={"uno": ["on\u0435"]}), W, 5, "aliases: uno 1", "CYRILLIC and LATIN"),
     ],
 )
-def test_a_problem_in_a_json_file_is_found_at_its_place(tmp_path, content, level, line, field, says):
+def test_problems_in_a_json_file_are_located(tmp_path, content, level, line, field, says):
     problems = found(tmp_path, content)
     assert (level, line, field) in places(problems)
     assert [problem for problem in problems if problem.field == field and says in problem.found]
@@ -184,21 +190,21 @@ TABLE = HEADER + "Ab,uno,The number of {} is,,,r\nCd,due,,,,r\nEf,tre,,,,r\nGh,q
         (TABLE + "x,y,none,,,r", E, 6, "template", "'none'"),
         (TABLE + "x,y,,,Uno,r", E, 6, "aliases", "'Uno' is an object"),
         (TABLE + "x,y,{} z,,,s", E, None, "samples", "'s' has 1 subjects"),
-        (TABLE.replace("relation", "group"), W, 1, "header", "column 'group' is not read"),
+        (TABLE.replace("relation", "group"), W, 1, "header", "column 'group' is ignored"),
         (TABLE + '"x\ny",tre,,,,r', W, 6, "subject", "U+000A"),
         (TABLE + "x,y,,{} z?,,r", W, 6, "template_zs", "ends in '?'"),
         (TABLE + "x,y,,,on\u0435|z,r", W, 6, "aliases", "CYRILLIC"),
         (TABLE + "cd,tre,,,,r", W, 6, "subject", "'due' (subject, line 3)"),
     ],
 )
-def test_a_problem_in_a_table_is_found_at_its_place(tmp_path, content, level, line, field, says):
+def test_problems_in_a_table_are_located(tmp_path, content, level, line, field, says):
     problems = found(tmp_path, content, "mine.csv")
     assert (level, line, field) in places(problems)
     assert [problem for problem in problems if problem.field == field and says in problem.found]
     assert {problem.level for problem in problems} <= {level, W}
 
 
-def test_all_problems_are_listed_by_line(tmp_path):
+def test_all_problems_are_sorted_by_line(tmp_path):
     facts = [["Ab", " uno"], ["", 7], ["Ef", "tre"], ["Gh", "quattro"], ["ef", "tre"], ["Ij", "cinque"]]
     content = relation_file(
         facts=facts, name="", aliases={"tre": ["three", ""], "none": []}, prompt_templates=["{}", "x"]
@@ -235,7 +241,7 @@ def test_all_problems_are_listed_by_line(tmp_path):
         "\u0646\u06cc\u0645\u200c\u0641\u0627\u0635\u0644\u0647",
     ],
 )
-def test_other_scripts_are_not_taken_for_lookalikes(tmp_path, name):
+def test_other_scripts_are_not_reported_as_lookalikes(tmp_path, name):
     letters = [
         problem
         for problem in found(tmp_path, relation_file(facts=[*FACTS, [name, "sei"]]))
@@ -250,22 +256,22 @@ def test_other_scripts_are_not_taken_for_lookalikes(tmp_path, name):
     ("one", "other"),
     [("\u30d0\u30b9", "\u30d1\u30b9"), ("\u0e01\u0e32", "\u0e01\u0e35"), ("\u0939\u093f", "\u0939\u0940"), ("C", "D")],
 )
-def test_marks_that_make_another_letter_make_another_subject(tmp_path, one, other):
+def test_marks_that_form_another_letter_distinguish_subjects(tmp_path, one, other):
     facts = [[one, "uno"], [other, "due"], [f"{one}{one}", "tre"]]
-    assert not [p for p in found(tmp_path, relation_file(facts=facts)) if "but for case" in p.found]
+    assert not [p for p in found(tmp_path, relation_file(facts=facts)) if "differs from" in p.found]
 
 
-def test_an_object_is_sought_as_whole_words(tmp_path):
+def test_objects_match_as_whole_words(tmp_path):
     facts = [
         ["Unosville", "uno"],
         ["Parisian caf\u00e9", "Paris"],
         ["Ij", "\u30a4\u30f3"],
         ["\u30a4\u30f3\u30c9", "sei"],
     ]
-    assert not [p for p in found(tmp_path, relation_file(facts=facts)) if "stands in" in p.found]
+    assert not [p for p in found(tmp_path, relation_file(facts=facts)) if "occurs in" in p.found]
 
 
-def test_a_relation_is_checked_as_its_file_is(tmp_path):
+def test_a_relation_has_the_same_problems_as_its_file(tmp_path):
     facts = (Fact("Ab", "uno", ("one", "Due")), Fact("Cd", "due"), Fact("Cd ", "tre"))
     problems = check(Relation("mine", ("{} is?",), (), facts), **SMALL)
     content = relation_file(
@@ -286,11 +292,11 @@ def test_relations_of_one_file_are_split_together(tmp_path):
     for alone in (r, s):
         assert E not in {problem.level for problem in found(tmp_path, HEADER + alone, "mine.csv")}
     (error,) = [problem for problem in found(tmp_path, HEADER + r + s, "mine.csv") if problem.level == E]
-    assert "'r' has 3 subjects, of which 1 facts are left" in error.found  # s evaluates the second
+    assert "'r' has 3 subjects, and 1 facts that no relation uses" in error.found  # s evaluates the second
     assert (error.line, error.field, error.expected) == (None, "samples", "enough for n_evaluation=1, shots=1")
 
 
-def test_every_relation_of_a_file_with_too_few_facts_is_named(tmp_path):
+def test_every_relation_with_too_few_facts_is_reported(tmp_path):
     problems = found(tmp_path, TABLE + "x,y,{} z,,,s\nx,y,{} z,,,t\n", "mine.csv", n_evaluation=4)
     assert [problem.found.split()[1] for problem in problems if problem.level == E] == ["'r'", "'s'", "'t'"]
 
@@ -304,7 +310,7 @@ def test_a_file_that_is_refused_as_a_whole_has_an_error(tmp_path, monkeypatch):
     assert found(tmp_path, relation_file()) == [Problem(E, str(tmp_path / "mine.json"), 1, "file", "too much", "less")]
 
 
-def test_only_the_first_of_two_hidden_fields_is_named(tmp_path):
+def test_only_the_first_of_nested_overridden_fields_is_reported(tmp_path):
     content = relation_file().replace('"source": "me"', '"samples": [{"subject": 1}, {"subject": 2}]')
     assert places(found(tmp_path, content)) == [(W, 5, "samples")]
     content = relation_file(aliases={"uno": [" eins", "eins", "one"]})
@@ -312,7 +318,7 @@ def test_only_the_first_of_two_hidden_fields_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("depth", range(100, 1100, 50))
-def test_a_value_that_is_nested_up_to_the_limit_is_refused_and_found(tmp_path, depth):
+def test_a_value_nested_up_to_the_limit_is_refused_and_located(tmp_path, depth):
     path = tmp_path / "deep.json"
     path.write_text(relation_file().replace('"Cd"', "[" * depth + "]" * depth), encoding="utf-8")
     with pytest.raises(RelationNeuronsError, match=r"deep\.json"):
@@ -321,19 +327,19 @@ def test_a_value_that_is_nested_up_to_the_limit_is_refused_and_found(tmp_path, d
 
 
 @pytest.mark.parametrize("path", ["none.json", "none.csv", ".", "nul\0.json", "x" * 5000])
-def test_what_cannot_be_opened_is_a_problem(tmp_path, path):
+def test_a_file_that_cannot_be_opened_is_an_error(tmp_path, path):
     (problem,) = check(tmp_path / path)
     assert (problem.level, problem.line, problem.field) == (E, None, "file")
     assert "cannot be read" in problem.found
 
 
-def test_sizes_that_are_none_are_refused():
+def test_invalid_split_sizes_are_refused():
     for sizes in ({"n_evaluation": 0}, {"shots": -1}):
         with pytest.raises(RelationNeuronsError, match="Expected: at least"):
             check("none.json", **sizes)
 
 
-def test_problems_are_printed_one_a_line():
+def test_problems_are_printed_one_per_line():
     problems = [
         Problem(E, "a.csv", 3, "subject", "is ''", "a name"),
         Problem(W, "a.csv", None, "samples", "is odd", "more"),
@@ -348,7 +354,7 @@ def test_problems_are_printed_one_a_line():
 
 @given(st.integers(0, 11), st.sampled_from(["subject", "object"]), st.sampled_from([None, 0, 1, 3]), st.integers(0, 5))
 @settings(max_examples=300, deadline=None)
-def test_a_bad_name_is_placed_on_its_line_however_the_file_is_laid_out(scratch, number, part, indent, blank):
+def test_an_invalid_name_is_located_in_any_json_layout(scratch, number, part, indent, blank):
     samples = [{"subject": f"s{n}", "object": f"o{n}", "note": [{"}": "]"}]} for n in range(12)]
     samples[number][part] = " here"
     content = {"x": {"y": ["\n", {"samples": [1]}]}, "name": "r", "prompt_templates": ["{} is"], "samples": samples}
@@ -508,7 +514,7 @@ WHOLE = json.dumps(BASE, indent=1).encode()
 @example(WHOLE.replace(b'"name"', b'"samples": 3, "name"'), 1, 1)
 @example(b"\xef\xbb\xbf" + WHOLE, 1, 1)
 @settings(max_examples=400, deadline=None)
-def test_any_bytes_as_json_are_checked_as_they_are_loaded(scratch, data, n_evaluation, shots):
+def test_arbitrary_bytes_have_errors_if_and_only_if_they_do_not_load(scratch, data, n_evaluation, shots):
     agree(scratch / "any.json", data, n_evaluation, shots)
 
 
@@ -536,7 +542,7 @@ def test_a_table_has_no_error_if_and_only_if_it_loads_and_splits(scratch, data, 
     agree(scratch / "any.csv", data, n_evaluation, shots)
 
 
-def test_the_equivalence_is_met_from_both_sides(scratch):
+def test_the_equivalence_test_covers_valid_and_invalid_files(scratch):
     path = scratch / "any.json"
     outcomes = [agree(path, WHOLE, *sizes) for sizes in product((1, 2, 3, 4, 5), (0, 1, 2, 3))]
     assert set(outcomes) == {False, True}

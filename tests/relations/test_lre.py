@@ -144,7 +144,7 @@ def stored(folder):
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_fetch_brings_every_file_once(origin):
+def test_fetch_downloads_every_file_once(origin):
     done = []
     with served(origin) as (address, asked):
         folder = lre_download.fetch(f"{address}/", progress=done.append)
@@ -157,7 +157,7 @@ def test_fetch_brings_every_file_once(origin):
     assert len(lre.load()) == len(done)
 
 
-def test_poochs_log_is_silent_during_a_fetch_and_as_before_after_it(origin, caplog):
+def test_poochs_logger_is_disabled_only_during_a_download(origin, caplog):
     logger = pooch.get_logger()
     level = logger.level
     logger.addHandler(caplog.handler)
@@ -171,10 +171,10 @@ def test_poochs_log_is_silent_during_a_fetch_and_as_before_after_it(origin, capl
         logger.removeHandler(caplog.handler)
 
 
-def test_an_interrupted_fetch_goes_on_where_it_broke_off(origin):
+def test_an_interrupted_download_resumes(origin):
     known = lre_download.registry().sha256
     with served(origin, lambda number, body: body[: len(body) // 2] if number == 2 else body) as (address, asked):
-        with pytest.raises(rn.RelationNeuronsError, match=r"cannot be fetched.*already are kept"):
+        with pytest.raises(rn.RelationNeuronsError, match=r"cannot be downloaded.*valid files are kept"):
             lre_download.fetch(address)
         assert stored(lre_download.cache_folder()) == dict(list(known.items())[:1])
         with pytest.raises(rn.RelationNeuronsError, match="relation-neurons data fetch lre"):
@@ -184,24 +184,24 @@ def test_an_interrupted_fetch_goes_on_where_it_broke_off(origin):
     assert stored(lre_download.cache_folder()) == known
 
 
-def test_a_wrong_byte_is_refused_and_not_kept(origin):
+def test_a_file_with_a_wrong_byte_is_refused_and_not_stored(origin):
     known = lre_download.registry().sha256
 
     def flip(number, body):
         return body[:-3] + bytes([body[-3] ^ 1]) + body[-2:] if number == len(known) else body
 
-    says = r"another file and was not kept.*SHA-256 [0-9a-f]{64}"
+    says = r"wrong checksum and was discarded.*SHA-256 [0-9a-f]{64}"
     with served(origin, flip) as (address, _), pytest.raises(rn.RelationNeuronsError, match=says):
         lre_download.fetch(address)
     assert stored(lre_download.cache_folder()) == dict(list(known.items())[:-1])
 
 
-def test_a_file_damaged_in_the_cache_is_never_read_and_is_fetched_anew(origin):
+def test_a_damaged_cached_file_is_never_read_and_is_downloaded_again(origin):
     folder = lre_download.fetch(origin)
     path = folder / next(iter(lre_download.registry().sha256))
     path.write_bytes(path.read_bytes()[:-9])
     (name, *_) = lre.names()
-    with pytest.raises(rn.RelationNeuronsError, match=r"changed since.*relation-neurons data fetch lre"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"modified after the download.*relation-neurons data fetch lre"):
         lre.load(name)
     with served(origin) as (address, asked):
         lre_download.fetch(address)
@@ -221,23 +221,23 @@ def test_without_a_network_the_error_says_so():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    with pytest.raises(rn.RelationNeuronsError, match=r"cannot be fetched \(Connection.*check the network"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"cannot be downloaded \(Connection.*check the network"):
         lre_download.fetch(f"http://127.0.0.1:{port}")
 
 
-def test_the_pinned_commit_is_asked_by_default(monkeypatch):
+def test_the_pinned_commit_is_the_default_source(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     address = (
         "https://raw.githubusercontent.com/evandez/relations/1b9ec3cf2b8368e42bde7e80fcef384312a6ec07/data/"
         "bias/characteristic_gender.json"
     )
-    with pytest.raises(rn.RelationNeuronsError, match=rf"^{address} cannot be fetched"):
+    with pytest.raises(rn.RelationNeuronsError, match=rf"^{address} cannot be downloaded"):
         lre_download.fetch()
 
 
-def test_sources_that_do_not_hold_the_files_are_refused(tmp_path):
-    says = r"gender.json cannot be fetched \(404 Not Found\).*another source"
+def test_sources_without_the_files_are_refused(tmp_path):
+    says = r"gender.json cannot be downloaded \(404 Not Found\).*another source"
     with served(tmp_path) as (address, _), pytest.raises(rn.RelationNeuronsError, match=says):
         lre_download.fetch(address)
     with pytest.raises(rn.RelationNeuronsError, match=r"gender.json cannot be read \(No such file.*another source"):
@@ -245,7 +245,7 @@ def test_sources_that_do_not_hold_the_files_are_refused(tmp_path):
     for source in (tmp_path / "none", "ftp://127.0.0.1/data"):
         with pytest.raises(rn.RelationNeuronsError, match="There is no folder"):
             lre_download.fetch(source)
-    with pytest.raises(rn.RelationNeuronsError, match="cannot be fetched"):
+    with pytest.raises(rn.RelationNeuronsError, match="cannot be downloaded"):
         lre_download.fetch("http://[nowhere")
     assert not stored(tmp_path)
 
@@ -264,12 +264,12 @@ def test_a_cache_without_permission_is_refused(origin, tmp_path):
         lre_download.fetch(origin, folder=tmp_path / "locked")
 
 
-def test_what_was_not_fetched_names_the_command(tmp_path):
+def test_loading_without_a_download_names_the_command(tmp_path):
     for wanted in ("lre", "paper", "lre:word_sentiment"):
         with pytest.raises(rn.RelationNeuronsError, match="run `relation-neurons data fetch lre`"):
             rn.load_relations(wanted)
     assert not (tmp_path / "cache").exists()
-    with pytest.raises(rn.RelationNeuronsError, match="not on this machine"):
+    with pytest.raises(rn.RelationNeuronsError, match="has not been downloaded"):
         lre.repairs("word_sentiment")
 
 
@@ -289,7 +289,7 @@ def test_the_users_cache_is_the_default(monkeypatch):
         ("lre:word_sentimen", "word_sentiment"),
     ],
 )
-def test_an_unknown_name_gives_the_nearest(wrong, right):
+def test_an_unknown_name_suggests_the_nearest(wrong, right):
     with pytest.raises(rn.RelationNeuronsError, match=f"did you mean '{right}'"):
         rn.load_relations(wrong)
 
@@ -314,7 +314,7 @@ def test_the_registry_is_that_of_the_files():
         assert len(json.loads((COPY / path).read_text(encoding="utf-8"))["samples"]) == n_samples
 
 
-def test_each_repair_is_made_and_listed():
+def test_each_correction_is_made_and_listed():
     pairs = [("Brazil", "Bras\\u00edlia"), ("Peru ", "Lima"), ("peru", "Lima"), ("Peru", " Cusco"), ("Peru", "cusco")]
     raw = relation_file(pairs)
     mended, done = repair(raw, "capital")
@@ -342,7 +342,7 @@ def test_each_repair_is_made_and_listed():
     assert raw == relation_file(pairs)
 
 
-def test_what_needs_no_repair_stays():
+def test_correct_samples_are_unchanged():
     raw = relation_file([("a\\b", "\\u00zz"), ("𝄞", "x  y")])
     assert repair(raw, "r", merge=False) == (raw, [])
     assert repair(relation_file([("a", "\\ud834\\udd1e")]), "r")[0]["samples"][0]["object"] == "𝄞"
@@ -350,7 +350,7 @@ def test_what_needs_no_repair_stays():
         assert repair({"samples": samples}, "r") == ({"samples": samples}, [])
 
 
-def test_relations_are_named_after_their_files_and_carry_aliases(tmp_path, monkeypatch):
+def test_relations_are_named_after_their_files_and_have_aliases(tmp_path, monkeypatch):
     path, content = "factual/capital.json", json.dumps(relation_file(MADE_UP["factual/capital.json"])).encode()
     registry = lre_download.Registry("c0ffee", {path: hashlib.sha256(content).hexdigest()}, {path: 4})
     monkeypatch.setattr(lre_download, "registry", lambda: registry)
@@ -367,7 +367,7 @@ def test_relations_are_named_after_their_files_and_carry_aliases(tmp_path, monke
 
 
 @needs_copy
-def test_all_47_relations_load_mended_as_an_independent_count_says(in_cache):
+def test_all_47_relations_load_with_independently_counted_corrections(in_cache):
     relations = {relation.name: relation for relation in rn.load_relations("lre")}
     table = lre.repairs()
     assert set(relations) == {path.stem for path in COPY.glob("*/*.json")}
@@ -398,7 +398,7 @@ def test_all_47_relations_load_mended_as_an_independent_count_says(in_cache):
 
 
 @needs_copy
-def test_known_slips_are_mended(in_cache):
+def test_known_errors_are_corrected(in_cache):
     found = {r.name: {f.subject: f for f in r.facts} for r in rn.load_relations("lre")}
     assert found["country_capital_city"]["Brazil"].object == "Brasília"
     assert found["presidents_birth_year"]["Jimmy Carter"].object == "1924"
@@ -408,11 +408,11 @@ def test_known_slips_are_mended(in_cache):
 
 
 @needs_copy
-def test_one_relation_of_lre_comes_by_its_prefixed_name(in_cache):
+def test_one_lre_relation_is_loaded_by_its_prefixed_name(in_cache):
     (relation,) = rn.load_relations("lre:word_sentiment")
     assert relation.name == "word_sentiment"
     assert len(relation.facts) == 59  # 60 samples, "neutral" twice
-    with pytest.raises(rn.RelationNeuronsError, match=r"twice.*different packs"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"twice.*different sources"):
         rn.load_relations("company_ceo", "lre:company_ceo")
 
 
@@ -445,7 +445,7 @@ def test_splits_of_the_paper_share_no_subject_and_lose_no_fact(paper, seed):
 
 
 @needs_copy
-def test_every_template_is_asked_in_the_papers_form(paper):
+def test_every_template_is_used_in_the_papers_form(paper):
     prompts = rn.make_prompts(paper, PAPER_CONFIG)
     splits = split_relations(paper, n_evaluation=50, n_shots=0)
     for part in ("detection", "evaluation"):
@@ -458,7 +458,7 @@ def test_every_template_is_asked_in_the_papers_form(paper):
 
 
 @needs_copy
-def test_four_negatives_a_positive_are_drawn_evenly_over_the_other_relations(paper):
+def test_four_negatives_per_positive_are_drawn_evenly_from_the_other_relations(paper):
     detection = rn.make_prompts(paper, PAPER_CONFIG).detection
     labels, weights = rn.contrast(detection)
     own = np.array([prompt.relation for prompt in detection])

@@ -81,7 +81,7 @@ def test_data_readme_states_the_counts():
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_no_subject_is_both_detected_and_evaluated_anywhere(seed):
+def test_no_subject_is_in_both_detection_and_evaluation(seed):
     relations = rn.load_relations()
     splits = split_relations(relations, n_evaluation=30, n_shots=3, seed=seed)
     evaluated = {fact.subject for split in splits.values() for fact in split.evaluation}
@@ -120,7 +120,7 @@ def sample(**changes):
     ("content", "says"),
     [
         ("{", "not JSON"),
-        ("[]", "holds a list"),
+        ("[]", "is a list"),
         (json.dumps(sample(name="")), "'name'"),
         (json.dumps(sample(prompt_templates=[])), "prompt_templates"),
         (json.dumps(sample(prompt_templates=["no slot"])), "exactly one {}"),
@@ -136,12 +136,12 @@ def sample(**changes):
         (json.dumps(sample(aliases={"b": ["c", 1]})), "'b': a name is 1"),
         (json.dumps(sample(aliases={"b": [""]})), "'b': a name is ''"),
         (json.dumps(sample(aliases={"b": ["c "]})), "'b': a name is 'c '"),
-        (json.dumps(sample(aliases={"b": ["c", "C"]})), "'b': 'C' is an object itself or stands twice"),
+        (json.dumps(sample(aliases={"b": ["c", "C"]})), "'b': 'C' is an object itself or occurs twice"),
         (json.dumps(sample(aliases={"b": ["B"]})), "'b': 'B' is an object itself"),
         (json.dumps(sample(aliases={"b": ["e"]}, samples=TWO)), "'b': 'e' is an object itself"),
     ],
 )
-def test_a_malformed_file_is_refused_by_place(tmp_path, content, says):
+def test_a_malformed_file_is_refused_with_its_field(tmp_path, content, says):
     path = tmp_path / "bad.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(rn.RelationNeuronsError, match=r"bad\.json") as error:
@@ -150,7 +150,7 @@ def test_a_malformed_file_is_refused_by_place(tmp_path, content, says):
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "..", "a\\b", "a:b", ".hidden", "nul\0", "x" * 201, "é" * 101])
-def test_a_name_that_cannot_be_that_of_a_file_is_refused_wherever_relations_are_read(tmp_path, name):
+def test_a_name_that_is_not_a_valid_file_name_is_refused_by_every_reader(tmp_path, name):
     said = "cannot be the name of a file. Expected: a name of at most 200 bytes, without /"
     path, table = tmp_path / "bad.json", tmp_path / "bad.csv"
     path.write_text(json.dumps(sample(name=name)), encoding="utf-8")
@@ -167,14 +167,14 @@ def test_a_name_that_cannot_be_that_of_a_file_is_refused_wherever_relations_are_
         rn.relation_from_frame(frame, name=name, templates=["{} is"])
 
 
-def test_names_that_are_in_use_are_names_of_files(tmp_path):
+def test_existing_names_are_valid_file_names(tmp_path):
     for name in ("person plays instrument", "country_capital", "größe", "a.b", "name (2)", "50 %", "x" * 200):
         (tmp_path / "r.json").write_text(json.dumps(sample(name=name)), encoding="utf-8")
         assert [relation.name for relation in rn.load_relations(tmp_path / "r.json")] == [name]
     assert all(map(is_file_name, (*shipped_names(), *lre.names(), *lre.PAPER)))
 
 
-def test_aliases_come_with_every_fact_of_their_object_and_its_prompts(tmp_path):
+def test_every_fact_and_prompt_of_an_object_has_its_aliases(tmp_path):
     samples = [*TWO, {"subject": "f", "object": "b", "aliases": []}]
     aliases = {"b": ["bee", "both"], "e": ["both"]}
     (tmp_path / "r.json").write_text(json.dumps(sample(samples=samples, aliases=aliases)), encoding="utf-8")
@@ -199,7 +199,7 @@ def test_names_files_and_folders_can_be_mixed(tmp_path):
     assert [relation.name for relation in found] == ["person_father", "mine"]
 
 
-def test_unknown_and_doubled_names_are_refused(tmp_path):
+def test_unknown_and_duplicate_names_are_refused(tmp_path):
     with pytest.raises(rn.RelationNeuronsError, match="did you mean 'country_capital'"):
         rn.load_relations("country_capitol")
     with pytest.raises(rn.RelationNeuronsError, match="twice"):

@@ -41,7 +41,7 @@ LINES = [
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_table_is_read_by_any_separator_line_end_and_mark(tmp_path, separator, end, mark):
+def test_a_table_is_read_with_any_separator_line_end_and_byte_order_mark(tmp_path, separator, end, mark):
     text = io.StringIO()
     csv.writer(text, delimiter=separator, lineterminator=end).writerows(LINES)
     assert read_table(write(tmp_path, mark + text.getvalue())) == (CAPITALS,)
@@ -62,7 +62,7 @@ def test_templates_are_the_distinct_ones_in_order(tmp_path):
     assert (relation.name, relation.templates, relation.templates_zs) == ("mine", ("{} x", "{} y"), ("{} z",))
 
 
-def test_aliases_of_all_rows_hold_for_every_fact_of_the_object(tmp_path):
+def test_aliases_of_all_rows_apply_to_every_fact_of_the_object(tmp_path):
     rows = ["a,b,{} x,,B1|B2,r", "c,b,,,B2 |B3,r", "d,e,,,,r", "f,b,,,,r"]
     (relation,) = read_table(write(tmp_path, "\n".join([HEADER, *rows])))
     names = ("B1", "B2", "B3")
@@ -80,9 +80,9 @@ GOOD = "a,b,{} x,,,r\n"
         ("Subject,Object\n", "line 1, field 'header'"),
         ("subject|object\n", "line 1, field 'header'"),
         ("subject,object,a;subject;object\n", "line 1, field 'header'"),  # by comma or by semicolon?
-        ("subject,object,object,template\na,b,c,{} x\n", "line 1, field 'object': stands twice"),
-        ("\nsubject,object,object,template\na,b,c,{} x\n", "line 2, field 'object': stands twice"),
-        (f"{HEADER}\n", "line 1, field 'row': there is none"),
+        ("subject,object,object,template\na,b,c,{} x\n", "line 1, field 'object': occurs twice"),
+        ("\nsubject,object,object,template\na,b,c,{} x\n", "line 2, field 'object': occurs twice"),
+        (f"{HEADER}\n", "line 1, field 'row': there are no rows"),
         (f"{HEADER}\n{GOOD}c,d\n", "line 3, field 'row': has 2 cells. Expected: 6"),
         (f"{HEADER}\n{GOOD}\n\nc,d,,,,r,\n", "line 5, field 'row': has 7 cells"),
         (f'{HEADER}\n{GOOD}"c,d,,,,r\ne,f,,,,r\n', "line 3, field 'row': is not CSV"),
@@ -94,8 +94,8 @@ GOOD = "a,b,{} x,,,r\n"
         (f'{HEADER}\n{GOOD}"c\nc",d,,,,r\ne,,,,,r\n', "line 5, field 'object': is ''"),  # line 3 and 4 are one row
         (f"{HEADER}\n{GOOD}c,d,{{}} and {{}},,,r\n", "line 3, field 'template': is '{} and {}'"),
         (f"{HEADER}\n{GOOD}c,d,,none,,r\n", "line 3, field 'template_zs': is 'none'"),
-        (f"{HEADER}\n{GOOD}c,d,,,,s\n", "line 3, field 'template': no row of relation 's' has one"),
-        ("subject,object\na,b\n", "line 2, field 'template': no row of relation 'bad' has one"),
+        (f"{HEADER}\n{GOOD}c,d,,,,s\n", "line 3, field 'template': no row of relation 's' has a template"),
+        ("subject,object\na,b\n", "line 2, field 'template': no row of relation 'bad' has a template"),
         (f"{HEADER}\n{GOOD}c,d,{{}} x,,,\n", "line 3, field 'relation': is ''"),
         (f"{HEADER}\n{GOOD}c,d,,,x||y,r\n", "line 3, field 'aliases': has ''"),
         (f"{HEADER}\n{GOOD}c,d,,,x|B,r\n", "line 3, field 'aliases': 'B' is an object itself"),
@@ -105,18 +105,18 @@ GOOD = "a,b,{} x,,,r\n"
         (f"{HEADER}\n{GOOD}".encode("utf-16"), "line 1, field 'file': byte 0 (0xff) is not UTF-8"),
     ],
 )
-def test_a_table_is_refused_by_line_and_field(tmp_path, content, says):
+def test_an_invalid_table_is_refused_with_line_and_field(tmp_path, content, says):
     path = write(tmp_path, content, "bad.csv")
     assert refusal(path).startswith(f"{path}, {says}")
 
 
-def test_a_file_name_that_is_no_relation_name_needs_a_column(tmp_path):
+def test_a_file_name_that_is_not_a_relation_name_needs_a_column(tmp_path):
     path = write(tmp_path, "subject,object,template\na,b,{} x\n", " mine .csv")
     assert "field 'relation': is ' mine '" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["none.csv", ".", "nul\0.csv"])
-def test_what_cannot_be_opened_is_refused(tmp_path, name):
+def test_a_file_that_cannot_be_opened_is_refused(tmp_path, name):
     assert "field 'file': cannot be read" in refusal(tmp_path / name)
 
 
@@ -145,7 +145,7 @@ def test_a_frame_gives_the_same_relation_as_its_file():
         ({"subject": [], "object": []}, "field 'samples'"),
     ],
 )
-def test_a_frame_is_refused_by_row_and_column(columns, says):
+def test_an_invalid_frame_is_refused_with_row_and_column(columns, says):
     frame = pd.DataFrame(columns, index=["x", "y"][: len(columns["subject"])], dtype=object)
     with pytest.raises(RelationNeuronsError, match="Frame of relation 'mine'") as error:
         relation_from_frame(frame, name="mine", templates=["{} x"])
@@ -174,7 +174,7 @@ NAMES = st.text(min_size=1, max_size=8).map(str.strip).filter(bool)
     st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=6), st.sampled_from(",;\t"), st.sampled_from(["\n", "\r\n"])
 )
 @settings(max_examples=300, deadline=None)
-def test_whatever_a_spreadsheet_writes_is_read_back(scratch, pairs, separator, end):
+def test_tables_from_spreadsheets_round_trip(scratch, pairs, separator, end):
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerows([("subject", "object", "template"), *((*pair, "{} x") for pair in pairs)])
@@ -204,7 +204,7 @@ def mutated_tables(draw):
 @example(TABLE)
 @example(f"{HEADER}\n".encode() + b"\0" * 1000)
 @settings(max_examples=600, deadline=None)
-def test_any_bytes_are_read_or_refused_by_file_line_and_field(scratch, data):
+def test_arbitrary_bytes_are_read_or_refused_with_file_line_and_field(scratch, data):
     path = write(scratch, data, "any.csv")
     try:
         relations = read_table(path)

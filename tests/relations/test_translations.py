@@ -8,7 +8,7 @@ import relation_neurons as rn
 from relation_neurons.evaluation.answers import RULES, string_rule
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.loading import data_folder, shipped_names
-from relation_neurons.relations.relation import key
+from relation_neurons.relations.relation import Translation, key
 from relation_neurons.relations.translations import LANGUAGES, read_translations, translate
 
 OTHERS = sorted(set(LANGUAGES) - {"en"})
@@ -23,7 +23,7 @@ def test_every_relation_is_translated_into_every_language():
 
 
 @pytest.mark.parametrize(("code", "name"), EVERY)
-def test_a_translation_is_whole_and_clean(code, name):
+def test_translations_are_complete_and_clean(code, name):
     (relation,) = rn.load_relations(name)
     there = relation.translations[code]
     assert set(there.subjects) == {fact.subject for fact in relation.facts}
@@ -45,7 +45,7 @@ def test_a_translation_is_whole_and_clean(code, name):
 
 
 @pytest.mark.parametrize("code", OTHERS)
-def test_at_least_forty_evaluation_facts_are_asked_in_each_language(code):
+def test_each_language_has_at_least_forty_evaluation_facts(code):
     relations = rn.load_relations()
     english = rn.make_prompts(relations, rn.PromptConfig(n_evaluation=44)).evaluation
     asked = rn.make_prompts(relations, rn.PromptConfig(n_evaluation=44, language=code)).evaluation
@@ -56,7 +56,7 @@ def test_at_least_forty_evaluation_facts_are_asked_in_each_language(code):
     assert {prompt.language for prompt in asked} == {code}
 
 
-def test_a_prompt_is_asked_and_answered_as_its_language_does():
+def test_prompts_and_answers_follow_their_language():
     relations = rn.load_relations("country_capital")
     (french,) = {
         p.fact: p
@@ -75,7 +75,7 @@ def test_a_prompt_is_asked_and_answered_as_its_language_does():
     assert own.text.endswith(" ->")
 
 
-def test_articles_of_the_language_do_not_count():
+def test_articles_of_the_language_are_ignored():
     assert string_rule(" la guitare.", "guitare", "fr")
     assert string_rule(" Die Türkei", "Türkei", "de")
     assert not string_rule(" la guitare.", "guitare")
@@ -83,15 +83,15 @@ def test_articles_of_the_language_do_not_count():
     assert not string_rule(" the Euro", "Euro", "de")
 
 
-def test_facts_are_aligned_and_what_gives_itself_away_is_left_out():
+def test_facts_are_aligned_and_facts_that_reveal_the_answer_are_dropped():
     facts = (rn.Fact("Algeria", "Algiers"), rn.Fact("France", "Paris"), rn.Fact("Peru", "Lima"))
-    into = rn.relations.Translation(
+    into = Translation(
         ("{} ist",), (), {"Algeria": "Alger-Land", "France": "Frankreich"}, {"Algiers": "Alger", "Paris": "Paris"}
     )
     assert translate(facts, into) == (rn.Fact("Frankreich", "Paris", (), "France"),)
 
 
-def test_relations_of_your_own_bring_translations_along(tmp_path):
+def test_custom_relations_include_their_translations(tmp_path):
     content = {
         "name": "colour",
         "language": "en",
@@ -126,14 +126,14 @@ def test_relations_of_your_own_bring_translations_along(tmp_path):
         ({"prompt_templates": ["{} x"], "subjects": {"a": "c"}, "objects": {"a": 7}}, "'objects', 'a'"),
     ],
 )
-def test_what_is_no_translation_is_refused(tmp_path, broken, says):
+def test_an_invalid_translation_is_refused(tmp_path, broken, says):
     (tmp_path / "de").mkdir()
     path = tmp_path / "de" / "thing.json"
     path.write_text(json.dumps(broken), encoding="utf-8")
     with pytest.raises(rn.RelationNeuronsError, match=f"thing.json: .*{says}"):
         read_translations(tmp_path, "thing")
     path.write_bytes(b"\xff")
-    with pytest.raises(rn.RelationNeuronsError, match="is not readable as JSON"):
+    with pytest.raises(rn.RelationNeuronsError, match="cannot be read as JSON"):
         read_translations(tmp_path, "thing")
 
 
@@ -149,7 +149,7 @@ def test_a_bos_token_is_a_choice(tiny):
 
 @pytest.mark.model
 @pytest.mark.parametrize("code", OTHERS)
-def test_the_embedded_tokenizer_takes_every_language(embedded, code):
+def test_the_embedded_tokenizer_encodes_every_language(embedded, code):
     prompts = rn.make_prompts(rn.load_relations(*SEVERAL), rn.PromptConfig(language=code, n_evaluation=10)).evaluation
     for prompt, one in zip(prompts, encode(embedded, prompts), strict=True):
         assert embedded.tokenizer.decode(one.object_ids) == prompt.joint + prompt.object

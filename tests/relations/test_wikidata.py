@@ -150,7 +150,7 @@ def test_a_name_becomes_the_label_of_the_first_item_that_has_it(ask):
     }
 
 
-def test_what_is_not_found_is_said_with_the_reason(ask):
+def test_missing_names_have_a_reason(ask):
     assert ask(NAMES).missing == {
         "Little Duck": "no label in de",
         "Sao Paulo": "no item",  # only São Paulo
@@ -160,13 +160,13 @@ def test_what_is_not_found_is_said_with_the_reason(ask):
     }
 
 
-def test_an_ambiguous_name_can_be_left_out(ask):
+def test_an_ambiguous_name_can_be_skipped(ask):
     done = ask(["Mercury", "France"], skip_ambiguous=True)
     assert list(done.found) == ["France"]
     assert done.missing == {"Mercury": "ambiguous: Q308, Q925, Q1150"}
 
 
-def test_chinese_is_simplified_where_there_is_such_a_label(api, ask):
+def test_chinese_is_simplified_if_there_is_such_a_label(api, ask):
     done = ask(["France", "Japan", "Lionel Messi"], "zh")
     assert api.asked[-1]["languages"] == "zh-hans|zh|mul|en"
     assert {name: (label.text, label.code) for name, label in done.found.items()} == {
@@ -182,7 +182,7 @@ def test_english_gives_the_items_own_label(ask, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["en.json"]
 
 
-def test_the_requests_are_those_of_the_api_and_say_who_asks(api, ask):
+def test_requests_follow_the_api_and_identify_the_client(api, ask):
     ask(["France", "USA"], contact="someone@example.org")
     search = {"action": "wbsearchentities", "language": "en", "uselang": "en", "type": "item", "limit": "7"}
     common = {"format": "json", "maxlag": "5"}
@@ -197,7 +197,7 @@ def test_the_requests_are_those_of_the_api_and_say_who_asks(api, ask):
         assert "gzip" in headers["Accept-Encoding"]
 
 
-def test_items_are_asked_for_fifty_at_a_time_and_requests_one_at_a_time(api, ask):
+def test_items_are_requested_in_batches_of_fifty_one_request_at_a_time(api, ask):
     names, steps = [f"Thing {number}" for number in range(120)], []
     api.add(*names)
     done = ask([*names, *names], progress=steps.append)
@@ -209,7 +209,7 @@ def test_items_are_asked_for_fifty_at_a_time_and_requests_one_at_a_time(api, ask
     assert steps == [1] * 120
 
 
-def test_two_names_of_one_item_ask_for_it_once(api, ask):
+def test_two_names_of_one_item_request_it_once(api, ask):
     api.searches["United States"] = [ok({"search": api.searches["USA"][0]["body"]["search"][:1]})]
     assert set(ask(["USA", "United States"]).found) == {"USA", "United States"}
     assert api.batches == [["Q30"]]
@@ -223,7 +223,7 @@ def test_a_second_call_makes_no_request(api, ask):
     assert len(api.asked) == n_asked
 
 
-def test_another_language_asks_for_labels_alone(api, ask):
+def test_another_language_requests_only_labels(api, ask):
     ask(["France", "USA"])
     api.asked.clear()
     assert ask(["France", "USA"], "es").missing == {"USA": "no label in es"}
@@ -231,7 +231,7 @@ def test_another_language_asks_for_labels_alone(api, ask):
 
 
 @pytest.mark.parametrize("stop_after", [1, 49, 50, 60])
-def test_an_interrupted_call_goes_on_where_it_stopped(api, ask, stop_after):
+def test_an_interrupted_call_resumes(api, ask, stop_after):
     names, steps = [f"Thing {number}" for number in range(70)], []
     api.add(*names)
 
@@ -248,9 +248,11 @@ def test_an_interrupted_call_goes_on_where_it_stopped(api, ask, stop_after):
     assert Counter(len(batch) for batch in api.batches) == {50: 1, 20: 1}
 
 
-def test_a_failure_keeps_what_was_got(api, ask, waits):
+def test_a_failure_keeps_earlier_responses(api, ask, waits):
     good, api.searches["USA"] = api.searches["USA"], [ok("down", 503)]
-    with pytest.raises(rn.RelationNeuronsError, match=r"busy 4 times \(HTTP 503\).*goes on where it stopped"):
+    with pytest.raises(
+        rn.RelationNeuronsError, match=r"busy 4 times \(HTTP 503\).*run the same command later to resume"
+    ):
         ask(["France", "USA", "Mercury"])
     assert waits == [5, 10, 20]
     assert api.searched == ["France", *["USA"] * 4]
@@ -260,13 +262,13 @@ def test_a_failure_keeps_what_was_got(api, ask, waits):
     assert api.searched == ["USA", "Mercury"]
 
 
-def test_a_busy_server_is_asked_again_after_the_time_that_it_names(api, ask, waits):
+def test_a_busy_server_is_retried_after_its_stated_time(api, ask, waits):
     assert len(ask(["Japan", "Brazil"]).found) == 2
     assert api.searched == ["Japan", "Japan", "Brazil", "Brazil"]
     assert waits == [2, 5]
 
 
-def test_the_time_can_be_a_date(api, ask, waits):
+def test_the_retry_time_can_be_a_date(api, ask, waits):
     date = email.utils.formatdate(time.time() + 60, usegmt=True)
     past = "Wed, 21 Oct 2015 07:28:00 GMT"
     good = api.searches["France"][0]
@@ -290,7 +292,7 @@ def test_a_lag_that_does_not_end_is_an_error(api, ask):
     assert len(api.asked) == 4
 
 
-def test_a_long_pause_is_not_sat_out(api, ask, waits):
+def test_a_long_pause_is_an_error(api, ask, waits):
     api.searches["France"] = [ok("", 429, Retry_After="3600")]
     with pytest.raises(rn.RelationNeuronsError, match="asks for a pause of 3600 s"):
         ask(["France"])
@@ -298,7 +300,7 @@ def test_a_long_pause_is_not_sat_out(api, ask, waits):
 
 
 @pytest.mark.parametrize("language", ["xx", "xx-yy"])
-def test_a_language_that_the_api_does_not_know_is_refused(api, ask, tmp_path, language):
+def test_a_language_unknown_to_the_api_is_refused(api, ask, tmp_path, language):
     with pytest.raises(rn.RelationNeuronsError, match=f"does not know the language '{language}'"):
         ask(["France"], language)
     assert [path.name for path in tmp_path.iterdir()] == ["en.json"]
@@ -306,7 +308,7 @@ def test_a_language_that_the_api_does_not_know_is_refused(api, ask, tmp_path, la
     assert api.searched == ["France"]
 
 
-def test_an_api_without_names_for_every_language_still_serves(api, ask, monkeypatch):
+def test_an_api_without_names_for_all_languages_is_supported(api, ask, monkeypatch):
     monkeypatch.setitem(RESPONSES, "languages", ["de", "en"])
     assert ask(["France"]).found["France"].text == "Frankreich"
 
@@ -318,14 +320,14 @@ def test_an_api_without_names_for_every_language_still_serves(api, ask, monkeypa
         (ok("<html>Welcome to the hotel</html>"), "answered '<html>Welcome"),
         (
             ok({"error": {"code": "badvalue", "info": "No such thing."}}),
-            r"refuses the request \(badvalue: No such thing",
+            r"rejected the request \(badvalue: No such thing",
         ),
         (ok({"success": 1}), r"answered '{\"success\": 1}'"),
         (ok([]), r"answered '\[\]'"),
         (ok({"search": [{"id": "L7", "match": {"type": "label", "language": "en", "text": "France"}}]}), "answered"),
     ],
 )
-def test_an_answer_that_cannot_be_used_is_one_clear_error(api, ask, response, says):
+def test_an_invalid_response_is_one_clear_error(api, ask, response, says):
     api.searches["France"] = [response]
     with pytest.raises(rn.RelationNeuronsError, match=says):
         ask(["USA", "France"])
@@ -335,7 +337,7 @@ def test_an_answer_that_cannot_be_used_is_one_clear_error(api, ask, response, sa
 
 
 @pytest.mark.parametrize("entities", [{}, [], {"Q142": {"labels": {"de": "Frankreich"}}}, {"Q142": None}])
-def test_items_that_cannot_be_read_are_one_clear_error_and_are_not_kept(api, ask, tmp_path, monkeypatch, entities):
+def test_invalid_items_are_one_clear_error_and_are_not_cached(api, ask, tmp_path, monkeypatch, entities):
     answer = api.answer
     body = ok({"entities": entities, "success": 1})
     monkeypatch.setattr(api, "answer", lambda query: answer(query) if "search" in query else body)
@@ -344,13 +346,13 @@ def test_items_that_cannot_be_read_are_one_clear_error_and_are_not_kept(api, ask
     assert [path.name for path in tmp_path.iterdir()] == ["en.json"]
 
 
-def test_no_network_no_answer_and_no_address_are_one_clear_error_each(api, ask):
+def test_no_network_no_response_and_an_invalid_url_are_one_clear_error_each(api, ask):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}/w/api.php"
     with pytest.raises(rn.RelationNeuronsError, match=f"{closed} cannot be reached.*check the network"):
         ask(["France"], endpoint=closed)
-    with pytest.raises(rn.RelationNeuronsError, match="wikidata cannot be asked"):
+    with pytest.raises(rn.RelationNeuronsError, match="wikidata cannot be queried"):
         ask(["France"], endpoint="wikidata")
     api.searches["France"] = [ok("late")]
     with pytest.raises(rn.RelationNeuronsError, match=r"did not answer within 0\.2 s"):
@@ -370,7 +372,7 @@ def test_no_network_no_answer_and_no_address_are_one_clear_error_each(api, ask):
         '{"endpoint": "e", "searches": {}, "items": {"Q142": {"labels": {"de": {"value": 1}}}}}',
     ],
 )
-def test_a_damaged_file_of_answers_is_named(api, ask, tmp_path, content):
+def test_a_damaged_cache_file_is_named(api, ask, tmp_path, content):
     (tmp_path / "de.json").write_text(content, encoding="utf-8")
     with pytest.raises(rn.RelationNeuronsError, match=r"de\.json: is damaged.*remove this file"):
         ask(["France"])
@@ -380,13 +382,13 @@ def test_a_damaged_file_of_answers_is_named(api, ask, tmp_path, content):
         ask(["France"])
 
 
-def test_answers_of_another_api_are_not_taken(ask, tmp_path):
+def test_cached_responses_of_another_api_are_refused(ask, tmp_path):
     ask(["France"])
-    with pytest.raises(rn.RelationNeuronsError, match=r"en\.json: holds answers of http://127.*, not of http://other"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"en\.json: has responses of http://127.*, not of http://other"):
         ask(["France"], endpoint="http://other.example/api.php")
 
 
-def test_answers_are_written_whole_or_not_at_all(ask, tmp_path, monkeypatch):
+def test_responses_are_written_atomically(ask, tmp_path, monkeypatch):
     ask(["France"])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert sorted(before) == ["de.json", "en.json"]
@@ -404,7 +406,7 @@ def test_answers_are_written_whole_or_not_at_all(ask, tmp_path, monkeypatch):
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_folder_that_cannot_be_made_or_read_is_named(ask, tmp_path):
+def test_a_folder_that_cannot_be_created_or_read_is_named(ask, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(rn.RelationNeuronsError, match=r"file.*choose another cache folder"):
         ask(["France"], cache=tmp_path / "file")
@@ -413,7 +415,7 @@ def test_a_folder_that_cannot_be_made_or_read_is_named(ask, tmp_path):
         ask(["France"])
 
 
-def test_answers_lie_in_the_users_cache_folder_by_default(ask, tmp_path, monkeypatch):
+def test_responses_are_in_the_users_cache_folder_by_default(ask, tmp_path, monkeypatch):
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
     ask(["France"], cache=None)
     lying = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json"))
@@ -432,7 +434,7 @@ def test_answers_lie_in_the_users_cache_folder_by_default(ask, tmp_path, monkeyp
         (["France"], {"timeout": 0.0}, "timeout"),
     ],
 )
-def test_arguments_that_cannot_be_used_are_refused_before_any_request(api, ask, names, options, says):
+def test_invalid_arguments_are_refused_before_any_request(api, ask, names, options, says):
     with pytest.raises(rn.RelationNeuronsError, match=says):
         ask(names, **options)
     assert api.asked == []
@@ -449,7 +451,7 @@ FACTS = [
 RELATION = rn.Relation("r", ("{} is from",), (), tuple(FACTS))
 
 
-def test_a_relation_becomes_what_a_translations_file_holds(api, ask, tmp_path):
+def test_a_translated_relation_has_the_contents_of_a_translation_file(api, ask, tmp_path):
     api.searches["iPhone"] = api.searches["iphone"]
     terms = [{"language": "de", "value": text} for text in ("Frankreich", "Staaten", "staaten")]
     aliases = {"de": [*api.entities["Q30"]["aliases"]["de"], *terms]}

@@ -68,7 +68,7 @@ def test_equal_to_scikit_learn(problem):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("n_relations", [1, 16, 17, 40])
-def test_more_relations_than_a_block_and_several_labels_an_example(dtype, n_relations):
+def test_more_relations_than_a_block_and_several_labels_per_example(dtype, n_relations):
     torch.manual_seed(3)
     values = torch.randn(203, 130).to(dtype)
     labels, mask = torch.rand(203, n_relations) < 0.3, torch.rand(203, n_relations) < 0.6
@@ -92,7 +92,7 @@ def test_a_single_nan_of_either_sign_is_found(dtype, sign):
         rn.average_precision(values, labels)
 
 
-def test_without_numba_and_beyond_its_limits_pytorch_serves(monkeypatch):
+def test_without_numba_and_beyond_its_limits_pytorch_is_used(monkeypatch):
     values, labels = torch.randn(60, 4), torch.arange(60) < 20
     expected = rn.average_precision(values, labels)
     assert can_rank(values)
@@ -104,7 +104,7 @@ def test_without_numba_and_beyond_its_limits_pytorch_serves(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_every_float_type_is_ranked_as_it_is(dtype):
+def test_every_float_type_is_ranked_without_rounding(dtype):
     torch.manual_seed(0)
     values = torch.randn(60, 7).to(dtype)
     labels = torch.rand(60, 2) < 0.3
@@ -149,12 +149,12 @@ def test_input_is_not_changed():
         (torch.ones(2, 1), torch.tensor([1, 0]), "booleans"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(values, labels, says):
+def test_invalid_scores_and_labels_are_refused(values, labels, says):
     with pytest.raises(rn.RelationNeuronsError, match=says):
         unwrap(rn.average_precision)(values, labels)  # as users have it, without the tests' check of shapes
 
 
-def test_a_positive_that_takes_no_part_does_not_count():
+def test_masked_positives_do_not_count():
     labels, mask = torch.tensor([[True], [False]]), torch.tensor([[False], [True]])
     with pytest.raises(rn.RelationNeuronsError, match="no positive"):
         rn.average_precision(torch.ones(2, 1), labels, mask)

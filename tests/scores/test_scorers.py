@@ -120,7 +120,7 @@ def test_equal_to_a_slow_oracle(name, problem):
 
 @pytest.mark.parametrize("name", SCORERS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_every_float_type_is_scored_as_it_is(name, dtype):
+def test_every_float_type_is_scored_without_rounding(name, dtype):
     torch.manual_seed(0)
     labels = (torch.rand(80, 3) < 0.3).numpy()
     agrees(name, torch.randn(80, 9).to(dtype), labels, np.ones_like(labels))
@@ -134,7 +134,7 @@ def test_one_positive_is_enough(name):
 
 
 @pytest.mark.parametrize("name", SCORERS)
-def test_examples_without_weight_do_not_count(name):
+def test_masked_examples_do_not_count(name):
     torch.manual_seed(2)
     values, labels, mask = torch.randn(40, 5), torch.rand(40, 2) < 0.4, torch.rand(40, 1) < 0.6
     other = torch.where(mask, values, 100 * torch.randn(40, 5))
@@ -154,7 +154,7 @@ def test_the_neuron_of_a_relation_scores_highest_there(name):
 
 
 @pytest.mark.parametrize("name", list(SCORERS)[1:])
-def test_chunks_change_nothing_and_input_is_kept(name, monkeypatch):
+def test_chunks_change_nothing_and_inputs_are_unchanged(name, monkeypatch):
     torch.manual_seed(4)
     values, labels = torch.randn(50, 33).round(decimals=1), torch.rand(50, 3) < 0.4
     before = values.clone()
@@ -164,26 +164,26 @@ def test_chunks_change_nothing_and_input_is_kept(name, monkeypatch):
     assert torch.equal(values, before)
 
 
-def test_arrays_are_taken_too_and_one_relation_needs_one_column():
+def test_numpy_arrays_and_one_dimensional_labels_are_accepted():
     values, labels = np.array([[0.9], [0.8], [0.8], [0.1]]), np.array([True, True, False, False])
     assert scorers.auroc(values, labels).item() == pytest.approx(7 / 8)  # 3 pairs won, one tied
     assert scorers.contrast_score(values, labels).item() == pytest.approx(math.sqrt((0.45**2 + 0.35**2) / 2))
 
 
 @pytest.mark.parametrize(("name", "constant"), [(name, 0.5 if name == "auroc" else 0.0) for name in CONTRASTING])
-def test_a_constant_neuron_tells_nothing(name, constant):
+def test_a_constant_neuron_is_uninformative(name, constant):
     labels = torch.tensor([True, False, True, False, False, False, True])
     assert SCORERS[name](torch.full((7, 1), 0.1), labels).item() == constant
 
 
-def test_a_neuron_that_only_the_relation_sets_apart_differs_infinitely():
+def test_a_neuron_constant_within_each_class_has_an_infinite_difference():
     labels = torch.tensor([True, True, True, False, False, False, False])
     values = torch.where(labels[:, None], torch.tensor([0.1, -0.1]), torch.tensor([-0.1, 0.1]))
     assert scorers.standardised_mean_difference(values, labels).tolist() == [[math.inf, -math.inf]]
     assert scorers.point_biserial(values, labels).tolist() == [[1.0, -1.0]]
 
 
-def test_worked_examples_of_firing():
+def test_worked_examples_of_activation_probability_entropy():
     labels = torch.tensor([0, 0, 1, 1])[:, None] == torch.arange(2)
     own, other = [1.0, 1.0, -1.0, 0.0, 1.0], [-1.0, 1.0, -1.0, 0.0, 1.0]
     values = torch.tensor([own, own, other, [-1.0, 1.0, -1.0, 0.0, -1.0]])
@@ -202,7 +202,7 @@ def test_infinities_have_a_rank_and_a_sign(name):
 
 
 @pytest.mark.parametrize("name", OF_MEANS)
-def test_infinities_have_no_mean(name):
+def test_infinities_are_refused_by_scorers_based_on_means(name):
     with pytest.raises(rn.RelationNeuronsError, match="infinite"):
         SCORERS[name](torch.tensor([[math.inf], [1.0]]), torch.tensor([True, False]))
 
@@ -217,7 +217,7 @@ def test_infinities_have_no_mean(name):
         (torch.ones(2, 1), torch.tensor([1, 0]), "booleans"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(name, values, labels, says):
+def test_invalid_scores_and_labels_are_refused(name, values, labels, says):
     with pytest.raises(rn.RelationNeuronsError, match=says):
         unwrap(SCORERS[name])(values, labels)  # as users have it, without the tests' check of shapes
 
@@ -232,7 +232,7 @@ def test_a_relation_without_negatives_is_refused(name):
         SCORERS[name](torch.ones(2, 1), labels, mask)
 
 
-def test_firing_over_one_relation_is_refused():
+def test_activation_probability_entropy_of_one_relation_is_refused():
     with pytest.raises(rn.RelationNeuronsError, match="at least two"):
         scorers.activation_probability_entropy(torch.ones(2, 1), torch.tensor([True, False]))
 

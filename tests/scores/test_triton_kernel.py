@@ -94,7 +94,7 @@ def test_kinds_of_scores_at_full_length(kind: str, n_examples: int) -> None:
     check(SCORES[kind](n_examples, 40).bfloat16(), *masks(n_examples, 17))
 
 
-def test_every_16_bit_pattern_is_ordered_as_its_number() -> None:
+def test_every_16_bit_pattern_is_ordered_by_its_value() -> None:
     for dtype in (torch.float16, torch.bfloat16):
         every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
         numbers = every[~every.isnan()]
@@ -102,7 +102,7 @@ def test_every_16_bit_pattern_is_ordered_as_its_number() -> None:
         check(scores, *masks(96, 1))
 
 
-def test_keys_of_all_patterns_rise_with_their_numbers() -> None:
+def test_keys_of_all_patterns_increase_with_their_values() -> None:
     for dtype in (torch.float16, torch.bfloat16):
         every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
         numbers = every[~every.isnan()].sort().values
@@ -125,14 +125,14 @@ def test_one_positive_and_all_positive() -> None:
         check(SCORES[kind](50, N_NEURONS).half(), labels, mask)
 
 
-def test_positives_without_weight_do_not_count() -> None:
+def test_masked_positives_do_not_count() -> None:
     labels, mask = torch.ones(40, 1, dtype=torch.bool), torch.zeros(40, 1, dtype=torch.bool)
     labels[5] = False
     mask[[3, 5, 8]] = True
     check(SCORES["ties"](40, N_NEURONS).half(), labels, mask)
 
 
-def test_padding_counts_nothing_even_below_and_above_all_scores() -> None:
+def test_padding_does_not_count_even_below_and_above_all_scores() -> None:
     for value in (-torch.inf, 0.0, torch.inf):
         check(torch.full((33, 1), value).half(), *masks(33, 2))
 
@@ -149,7 +149,7 @@ def test_counts_of_every_example_fit() -> None:
     check(torch.zeros(fused.MAX_EXAMPLES, 1).half(), labels, labels)
 
 
-def test_neurons_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neurons_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "BUFFER_BYTES", 2 * 48 * 2)  # two neurons of 40 examples, padded to 48
     check(SCORES["ties"](40, 5).half(), *masks(40, 2))
     monkeypatch.setattr(fused, "BUFFER_BYTES", 1)
@@ -168,7 +168,7 @@ def test_no_neurons() -> None:
     ).shape == (2, 0)
 
 
-def test_nan_spoils_its_own_neuron_only() -> None:
+def test_nan_affects_only_its_own_neuron() -> None:
     for dtype in (torch.float16, torch.bfloat16):
         scores = torch.randn(40, 3).to(dtype)
         scores[3, 1] = torch.nan
