@@ -1,1 +1,1 @@
-"""Run folders, files written whole or not at all, and fingerprints of what results depend on."""
+"""Run folders, atomic files, and fingerprints of everything that results depend on."""

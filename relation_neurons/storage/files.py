@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, digests, tables that anyone may have altered, and free disk."""
+"""Atomic writes, file digests, reading of untrusted tables, and free disk space."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ DAMAGED = (
     TypeError,
     ValueError,
 )
-"""What pandas and pyarrow raise of files that are not what they wrote."""
+"""Exceptions that pandas and pyarrow raise for damaged files."""
 
 
 def unreadable(path: Path, error: OSError) -> RelationNeuronsError:
-    """The error for a file that may vouch for others and that the system does not let be read."""
+    """The error for a file that the operating system does not allow to be read."""
     return refuse(f"{path} cannot be read ({reason(error)})", do="check its permissions")
 
 
@@ -41,9 +41,10 @@ def file_digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A place to write beside `path` that takes its name when the block ends well, and vanishes when it does not.
+    """Yield a temporary path that is renamed to `path` after the block, or deleted if the block fails.
 
-    The file is the block's to make: one that was made here would stay where Ctrl-C comes before the block begins.
+    The block must create the file. If this function created it, an interrupt before the block could
+    leave it behind.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -57,24 +58,24 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists; of a link that leads nowhere, above where it leads."""
-    return next(one for one in (folder, *Path(os.path.realpath(folder)).parents) if one.exists())
+    """The folder or its nearest existing parent; for a broken link, the nearest parent of its target."""
+    return next(path for path in (folder, *Path(os.path.realpath(folder)).parents) if path.exists())
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that are free on the disk of a folder, there or not."""
+    """Free bytes on the disk of a folder, which need not exist."""
     return shutil.disk_usage(existing(folder)).free
 
 
 def read_parquet(path: Path, do: str) -> pd.DataFrame:
-    """A table.
+    """Read a table.
 
     Args:
-        path: Of the file.
-        do: What the user may do where it cannot be read.
+        path: The file.
+        do: What the user should do if it cannot be read, for the error message.
 
     Raises:
-        RelationNeuronsError: There is no such file, or it cannot be read.
+        RelationNeuronsError: The file does not exist or cannot be read.
     """
     try:
         return pd.read_parquet(path)

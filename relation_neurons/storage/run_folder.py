@@ -1,4 +1,4 @@
-"""Run folders: their files with their digests, and going on where a run stopped."""
+"""Run folders: files with their digests, and resuming of interrupted runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from relation_neurons.storage.fingerprint import digest
 
 KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
 ENVIRONMENT = ("code", "versions", "device")
-"""Parts of a key that say what a run was made by, not what it asked."""
+"""Parts of a key that describe the environment of a run rather than its configuration."""
 FORMAT = 2
-"""Of folders, as `run.json` says; another one is not read."""
+"""Version of the folder format, stored in `run.json`; folders of other formats are refused."""
 PATIENCE = 60
 """Seconds to wait for another process that is writing the manifest."""
 Entry = dict[str, Any]
@@ -31,47 +31,48 @@ Entry = dict[str, Any]
 class RunFolder:
     """A folder that belongs to one run.
 
-    Every file is written whole or not at all, and stands in `manifest.json` with its SHA-256; a file that does not, or
-    whose contents are others, is never read but made anew. Several processes may work in one folder.
+    Every file is written atomically and listed in `manifest.json` with its SHA-256. Files that are
+    not listed or do not match are never read but recomputed. Several processes may share a folder.
 
     Attributes:
         path: The folder.
-        key: All that the tables depend on; a folder is only continued by the run that began it.
+        key: Everything that the tables depend on; only a run with the same key can resume.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
-        """Open or make the folder.
+        """Open or create the folder.
 
-        What the same question found with another version of the code or of a package is set aside, in a folder
-        `before-...` within, and never mixed with what is found now.
+        Results of the same configuration with other code, package versions or device are archived
+        in a subfolder `before-...` and never mixed with new results.
 
         Raises:
-            RelationNeuronsError: The folder belongs to another run, holds something else, or cannot be written.
+            RelationNeuronsError: The folder belongs to another run, is not a run folder, or cannot
+                be written.
         """
         self.path, self.key = Path(path), json.loads(json.dumps({"format": FORMAT, **key}))
-        # A hidden file may be the key of a process that opens the same folder at this moment.
+        # A hidden file may be the unfinished key of another process that is opening the folder.
         used = self.path.is_file() or any(self.path.glob("[!.]*"))
         if used and not (self.path / KEY).is_file():
-            raise refuse(f"{self.path} exists and is no run folder", do="choose another --out")
-        with _said(self.path):
+            raise refuse(f"{self.path} exists and is not a run folder", do="choose another --out")
+        with _clear_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._begin()
 
     def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """The table of that name: read if this run wrote it before, else made and written as parquet."""
+        """Read a table if this run has already written it; otherwise compute it and write it as parquet."""
         if not self.has(name):
             self.write_table(name, make())
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def tables(self, pattern: str) -> list[pd.DataFrame]:
-        """All tables that this run wrote under names like the pattern, such as `answers/*`, in the order of names."""
+        """All tables of this run whose names match a pattern, such as `answers/*`, sorted by name."""
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob(f"{pattern}.parquet"))
-        return [pd.read_parquet(self.path / name) for name in self._whole(names)]
+        return [pd.read_parquet(self.path / name) for name in self._valid(names)]
 
     def has(self, *names: str) -> bool:
-        """Whether this run has already written all of these tables, and they are still what was written."""
-        return len(self._whole([f"{name}.parquet" for name in names])) == len(names)
+        """Whether this run has written all of these tables and their digests still match."""
+        return len(self._valid([f"{name}.parquet" for name in names])) == len(names)
 
     def text(self, name: str, make: Callable[[], str]) -> None:
         """Write a file unless this run wrote it before and it is still what was written."""
@@ -79,15 +80,15 @@ class RunFolder:
             self.write_text(name, make())
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
-        """Write a table as parquet, in place of an older one."""
+        """Write a table as parquet and replace an older one."""
         return self._write(f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a file whole or not at all."""
+        """Write a text file."""
         return self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def drop_parts(self) -> None:
-        """Remove the partial tables once the whole one is written."""
+        """Remove the partial tables after the complete one has been written."""
         parts = self.path / "parts"
         with self._locked():
             kept = {name: entry for name, entry in read_manifest(self.path).items() if not name.startswith("parts/")}
@@ -99,44 +100,46 @@ class RunFolder:
                 parts.rmdir()
 
     def _begin(self) -> None:
-        """Write the key, unless it is there; set aside what another version found."""
+        """Write the key if it does not exist; archive results of another environment."""
         if (self.path / KEY).is_file():
             before = read_key(self.path)
             differing = sorted(name for name in {*before, *self.key} if before.get(name) != self.key.get(name))
-            asked = [name for name in differing if name not in ENVIRONMENT]
-            if asked:
-                shown = "; ".join(f"{name} was {before.get(name)!r}, now {self.key.get(name)!r}" for name in asked[:3])
+            changed = [name for name in differing if name not in ENVIRONMENT]
+            if changed:
+                shown = "; ".join(
+                    f"{name} was {before.get(name)!r}, now {self.key.get(name)!r}" for name in changed[:3]
+                )
                 raise refuse(
                     f"{self.path} holds another run ({shown})",
-                    do="choose another --out, or remove the folder to start anew",
+                    do="choose another --out, or remove the folder to start over",
                 )
             if not differing:
                 return
-            self._set_aside(before, differing)
+            self._archive(before, differing)
         with atomic(self.path / KEY) as unfinished:
             unfinished.write_text(json.dumps(self.key, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self._record({})
 
-    def _set_aside(self, before: Mapping[str, Any], differing: list[str]) -> None:
-        """Move all but the key, which goes last, so that a process killed meanwhile leaves a run folder."""
+    def _archive(self, before: Mapping[str, Any], differing: list[str]) -> None:
+        """Move all files but the key, so that a process killed meanwhile leaves a valid run folder."""
         stem, number = f"before-{digest(sorted(before.items()))[:8]}", 0
-        while (aside := self.path / (f"{stem}-{number}" if number else stem)).exists():
+        while (archive := self.path / (f"{stem}-{number}" if number else stem)).exists():
             number += 1
-        aside.mkdir()
-        shutil.rmtree(self.path / "activations", ignore_errors=True)  # large, and no other code may use them
+        archive.mkdir()
+        shutil.rmtree(self.path / "activations", ignore_errors=True)  # large, and useless to other code
         for path in self.path.glob("[!.]*"):
             if path.name != KEY and not path.name.startswith("before-"):
-                path.replace(aside / path.name)
-        shutil.copyfile(self.path / KEY, aside / KEY)
+                path.replace(archive / path.name)
+        shutil.copyfile(self.path / KEY, archive / KEY)
         warnings.warn(
-            f"{self.path}: {', '.join(differing)} changed since this run began, so all is made anew; what there was is "
-            f"in {aside.name}",
+            f"{self.path}: {', '.join(differing)} changed since this run began, so all results are recomputed; the old "
+            f"ones are archived in {archive.name}",
             stacklevel=5,
         )
 
     def _write(self, name: str, write: Callable[[Path], object]) -> Path:
         path = self.path / name
-        with _said(path):
+        with _clear_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic(path) as unfinished:
                 write(unfinished)
@@ -145,18 +148,18 @@ class RunFolder:
                 self._record(read_manifest(self.path) | {name: entry})
         return path
 
-    def _whole(self, names: Sequence[str]) -> list[str]:
-        """Those files that are what was written; a damaged one is named, and made anew by whoever asks for it."""
-        entries, whole = read_manifest(self.path), []
+    def _valid(self, names: Sequence[str]) -> list[str]:
+        """The files whose digests match; a warning names each damaged file, which the caller recomputes."""
+        entries, valid = read_manifest(self.path), []
         for name in names:
             path = self.path / name
             if name not in entries or not path.is_file():
                 continue
             if file_digest(path) == entries[name]["sha256"]:
-                whole.append(name)
+                valid.append(name)
             else:
-                warnings.warn(f"{path} is damaged, and is made anew", stacklevel=4)
-        return whole
+                warnings.warn(f"{path} is damaged and will be recomputed", stacklevel=4)
+        return valid
 
     def _record(self, entries: Mapping[str, Entry]) -> None:
         with atomic(self.path / MANIFEST) as unfinished:
@@ -175,49 +178,49 @@ class RunFolder:
 
 
 def read_key(path: Path) -> dict[str, Any]:
-    """What a run folder belongs to.
+    """Read the key of a run folder.
 
     Raises:
-        RelationNeuronsError: No run folder, or a key that cannot be read.
+        RelationNeuronsError: The folder is not a run folder, or its key cannot be read.
     """
-    manifest = path / KEY
-    if not manifest.is_file():
-        raise refuse(f"{path} is no run folder: it has no {KEY}", do="name the --out of a run")
+    file = path / KEY
+    if not file.is_file():
+        raise refuse(f"{path} is not a run folder: it has no {KEY}", do="pass the --out of a run")
     try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
+        key = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise unreadable(manifest, error) from error
+        raise unreadable(file, error) from error
     except ValueError as error:
-        raise refuse(f"{manifest} cannot be read ({error})", do="choose another folder") from error
-    if not isinstance(found, dict):
-        raise refuse(f"{manifest} says nothing of a run", do="choose another folder")
-    if found.get("format") != FORMAT:
+        raise refuse(f"{file} cannot be read ({error})", do="choose another folder") from error
+    if not isinstance(key, dict):
+        raise refuse(f"{file} does not describe a run", do="choose another folder")
+    if key.get("format") != FORMAT:
         raise refuse(
-            f"{path} was written by another version of relation_neurons (format {found.get('format', 1)})",
+            f"{path} was written by another version of relation_neurons (format {key.get('format', 1)})",
             expected=f"format {FORMAT}",
             do="choose another folder, or read its parquet files with pandas",
         )
-    return found
+    return key
 
 
 def read_manifest(path: Path) -> dict[str, Entry]:
-    """The files of a run folder with their `sha256` and `bytes`; a manifest that is none, or damaged, vouches for none.
+    """The `sha256` and `bytes` of each file of a run folder; empty if the manifest is missing or damaged.
 
     Raises:
-        RelationNeuronsError: One that may not be read, which may vouch for much.
+        RelationNeuronsError: The manifest exists but reading is not permitted.
     """
     try:
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     except OSError as error:
         raise unreadable(path / MANIFEST, error) from error
-    entries = found.items() if isinstance(found, dict) else ()
+    entries = manifest.items() if isinstance(manifest, dict) else ()
     return {name: entry for name, entry in entries if _is_inside(name) and _is_entry(entry)}
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name that a manifest gives stays in the folder."""
+    """Whether a name in a manifest is a path inside the folder."""
     place = PurePosixPath(name)
     return "\0" not in name and "\\" not in name and not place.is_absolute() and ".." not in place.parts
 
@@ -227,13 +230,13 @@ def _is_entry(entry: object) -> bool:
 
 
 @contextlib.contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """What keeps a file from being written, as a refusal."""
+def _clear_write_errors(path: Path) -> Iterator[None]:
+    """Replace an OSError while writing `path` by an error message that says what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = free_bytes(path) / 1e6
-            do = "make room, then give the same command again: it goes on from here"
+            do = "free disk space, then run the same command again to resume"
             raise refuse(f"{path} cannot be written: the disk is full ({free:.0f} MB free)", do=do) from error
         raise refuse(f"{path} cannot be written ({reason(error)})", do="choose another --out") from error

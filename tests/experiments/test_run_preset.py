@@ -91,7 +91,7 @@ def test_a_folder_of_another_run_is_refused(finished, config, tmp_path):
     with pytest.raises(rn.RelationNeuronsError, match=r"holds another run \(config"):
         run(dataclasses.replace(config, k=5), finished[1])
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(rn.RelationNeuronsError, match="is no run folder"):
+    with pytest.raises(rn.RelationNeuronsError, match="is not a run folder"):
         run(config, tmp_path)
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 

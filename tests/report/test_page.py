@@ -237,7 +237,7 @@ def test_folders_that_are_no_run_are_refused(tmp_path):
             report.rebuild(folder)
 
     refused(tmp_path / "nowhere", "There is no folder")
-    refused(tmp_path, "is no run folder: it has no run.json")
+    refused(tmp_path, "is not a run folder: it has no run.json")
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
     refused(tmp_path, "run.json cannot be read")
     (tmp_path / "run.json").write_text("[]", encoding="utf-8")

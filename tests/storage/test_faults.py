@@ -203,7 +203,7 @@ def test_a_full_disk_is_named_and_the_study_resumes_when_there_is_room(config, w
         with pytest.raises(rn.RelationNeuronsError, match="too little disk"):
             carry_out(config, disk / "study")
         monkeypatch.setattr(session, "require_memory", lambda needed, say: None)  # as if others filled it meanwhile
-        with pytest.raises(rn.RelationNeuronsError, match=r"disk.*goes on from here"):
+        with pytest.raises(rn.RelationNeuronsError, match=r"disk.*run the same command again to resume"):
             carry_out(config, disk / "study")
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         require_resumed(config, disk / "study", whole)

@@ -50,7 +50,7 @@ def test_a_flipped_byte_is_named_and_the_table_made_anew(folder, at):
     path = folder.write_table("t", TABLE)
     before = path.read_bytes()
     flip(path, at)
-    with pytest.warns(UserWarning, match=re.escape(f"{path} is damaged, and is made anew")):
+    with pytest.warns(UserWarning, match=re.escape(f"{path} is damaged and will be recomputed")):
         found = folder.table("t", lambda: TABLE)
     pd.testing.assert_frame_equal(found, TABLE)
     assert path.read_bytes() == before
@@ -120,7 +120,7 @@ def test_a_full_or_closed_disk_is_said_and_leaves_the_old_table(folder, monkeypa
         raise OSError(code, "no")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    says = "the disk is full.*make room, then give the same command" if code == errno.ENOSPC else "Permission denied"
+    says = "the disk is full.*free disk space, then run the same command" if code == errno.ENOSPC else "Permission denied"
     with pytest.raises(rn.RelationNeuronsError, match=says):
         folder.write_table("t", TABLE.assign(x=5.0))
     assert path.read_bytes() == before
