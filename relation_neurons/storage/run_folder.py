@@ -76,7 +76,7 @@ class RunFolder:
 
     def text(self, name: str, make: Callable[[], str]) -> None:
         """Write a file unless this run wrote it before and it is still what was written."""
-        if not self._whole([name]):
+        if not self._valid([name]):
             self.write_text(name, make())
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:

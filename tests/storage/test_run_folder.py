@@ -120,7 +120,9 @@ def test_a_full_or_closed_disk_is_said_and_leaves_the_old_table(folder, monkeypa
         raise OSError(code, "no")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    says = "the disk is full.*free disk space, then run the same command" if code == errno.ENOSPC else "Permission denied"
+    says = (
+        "the disk is full.*free disk space, then run the same command" if code == errno.ENOSPC else "Permission denied"
+    )
     with pytest.raises(rn.RelationNeuronsError, match=says):
         folder.write_table("t", TABLE.assign(x=5.0))
     assert path.read_bytes() == before
