@@ -3,8 +3,7 @@
 The public names, in the order of the data flow.
 """
 
-from relation_neurons import validation  # noqa: I001 (pipeline order)
-from relation_neurons.errors import RelationNeuronsError
+from relation_neurons.errors import RelationNeuronsError  # noqa: I001 (pipeline order)
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.tables import relation_from_frame
 from relation_neurons.relations.loading import load_relations
@@ -75,7 +74,3 @@ __all__ = [
     "top_k",
 ]
 __version__ = "0.1.0"
-
-for _name in __all__:
-    globals()[_name] = validation.guard(globals()[_name], f"rn.{_name}")
-del _name

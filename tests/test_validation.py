@@ -4,17 +4,18 @@ import copy
 import dataclasses
 import inspect
 import pickle
-import time
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import Float
 
 import relation_neurons as rn
 from relation_neurons import validation
+from relation_neurons.experiments.intra_relation import IntraConfig
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.prompts import contrast, prompts
-from relation_neurons.scores import average_precision
+from relation_neurons.validation import validated
 from tests.helpers import word_prompts
 
 LABELS = np.array([True, False, True, False])
@@ -104,21 +105,48 @@ def test_records_are_equal_copied_pickled_and_listed_as_before():
 
 
 def test_functions_keep_their_names_docstrings_and_signatures_and_are_found_by_pickle():
-    assert rn.contrast.__doc__ == contrast.contrast.__doc__
-    assert inspect.signature(rn.contrast) == inspect.signature(contrast.contrast)
-    assert rn.contrast is not contrast.contrast
+    assert rn.contrast is contrast.contrast
+    assert rn.contrast.__name__ == "contrast"
+    assert rn.contrast.__doc__.startswith("Say for every relation")
+    assert list(inspect.signature(rn.contrast).parameters) == ["prompts", "ratio", "balanced", "seed"]
+    assert list(inspect.signature(rn.Fact).parameters) == ["subject", "object", "aliases", "original"]
     assert pickle.loads(pickle.dumps(rn.contrast)) is rn.contrast
     assert rn.PromptConfig is prompts.PromptConfig
 
 
-def test_a_checked_function_says_the_same_and_costs_next_to_nothing():
-    values = torch.rand(4, 3)
-    assert torch.equal(rn.average_precision(values, LABELS), average_precision.average_precision(values, LABELS))
-    check = validation.checked(lambda one, two=1: None)
-    started = time.perf_counter()
-    for _ in range(1000):
-        check(1)
-    assert time.perf_counter() - started < 0.5
+@pytest.mark.parametrize("name", sorted({*rn.__all__} - {"Neuron", "RelationNeuronsError"}))
+def test_every_public_name_refuses_an_option_that_it_does_not_have(name):
+    assert says(lambda: getattr(rn, name)(nowhere=1)).startswith("rn.")
+
+
+def test_what_is_not_public_is_called_by_its_module():
+    config = "relation_neurons.experiments.intra_relation.IntraConfig"
+    assert says(lambda: IntraConfig(n_detection_asked="x")).startswith(f"{config}: argument 'n_detection_asked' is 'x'")
+
+
+def test_inside_calls_are_checked_apart_from_those_outside():
+    @validated
+    def outer(scores: Float[torch.Tensor, "example neuron"]) -> object:
+        return inner(scores[:1])
+
+    @validated
+    def inner(scores: Float[torch.Tensor, "example neuron"]) -> int:
+        return len(scores)
+
+    assert outer(torch.zeros(4, 3)) == 1  # an example of `inner` is none of `outer`
+
+
+def test_as_many_checks_are_made_of_large_arrays_and_collections_as_of_small(monkeypatch):
+    checks = []
+    monkeypatch.setattr(validation, "is_bearable", lambda *args, **kwargs: checks.append(args) or True)
+
+    def count(size):
+        checks.clear()
+        rn.average_precision(torch.rand(size, 3), torch.arange(size) < 2)
+        rn.NeuronSet.from_pairs([(0, index) for index in range(size)])
+        return len(checks)
+
+    assert 0 < count(10) == count(10_000) < 10
 
 
 def test_a_system_that_refuses_a_file_is_quoted(tmp_path):

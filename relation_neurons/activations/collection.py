@@ -21,8 +21,10 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
+from relation_neurons.validation import validated
 
 
+@validated
 @dataclass(frozen=True)
 class Activations:
     """Pooled activations and what their rows and columns are.
@@ -54,6 +56,7 @@ class Activations:
         return replace(self, values=self.values[:, places[0].start : places[-1].stop], space=space)
 
 
+@validated
 def collect_activations(
     model: HookedModel,
     prompts: Sequence[Prompt],

@@ -16,8 +16,10 @@ from relation_neurons.models.position_kinds import PAD
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import encode_texts
+from relation_neurons.validation import validated
 
 
+@validated
 def perplexity(
     model: HookedModel,
     texts: Sequence[str],

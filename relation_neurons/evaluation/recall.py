@@ -17,8 +17,10 @@ from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import UNPAIRED_SURROGATE
+from relation_neurons.validation import validated
 
 
+@validated
 @dataclass(frozen=True)
 class Condition:
     """A state of the model and what to ask in it.
@@ -34,6 +36,7 @@ class Condition:
     interventions: tuple[Intervention, ...] = ()
 
 
+@validated
 def recall(
     model: HookedModel,
     prompts: Sequence[Prompt],
@@ -71,6 +74,7 @@ def recall(
     )
 
 
+@validated
 def recall_under(
     model: HookedModel,
     conditions: Sequence[Condition],

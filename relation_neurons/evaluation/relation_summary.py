@@ -24,10 +24,12 @@ from relation_neurons.relations.relation import Relation, key
 from relation_neurons.relations.splits import Split, split_relations
 from relation_neurons.relations.translations import translate, translation
 from relation_neurons.statistics.intervals import mean_interval, proportion_interval
+from relation_neurons.validation import validated
 
 Part = Literal["subjects", "objects"]
 
 
+@validated
 def describe(
     relations: Sequence[Relation],
     *,

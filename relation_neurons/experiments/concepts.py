@@ -27,10 +27,12 @@ from relation_neurons.statistics.effects import compare
 from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.validation import validated
 
 QUESTION = "Are a relation's neurons more than the neurons of the concept of its subjects?"
 
 
+@validated
 @dataclass(frozen=True)
 class ConceptsConfig:
     """Find the neurons of the subjects' concepts, count what relations share with them, and ablate both."""

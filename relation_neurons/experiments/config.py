@@ -10,8 +10,10 @@ from relation_neurons.models.loading import named_device
 from relation_neurons.models.sites import SiteName
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.validation import validated
 
 
+@validated
 @dataclass(frozen=True)
 class SelectionConfig:
     """How a relation's neurons are chosen (paper, section 3); the key of a ranking.
@@ -31,6 +33,7 @@ class SelectionConfig:
     prompts: PromptConfig
 
 
+@validated
 @dataclass(frozen=True)
 class StudyConfig:
     """What an experiment asks of which model; the defaults are the paper's."""

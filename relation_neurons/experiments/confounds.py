@@ -12,11 +12,13 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare
+from relation_neurons.validation import validated
 
 QUESTION = "Do the drops depend on how neurons were detected, or on what the random neurons were matched by?"
 MATCHES = ("none", "layer", "activation")
 
 
+@validated
 @dataclass(frozen=True)
 class ConfoundsConfig:
     """Detect neurons in other ways, and compare them with controls matched in other ways."""

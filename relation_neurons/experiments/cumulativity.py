@@ -16,10 +16,12 @@ from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import MEASURES, compare
 from relation_neurons.statistics.intervals import N_RESAMPLES
+from relation_neurons.validation import validated
 
 QUESTION = "Are facts lost because of the neurons added last, or because of all that are ablated together?"
 
 
+@validated
 @dataclass(frozen=True)
 class CumulativityConfig:
     """Ablate nested sets of neurons, the differences between them, and disjoint slices of the ranking."""

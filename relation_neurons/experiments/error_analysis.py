@@ -14,12 +14,14 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.intervals import proportion_interval
+from relation_neurons.validation import validated
 
 QUESTION = "What does the model say instead when a relation's neurons are ablated?"
 STATES = ("clean", "own", "random")
 SHARE = ("share", "share_low", "share_high")
 
 
+@validated
 @dataclass(frozen=True)
 class ErrorKindsConfig:
     """Let the model answer as it is, with each relation's neurons ablated, and with one control set ablated."""

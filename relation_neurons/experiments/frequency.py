@@ -23,11 +23,13 @@ from relation_neurons.relations.corpus import corpus_files
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES
+from relation_neurons.validation import validated
 
 QUESTION = "Do facts that survive the ablating of their relation's neurons stand in more documents?"
 FACT = ["relation", "subject", "object"]
 
 
+@validated
 @dataclass(frozen=True)
 class FrequencyConfig:
     """Set facts that survive the ablating of their relation's neurons against those that do not, by frequency."""

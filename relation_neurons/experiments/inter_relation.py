@@ -11,10 +11,12 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare
+from relation_neurons.validation import validated
 
 QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are ablated?"
 
 
+@validated
 @dataclass(frozen=True)
 class InterConfig:
     """Ablate each relation's neurons and a few of its control sets, and ask every relation's facts."""

@@ -14,10 +14,12 @@ from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import LEAST_NATS, MEASURES, compare
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads
+from relation_neurons.validation import validated
 
 QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
 
 
+@validated
 @dataclass(frozen=True)
 class IntraConfig:
     """Ablate each relation's neurons and its control sets, and ask its own facts."""

@@ -14,11 +14,13 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import MEASURES, compare
+from relation_neurons.validation import validated
 
 QUESTION = "Do a relation's facts suffer more, the more of its neurons are ablated, and when do others begin to?"
 PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
 
 
+@validated
 @dataclass(frozen=True)
 class SweepConfig:
     """Ablate the k best neurons of each relation for every k, and ask its own facts and others'."""

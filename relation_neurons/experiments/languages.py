@@ -14,10 +14,12 @@ from relation_neurons.relations.relation import Relation, Translation
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
+from relation_neurons.validation import validated
 
 QUESTION = "Do neurons found in one language carry the same facts in others?"
 
 
+@validated
 @dataclass(frozen=True)
 class LanguagesConfig:
     """Ablate the neurons found in each relation's own language and ask its facts in others."""

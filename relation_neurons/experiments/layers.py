@@ -26,6 +26,7 @@ from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import ABOVE_SHUFFLES, BELOW_SHUFFLES, WITHIN_SHUFFLES
 from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.validation import validated
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
 THIRDS = ("first", "middle", "last")
@@ -37,6 +38,7 @@ TOGETHER = "activation_probability_entropy"
 """The scorer for which relations depend on each other, so that shuffles must not be scored together."""
 
 
+@validated
 @dataclass(frozen=True)
 class LayersConfig:
     """Count each relation's neurons in every layer, and those that shuffled labels choose."""

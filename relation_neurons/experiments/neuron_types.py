@@ -14,10 +14,12 @@ from relation_neurons.neurons.ranking import PAPER_K, scaled_k
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare
+from relation_neurons.validation import validated
 
 QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP's gate, up or down?"
 
 
+@validated
 @dataclass(frozen=True)
 class NeuronTypesConfig:
     """Rank the neurons of each site on their own, ablate the best, and ask the relation's facts."""

@@ -26,12 +26,14 @@ from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import ABOVE, LEVEL, NOT_SHOWN
 from relation_neurons.statistics.hypothesis_tests import adjust
+from relation_neurons.validation import validated
 
 QUESTION = "Do relations share more of their neurons than random sets in the same layers?"
 SEVERAL = 3
 """Relations among whose best a neuron must be to be listed as shared."""
 
 
+@validated
 @dataclass(frozen=True)
 class OverlapConfig:
     """Count the neurons that relations share, and compare with random sets of the same layers."""

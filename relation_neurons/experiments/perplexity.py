@@ -21,10 +21,12 @@ from relation_neurons.results.sentences import without
 from relation_neurons.statistics.effects import LEAST_NATS, judged
 from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.validation import validated
 
 QUESTION = "Does ablating a relation's neurons damage the model's language beyond the relation?"
 
 
+@validated
 @dataclass(frozen=True)
 class LanguageModellingConfig:
     """Let the model read neutral sentences as it is, with the relation's neurons ablated, and with random ones."""

@@ -27,7 +27,6 @@ from relation_neurons.experiments.summary import SummaryConfig, summary
 from relation_neurons.experiments.templates import TemplatesConfig, templates
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.validation import check_fields
 
 Profile = Literal["smoke", "demo", "full"]
 
@@ -127,9 +126,6 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "inter": InterConfig(n_asked=20),
 }
 """The experiments of `relation-neurons run`, with their options."""
-
-for _experiment in (*EXPERIMENTS.values(), *BESIDE.values()):
-    check_fields(_experiment.config)
 
 
 def options(name: str, profile: str = "full") -> Any:

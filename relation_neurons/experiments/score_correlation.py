@@ -19,6 +19,7 @@ from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relatio
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.validation import validated
 
 GROUPS = ("first", "second", "both", "rest")
 
@@ -93,6 +94,7 @@ def score_pair(
     )
 
 
+@validated
 @dataclass(frozen=True)
 class ScoreAgreementConfig:
     """Rank neurons by every scorer and count what the best of each have in common."""

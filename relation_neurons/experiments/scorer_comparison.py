@@ -14,11 +14,13 @@ from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.statistics.effects import compare, judged
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.validation import validated
 
 QUESTION = "Which scorer finds the neurons whose loss hurts their own relation most and others least?"
 FIRST = "average_precision"
 
 
+@validated
 @dataclass(frozen=True)
 class MethodsConfig:
     """Rank neurons by every scorer, ablate the k best of each, and ask own and other facts."""

@@ -19,8 +19,10 @@ from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.storage.fingerprint import digest
+from relation_neurons.validation import validated
 
 
+@validated
 def open_study(
     model: str = "smollm2-135m",
     relations: Sequence[str | Path | Relation] = ("shipped",),
@@ -100,6 +102,7 @@ def prepare(
     return Study(model, found, config, show=show, read=read)
 
 
+@validated
 def run_experiment(study: Study, name: str, profile: str = "demo", **changes: Any) -> ExperimentResult:
     """Carry out an experiment by name, with its options in a profile.
 

@@ -26,10 +26,12 @@ from relation_neurons.relations.splits import stable_rank
 from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare
+from relation_neurons.validation import validated
 
 QUESTION = "What activates {neuron}, what does it promote, and what is lost without it?"
 
 
+@validated
 @dataclass(frozen=True)
 class SingleNeuronConfig:
     """Look at one neuron: average precision, prompts that fire it, tokens it promotes, and its ablation alone."""

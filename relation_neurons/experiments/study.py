@@ -30,6 +30,7 @@ from relation_neurons.relations.splits import stable_rank
 from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
+from relation_neurons.validation import validated
 
 DEEPEST_K = 50_000
 """The largest k of the paper's sweep."""
@@ -39,6 +40,7 @@ KEPT = "activations"
 """Where in a folder activations are kept while they are read."""
 
 
+@validated
 @dataclass(frozen=True)
 class Case:
     """A state of the model and what to ask in it.
@@ -54,6 +56,7 @@ class Case:
     labels: Mapping[str, object]
 
 
+@validated
 class Study:
     """A model and its relations; answers, activations and rankings are computed once and shared by all experiments.
 

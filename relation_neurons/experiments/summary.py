@@ -16,6 +16,7 @@ from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.intervals import Interval, mean_interval, proportion_interval
+from relation_neurons.validation import validated
 
 QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
 MEASURES = {"logprob": "log-probability of the right object", "correct": "accuracy", "correct_prefix": "accuracy"}
@@ -23,6 +24,7 @@ MEASURES = {"logprob": "log-probability of the right object", "correct": "accura
 PARTS = ("clean", "own", "other", "random", "own_minus_random")
 
 
+@validated
 @dataclass(frozen=True)
 class SummaryConfig:
     """Ablate each relation's neurons and ask all facts; ablate its control sets and ask its own."""

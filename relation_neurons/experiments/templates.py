@@ -22,6 +22,7 @@ from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
 from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
+from relation_neurons.validation import validated
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
 TemplateSet = Literal["main", "zs"]
@@ -30,6 +31,7 @@ SETS = tuple(OTHER)
 CELL = ["ablated", "detected", "asked"]
 
 
+@validated
 @dataclass(frozen=True)
 class TemplatesConfig:
     """Find each relation's neurons with either template set, and ask its facts in either."""

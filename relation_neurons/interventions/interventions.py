@@ -18,6 +18,7 @@ from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PROMPT
 from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.validation import validated
 
 Positions = Literal["all", "prompt", "decode", "last"]
 KINDS: dict[Positions, frozenset[int]] = {
@@ -29,6 +30,7 @@ KINDS: dict[Positions, frozenset[int]] = {
 """Positions by name: `last` is the prompt's last token, `decode` all that follows the prompt. Padding is in none."""
 
 
+@validated
 @dataclass(frozen=True)
 class Intervention:
     """Neurons, what they become, and where.
@@ -97,6 +99,7 @@ class Intervention:
         return cls(neurons, value_from_dict(value, neurons), positions, bos)
 
 
+@validated
 @contextlib.contextmanager
 def ablate(
     model: HookedModel, neurons: NeuronSet, *, value: Value = Zero(), positions: Positions = "all", bos: bool = True
@@ -128,6 +131,7 @@ def ablate(
         yield writer
 
 
+@validated
 @contextlib.contextmanager
 def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Writer]:
     """Carry out interventions, one after the other at each place, for as long as the block runs; see `ablate`.

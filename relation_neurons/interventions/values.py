@@ -23,8 +23,10 @@ from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, number_text, refuse
 from relation_neurons.interventions.reference import Reference
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.validation import validated
 
 
+@validated
 @dataclass(frozen=True)
 class Value(ABC):
     """What is written: `scale` times what was there, plus a number for each neuron."""
@@ -45,6 +47,7 @@ class Value(ABC):
         return {"kind": self.kind} | {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
+@validated
 @dataclass(frozen=True)
 class Zero(Value):
     """Ablate, the paper's intervention (section 4)."""
@@ -52,6 +55,7 @@ class Zero(Value):
     kind: ClassVar[str] = "zero"
 
 
+@validated
 @dataclass(frozen=True)
 class Constant(Value):
     """One number for all neurons."""
@@ -67,6 +71,7 @@ class Constant(Value):
         return np.full(len(neurons), float(self.number))
 
 
+@validated
 @dataclass(frozen=True)
 class Scale(Value):
     """What was there times `alpha`: 0.5 dampens, 2 amplifies, -1 turns round."""
@@ -104,6 +109,7 @@ class _Referred(Value):
         return described | options | {"numbers": self.numbers(neurons).tolist()}
 
 
+@validated
 @dataclass(frozen=True, eq=False)
 class Mean(_Referred):
     """Each neuron's mean over a reference set of prompts."""
@@ -127,6 +133,7 @@ class Mean(_Referred):
         return values.mean(axis=0)
 
 
+@validated
 @dataclass(frozen=True, eq=False)
 class Quantile(_Referred):
     """Each neuron's quantile over a reference set, usually a relation's positive prompts.
@@ -160,6 +167,7 @@ class Quantile(_Referred):
         return np.quantile(values, self.p, axis=0)
 
 
+@validated
 @dataclass(frozen=True, eq=False)
 class Resample(_Referred):
     """What the neurons were on one other prompt, drawn from a reference set by a seed.

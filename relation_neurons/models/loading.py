@@ -14,6 +14,7 @@ from relation_neurons.errors import nearest, refuse, shortened
 from relation_neurons.models.pretrained import Source, clear_errors, load_pretrained, resolve
 from relation_neurons.models.types import HookedModel
 from relation_neurons.models.wrapping import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
+from relation_neurons.validation import validated
 
 PARITY_TEXTS = (
     "The capital city of France is? Answer: Paris\nThe capital city of Japan is? Answer:",
@@ -24,6 +25,7 @@ PARITY_TEXTS = (
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
+@validated
 def load_model(
     source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
 ) -> HookedModel:

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from relation_neurons.errors import nearest, number_text, refuse
+from relation_neurons.validation import validated
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class _Place(NamedTuple):
     index: int  # type: ignore[assignment]
 
 
+@validated
 class Neuron(_Place):
     """One neuron; written `L12.N345` for site `post` and `gate:L12.N345` for others.
 

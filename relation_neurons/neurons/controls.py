@@ -12,12 +12,14 @@ from numpy import ndarray
 from relation_neurons.errors import number_text, refuse
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.validation import validated
 
 MOST_CONTROLS = 100_000
 NEIGHBOURS = 20
 """Neurons of most similar activity among which a control matched by activity is drawn."""
 
 
+@validated
 def random_controls(
     target: NeuronSet,
     space: NeuronSpace,

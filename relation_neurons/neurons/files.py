@@ -20,6 +20,7 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.storage.files import DAMAGED, atomic
 from relation_neurons.storage.fingerprint import versions
+from relation_neurons.validation import validated
 
 FORMAT = 1
 """Version of what this module writes; a higher one is refused."""
@@ -51,6 +52,7 @@ class NeuronFile:
     version: str
 
 
+@validated
 def save_neurons(
     path: str | Path,
     sets: Mapping[str, NeuronSet],
@@ -107,6 +109,7 @@ def save_neurons(
     return path
 
 
+@validated
 def load_neurons(
     path: str | Path, model: HookedModel | None = None, *, allow_other_weights: bool = False
 ) -> dict[str, NeuronSet]:

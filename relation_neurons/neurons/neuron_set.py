@@ -16,10 +16,12 @@ from torch import Tensor
 
 from relation_neurons.errors import number_text, refuse, shortened
 from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
+from relation_neurons.validation import validated
 
 MOST_LAYERS = 100_000
 
 
+@validated
 @dataclass(frozen=True)
 class NeuronSet:
     """Neurons in a stated order, each once.
@@ -136,6 +138,7 @@ class NeuronSet:
         return frame
 
 
+@validated
 def top_k(
     scores: Float[ndarray, "relation neuron"] | Float[Tensor, "relation neuron"],
     k: int,

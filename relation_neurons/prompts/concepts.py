@@ -12,6 +12,7 @@ from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.loading import data_folder
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.relations.splits import stable_rank
+from relation_neurons.validation import validated
 
 
 def concept_of(relation: str) -> str:
@@ -27,6 +28,7 @@ def concept_of(relation: str) -> str:
     return str(known[relation])
 
 
+@validated
 def concept_prompts(
     relations: Sequence[Relation], *, n: int | None = None, stems: Sequence[str] | None = None, seed: int = 0
 ) -> tuple[Prompt, ...]:
@@ -79,6 +81,7 @@ def concept_prompts(
     return tuple(prompts)
 
 
+@validated
 def neutral_sentences(relation: str) -> tuple[str, ...]:
     """Sentences that end in an object of a relation and say nothing of the relation or its subjects (paper, Table 2).
 

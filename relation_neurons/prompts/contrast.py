@@ -11,10 +11,12 @@ from numpy import ndarray
 from relation_neurons.errors import number_text, refuse
 from relation_neurons.prompts.prompts import Prompt, relation_names
 from relation_neurons.relations.splits import stable_rank
+from relation_neurons.validation import validated
 
 NEGATIVES_PER_POSITIVE = 4
 
 
+@validated
 def contrast(
     prompts: Sequence[Prompt], *, ratio: int = NEGATIVES_PER_POSITIVE, balanced: bool = True, seed: int = 0
 ) -> tuple[Bool[ndarray, "prompt relation"], Bool[ndarray, "prompt relation"]]:

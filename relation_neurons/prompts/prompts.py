@@ -11,8 +11,10 @@ from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.relations.relation import Fact, Relation, Translation
 from relation_neurons.relations.splits import split_relations
 from relation_neurons.relations.translations import language, translate, translation
+from relation_neurons.validation import validated
 
 
+@validated
 @dataclass(frozen=True)
 class PromptConfig:
     """How facts become prompts; stored with every result."""
@@ -41,6 +43,7 @@ class PromptConfig:
         require_at_least(self, shots=0, n_evaluation=1, n_detection=1)
 
 
+@validated
 @dataclass(frozen=True)
 class Prompt:
     """One question about one fact.
@@ -79,6 +82,7 @@ class Prompt:
         return self.text[: self.query_start]
 
 
+@validated
 @dataclass(frozen=True)
 class Prompts:
     """Subject-disjoint prompts of all relations (the paper's P_det and P_eva) and how they were made."""
@@ -93,6 +97,7 @@ class Prompts:
         return relation_names(self.detection)
 
 
+@validated
 def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = None) -> Prompts:
     """Turn relations into detection and evaluation prompts.
 

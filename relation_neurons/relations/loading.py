@@ -11,6 +11,7 @@ from relation_neurons.relations.lre_download import data_folder
 from relation_neurons.relations.relation import Relation, read_relation
 from relation_neurons.relations.tables import SUFFIXES, read_table
 from relation_neurons.relations.translations import translated
+from relation_neurons.validation import validated
 
 
 def shipped_names() -> tuple[str, ...]:
@@ -18,6 +19,7 @@ def shipped_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (data_folder() / "relations").glob("*.json")))
 
 
+@validated
 def load_relations(*sources: str | Path | Relation) -> tuple[Relation, ...]:
     """Load relations by name, file or folder.
 

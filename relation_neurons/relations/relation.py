@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relation_neurons.errors import FILE_NAME, RelationNeuronsError, is_file_name, refuse, shortened
+from relation_neurons.validation import validated
 
 UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be encoded in UTF-8 or tokenized
 
 
+@validated
 @dataclass(frozen=True)
 class Fact:
     """A pair of subject and object for which a relation holds.
@@ -56,6 +58,7 @@ class Translation:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@validated
 @dataclass(frozen=True)
 class Relation:
     """A relation: its templates and facts.

@@ -30,6 +30,7 @@ import pandas as pd
 
 from relation_neurons.errors import FILE_NAME, is_file_name, refuse
 from relation_neurons.relations.relation import UNPAIRED_SURROGATE, Relation, key, relation_from_dict
+from relation_neurons.validation import validated
 
 SUFFIXES = (".csv", ".tsv")  # file extensions of tables
 COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation")
@@ -96,6 +97,7 @@ def read_table(path: str | Path) -> tuple[Relation, ...]:
     )
 
 
+@validated
 def relation_from_frame(
     frame: pd.DataFrame, *, name: str, templates: Sequence[str], templates_zs: Sequence[str] = ()
 ) -> Relation:

@@ -13,11 +13,13 @@ from relation_neurons.errors import nearest, refuse
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.storage.files import file_digest, read_parquet
 from relation_neurons.storage.run_folder import Entry, read_key, read_manifest
+from relation_neurons.validation import validated
 
 TABLE = ".parquet"
 SENTENCE = "- "
 
 
+@validated
 @dataclass(frozen=True)
 class Run:
     """What is in a run folder.
@@ -92,6 +94,7 @@ class Run:
         return path
 
 
+@validated
 def open_run(path: str | Path) -> Run:
     """Read a run folder back.
 

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from relation_neurons.errors import refuse
 from relation_neurons.scores.cpu_kernel import can_rank, rank_average_precision
+from relation_neurons.validation import validated
 
 CHUNK_BYTES = 256 * 2**20
 """Working memory of the PyTorch path, whatever the size of its input."""
 
 
+@validated
 def average_precision(
     scores: Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"],
     labels: Shaped[Tensor, "example ..."] | Shaped[ndarray, "example ..."],
