@@ -44,7 +44,7 @@ def path(tmp_path):
 def model_like(n_layers=3, d_mlp=4, d_model=2, digest="abc", name="toy"):
     """All of a model that neuron files look at."""
     cfg = {"n_layers": n_layers, "d_mlp": d_mlp, "d_model": d_model, "weights_digest": digest, "model_name": name}
-    return SimpleNamespace(cfg=SimpleNamespace(gated_mlp=True, **cfg))
+    return SimpleNamespace(cfg=SimpleNamespace(gated_mlp=True, **cfg), hook_dict={})
 
 
 def bits(scores):

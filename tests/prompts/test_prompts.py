@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import relation_neurons as rn
+from relation_neurons.prompts.prompts import relation_names
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_contrast_draws_four_negatives_evenly_from_other_relations(relations):
         p for p in prompts if p.relation == "person_father"
     ][:9]
     labels, mask = rn.contrast(small)
-    names = rn.prompts.relation_names(small)
+    names = relation_names(small)
     own = np.array([p.relation for p in small])
     for column, name in enumerate(names):
         assert (labels[:, column] == (own == name)).all()
