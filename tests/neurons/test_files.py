@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import relation_neurons as rn
 from relation_neurons.models.hooked_model import neuron_space
@@ -44,7 +45,9 @@ def path(tmp_path):
 def model_like(n_layers=3, d_mlp=4, d_model=2, digest="abc", name="toy"):
     """All of a model that neuron files look at."""
     cfg = {"n_layers": n_layers, "d_mlp": d_mlp, "d_model": d_model, "weights_digest": digest, "model_name": name}
-    return SimpleNamespace(cfg=SimpleNamespace(gated_mlp=True, **cfg), hook_dict={})
+    model = torch.nn.Module()
+    model.cfg, model.tokenizer, model.hook_dict = SimpleNamespace(gated_mlp=True, **cfg), None, {}
+    return model
 
 
 def bits(scores):
