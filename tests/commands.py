@@ -7,10 +7,11 @@ import os
 import pkgutil
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 120
+PATIENCE = 600
 """Seconds after which a command is taken to hang."""
 CAPABILITIES = 0x20080522
 """The version of Linux's interface to the rights of a process."""
@@ -39,6 +40,13 @@ class Command:
     process: multiprocessing.Process
     folder: Path
 
+    def wait_for(self, happened) -> None:
+        """Wait until something is so while the command works."""
+        limit = time.monotonic() + PATIENCE
+        while self.process.is_alive() and not happened():
+            assert time.monotonic() < limit
+            time.sleep(0.001)
+
     def end(self) -> Ended:
         self.process.join(PATIENCE)
         if self.process.is_alive():
@@ -59,7 +67,9 @@ def start(arguments, folder, *before) -> Command:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["relation_neurons.cli.main"])
     folder.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_carry_out, args=([str(one) for one in arguments], folder, before))
+    for name in ("stdout", "stderr"):
+        (folder / name).touch()
+    process = context.Process(target=_carry_out, args=([str(one) for one in arguments], folder, before), daemon=True)
     process.start()
     return Command(process, folder)
 

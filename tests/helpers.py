@@ -1,10 +1,20 @@
-"""Prompts for the tiny random Llama: words w0 to w59, queries of differing length, optionally with examples."""
+"""Cases for full runs, and prompts for the tiny random Llama.
+
+Their words are w0 to w59; queries differ in length, and may follow examples.
+"""
 
 import random
+
+import pytest
 
 from relation_neurons import Prompt
 
 CANDIDATES = ("w1", "w2 w3", "w4 w5 w6", "w7")
+
+
+def full_only(*cases: object) -> list:
+    """Cases of a parametrized test, values or tuples of them, that are left out without `--full`."""
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.full) for case in cases]
 
 
 def word_prompts(n: int, *, examples: bool, seed: int = 0) -> list[Prompt]:

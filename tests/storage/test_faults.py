@@ -1,6 +1,7 @@
 """A study that is killed, starved or damaged ends, when it is called again, in the tables of one that was not."""
 
 import fnmatch
+import itertools
 import multiprocessing
 import os
 import re
@@ -16,6 +17,7 @@ from relation_neurons.experiments import answer_cache, session
 from relation_neurons.experiments.registry import options
 from relation_neurons.experiments.runner import reproduce
 from tests.commands import signal_at
+from tests.helpers import full_only
 from tests.planted import planted_config
 
 PART_ROWS = 40
@@ -112,7 +114,7 @@ def require_resumed(config, out, whole):
         (ANSWERS, False),
         ("manifest.json", True),
         ("intra/effects.parquet", True),
-        *(pytest.param(n, after, marks=pytest.mark.full) for n in range(1, 39) for after in (False, True)),
+        *full_only(*itertools.product(range(1, 39), (False, True))),
     ],
 )
 def test_a_study_killed_as_it_writes_resumes(start, config, whole, tmp_path, place, after):
@@ -121,7 +123,7 @@ def test_a_study_killed_as_it_writes_resumes(start, config, whole, tmp_path, pla
     require_resumed(config, out, whole)
 
 
-@pytest.mark.parametrize("number", [300, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 60, 200, 400, 500))])
+@pytest.mark.parametrize("number", [300, *full_only(1, 60, 200, 400, 500)])
 def test_a_study_killed_as_the_model_reads_resumes(start, config, whole, tmp_path, number):
     out = tmp_path / "study"
     require_killed(start(die_reading, number, config, out))
@@ -192,7 +194,7 @@ def test_a_model_file_that_vanishes_is_named_and_nothing_is_lost(start, config, 
     require_resumed(config, out, whole)
 
 
-@pytest.mark.parametrize("kilobytes", [150, *(pytest.param(size, marks=pytest.mark.full) for size in (48, 1000))])
+@pytest.mark.parametrize("kilobytes", [150, *full_only(48, 1000)])
 def test_a_full_disk_is_named_and_the_study_resumes_when_there_is_room(config, whole, tmp_path, kilobytes, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -20,13 +20,13 @@ from relation_neurons.experiments.registry import EXPERIMENTS
 from relation_neurons.relations import lre_download
 from relation_neurons.storage.files import file_digest
 from tests.commands import set_environment, set_value, signal_at, start
+from tests.helpers import full_only
 
 GOES_ON, ANEW = (f"Stopped. The same command {what}." for what in ("goes on from here", "begins anew"))
 RENAMED, PASSED = "os.replace", "torch.nn.Module.__call__"
 """A file is whole and gets its name; a part of a model is about to be passed."""
 FEW = {name: EXPERIMENTS[name] for name in ("overlap", "intra", "frequency")}
 SMALL = [
-    partial(set_value, "relation_neurons.experiments.ablation.PART_ROWS", 40),
     partial(set_value, "relation_neurons.experiments.answer_cache.PART_ROWS", 40),
     partial(set_value, "relation_neurons.experiments.runner.EXPERIMENTS", FEW),
 ]
@@ -88,14 +88,11 @@ def whole(planted_folder, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "at", "number"),
     [
-        *[("run", RENAMED, number) for number in (1, 3, 10, 13, 19, 27)],
-        *[("run", PASSED, number) for number in (40, 400)],
         ("intra", RENAMED, 7),
-        ("intra", PASSED, 300),
-        ("all", RENAMED, 40),
-        ("methods", RENAMED, 51),
         ("neuron", PASSED, 200),
-        ("neuron", RENAMED, 23),
+        *full_only(*(("run", RENAMED, number) for number in (1, 3, 10, 13, 19, 27))),
+        *full_only(("run", PASSED, 40), ("run", PASSED, 400), ("intra", PASSED, 300)),
+        *full_only(("all", RENAMED, 40), ("methods", RENAMED, 51), ("neuron", RENAMED, 23)),
     ],
 )
 def test_a_command_stopped_by_ctrl_c_goes_on_to_the_same_tables(planted_folder, whole, tmp_path, name, at, number):
@@ -109,19 +106,20 @@ def test_a_command_stopped_by_ctrl_c_goes_on_to_the_same_tables(planted_folder, 
     assert rn.open_run(out).damage() == {}
 
 
-@pytest.mark.parametrize("written", ["run.json", "parts/0001.parquet"])
+@pytest.mark.full
+@pytest.mark.parametrize("written", ["run.json", "answers/*.parquet"])
 def test_a_run_stopped_from_outside_goes_on_to_the_same_tables(planted_folder, whole, tmp_path, written):
     out = tmp_path / "out"
     command = call("run", planted_folder, out)
     working = start(command, tmp_path / "first", *SMALL)
-    while working.process.is_alive() and not (out / written).exists():
-        time.sleep(0.001)
+    working.wait_for(lambda: any(out.glob(written)))
     os.kill(working.process.pid, signal.SIGINT)
     require_stopped(working.end(), GOES_ON, out)
     assert start(command, tmp_path / "second", *SMALL).end().status == 0
     assert kept(out) == kept(whole("run"))
 
 
+@pytest.mark.full
 def test_ctrl_c_is_understood_by_the_program_as_it_is_installed(planted_folder, tmp_path):
     out = tmp_path / "out"
     # A shell may have told what it runs in the background to ignore the signal, which is passed on to this process.
@@ -129,7 +127,7 @@ def test_ctrl_c_is_understood_by_the_program_as_it_is_installed(planted_folder, 
     code += "from relation_neurons.cli.main import main; sys.exit(main())"
     words = [sys.executable, "-c", code, *map(str, call("run", planted_folder, out))]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not (out / "neurons.parquet").exists():
+        while process.poll() is None and not any(out.glob("rankings/*.parquet")):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -140,21 +138,25 @@ def test_ctrl_c_is_understood_by_the_program_as_it_is_installed(planted_folder, 
     assert rn.open_run(out).damage() == {}
 
 
-@pytest.mark.parametrize(("at", "number"), [(RENAMED, 1), (RENAMED, 13), (PASSED, 400)])
-def test_a_run_ended_by_a_scheduler_goes_on_to_the_same_tables(planted_folder, whole, tmp_path, at, number):
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [(RENAMED, 13), *full_only((RENAMED, 1), (PASSED, 400))],
+)
+def test_a_study_ended_by_a_scheduler_goes_on_to_the_same_tables(planted_folder, whole, tmp_path, at, number):
     out = tmp_path / "out"
-    command = call("run", planted_folder, out)
+    command = call("intra", planted_folder, out)
     ended = start(command, tmp_path / "first", *SMALL, partial(signal_at, at, number, signal.SIGTERM)).end()
     assert ended.status == -signal.SIGTERM
     assert "Traceback" not in ended.said
     assert len(leftovers(out)) == (at != PASSED)  # what was being written has no name yet
     assert start(command, tmp_path / "second", *SMALL).end().status == 0
-    assert kept(out) == kept(whole("run"))
+    assert kept(out) == kept(whole("intra"))
     assert rn.open_run(out).damage() == {}
     assert start(["runs", "clean", out], tmp_path / "third").end().status == 0
     assert leftovers(out) == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "number"), [("scores", 40), ("parity", 60), ("doctor", 500)])
 def test_a_command_that_keeps_nothing_says_that_it_begins_anew(planted_folder, tmp_path, name, number):
     command = call(name, planted_folder, tmp_path / "out")
@@ -167,6 +169,7 @@ def test_a_second_ctrl_c_while_the_first_is_answered_changes_nothing(planted_fol
     require_stopped(ended, ANEW, tmp_path / "out")
 
 
+@pytest.mark.full
 def test_a_stopped_description_begins_anew_and_ends_in_the_same_table(planted_folder, whole, tmp_path):
     out = tmp_path / "out"
     command = call("describe", planted_folder, out)
@@ -213,8 +216,7 @@ def test_a_stopped_notebook_takes_its_process_along_and_is_executed_again(tmp_pa
     books = partial(set_value, "relation_neurons.cli.notebook_runner.notebook_paths", partial(paths_in, tmp_path))
     command = ["notebooks", "run", "--profile", "smoke", "--out", out]
     working = start(command, tmp_path / "first", books)
-    while working.process.is_alive() and not (begun.exists() and begun.read_text()):
-        time.sleep(0.01)
+    working.wait_for(lambda: begun.exists() and begun.read_text())
     os.kill(working.process.pid, signal.SIGINT)
     require_stopped(working.end(), GOES_ON, out)
     assert list(out.iterdir()) == []
@@ -230,7 +232,13 @@ def registry_of(folder):
     return lre_download.Registry("c0ffee", known, {})
 
 
-@pytest.mark.parametrize(("at", "number"), [("relation_neurons.relations.lre_download._copy", 3), ("shutil.move", 5)])
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [
+        ("relation_neurons.relations.lre_download._copy", 3),
+        *full_only(("shutil.move", 5)),
+    ],
+)
 def test_a_stopped_download_keeps_the_files_that_are_whole(tmp_path, at, number):
     origin, out = tmp_path / "origin", tmp_path / "data"
     for one in range(6):
@@ -274,7 +282,7 @@ def labels():
         thread.join()
 
 
-@pytest.mark.parametrize("number", [20, 45])
+@pytest.mark.parametrize("number", [20, *full_only(45)])
 def test_a_stopped_translation_asks_for_no_name_twice(planted_folder, labels, tmp_path, number):
     endpoint, asked = labels
     out, cache = tmp_path / "out", tmp_path / "cache"

@@ -13,6 +13,7 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.models.hooked_model import neuron_space
 from tests.commands import obey_permissions, set_environment, start
+from tests.helpers import full_only
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="permissions are others here")
 CLOSED, NO_LIST, NO_PASS, NO_WRITE = 0, 0o311, 0o644, 0o555
@@ -32,19 +33,18 @@ def call(name, folder, out):
 
 @pytest.fixture(scope="module")
 def finished(planted_folder, tmp_path_factory):
-    """The folders of a run and of a study."""
+    """A folder that holds a study."""
     folder = tmp_path_factory.mktemp("finished")
-    for name in ("run", "reproduce"):
-        ended = start(call(name, planted_folder, folder / name), folder / "said", obey_permissions).end()
-        if "rights cannot be given up" in ended.err:
-            pytest.skip("root cannot be bound by permissions here")
-        assert ended.status == 0, ended
+    ended = start(call("reproduce", planted_folder, folder / "reproduce"), folder / "said", obey_permissions).end()
+    if "rights cannot be given up" in ended.err:
+        pytest.skip("root cannot be bound by permissions here")
+    assert ended.status == 0, ended
     return folder
 
 
 @pytest.fixture
 def place(finished, planted_folder, tmp_path):
-    """A folder with a run, a study, a user's own model and relations, and one to write into."""
+    """A folder with a study, a user's own model and relations, and one to write into."""
     shutil.copytree(finished, tmp_path / "place")
     shutil.copytree(planted_folder, tmp_path / "place" / "mine")
     (tmp_path / "place" / "out").mkdir()
@@ -97,7 +97,7 @@ def refused(place, forbidden, wanted, command, says, *before):
     ],
 )
 def test_input_that_may_not_be_read_is_named(place, forbidden, wanted, says):
-    refused(place, forbidden, wanted, call("run", place / "mine", place / "new"), says)
+    refused(place, forbidden, wanted, call("reproduce", place / "mine", place / "new"), says)
 
 
 def test_a_model_file_that_may_not_be_read_is_named(place):
@@ -117,7 +117,7 @@ def test_the_commands_that_look_for_faults_name_what_may_not_be_read(place):
     assert "Traceback" not in checked.said + looked.said
 
 
-@pytest.mark.parametrize("name", ["run", "reproduce", "neuron"])
+@pytest.mark.parametrize("name", ["reproduce", "neuron", *full_only("run")])
 def test_an_out_that_may_not_be_written_is_named(place, planted_folder, name):
     for out in ("out", "out/new"):
         command = call(name, planted_folder, place / out)
@@ -147,12 +147,9 @@ def test_a_folder_for_notebooks_that_may_not_be_written_is_named(place, out):
 @pytest.mark.parametrize(
     ("forbidden", "commands"),
     [
-        ("run/manifest.json", ("run", "runs show", "runs verify", "runs clean", "report")),
-        ("run/run.json", ("run", "runs show", "runs verify", "runs clean", "runs list", "report")),
-        ("run/recall.parquet", ("run", "runs verify", "report")),
-        ("run/.lock", ("run", "report")),
-        ("reproduce/manifest.json", ("reproduce", "runs verify", "report")),
-        ("reproduce/run.json", ("reproduce", "report")),
+        ("reproduce/manifest.json", ("reproduce", "runs show", "runs verify", "runs clean", "report")),
+        ("reproduce/run.json", ("reproduce", "runs show", "runs verify", "runs clean", "report")),
+        ("reproduce/.lock", ("reproduce", "report")),
         ("reproduce/intra/effects.parquet", ("runs verify", "report", "figures")),
         ("reproduce/answers", ("reproduce",)),
     ],
@@ -169,9 +166,18 @@ def test_a_folder_of_runs_that_may_not_be_listed_is_not_called_empty(place):
     refused(place, ".", NO_LIST, ["runs", "list", place], "cannot be used (Permission denied)")
 
 
+def test_a_run_that_may_not_be_read_is_named_beside_the_others(place):
+    shutil.copytree(place / "reproduce", place / "other")
+    with mode(place / "other" / "run.json", CLOSED):
+        ended = start(["runs", "list", place], place.parent / "said", obey_permissions).end()
+    assert ended.status == 0, ended
+    assert "other/run.json cannot be read (Permission denied)" in ended.out
+    assert " reproduce " in ended.out
+
+
 def test_a_finished_run_that_may_not_be_written_is_as_it_was(place, planted_folder):
-    for command in (call("run", planted_folder, place / "run"), ["report", place / "run"]):
-        refused(place, "run", NO_WRITE, command, "report.html cannot be written (Permission denied)")
+    for command in (call("reproduce", planted_folder, place / "reproduce"), ["report", place / "reproduce"]):
+        refused(place, "reproduce", NO_WRITE, command, "cannot be written (Permission denied)")
 
 
 def load(path):
@@ -215,11 +221,12 @@ def compile_nowhere():
     implementation._locator_classes = []
 
 
-def test_a_run_needs_no_folder_to_keep_compiled_code_in(finished, planted_folder, tmp_path):
+def test_a_study_needs_no_folder_to_keep_compiled_code_in(finished, planted_folder, tmp_path):
     pytest.importorskip("numba")
-    ended = start(call("run", planted_folder, tmp_path / "run"), tmp_path / "said", compile_nowhere).end()
+    ended = start(call("reproduce", planted_folder, tmp_path / "new"), tmp_path / "said", compile_nowhere).end()
     assert ended.status == 0, ended
-    for name in ("neurons", "recall", "summary"):
-        assert (tmp_path / "run" / f"{name}.parquet").read_bytes() == (
-            finished / "run" / f"{name}.parquet"
-        ).read_bytes()
+    before = finished / "reproduce"
+    tables = [path.relative_to(before) for path in before.rglob("*.parquet")]
+    assert tables
+    for name in tables:
+        assert (tmp_path / "new" / name).read_bytes() == (before / name).read_bytes()
