@@ -1,4 +1,4 @@
-"""The one error type of the package."""
+"""The error type of the package, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterable
 
 
 class RelationNeuronsError(Exception):
-    """Input or state that the package refuses; the message says what was found and what to do next."""
+    """Invalid input or state; the message states the problem and what to do next."""
 
     def __init__(self, message: str) -> None:
-        """Keep the message printable, whatever it quotes."""
+        """Escape characters of the message that cannot be encoded."""
         super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsError:
-    """Build an error whose message reads: what was found; what was expected; what to do.
+    """Build an error whose message states the problem, what is expected and what to do.
 
     Args:
-        found: What is wrong and where, as a clause without a full stop.
-        expected: What would have been accepted.
-        do: The next step for the reader.
+        found: The problem and its place, without a full stop.
+        expected: Valid input.
+        do: The next step for the user.
 
     Returns:
         The error, ready to raise.
@@ -31,40 +31,40 @@ def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsEr
 
 
 def reason(error: OSError) -> str:
-    """Why the system refuses a file, in its own words; libraries add theirs."""
+    """Reason for an error of the operating system, without text added by libraries."""
     return os.strerror(error.errno) if error.errno else str(error)
 
 
 def unusable(error: OSError) -> RelationNeuronsError:
-    """The error for a file or folder that the system refuses."""
+    """The error for a file or folder that cannot be used."""
     path = "A file" if error.filename is None else f"'{shortened(str(error.filename))}'"
     return refuse(
-        f"{path} cannot be used ({error.strerror or error})", do="check the path, its permissions and the room left"
+        f"{path} cannot be used ({error.strerror or error})", do="check the path, its permissions and the free space"
     )
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """A text for a message, its middle left out where it is long."""
+    """Shorten a long text for a message by omitting its middle."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
-FILE_NAME = "a name of at most 200 bytes, without / \\ : or NUL, and without a dot first"
+FILE_NAME = "a name of at most 200 bytes that contains no / \\ : or NUL and does not start with a dot"
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a name can become that of a file, and lead nowhere else: `FILE_NAME`."""
+    """Whether a name is a valid file name without path separators: see `FILE_NAME`."""
     return 0 < len(name.encode("utf-8", "replace")) <= 200 and not set(name) & set("/\\:\0") and name[0] != "."
 
 
 def file_name(name: str) -> str:
-    """A name that becomes that of a file."""
+    """Return a valid file name unchanged, and refuse any other."""
     if not is_file_name(name):
         raise refuse(f"{shortened(name)!r} cannot be the name of a file", expected=FILE_NAME)
     return name
 
 
 def require_at_least(config: object, **limits: int) -> None:
-    """Refuse a configuration with a field below its limit; none is no number and passes."""
+    """Refuse a configuration with a field below its lower limit; fields that are None pass."""
     for name, least in limits.items():
         value = getattr(config, name)
         if value is not None and value < least:
@@ -72,7 +72,7 @@ def require_at_least(config: object, **limits: int) -> None:
 
 
 def number_text(value: object) -> str:
-    """A number as text; Python refuses to write very long ones."""
+    """Format a number; Python refuses to format very long integers."""
     try:
         return repr(value)
     except ValueError:
@@ -80,8 +80,8 @@ def number_text(value: object) -> str:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Name the valid options, the one most like `name` first if there is such a one."""
+    """List the valid options, preceded by the one most similar to `name` if any is close."""
     options = sorted(valid)
-    close = difflib.get_close_matches(name[:200], options, n=1)  # longer ones take long, and are like none
+    close = difflib.get_close_matches(name[:200], options, n=1)  # long names are slow to compare
     listing = ", ".join(options)
     return f"did you mean '{close[0]}'? One of: {listing}" if close else f"one of: {listing}"

@@ -1,4 +1,4 @@
-"""Progress of long work: a callback that takes the number of items finished, and its bar."""
+"""Progress of long computations: a callback that takes the number of finished items, and bars."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def silent(done: int) -> None:
 
 @contextlib.contextmanager
 def bar(label: str, total: int, console: Console | None = None) -> Iterator[Progress]:
-    """Show a bar on the console, or in a notebook, while the block runs.
+    """Show a progress bar on the console or in a notebook while the block runs.
 
     Args:
-        label: What is being done.
-        total: How many items there are.
-        console: Where to; standard error by default, so that standard output stays clean.
+        label: Text beside the bar.
+        total: Number of items.
+        console: Console to print on; by default standard error, so that standard output stays clean.
     """
     if console is None and Console().is_jupyter:
         with _notebook_bar(label, total) as progress:
@@ -45,7 +45,7 @@ def bar(label: str, total: int, console: Console | None = None) -> Iterator[Prog
 
 @contextlib.contextmanager
 def _notebook_bar(label: str, total: int) -> Iterator[Progress]:
-    """A bar below the cell that vanishes when the block ends, so that executed notebooks keep nothing of it."""
+    """A bar below the cell, removed at the end so that executed notebooks do not store it."""
     from IPython.display import HTML, display
 
     done, shown_at = 0, time.monotonic()

@@ -45,7 +45,7 @@ def doctor_command(
         dtype=dtype,
         n_prompts=n_prompts,
         relations=relations,
-        say=lambda check: console.print(_line(check)),
+        on_check=lambda check: console.print(_line(check)),
     )
     count = Counter(check.state for check in checks)
     console.print("\n" + ", ".join(f"{count[state]} {state}" for state in get_args(State)))
@@ -58,6 +58,6 @@ def _line(check: Check) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
     for width in (7, 18, None):
         table.add_column(width=width, overflow="fold")
-    said = check.found + (f"\nDo: {check.do}" if check.do else "")
+    said = check.result + (f"\nDo: {check.do}" if check.do else "")
     table.add_row(Text(check.state, style=STYLES[check.state]), Text(check.name), Text(said))
     return table

@@ -63,7 +63,7 @@ def study_figures(folder: Path, experiments: Sequence[str] = ()) -> dict[str, di
         if name not in FIGURES:
             raise refuse(f"'{name}' is no experiment with figures", expected=nearest(name, FIGURES))
     if not (folder / "run.json").is_file():
-        raise refuse(f"{folder} is no study folder", expected="a folder that `reproduce` wrote", do="name its --out")
+        raise refuse(f"{folder} is not a study folder", expected="a folder that `reproduce` wrote", do="name its --out")
     there = experiments or [name for name in FIGURES if name in carried_out(folder)]
     if not there:
         raise refuse(f"No experiment was carried out in {folder}", do="reproduce one")

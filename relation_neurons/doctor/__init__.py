@@ -1,6 +1,6 @@
-"""Is this machine fit for use, and does a model do here what it should? Each question is one small check.
+"""Checks of this machine and of a model on it.
 
-No check raises: whatever goes wrong inside one is its answer, and the others go on.
+No check raises: an error inside a check becomes its result, and the remaining checks still run.
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ def doctor(
     dtype: DtypeName | None = None,
     n_prompts: int = 48,
     relations: Sequence[str | Path] = (),
-    say: Callable[[Check], None] | None = None,
+    on_check: Callable[[Check], None] | None = None,
 ) -> list[Check]:
-    """Look at this machine and, if one is named, at a model on it.
+    """Check this machine and, if given, a model on it.
 
     Args:
-        model: As for `load_model`; by default none is loaded.
-        device: Where to run it; by default the GPU if there is one.
-        dtype: Look at the model in this type only; by default in float32 first, then in half precision.
-        n_prompts: Prompts that each null run asks.
-        relations: What the prompts are of, as for `load_relations`; all shipped relations by default.
-        say: Called with each answer as soon as it is known.
+        model: Model to check, as for `load_model`; by default none is loaded.
+        device: Device of the model; by default the GPU if one is available.
+        dtype: Only type to check the model in; by default float32, then the half-precision types.
+        n_prompts: Number of prompts of each null run.
+        relations: Relations of the prompts, as for `load_relations`; by default all shipped ones.
+        on_check: Called with each result as soon as it is available.
+
+    Returns:
+        The results of all checks, in order.
 
     Raises:
-        RelationNeuronsError: Fewer than one prompt.
+        RelationNeuronsError: If `n_prompts` is less than 1.
     """
     if n_prompts < 1:
         raise refuse(f"n_prompts is {n_prompts}", expected="at least 1")
     checks = []
-    for check in _all(model, device, dtype, n_prompts, relations):
+    for check in _all_checks(model, device, dtype, n_prompts, relations):
         checks.append(check)
-        if say is not None:
-            say(check)
+        if on_check is not None:
+            on_check(check)
     return checks
 
 
-def _all(
+def _all_checks(
     model: str | None, device: str | None, dtype: DtypeName | None, n_prompts: int, relations: Sequence[str | Path]
 ) -> Iterator[Check]:
     yield from machine_checks(device)

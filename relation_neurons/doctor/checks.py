@@ -1,4 +1,4 @@
-"""What a check answers, and how an error inside it becomes its answer."""
+"""The result of a check, and the conversion of errors to results."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ State = Literal["ok", "note", "warning", "trouble"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 GIB = 2**30
 SCARCE, FULL = 2 * GIB, GIB // 10
-"""Free memory or disk that deserves a warning, and that is trouble."""
-REPORT = "report this with the versions above, and do not trust results until it is mended"
+"""Bytes of free memory or disk space below which a check warns, and below which it reports trouble."""
+REPORT = "report this with the versions above, and do not trust any results until it is fixed"
 
 
 @dataclass(frozen=True)
 class Check:
-    """The answer to one question.
+    """The result of one check.
 
     Attributes:
-        name: What was looked at.
-        state: `ok`, `note` (good to know, nothing is wrong), `warning` or `trouble`.
-        found: What was found.
-        do: What to do, unless all is well.
+        name: Name of the check.
+        state: `ok`, `note` (information only, nothing is wrong), `warning` or `trouble`.
+        result: The result in words.
+        do: What to do; empty if nothing needs to be done.
     """
 
     name: str
     state: State
-    found: str
+    result: str
     do: str = ""
 
 
-def guarded(name: str, do: str, look: Callable[..., Check], *args: Any) -> Check:
-    """What a check finds; an error inside it is trouble, in the error's own words."""
+def guarded(name: str, do: str, check: Callable[..., Check], *args: Any) -> Check:
+    """Run a check; an error inside it becomes trouble, with the error's own message."""
     try:
-        return look(name, *args)
-    except Exception as error:  # whatever it is: the other checks must go on
+        return check(name, *args)
+    except Exception as error:  # of any kind: the remaining checks must still run
         text = (str(error).strip().splitlines() or ["no message"])[0]
         token = huggingface_hub.get_token()
         text = text.replace(token, "***") if token else text
         if not isinstance(error, RelationNeuronsError):
             return Check(name, "trouble", f"{type(error).__name__}: {text}", do)
-        found, _, advice = text.partition(" Do this: ")
-        return Check(name, "trouble", found, "; ".join(filter(None, [advice.rstrip("."), do])))
+        problem, _, advice = text.partition(" Do this: ")
+        return Check(name, "trouble", problem, "; ".join(filter(None, [advice.rstrip("."), do])))
 
 
-def scarce(name: str, free: int, found: str, do: str) -> Check:
-    """Judge free memory or disk."""
+def free_space_check(name: str, free: int, result: str, do: str) -> Check:
+    """Rate the free memory or disk space, in bytes."""
     state: State = "trouble" if free < FULL else "warning" if free < SCARCE else "ok"
-    return Check(name, state, found, "" if state == "ok" else do)
+    return Check(name, state, result, "" if state == "ok" else do)
 
 
 def gib(n_bytes: float) -> str:
-    """A number of bytes as people read it."""
+    """Format a number of bytes in GiB or MiB."""
     return f"{n_bytes / GIB:.1f} GiB" if n_bytes >= GIB else f"{1024 * n_bytes / GIB:.0f} MiB"

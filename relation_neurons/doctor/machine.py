@@ -1,4 +1,4 @@
-"""Checks of the machine: packages, device, memory, disk, token and network, the shipped relations."""
+"""Checks of the machine: packages, device, memory, disk, token, network and shipped relations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from huggingface_hub import constants as hub_constants
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from relation_neurons.doctor.checks import Check, gib, guarded, scarce
+from relation_neurons.doctor.checks import Check, free_space_check, gib, guarded
 from relation_neurons.errors import refuse
 from relation_neurons.figures.export import NEEDED
 from relation_neurons.relations import lre, lre_download
@@ -32,48 +32,49 @@ from relation_neurons.storage.fingerprint import versions
 
 DISTRIBUTION = "relation-neurons"
 TESTED = ("==3.9.*", "==4.*")
-"""Lines of TransformerLens that the tests run with."""
+"""Versions of TransformerLens that the tests cover."""
 HUB_SECONDS = 3.0
+"""Seconds to wait for the model hub."""
 
 
 def machine_checks(device: str | None = None) -> Iterator[Check]:
-    """All that can be said without a model."""
-    again = "install the package again: pip install -e . (or make test) in its folder"
-    yield guarded("Python", again, python_check)
-    yield guarded("Packages", again, packages_check)
+    """All checks that need no model."""
+    reinstall = "reinstall the package: pip install -e . (or make test) in its folder"
+    yield guarded("Python", reinstall, python_check)
+    yield guarded("Packages", reinstall, packages_check)
     yield guarded("TransformerLens", "pip install 'transformer-lens==3.9.0'", transformer_lens_check)
-    yield guarded("Notebooks", again, extra_check, "notebooks")
-    yield guarded("Images", again, extra_check, "images")
+    yield guarded("Notebooks", reinstall, extra_check, "notebooks")
+    yield guarded("Images", reinstall, extra_check, "images")
     yield guarded("Device", "choose another --device", device_check, device)
     yield guarded("Memory", "pip install --force-reinstall psutil", memory_check)
     for name, folder, do in _folders():
         yield guarded(name, do, folder_check, folder, do)
-    yield guarded("Token", "run `hf auth login` anew", token_check)
+    yield guarded("Token", "run `hf auth login` again", token_check)
     yield guarded("Model hub", "check the network", hub_check)
-    yield guarded("Relations", again, relations_check)
+    yield guarded("Relations", reinstall, relations_check)
 
 
 def python_check(name: str) -> Check:
-    """The interpreter against what the package requires."""
+    """Compare the interpreter's version with the required one."""
     needed = metadata.metadata(DISTRIBUTION)["Requires-Python"] or ""
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, required {needed}"
+    result = f"{platform.python_version()} on {platform.system()} {platform.machine()}, required {needed}"
     if SpecifierSet(needed).contains(platform.python_version(), prereleases=True):
-        return Check(name, "ok", found)
-    return Check(name, "trouble", found, f"make an environment with Python {needed}")
+        return Check(name, "ok", result)
+    return Check(name, "trouble", result, f"create an environment with Python {needed}")
 
 
 def packages_check(name: str) -> Check:
-    """Every requirement in the package's metadata against what is installed."""
+    """Compare the package's requirements with the installed versions."""
     requirements = _requirements()
     unmet = _unmet(requirements)
     if unmet:
         return Check(name, "trouble", "; ".join(unmet.values()), f"pip install {_quoted(unmet)}")
-    shown = ", ".join(f"{package} {version}" for package, version in versions().items() if package != "python")
-    return Check(name, "ok", f"all {len(requirements)} requirements are met: {shown}")
+    listing = ", ".join(f"{package} {version}" for package, version in versions().items() if package != "python")
+    return Check(name, "ok", f"all {len(requirements)} requirements are met: {listing}")
 
 
 def transformer_lens_check(name: str) -> Check:
-    """Whether the tests run with this TransformerLens."""
+    """Whether this version of TransformerLens is tested."""
     version = metadata.version("transformer-lens")
     kind = "HookedTransformer" if version.startswith("3.") else "TransformerBridge"
     if any(SpecifierSet(line).contains(version, prereleases=True) for line in TESTED):
@@ -82,168 +83,190 @@ def transformer_lens_check(name: str) -> Check:
 
 
 def extra_check(name: str, extra: str) -> Check:
-    """An optional part; images also need a browser."""
+    """Whether an optional extra of the package is installed; images also need a browser."""
     if extra not in (metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ()):
-        return Check(name, "note", f"the installed package knows no part '{extra}'", "pip install -e . anew")
+        return Check(name, "note", f"the installed package has no extra '{extra}'", "run pip install -e . again")
     if unmet := _unmet(_requirements(extra)):
-        return Check(name, "note", f"optional, {'; '.join(unmet.values())}", f"if wanted: pip install {_quoted(unmet)}")
+        return Check(name, "note", f"optional, {'; '.join(unmet.values())}", f"to use it: pip install {_quoted(unmet)}")
     if extra != "images":
-        return Check(name, "ok", "optional packages are there")
+        return Check(name, "ok", "optional packages are installed")
     from choreographer.browsers.chromium import Chromium
 
     browser = Chromium.find_browser(skip_local=False)
     if not browser:
-        return Check(name, "note", "optional, Kaleido is there but no browser", f"if wanted: {NEEDED}")
-    return Check(name, "ok", f"Kaleido, with the browser {browser}")
+        return Check(name, "note", "optional, Kaleido is installed but no browser was found", f"to use it: {NEEDED}")
+    return Check(name, "ok", f"Kaleido is installed, with the browser {browser}")
 
 
 def device_check(name: str, device: str | None) -> Check:
-    """Where a model would run."""
-    driver, here = _driver(), torch.cuda.is_available()
-    if (device or "cpu").startswith("cuda") and not here:
-        found = f"{device} was asked for, but PyTorch {torch.__version__} sees no GPU (driver: {driver or 'none'})"
-        return Check(name, "trouble", found, "use --device cpu, or install the CUDA build of PyTorch")
-    if here and (device or "cuda").startswith("cuda"):
-        place = torch.device(device or "cuda")
-        free, total = torch.cuda.mem_get_info(place)
-        found = (
-            f"{torch.cuda.get_device_name(place)}, {gib(free)} of {gib(total)} free, driver {driver or 'unknown'}, "
-            f"PyTorch for CUDA {torch.version.cuda}"
-        )
-        return scarce(name, free, found, "end other programs on the GPU (nvidia-smi lists them), or --device cpu")
+    """The device that a model would run on."""
+    driver, has_gpu = _driver(), torch.cuda.is_available()
+    if not (device or "cuda").startswith("cuda"):
+        return _cpu_check(name, device)
+    if has_gpu:
+        return _gpu_check(name, device or "cuda", driver)
+    if device is not None:
+        result = f"{device} was requested, but PyTorch {torch.__version__} finds no GPU (driver: {driver or 'none'})"
+        return Check(name, "trouble", result, "use --device cpu, or install the CUDA build of PyTorch")
+    if driver:
+        result = f"NVIDIA's driver {driver} is installed, but PyTorch {torch.__version__} finds no GPU; using the CPU"
+        return Check(name, "warning", result, "install the CUDA build of PyTorch, or use --device cpu")
+    return _cpu_check(name, device)
+
+
+def _gpu_check(name: str, device: str, driver: str) -> Check:
+    free, total = torch.cuda.mem_get_info(torch.device(device))
+    result = (
+        f"{torch.cuda.get_device_name(torch.device(device))}, {gib(free)} of {gib(total)} free, driver "
+        f"{driver or 'unknown'}, PyTorch for CUDA {torch.version.cuda}"
+    )
+    return free_space_check(name, free, result, "end other programs on the GPU (see nvidia-smi), or use --device cpu")
+
+
+def _cpu_check(name: str, device: str | None) -> Check:
+    """Whether PyTorch uses more threads than cores, or shares busy cores with other programs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
     threads = torch.get_num_threads()
-    found = f"{device or 'cpu'}: {cores} cores, threads of PyTorch: {threads}"
-    if driver and device is None:
-        found += f"; NVIDIA's driver {driver} is there, but PyTorch {torch.__version__} sees no GPU"
-        return Check(name, "warning", found, "install the CUDA build of PyTorch, or say --device cpu")
+    result = f"{device or 'cpu'}: {cores} cores, {threads} PyTorch threads"
     if threads > cores:
-        return Check(name, "warning", found, f"set OMP_NUM_THREADS={cores}")
-    others = psutil.getloadavg()[0]
-    if threads > 1 and others > cores / 2 and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
-        found += f"; programs hold {others:.1f} of them, and threads that wait for a core spin, which slows all"
-        return Check(name, "note", found, "set OMP_WAIT_POLICY=PASSIVE, or OMP_NUM_THREADS=1")
-    return Check(name, "ok", found)
+        return Check(name, "warning", result, f"set OMP_NUM_THREADS={cores}")
+    load = psutil.getloadavg()[0]
+    if threads > 1 and load > cores / 2 and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+        result += f"; the load is {load:.1f}, and threads that wait actively for a busy core slow everything down"
+        return Check(name, "note", result, "set OMP_WAIT_POLICY=PASSIVE, or OMP_NUM_THREADS=1")
+    return Check(name, "ok", result)
 
 
 def memory_check(name: str) -> Check:
-    """Free memory."""
+    """Whether enough memory is free."""
     memory = psutil.virtual_memory()
-    found = f"{gib(memory.available)} of {gib(memory.total)} free"
-    return scarce(name, memory.available, found, "end other programs, or use a smaller model")
+    result = f"{gib(memory.available)} of {gib(memory.total)} free"
+    return free_space_check(name, memory.available, result, "end other programs, or use a smaller model")
 
 
 def folder_check(name: str, folder: Path, do: str) -> Check:
-    """Whether a folder, or the nearest one above that exists, can be written, and what is free there."""
+    """Whether a folder, or its nearest existing parent, is writable and has free space."""
     try:
         with tempfile.TemporaryFile(dir=existing(folder)) as file:
             file.write(b"written")
             file.flush()
     except OSError as error:
-        return Check(name, "trouble", f"{folder} cannot be written ({error.strerror})", do)
+        return Check(name, "trouble", f"{folder} is not writable ({error.strerror})", do)
     free = free_bytes(folder)
-    return scarce(name, free, f"{folder} can be written, {gib(free)} free", do)
+    return free_space_check(name, free, f"{folder} is writable, {gib(free)} free", do)
 
 
 def token_check(name: str) -> Check:
-    """Whether a token is set; it is never shown."""
+    """Whether a Hugging Face token is set, without showing it."""
     if huggingface_hub.get_token():
         return Check(name, "ok", "a Hugging Face token is set")
     return Check(name, "note", "no Hugging Face token", "for gated models, such as Llama-2, set HF_TOKEN")
 
 
 def hub_check(name: str) -> Check:
-    """Whether the model hub answers, in one request without the token; none when it is not to be asked."""
+    """Whether the model hub responds to one request without the token; skipped if offline."""
     if hub_constants.HF_HUB_OFFLINE:
-        return Check(name, "ok", "HF_HUB_OFFLINE is set: not asked; models come from the cache only")
-    answer: list[str] = []
+        return Check(name, "ok", "not checked, because HF_HUB_OFFLINE is set: models come from the cache only")
+    problems: list[str] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
             status = requests.head(hub_constants.ENDPOINT, timeout=HUB_SECONDS, allow_redirects=False).status_code
-            answer.append("" if status < 500 else f"answers with status {status}")
+            problems.append("" if status < 500 else f"responds with status {status}")
         except Exception as error:  # a thread's traceback would be printed
-            answer.append(f"does not answer ({type(error).__name__})")
+            problems.append(f"does not respond ({type(error).__name__})")
 
-    # The limit of a request holds for each address of the host anew, and not for looking up its name.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(HUB_SECONDS)
-    wrong = answer[0] if answer else f"does not answer within {HUB_SECONDS:.0f} s"
-    if not wrong:
-        return Check(name, "ok", f"{hub_constants.ENDPOINT} answers")
-    do = "to work offline set HF_HUB_OFFLINE=1 and use smollm2-135m, cached models, folders or .gguf files"
-    return Check(name, "warning", f"{hub_constants.ENDPOINT} {wrong}", do)
+    # The timeout of a request applies to each address of the host separately, and not to the name lookup.
+    thread = threading.Thread(target=request, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    problem = problems[0] if problems else f"does not respond within {HUB_SECONDS:.0f} s"
+    if not problem:
+        return Check(name, "ok", f"{hub_constants.ENDPOINT} responds")
+    do = "to work offline, set HF_HUB_OFFLINE=1 and use smollm2-135m, cached models, folders or .gguf files"
+    return Check(name, "warning", f"{hub_constants.ENDPOINT} {problem}", do)
 
 
 def relations_check(name: str) -> Check:
-    """Whether every shipped relation loads, under its own name, fit for the default split, as it was installed."""
+    """Whether all shipped relations load under their own names, have no lint errors and are unaltered."""
     folder = data_folder() / "relations"
     loaded = {relation.name: relation for relation in load_relations("shipped")}
     files = {path.stem: path for path in folder.glob("*.json")}
-    missing = sorted({*files, *lre.PAPER} ^ loaded.keys())
-    if missing:
-        raise refuse(f"{folder}: files and names of relations differ ({', '.join(missing[:3])})")
-    if faults := [one for path in files.values() for one in problems_of(path) if one.level == "error"]:
-        raise refuse(f"{faults[0].file}: {faults[0].field}: {faults[0].found}", expected=faults[0].expected)
+    mismatched = sorted({*files, *lre.PAPER} ^ loaded.keys())
+    if mismatched:
+        raise refuse(f"{folder}: the names of files and of relations differ ({', '.join(mismatched[:3])})")
+    errors = [problem for path in files.values() for problem in problems_of(path) if problem.level == "error"]
+    if errors:
+        raise refuse(f"{errors[0].file}: {errors[0].field}: {errors[0].found}", expected=errors[0].expected)
+    integrity = _check_hashes(files.values())
+    n_facts = sum(len(relation.facts) for relation in loaded.values())
+    return Check(name, "ok", f"{len(loaded)} relations with {n_facts:,} facts load; {integrity}")
+
+
+def _check_hashes(paths: Iterable[Path]) -> str:
+    """Compare files with the hashes recorded at installation; returns the result in words."""
     try:
         installed = metadata.files(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         installed = []
     recorded = {Path(str(file.locate())): file.hash.value for file in installed if file.hash is not None}
-    compared = [path for path in files.values() if path in recorded]
-    if changed := [path.name for path in compared if _recorded_hash(path) != recorded[path]]:
-        raise refuse(f"{folder / changed[0]} is not the file that was installed")
-    how = f"{len(compared)} files are as installed" if compared else "read from a checkout, without checksums"
-    return Check(name, "ok", f"{len(loaded)} load, {sum(len(one.facts) for one in loaded.values()):,} facts; {how}")
+    compared = [path for path in paths if path in recorded]
+    for path in compared:
+        if _recorded_hash(path) != recorded[path]:
+            raise refuse(f"{path} was altered since its installation")
+    if compared:
+        return f"{len(compared)} files are unaltered"
+    return "they are read from a source checkout, which has no checksums"
 
 
 def _requirements(extra: str = "") -> list[Requirement]:
-    """The package's requirements here; with an extra, only those that it adds."""
-    found = []
-    for one in map(Requirement, metadata.requires(DISTRIBUTION) or ()):
-        always, here = (one.marker is None or one.marker.evaluate({"extra": which}) for which in ("", extra))
-        if here and (not extra or not always):
-            found.append(one)
-    return found
+    """The package's requirements on this platform; for an extra, only those that it adds."""
+    selected = []
+    for requirement in map(Requirement, metadata.requires(DISTRIBUTION) or ()):
+        marker = requirement.marker
+        by_default, with_extra = (marker is None or marker.evaluate({"extra": name}) for name in ("", extra))
+        if with_extra and (not extra or not by_default):
+            selected.append(requirement)
+    return selected
 
 
 def _unmet(requirements: Sequence[Requirement]) -> dict[str, str]:
-    """Requirements that are not met, each with what is wrong."""
+    """Requirements that are not met, each with its problem in words."""
     unmet = {}
-    for one in requirements:
-        wanted = f"{one.name}{one.specifier}"
+    for requirement in requirements:
+        specification = f"{requirement.name}{requirement.specifier}"
         try:
-            version = metadata.version(one.name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            unmet[wanted] = f"{one.name} is not installed (required {one.specifier})"
+            unmet[specification] = f"{requirement.name} is not installed (required {requirement.specifier})"
             continue
-        if not one.specifier.contains(version, prereleases=True):
-            unmet[wanted] = f"{one.name} is {version} (required {one.specifier})"
+        if not requirement.specifier.contains(version, prereleases=True):
+            unmet[specification] = f"{requirement.name} is {version} (required {requirement.specifier})"
     return unmet
 
 
 def _quoted(requirements: Mapping[str, str]) -> str:
-    return " ".join(f"'{one}'" for one in requirements)
+    return " ".join(f"'{requirement}'" for requirement in requirements)
 
 
 def _driver() -> str:
-    """Version of NVIDIA's driver, empty if there is none."""
+    """Version of NVIDIA's driver; empty if none is installed."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return (done.stdout.split() or [""])[0]
+    return (process.stdout.split() or [""])[0]
 
 
 def _folders() -> Iterator[tuple[str, Path, str]]:
-    elsewhere = "set {} to a folder with free space that you may write"
+    """Name, path and advice of each folder that must be writable."""
+    elsewhere = "set {} to a writable folder with free space"
     yield "Model cache", Path(hub_constants.HF_HUB_CACHE), elsewhere.format("HF_HOME")
     yield "Data cache", lre_download.cache_folder().parent.parent, elsewhere.format(lre_download.ENVIRONMENT)
-    yield "Working folder", Path.cwd(), "change to a folder with free space that you may write, or give --out"
+    yield "Working folder", Path.cwd(), "change to a writable folder with free space, or use --out"
 
 
 def _recorded_hash(path: Path) -> str:
-    """SHA-256 in the form in which an installation records it."""
+    """SHA-256 of a file, encoded as in the records of an installation."""
     return base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""Checks of a model: what it takes, its hooks, zeroed weights, and parity with Hugging Face."""
+"""Checks of a model: memory, hooks, zeroed weights, and parity with Hugging Face."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.tokenization import encode
 
 LOGIT_PARITY = 1e-3
-"""Largest difference from Hugging Face's logits in float32; up to ten times as much, with the same answers, is a
-warning."""
+"""Largest acceptable difference from Hugging Face's logits in float32; up to ten times as much, with
+the same next tokens, is only a warning."""
 ZEROED_TOLERANCE: Mapping[DtypeName, float] = {"float32": 1e-5, "float16": 2**-10, "bfloat16": 2**-7}
-"""Largest difference of logits, relative to the largest logit, between ablated neurons and zeroed weights."""
+"""Largest acceptable difference of logits between ablated neurons and zeroed weights, relative to the
+largest logit."""
 LEAST_CHANGE = 1e-6
-"""Nats that ablating a whole layer's MLP changes at least."""
+"""Smallest change in nats that ablating a whole MLP layer must cause."""
 
 
 @dataclass
-class Held:
-    """The one model in memory and, if it was loaded in float32, what Hugging Face's implementation makes of it."""
+class ModelInMemory:
+    """The model in memory and, if it was loaded in float32, the reference results of Hugging Face."""
 
     model: HookedModel | None = None
     reference: Reference | None = None
@@ -49,82 +50,84 @@ class Held:
 def model_checks(
     source: str, device: str | None, dtype: DtypeName | None, n_prompts: int, relations: Sequence[str | Path]
 ) -> Iterator[Check]:
-    """All about one model, which is in memory in one type at a time."""
+    """All checks of one model, which is in memory in one type at a time."""
     on_gpu = torch.cuda.is_available() and (device or "cuda").startswith("cuda")
     usual: tuple[DtypeName, ...] = ("float32", "bfloat16", "float16") if on_gpu else ("float32", "bfloat16")
     dtypes = usual if dtype is None else (dtype,)
-    held = Held()
-    said: dict[str, list[str]] = {}
-    for one in dtypes:
-        yield guarded(f"Model, {one}", _meant(source), load_check, source, device, one, held)
-        if held.model is None and one == dtypes[0]:
+    memory = ModelInMemory()
+    answers: dict[str, list[str]] = {}
+    for current in dtypes:
+        yield guarded(f"Model, {current}", _name_advice(source), load_check, source, device, current, memory)
+        if memory.model is None and current == dtypes[0]:
             return
-        if held.model is None:
+        if memory.model is None:
             continue
-        if one == dtypes[0]:
-            yield from _first_checks(held.model, one, relations)
-        yield guarded(f"Null run, {one}", REPORT, null_run_check, held.model, one, n_prompts, relations, said)
-        if held.reference is not None:  # in float32; last, after all that was done to the model
-            yield guarded("Hugging Face", REPORT, parity_check, held.reference, held.model)
+        if current == dtypes[0]:
+            yield from _first_checks(memory.model, current, relations)
+        null_run = (memory.model, current, n_prompts, relations, answers)
+        yield guarded(f"Null run, {current}", REPORT, null_run_check, *null_run)
+        if memory.reference is not None:  # in float32; last, so that it detects any change made by the other checks
+            yield guarded("Hugging Face", REPORT, parity_check, memory.reference, memory.model)
     if "float32" not in dtypes:
-        found = f"logits are compared in float32, but --dtype is {dtype}"
-        yield Check("Hugging Face", "note", found, "leave --dtype out if float32 fits into memory")
+        result = f"not checked, because logits are compared in float32 and --dtype is {dtype}"
+        yield Check("Hugging Face", "note", result, "omit --dtype if float32 fits into memory")
 
 
 def _first_checks(model: HookedModel, dtype: DtypeName, relations: Sequence[str | Path]) -> Iterator[Check]:
-    yield guarded("Room", REPORT, room_check, model)
+    """Checks that run in the first type only."""
+    yield guarded("Model memory", REPORT, model_memory_check, model)
     yield guarded("Batches", REPORT, batches_check, model, dtype, relations)
     yield guarded("Hooks", REPORT, hooks_check, model, relations)
     yield guarded("Zeroed weights", REPORT, zeroed_check, model, dtype, relations)
 
 
-def load_check(name: str, source: str, device: str | None, dtype: DtypeName, held: Held) -> Check:
-    """Load the model, or round it to this type where that is the same, and look at its weights."""
+def load_check(name: str, source: str, device: str | None, dtype: DtypeName, memory: ModelInMemory) -> Check:
+    """Load the model, or round it to this type where that is equivalent, and check its weights."""
     started = time.monotonic()
-    how = "rounded from float32" if _hold(source, device, dtype, held) else "loaded"
-    seconds, model = time.monotonic() - started, held.model
+    how = "rounded from float32" if _load(source, device, dtype, memory) else "loaded"
+    seconds, model = time.monotonic() - started, memory.model
     assert model is not None
     broken = [part for part, weights in model.named_parameters() if not bool(torch.isfinite(weights).all())]
     if broken:
-        found = f"NaN or infinity in {len(broken)} weights, such as {broken[0]}"
-        return Check(name, "trouble", found, "get the model's files anew, or use another --dtype")
-    found = (
+        result = f"NaN or infinity in {len(broken)} weights, such as {broken[0]}"
+        return Check(name, "trouble", result, "download the model's files again, or use another --dtype")
+    result = (
         f"{type(model).__name__} of {model.cfg.n_layers} layers, {_n_parameters(model) / 1e6:,.1f} million parameters "
         f"on {model.cfg.device}, all finite; {how} in {seconds:.0f} s"
     )
-    return Check(name, "ok", found)
+    return Check(name, "ok", result)
 
 
-def _hold(source: str, device: str | None, dtype: DtypeName, held: Held) -> bool:
-    """Hold the model in this type, in place of the one before; says whether that was rounded rather than loaded."""
-    model, held.model, held.reference = held.model, None, None
+def _load(source: str, device: str | None, dtype: DtypeName, memory: ModelInMemory) -> bool:
+    """Replace the model in memory by one in this type; returns whether it was rounded, not loaded."""
+    model, memory.model, memory.reference = memory.model, None, None
     rounded = model is not None and cast(model, DTYPES[dtype])
     if not rounded:
         del model
         gc.collect()
         torch.cuda.empty_cache()  # does nothing without a GPU
         if dtype == "float32":
-            model, held.reference = load_with_reference(source, device=device)
+            model, memory.reference = load_with_reference(source, device=device)
         else:
             model = load_model(source, device=device, dtype=dtype)
-    held.model = model
+    memory.model = model
     return rounded
 
 
-def room_check(name: str, model: HookedModel) -> Check:
-    """What the weights take, and whether the activations of 1,000 prompts fit."""
+def model_memory_check(name: str, model: HookedModel) -> Check:
+    """Memory of the weights, and whether the activations of 1,000 prompts fit into free memory."""
     n = _n_parameters(model)
     weights = ", ".join(f"{gib(n * size)} as {dtype}" for dtype, size in (("float32", 4), ("16-bit", 2)))
     site = "ffn" if model.cfg.gated_mlp else "post"
     needed, free = 4 * 1000 * len(neuron_space(model, site)), psutil.virtual_memory().available
-    found = f"weights take {weights}; '{site}' activations of 1,000 prompts {gib(needed)}, {gib(free)} are free"
+    result = f"weights need {weights}; '{site}' activations of 1,000 prompts need {gib(needed)}, {gib(free)} free"
     if needed < free:
-        return Check(name, "ok", found)
-    return Check(name, "warning", found, "use fewer --n-detection or --relations, or a narrower --site")
+        return Check(name, "ok", result)
+    return Check(name, "warning", result, "use fewer --n-detection or --relations, or a narrower --site")
 
 
 def hooks_check(name: str, model: HookedModel, relations: Sequence[str | Path]) -> Check:
-    """Ablate each MLP site in each layer, which must fire and change the output; and misspell a hook."""
+    """Ablate each MLP site in each layer, which must change the output; and misspell a hook."""
     misspelt = hook_name("post", 0).replace("post", "pots")
     with contextlib.suppress(RelationNeuronsError):
         add_hook(model, misspelt, lambda activation: None)()
@@ -139,22 +142,23 @@ def hooks_check(name: str, model: HookedModel, relations: Sequence[str | Path]) 
             conditions.append(Condition(hook_name(site, layer), prompt, (Intervention(neurons),)))
         table = recall_under(model, conditions, generate=False).set_index("condition")["logprob"]
         change = (table - table["clean"]).abs().drop("clean")
-        dead += [str(place) for place, value in change.items() if not value > LEAST_CHANGE]
+        dead += [str(hook) for hook, value in change.items() if not value > LEAST_CHANGE]
         least = min(least, float(change.min()))
     if dead:
-        found = f"ablating {dead[0]} changes nothing, nor do {len(dead) - 1} other places"
-        return Check(name, "trouble", found, f"check the model's weights there; {REPORT}")
-    found = (
-        f"{', '.join(sites)} fire once in each of {model.cfg.n_layers} layers and change the answer's log-probability"
+        result = f"ablating {dead[0]} changes nothing, and neither do {len(dead) - 1} other sites and layers"
+        return Check(name, "trouble", result, f"check the model's weights in this layer; {REPORT}")
+    result = (
+        f"the hooks of {', '.join(sites)} run once in each of {model.cfg.n_layers} layers and change the answer's "
+        f"log-probability by {least:.1e} nats or more; a misspelt hook is refused"
     )
-    return Check(name, "ok", f"{found} by {least:.1e} nats or more; a misspelt hook is refused")
+    return Check(name, "ok", result)
 
 
 def zeroed_check(name: str, model: HookedModel, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
-    """Ablate every other `post` neuron by hooks, and by zeroing what reads it; both must give the same logits."""
+    """Ablate every other `post` neuron by hooks and by zeroing its row of W_out; logits must agree."""
     rows: list[Tensor] = [block.mlp.W_out for block in model.blocks if getattr(block.mlp, "W_out", None) is not None]
     if len(rows) < len(model.blocks):
-        return Check(name, "note", "not asked: the MLPs have no single output projection", "nothing")
+        return Check(name, "note", "not checked: the MLPs have no single output projection", "nothing")
     ids = encode(model, some_prompts(relations, 1, shots=2))[0].ids
     tokens = torch.tensor([ids], dtype=torch.long).to(model.cfg.device)
     half = [(layer, index) for layer, weights in enumerate(rows) for index in range(0, len(weights), 2)]
@@ -165,46 +169,46 @@ def zeroed_check(name: str, model: HookedModel, dtype: DtypeName, relations: Seq
     with _zeroed(rows):
         zeroed = _logits(model, tokens)
     unchanged = unchanged and torch.equal(_logits(model, tokens), clean) and _bit_sums(model) == weights_before
-    difference, change = _relative(ablated, zeroed), _relative(zeroed, clean)
-    found = (
+    difference, change = _relative_difference(ablated, zeroed), _relative_difference(zeroed, clean)
+    result = (
         f"{len(half):,} neurons ablated by hooks and by zeroed rows of W_out: logits differ by {difference:.1e} of "
-        f"the largest (tolerance {ZEROED_TOLERANCE[dtype]:.0e}), from the clean ones by {change:.1e}; afterwards the "
-        f"model is {'bit-equal to' if unchanged else 'NOT bit-equal to'} before"
+        f"the largest logit (tolerance {ZEROED_TOLERANCE[dtype]:.0e}), and by {change:.1e} from those without "
+        f"ablation; afterwards the model is {'bit-identical' if unchanged else 'NOT bit-identical'} to before"
     )
-    right = difference <= ZEROED_TOLERANCE[dtype] < change and unchanged
-    return Check(name, "ok" if right else "trouble", found, "" if right else REPORT)
+    agrees = difference <= ZEROED_TOLERANCE[dtype] < change and unchanged
+    return Check(name, "ok" if agrees else "trouble", result, "" if agrees else REPORT)
 
 
 def parity_check(name: str, reference: Reference, model: HookedModel) -> Check:
-    """The model's logits against Hugging Face's own."""
-    result = reference.parity(model)
-    found = (
-        f"logits differ by at most {result.max_logit_difference:.1e} in float32 over {result.n_tokens} tokens "
-        f"(tolerance {LOGIT_PARITY:g}), same next token at {result.argmax_agreement:.1%}"
+    """Compare the model's logits with those of Hugging Face's implementation."""
+    parity = reference.parity(model)
+    result = (
+        f"logits differ by at most {parity.max_logit_difference:.1e} in float32 over {parity.n_tokens} tokens "
+        f"(tolerance {LOGIT_PARITY:g}); the same next token is predicted at {parity.argmax_agreement:.1%} of them"
     )
-    if result.max_logit_difference <= LOGIT_PARITY:
-        return Check(name, "ok", found)
-    near = result.max_logit_difference <= 10 * LOGIT_PARITY and result.argmax_agreement == 1
-    return Check(name, "warning" if near else "trouble", found, REPORT)
+    if parity.max_logit_difference <= LOGIT_PARITY:
+        return Check(name, "ok", result)
+    is_close = parity.max_logit_difference <= 10 * LOGIT_PARITY and parity.argmax_agreement == 1
+    return Check(name, "warning" if is_close else "trouble", result, REPORT)
 
 
-def _meant(source: str) -> str:
-    """The known model, in the cache or beside the path, whose name is most like the one that was given."""
+def _name_advice(source: str) -> str:
+    """Suggest the known model, cached or beside the path, whose name is most similar to `source`."""
     cached = Path(hub_constants.HF_HUB_CACHE).glob("models--*")
     known = [*EMBEDDED, *(path.name.removeprefix("models--").replace("--", "/") for path in cached)]
     with contextlib.suppress(OSError, RuntimeError):
-        beside = Path(source).expanduser().parent.iterdir()
-        known += [str(path) for path in beside if path.suffix == ".gguf" or (path / "config.json").is_file()]
-    close = difflib.get_close_matches(source, [one for one in known if one != source], n=1, cutoff=0.8)
+        siblings = Path(source).expanduser().parent.iterdir()
+        known += [str(path) for path in siblings if path.suffix == ".gguf" or (path / "config.json").is_file()]
+    close = difflib.get_close_matches(source, [name for name in known if name != source], n=1, cutoff=0.8)
     return (
         f"did you mean '{close[0]}'?"
         if close
-        else "check the name and what the error says, or try --dtype bfloat16, or smollm2-135m"
+        else "check the name and the error message, or try --dtype bfloat16 or the model smollm2-135m"
     )
 
 
 def _n_parameters(model: HookedModel) -> int:
-    """Numbers in the weights, those that several parameters share once."""
+    """Number of parameters; weights shared by several parameters count once."""
     storages = {weights.untyped_storage().data_ptr(): weights for weights in model.parameters()}
     return sum(weights.untyped_storage().nbytes() // weights.element_size() for weights in storages.values())
 
@@ -214,12 +218,12 @@ def _logits(model: HookedModel, tokens: Int[Tensor, "row pos"]) -> Float[Tensor,
         return model(tokens).float()
 
 
-def _relative(some: Tensor, others: Tensor) -> float:
-    return float((some - others).abs().max() / others.abs().max())
+def _relative_difference(logits: Tensor, reference: Tensor) -> float:
+    return float((logits - reference).abs().max() / reference.abs().max())
 
 
 def _bit_sums(model: HookedModel) -> list[int]:
-    """A sum over the bits of each weight, which any change of one number changes."""
+    """Sum of each weight's bits as integers, which changes if a single number changes."""
     kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return [int(w.detach().view(kinds[w.element_size()]).sum(dtype=torch.int64)) for w in model.parameters()]
 
@@ -227,11 +231,11 @@ def _bit_sums(model: HookedModel) -> list[int]:
 @contextlib.contextmanager
 def _zeroed(rows: Sequence[Tensor]) -> Iterator[None]:
     """Zero every other row of these weights while the block runs."""
-    kept = [weights[::2].clone() for weights in rows]
+    originals = [weights[::2].clone() for weights in rows]
     try:
         for weights in rows:
             weights[::2] = 0
         yield
     finally:
-        for weights, before in zip(rows, kept, strict=True):
-            weights[::2] = before
+        for weights, original in zip(rows, originals, strict=True):
+            weights[::2] = original

@@ -1,4 +1,4 @@
-"""What figures of tested effects share: their rows, error bars, marks, menus and names."""
+"""Shared parts of figures of tested effects: rows, error bars, marks, menus and labels."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.figures.style import BUTTONS, MANY, heatmap, name_size, raised, row_height, styled
-from relation_neurons.statistics.effects import LEVEL, NOT_SHOWN
+from relation_neurons.figures.style import BUTTONS, MANY, heatmap, name_size, row_height, styled, with_legend_space
+from relation_neurons.statistics.effects import FALLS, LEVEL, NOT_SHOWN, RISES
 from relation_neurons.statistics.formatting import interval_text
 
 MEASURES = ("logprob", "correct")
-"""Of tables of tested effects."""
-NUMBERED = 8
-"""Columns up to which cells hold numbers."""
+"""Measures of tables of tested effects."""
+MAX_NUMBERED_COLUMNS = 8
+"""Matrices with more columns have no numbers in their cells."""
 TESTED = ("n", "effect", "effect_low", "effect_high", "n_controls", "random", "random_min", "random_max")
-SHOWN = ("p_holm", "p_bh", "verdict")
+SIGNIFICANCE = ("p_holm", "p_bh", "verdict")
 ENDS = ("_low", "_high")
 COLUMNS = 3
-"""Small panels beside each other, so that they are legible on a narrow page."""
+"""Small panels side by side; more would not be legible on a narrow page."""
+VERDICT_LABELS = {FALLS: "decrease", RISES: "increase", NOT_SHOWN: "not significant"}
+"""Labels of verdicts in figures."""
 
 
-def measured(
-    table: pd.DataFrame, measure: str, cell: Sequence[str], needed: Sequence[str] = (*TESTED, *SHOWN)
+def rows_of_measure(
+    table: pd.DataFrame, measure: str, cell: Sequence[str], needed: Sequence[str] = (*TESTED, *SIGNIFICANCE)
 ) -> pd.DataFrame:
-    """The rows of a measure, one for each `cell`."""
+    """Select the rows of a measure; there must be one per combination of the columns `cell`."""
     if measure not in MEASURES:
-        raise refuse(f"'{measure}' is no measure", expected=nearest(measure, MEASURES))
+        raise refuse(f"'{measure}' is not a known measure", expected=nearest(measure, MEASURES))
     columns = [*cell, "measure", *needed]
     if table.empty:
         return table.reindex(columns=columns)
@@ -40,80 +42,89 @@ def measured(
     if rows.duplicated(list(cell)).any():
         raise refuse(
             f"The table has several rows for the same {' and '.join(cell)}",
-            expected="one",
-            do="choose the rows of one value of its other columns, or name such a column as panel",
+            expected="one row each",
+            do="select the rows of one value of the other columns, or pass such a column as `panel`",
         )
     return rows
 
 
-def nothing(title: str, why: str = "nothing to draw") -> go.Figure:
-    """A figure that says that there is nothing."""
-    figure = go.Figure().add_annotation(text=why, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+def empty_figure(title: str, note: str = "no data") -> go.Figure:
+    """A figure of an empty table, with a note."""
+    figure = go.Figure().add_annotation(text=note, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     return styled(figure, title, height=120, legend_rows=0).update_xaxes(visible=False).update_yaxes(visible=False)
 
 
-def details(rows: pd.DataFrame) -> list[str]:
-    """What the pointer shows of tested effects."""
-    found = []
+def hover_texts(rows: pd.DataFrame) -> list[str]:
+    """Hover texts of tested effects."""
+    texts = []
     for row in rows.to_dict("records"):
         controls = "no controls"
         if row["n_controls"]:
-            controls = f"{row['n_controls']:.0f} random sets {row['random']:+.3f} "
-            controls += f"({row['random_min']:+.3f} to {row['random_max']:+.3f})"
+            controls = f"{row['n_controls']:.0f} random controls: mean {row['random']:+.3f}, "
+            controls += f"range {row['random_min']:+.3f} to {row['random_max']:+.3f}"
         p = f"p = {row['p_holm']:.2g} (Holm), {row['p_bh']:.2g} (Benjamini-Hochberg)"
-        found.append(
-            f"{interval_text(row, decimals=3)}, n = {row['n']:.0f} facts<br>{controls}<br>{row['verdict']}, {p}"
-        )
-    return found
+        verdict = VERDICT_LABELS.get(row["verdict"], row["verdict"])
+        texts.append(f"{interval_text(row, decimals=3)}, n = {row['n']:.0f} facts<br>{controls}<br>{verdict}, {p}")
+    return texts
 
 
-def errors(rows: pd.DataFrame, name: str, ends: Sequence[str] = ENDS) -> dict[str, object]:
-    """Error bars of a column; an end that is infinite or unknown is not drawn."""
+def error_bars(rows: pd.DataFrame, name: str, ends: Sequence[str] = ENDS) -> dict[str, object]:
+    """Error bars of a column; infinite or unknown ends are omitted."""
     value = rows[name].astype(float)
     low, high = (rows[name + end].astype(float).replace([np.inf, -np.inf], np.nan).fillna(value) for end in ends)
     return {"array": high - value, "arrayminus": value - low, "thickness": 1.5, "width": 3}
 
 
-def marked_matrix(
+def range_with_margin(values: np.ndarray) -> list[float]:
+    """Axis range that includes all finite values and zero."""
+    included = np.append(values[np.isfinite(values)], 0)
+    return [included.min() - 0.04 * np.ptp(included), included.max() + 0.04 * np.ptp(included)]
+
+
+def effect_matrix(
     cells: pd.DataFrame, row: str, rows: Sequence[object], column: str, columns: Sequence[object], title: str
 ) -> go.Figure:
-    """Signed effects as colours, a star where Holm's correction shows one and a dot where only the other does."""
-    numbered, names, across = len(columns) <= NUMBERED, list(rows), list(columns)
+    """Heatmap of signed effects; stars mark significance after Holm, dots only after Benjamini-Hochberg."""
+    numbered, row_names, column_names = len(columns) <= MAX_NUMBERED_COLUMNS, list(rows), list(columns)
     effects, hover = (
-        cells.assign(hover=details(cells)).pivot(index=row, columns=column, values=value).reindex(names, columns=across)
+        cells.assign(hover=hover_texts(cells))
+        .pivot(index=row, columns=column, values=value)
+        .reindex(row_names, columns=column_names)
         for value in ("effect", "hover")
     )
     figure = heatmap(
         effects.to_numpy(dtype=float),
-        range(len(names)),
-        range(len(across)),
+        range(len(row_names)),
+        range(len(column_names)),
         hover=f"{row} %{{y}}, {column} %{{x}}<br>%{{hovertext}}<extra></extra>",
         decimals=2 if numbered else None,
         diverging=True,
     )
     figure.update_traces(hovertext=hover.to_numpy())
-    shown, (right, up) = (
-        cells["verdict"] != NOT_SHOWN,
-        (0.4 if numbered else 0, 0.28 if numbered and len(names) <= MANY else 0),
-    )
-    by_other = ~shown & (cells["p_bh"] < LEVEL)
-    size = 7 if len(across) > MANY else 10
-    kinds = {"shown (Holm)": (shown, "star", size), "only by Benjamini-Hochberg": (by_other, "circle", size / 2)}
-    for name, (chosen, symbol, wide) in kinds.items():
+    significant = cells["verdict"] != NOT_SHOWN
+    only_bh = ~significant & (cells["p_bh"] < LEVEL)
+    right, up = 0.4 if numbered else 0, 0.28 if numbered and len(row_names) <= MANY else 0
+    size = 7 if len(column_names) > MANY else 10
+    kinds = {
+        "significant (Holm)": (significant, "star", size),
+        "only after Benjamini-Hochberg": (only_bh, "circle", size / 2),
+    }
+    for name, (selected, symbol, symbol_size) in kinds.items():
         figure.add_scatter(
-            x=[across.index(value) + right for value in cells.loc[chosen, column]],
-            y=[names.index(value) - up for value in cells.loc[chosen, row]],
+            x=[column_names.index(value) + right for value in cells.loc[selected, column]],
+            y=[row_names.index(value) - up for value in cells.loc[selected, row]],
             mode="markers",
-            marker={"symbol": symbol, "size": wide, "color": "black", "line": {"width": 1, "color": "white"}},
+            marker={"symbol": symbol, "size": symbol_size, "color": "black", "line": {"width": 1, "color": "white"}},
             name=name,
             hoverinfo="skip",
-            showlegend=bool(chosen.any()),
+            showlegend=bool(selected.any()),
         )
-    return named_places(styled(figure, title, height=200 + row_height(names) * len(names)), names, across)
+    figure = styled(figure, title, height=200 + row_height(row_names) * len(row_names))
+    return with_named_ticks(figure, row_names, column_names)
 
 
-def keyed(figure: go.Figure) -> go.Figure:
-    """One key for all panels: the first trace of a name that has points."""
+def with_one_legend(figure: go.Figure) -> go.Figure:
+    """Merge the legends of all panels: only the first nonempty trace of each name has an entry."""
     seen: set[str] = set()
     for trace in figure.data:
         trace.showlegend = trace.name is not None and len(trace.x) > 0 and trace.name not in seen
@@ -121,8 +132,8 @@ def keyed(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def choose(figure: go.Figure, values: Sequence[object]) -> go.Figure:
-    """A menu of values, to each of which equally many traces belong, in order."""
+def with_menu(figure: go.Figure, values: Sequence[object]) -> go.Figure:
+    """Add a menu that selects a value; the traces must be ordered by value, equally many each."""
     owner = np.repeat(np.arange(len(values)), len(figure.data) // len(values))
     for number, trace in zip(owner, figure.data, strict=True):
         trace.visible = bool(number == 0)
@@ -130,34 +141,34 @@ def choose(figure: go.Figure, values: Sequence[object]) -> go.Figure:
         {"label": str(value), "method": "restyle", "args": [{"visible": (owner == number).tolist()}]}
         for number, value in enumerate(values)
     ]
-    place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 8}}
-    figure.update_layout(updatemenus=[{"buttons": buttons, **place, **BUTTONS}])
-    return raised(figure, 44)
+    position = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 8}}
+    figure.update_layout(updatemenus=[{"buttons": buttons, **position, **BUTTONS}])
+    return with_legend_space(figure, 44)
 
 
-def short(number: float) -> str:
-    """A number as a tick.
+def tick_text(number: float) -> str:
+    """Format a number as a tick label.
 
     Example:
-        >>> [short(number) for number in (0.01, 50, 3000, 2e6)]
+        >>> [tick_text(number) for number in (0.01, 50, 3000, 2e6)]
         ['0.01', '50', '3k', '2M']
     """
-    size, letter = next((one for one in ((1e6, "M"), (1e3, "k")) if number >= one[0]), (1, ""))
+    size, letter = next((unit for unit in ((1e6, "M"), (1e3, "k")) if number >= unit[0]), (1, ""))
     return f"{number / size:.3g}{letter}"
 
 
-def wrapped(text: str, width: int = 20) -> str:
-    """A label in lines of so many letters.
+def wrapped_label(text: str, width: int = 20) -> str:
+    """Break a label into lines of at most `width` characters.
 
     Example:
-        >>> wrapped("person_plays_position_in_sport")
+        >>> wrapped_label("person_plays_position_in_sport")
         'person_plays_<br>position_in_sport'
     """
     return "<br>".join(textwrap.wrap(text.replace("_", "_ "), width)).replace("_ ", "_")
 
 
-def named_places(figure: go.Figure, rows: Sequence[object], columns: Sequence[object]) -> go.Figure:
-    """Names of the places 0, 1, ... of a matrix, all legible."""
+def with_named_ticks(figure: go.Figure, rows: Sequence[object], columns: Sequence[object]) -> go.Figure:
+    """Label the rows and columns 0, 1, ... of a matrix, in a size at which all names fit."""
     for names, update in ((rows, figure.update_yaxes), (columns, figure.update_xaxes)):
         size = 7 if names is columns and len(names) > 40 else name_size(names)
         labels = [str(name) for name in names]
@@ -167,12 +178,12 @@ def named_places(figure: go.Figure, rows: Sequence[object], columns: Sequence[ob
     return figure.update_yaxes(range=[len(rows) - 0.5, -0.5], autorange=False)
 
 
-def panels(parts: Mapping[str, Sequence[object]], title: str, most: int, x_title: str) -> go.Figure:
-    """Equally many traces for each name: in a small panel each, or chosen from a menu if there are too many."""
+def panel_figure(parts: Mapping[str, Sequence[object]], title: str, most: int, x_title: str) -> go.Figure:
+    """Draw each part in a panel of its own, or select it from a menu if there are more than `most`."""
     if len(parts) > most:
         figure = go.Figure([trace for traces in parts.values() for trace in traces]).set_subplots(1, 1)
         figure = styled(figure, title, height=380)
-        return choose(raised(figure, 26), list(parts)).update_xaxes(title=x_title)
+        return with_menu(with_legend_space(figure, 26), list(parts)).update_xaxes(title=x_title)
     columns = min(COLUMNS, len(parts))
     rows = -(-len(parts) // columns)
     height = 80 + 160 * rows
@@ -183,7 +194,7 @@ def panels(parts: Mapping[str, Sequence[object]], title: str, most: int, x_title
         shared_yaxes="all",
         horizontal_spacing=0.04,
         vertical_spacing=44 / height,
-        subplot_titles=[wrapped(name, 24) for name in parts],
+        subplot_titles=[wrapped_label(name, 24) for name in parts],
         specs=[
             [{} if row * columns + column < len(parts) else None for column in range(columns)] for row in range(rows)
         ],
@@ -194,4 +205,4 @@ def panels(parts: Mapping[str, Sequence[object]], title: str, most: int, x_title
         if number >= len(parts) - columns:
             figure.update_xaxes(title=x_title, showticklabels=True, row=row + 1, col=column + 1)
     figure.update_annotations(font_size=11)
-    return keyed(raised(styled(figure, title, height=height, legend_rows=2), 34))
+    return with_one_legend(with_legend_space(styled(figure, title, height=height, legend_rows=2), 34))

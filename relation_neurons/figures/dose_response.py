@@ -1,4 +1,4 @@
-"""What happens as more and more neurons are ablated: doses, nested sets, slices, and the fates of single answers."""
+"""Effects as more neurons are ablated: dose response, cumulativity by step, and slices."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import plotly.graph_objects as go
 
 from relation_neurons.figures.common import (
     ENDS,
-    details,
-    errors,
-    keyed,
-    marked_matrix,
-    measured,
-    nothing,
-    panels,
-    short,
+    effect_matrix,
+    empty_figure,
+    error_bars,
+    hover_texts,
+    panel_figure,
+    rows_of_measure,
+    tick_text,
+    with_one_legend,
 )
 from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
 from relation_neurons.statistics.effects import NOT_SHOWN
@@ -28,45 +28,50 @@ from relation_neurons.statistics.intervals import mean_interval
 def dose_figure(
     effects: pd.DataFrame, others: pd.DataFrame | None = None, measure: str = "logprob", max_panels: int = 16
 ) -> go.Figure:
-    """Own facts by number of ablated neurons, beside nested random sets (the paper's Figures 5, 14, 15, 20 to 22).
+    """Effects by number of ablated neurons, and nested random controls.
+
+    After the paper's Figures 5, 14, 15 and 20 to 22.
 
     Args:
-        effects: From the experiment `sweep`; filled marks are shown after Holm's correction.
-        others: Its table of other relations' facts.
+        effects: Table `effects` of the experiment `sweep`; filled marks are significant after Holm.
+        others: Table `others` of the same experiment, the effects on other relations' facts.
         measure: `logprob` or `correct`.
-        max_panels: Relations up to which each has a small panel; of more, one is chosen from a menu.
+        max_panels: Largest number of relations with a panel each; of more, one is selected from a menu.
     """
-    rows, title = measured(effects, measure, ["ablated", "k"]), f"Dose and response: {MEASURE_TITLES[measure]}"
+    rows = rows_of_measure(effects, measure, ["ablated", "k"])
+    title = f"Dose response: {MEASURE_TITLES[measure]}"
     if rows.empty:
-        return nothing(title)
-    other = rows.head(0) if others is None else measured(others, measure, ["ablated", "k"])
+        return empty_figure(title)
+    other = rows.head(0) if others is None else rows_of_measure(others, measure, ["ablated", "k"])
     parts = {}
     for name, group in rows.groupby("ablated", sort=False):
-        traces = _line(group, "random", ("_min", "_max"), RANDOM, "random sets, mean and range")
-        traces += _line(other[other["ablated"] == name], "effect", None, OTHER, "other facts")
-        traces += _line(group, "effect", ENDS, OWN, "own facts, 95 % (filled: shown)")
+        traces = _line(group, "random", ("_min", "_max"), RANDOM, "random controls, mean and range")
+        traces += _line(other[other["ablated"] == name], "effect", None, OTHER, "other relations' facts")
+        traces += _line(group, "effect", ENDS, OWN, "own facts, 95 % (filled: significant)")
         parts[str(name)] = traces
-    figure = panels(parts, title, max_panels, "neurons ablated")
+    figure = panel_figure(parts, title, max_panels, "neurons ablated")
     figure.update_yaxes(title="change", col=1)
     return _dose_axis(figure, rows["k"])
 
 
 def mean_dose_figure(effects: pd.DataFrame, others: pd.DataFrame | None = None, measure: str = "logprob") -> go.Figure:
-    """The mean over relations by number of ablated neurons, 95 % over relations.
+    """Mean effect over relations by number of ablated neurons, with 95 % intervals over relations.
 
     Args:
-        effects: From the experiment `sweep`.
-        others: Its table of other relations' facts.
+        effects: Table `effects` of the experiment `sweep`.
+        others: Table `others` of the same experiment, the effects on other relations' facts.
         measure: `logprob` or `correct`.
     """
-    rows, title = measured(effects, measure, ["ablated", "k"]), f"Mean over relations: {MEASURE_TITLES[measure]}"
+    rows = rows_of_measure(effects, measure, ["ablated", "k"])
+    title = f"Mean effect over relations: {MEASURE_TITLES[measure]}"
+
     if rows.empty:
-        return nothing(title)
-    other = rows.head(0) if others is None else measured(others, measure, ["ablated", "k"])
+        return empty_figure(title)
+    other = rows.head(0) if others is None else rows_of_measure(others, measure, ["ablated", "k"])
     figure = go.Figure()
     for table, column, colour, name in (
-        (rows, "random", RANDOM, "random sets, own facts"),
-        (other, "effect", OTHER, "other facts"),
+        (rows, "random", RANDOM, "random controls, own facts"),
+        (other, "effect", OTHER, "other relations' facts"),
         (rows, "effect", OWN, "own facts"),
     ):
         means = []
@@ -75,7 +80,7 @@ def mean_dose_figure(effects: pd.DataFrame, others: pd.DataFrame | None = None, 
             means.append({"k": k, "mean": mean, "mean_low": low, "mean_high": high, "n": n})
         columns = ["k", "mean", "mean_low", "mean_high", "n"]
         figure.add_traces(_line(pd.DataFrame(means, columns=columns), "mean", ENDS, colour, name))
-    figure = keyed(styled(figure, title, height=360, legend_rows=2))
+    figure = with_one_legend(styled(figure, title, height=360, legend_rows=2))
     figure.update_layout(xaxis_title="neurons ablated", yaxis_title="change")
     return _dose_axis(figure, rows["k"])
 
@@ -83,28 +88,30 @@ def mean_dose_figure(effects: pd.DataFrame, others: pd.DataFrame | None = None, 
 def steps_figure(steps: pd.DataFrame) -> go.Figure:
     """Cumulativity from each k to the next (the paper's Figure 6 and Table 3).
 
+    The upper panel has the averages, the lower panel the underlying counts.
+
     Args:
-        steps: From `cumulativity.difference_table`. Above the averages, below the counts behind them.
+        steps: Table of `cumulativity.difference_table`.
     """
-    title = "Cumulativity by step of k"
+    title = "Cumulativity from each k to the next"
     if steps.empty:
-        return nothing(title)
-    single = steps.loc[steps["k"] > 0, ["k_small", "k"]].drop_duplicates()
-    order = [*single.sort_values("k").itertuples(index=False, name=None), (0, 0)]
-    labels = [f"{short(small)}<br>to {short(k)}" for small, k in order[:-1]] + ["all<br>steps"]
-    place = [order.index(pair) for pair in zip(steps["k_small"], steps["k"], strict=True)]
-    rows = steps.assign(place=place).rename(columns={end[1:]: f"cumulativity{end}" for end in ENDS})
-    every, each = rows[rows["relation"] == "all"], rows[(rows["relation"] != "all") & (rows["total"] > 0)]
+        return empty_figure(title)
+    pairs = steps.loc[steps["k"] > 0, ["k_small", "k"]].drop_duplicates()
+    order = [*pairs.sort_values("k").itertuples(index=False, name=None), (0, 0)]
+    labels = [f"{tick_text(small)}<br>to {tick_text(k)}" for small, k in order[:-1]] + ["all<br>steps"]
+    positions = [order.index(pair) for pair in zip(steps["k_small"], steps["k"], strict=True)]
+    rows = steps.assign(place=positions).rename(columns={end[1:]: f"cumulativity{end}" for end in ENDS})
+    pooled, single = rows[rows["relation"] == "all"], rows[(rows["relation"] != "all") & (rows["total"] > 0)]
     figure = go.Figure().set_subplots(2, 1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
     for name, table, y, shift, colour, symbol in (
-        ("each relation", each, "cumulativity", 0.0, RANDOM, "line-ew-open"),
-        ("micro average, 95 %", every, "cumulativity", -0.12, OWN, "circle"),
-        ("macro average", every, "macro", 0.12, OTHER, "diamond"),
+        ("each relation", single, "cumulativity", 0.0, RANDOM, "line-ew-open"),
+        ("micro average, 95 %", pooled, "cumulativity", -0.12, OWN, "circle"),
+        ("macro average", pooled, "macro", 0.12, OTHER, "diamond"),
     ):
         figure.add_scatter(
             x=table["place"] + shift,
             y=table[y],
-            error_y=errors(table, y) if y == "cumulativity" and table is every else None,
+            error_y=error_bars(table, y) if y == "cumulativity" and table is pooled else None,
             mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 9},
             name=name,
@@ -113,7 +120,7 @@ def steps_figure(steps: pd.DataFrame) -> go.Figure:
             row=1,
             col=1,
         )
-    _add_counts(figure, every[every["k"] > 0])
+    _add_counts(figure, pooled[pooled["k"] > 0])
     figure = styled(figure, title, height=430, legend_rows=3)
     figure.update_xaxes(tickvals=list(range(len(order))), ticktext=labels, tickangle=0, tickfont_size=11)
     figure.update_yaxes(title="cumulativity", range=[-0.05, 1.05], row=1)
@@ -121,30 +128,31 @@ def steps_figure(steps: pd.DataFrame) -> go.Figure:
 
 
 def slices_figure(slices: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """What each disjoint slice of the ranking does on its own.
+    """Effect of ablating each disjoint slice of the ranking alone.
 
     Args:
-        slices: From the experiment `cumulativity`.
+        slices: Table `slices` of the experiment `cumulativity`.
         measure: `logprob` or `correct`.
     """
-    rows, title = measured(slices, measure, ["ablated", "slice"]), f"Slice by slice: {MEASURE_TITLES[measure]}"
+    rows = rows_of_measure(slices, measure, ["ablated", "slice"])
+    title = f"Effects of slices of the ranking: {MEASURE_TITLES[measure]}"
+
     if rows.empty:
-        return nothing(title)
+        return empty_figure(title)
     names, numbers = list(rows["ablated"].unique()), sorted(rows["slice"].unique())
-    figure = marked_matrix(rows, "ablated", names, "slice", numbers, title)
-    return figure.update_layout(xaxis_title="slice of the ranking, 1 the best", height=figure.layout.height - 60)
+    figure = effect_matrix(rows, "ablated", names, "slice", numbers, title)
+    return figure.update_layout(xaxis_title="slice of the ranking (1: best neurons)", height=figure.layout.height - 60)
 
 
 def _line(rows: pd.DataFrame, column: str, ends: Sequence[str] | None, colour: str, name: str) -> list[go.Scatter]:
-    """A band, where both its ends are known, and the line in it; filled marks have a verdict."""
+    """A line and the band around it, where both ends are finite; filled marks are significant."""
     rows = rows[rows[column].notna()].sort_values("k")
-    known = rows.head(0)
+    bounded = rows.head(0)
     if ends is not None:
-        finite = np.isfinite(rows[[column + end for end in ends]].to_numpy(dtype=float)).all(axis=1)
-        known = rows[finite]
-    low, high = (known[column + end] for end in ends or ("", ""))
+        bounded = rows[np.isfinite(rows[[column + end for end in ends]].to_numpy(dtype=float)).all(axis=1)]
+    low, high = (bounded[column + end] for end in ends or ("", ""))
     band = go.Scatter(
-        x=[*known["k"], *known["k"][::-1]],
+        x=[*bounded["k"], *bounded["k"][::-1]],
         y=[*high, *low[::-1]],
         fill="toself",
         fillcolor=colour,
@@ -171,7 +179,7 @@ def _line(rows: pd.DataFrame, column: str, ends: Sequence[str] | None, colour: s
 
 def _texts(rows: pd.DataFrame, column: str) -> list[str]:
     if "verdict" in rows:
-        return details(rows)
+        return hover_texts(rows)
     return [f"{interval_text(row, column, decimals=3)}, n = {row['n']} relations" for row in rows.to_dict("records")]
 
 
@@ -179,30 +187,31 @@ def _dose_axis(figure: go.Figure, ks: pd.Series) -> go.Figure:
     powers = [10**power for power in range(12) if ks.min() <= 10**power <= ks.max()]
     ticks = powers if len(powers) > 1 else sorted({int(ks.min()), int(ks.max())})
     figure.add_hline(y=0, line_width=1, line_color=ZERO)
-    return figure.update_xaxes(type="log", tickvals=ticks, ticktext=[short(tick) for tick in ticks])
+    return figure.update_xaxes(type="log", tickvals=ticks, ticktext=[tick_text(tick) for tick in ticks])
 
 
-def _add_counts(figure: go.Figure, every: pd.DataFrame) -> None:
-    """The counts of all relations together; those of all steps together would dwarf them."""
+def _add_counts(figure: go.Figure, pooled: pd.DataFrame) -> None:
+    """Add the counts of all relations for each single step."""
     for name, y, colour, width in (
-        ("turned wrong", "total", FAINT, 0.8),
-        ("by the added ones alone", "affected", OWN, 0.5),
-        ("by random ones", "affected_random", OTHER, 0.15),
+        ("answers lost", "total", FAINT, 0.8),
+        ("lost by the added neurons alone", "affected", OWN, 0.5),
+        ("lost by random controls", "affected_random", OTHER, 0.15),
     ):
         bar = {"marker_color": colour, "width": width, "name": name, "hoverinfo": "text"}
-        figure.add_bar(x=every["place"], y=every[y], hovertext=_step_texts(every), row=2, col=1, **bar)
+        figure.add_bar(x=pooled["place"], y=pooled[y], hovertext=_step_texts(pooled), row=2, col=1, **bar)
     figure.update_layout(barmode="overlay")
 
 
 def _step_texts(rows: pd.DataFrame) -> list[str]:
-    found = []
+    texts = []
     for row in rows.to_dict("records"):
         step = f"{row['k_small']:,} to {row['k']:,}" if row["k"] else "all steps"
-        who = "all relations" if row["relation"] == "all" else row["relation"]
-        random = "" if np.isnan(row["affected_random"]) else f", {row['affected_random']:.0f} with random ones"
+        relation = "all relations" if row["relation"] == "all" else row["relation"]
+        random = "" if np.isnan(row["affected_random"]) else f", {row['affected_random']:.0f} by random controls"
         macro = "" if np.isnan(row["macro"]) else f"<br>macro average {row['macro']:.2f}"
-        found.append(
-            f"{who}, {step}<br>{row['total']} turned wrong, {row['affected']} of them with the added ones alone{random}"
+        lost = f"{row['total']} answers lost, {row['affected']} of them by the added neurons alone{random}"
+        texts.append(
+            f"{relation}, {step}<br>{lost}"
             f"<br>cumulativity {interval_text(row, 'cumulativity').replace('+', '')}, n = {row['n']} facts{macro}"
         )
-    return found
+    return texts

@@ -1,4 +1,4 @@
-"""What the model says instead of the right answer."""
+"""Kinds of answers that the model gives."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from relation_neurons.figures.transfer import STATES
 
 KINDS = ("right", "empty", "repeats the prompt", "other answer", "the", "a", "other")
 KIND_COLOURS = (OWN, EMPTY, OTHER, RISE, GREEN, SKY, PURPLE)
-"""Okabe and Ito's colours, which the colour-blind can tell apart."""
+"""Colours of the colour-blind safe palette of Okabe and Ito."""
 
 
 def error_kinds_figure(kinds: pd.DataFrame) -> go.Figure:
-    """What the model says as it is, with its own and with random neurons ablated (the paper's Tables 4 to 7).
+    """Kinds of answers without ablation, with own and with random neurons ablated.
+
+    After the paper's Tables 4 to 7.
 
     Args:
-        kinds: From the experiment `error_kinds`.
+        kinds: Table `kinds` of the experiment `errors`.
 
     Returns:
-        A panel for each state; in each a bar per relation, divided by kind of answer.
+        A panel per state; in each a bar per relation, divided by kind of answer.
     """
-    n_relations, occurring = kinds["relation"].nunique(), set(kinds.loc[kinds["count"] > 0, "kind"])
+    n_relations, present = kinds["relation"].nunique(), set(kinds.loc[kinds["count"] > 0, "kind"])
     figure = go.Figure().set_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.06)
     for panel, (state, label) in enumerate(STATES.items(), start=1):
         for kind, colour in zip(KINDS, KIND_COLOURS, strict=True):
@@ -34,7 +36,7 @@ def error_kinds_figure(kinds: pd.DataFrame) -> go.Figure:
                 marker_color=colour,
                 name=kind,
                 legendgroup=kind,
-                showlegend=panel == 1 and kind in occurring,
+                showlegend=panel == 1 and kind in present,
                 customdata=rows[["count", "n", "share_low", "share_high"]].to_numpy(),
                 hovertemplate="%{y}<br>" + kind + ": %{customdata[0]} of %{customdata[1]}, %{x:.0%} "
                 "[%{customdata[2]:.0%}, %{customdata[3]:.0%}]<extra>" + label + "</extra>",
@@ -44,4 +46,4 @@ def error_kinds_figure(kinds: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(title=label, range=[0, 1], tickvals=[0, 0.5, 1], ticktext=["0", "50%", "100%"], col=panel)
     figure.update_layout(barmode="stack", bargap=0.25)
     figure.update_yaxes(dtick=1, range=[n_relations - 0.4, -0.6])
-    return styled(figure, "What the model says", height=130 + 26 * n_relations, legend_rows=2)
+    return styled(figure, "Kinds of answers", height=130 + 26 * n_relations, legend_rows=2)

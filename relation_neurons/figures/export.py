@@ -1,4 +1,4 @@
-"""Figures as files: pages that work offline, and images for papers and slides."""
+"""Save figures as offline pages or as images for papers and slides."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from relation_neurons.figures.style import INK
 IMAGES = ("png", "svg", "pdf")
 FORMATS = ("html", *IMAGES)
 HEIGHT = 500
-"""Of figures that ask for none."""
+"""Height in pixels of figures without a height of their own."""
 NEEDED = "pip install 'kaleido>=1.0', and install Chrome or Chromium (kaleido_get_chrome downloads one)"
 
 
 def save_figure(
     figure: go.Figure, path: Path, *, width: int = 1000, height: int | None = None, scale: float = 2
 ) -> Path:
-    """Write a figure, dark on white; what it is like is told by the ending.
+    """Save a figure with dark text on white, in the format given by the file extension.
 
     Args:
-        figure: Any of `relation_neurons.figures`; it stays as it is.
-        path: Ends in .html (one page with plotly inside, which needs no network), .png, .svg or .pdf (which need
-            Kaleido and a Chrome or Chromium).
-        width: In pixels; a page is as wide as its window.
-        height: In pixels; by default what the figure asks for.
-        scale: How many pixels of a .png there are to one.
+        figure: Any figure of `relation_neurons.figures`; it is not modified.
+        path: File ending in .html (one page that includes plotly and works offline), or in .png, .svg
+            or .pdf (which need Kaleido and Chrome or Chromium).
+        width: Width of an image in pixels; a page adapts to its window.
+        height: Height of an image in pixels; by default the figure's own height.
+        scale: Resolution of a .png relative to its size in pixels.
 
     Returns:
         The path.
 
     Raises:
-        RelationNeuronsError: Another ending, a folder that cannot be written, or no Kaleido or browser.
+        RelationNeuronsError: If the extension is unknown, the file cannot be written, or Kaleido or a
+            browser is missing.
     """
     return save_figures({Path(path): figure}, width=width, height=height, scale=scale)[0]
 
@@ -42,21 +43,21 @@ def save_figure(
 def save_figures(
     figures: Mapping[Path, go.Figure], *, width: int = 1000, height: int | None = None, scale: float = 2
 ) -> list[Path]:
-    """Write several figures, all images with one start of the browser; otherwise as `save_figure`."""
+    """Save several figures like `save_figure`, starting the browser only once."""
     images: dict[Path, go.Figure] = {}
     for path, figure in figures.items():
-        ending = path.suffix.removeprefix(".").lower()
-        if ending not in FORMATS:
-            raise refuse(f"'{path.name}' ends in none of the known formats", expected=nearest(ending, FORMATS))
+        extension = path.suffix.removeprefix(".").lower()
+        if extension not in FORMATS:
+            raise refuse(f"'{path.name}' has an unknown extension", expected=nearest(extension, FORMATS))
         printed = on_white(figure)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if ending == "html":
+            if extension == "html":
                 page = printed.to_html(include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
                 path.write_text(page, encoding="utf-8")
         except OSError as error:
-            raise refuse(f"{path} cannot be written ({error.strerror})", do="choose another place") from error
-        if ending != "html":
+            raise refuse(f"{path} cannot be written ({error.strerror})", do="choose another path") from error
+        if extension != "html":
             images[path] = printed
     if images:
         _write_images(images, width, height, scale)
@@ -64,18 +65,18 @@ def save_figures(
 
 
 def on_white(figure: go.Figure) -> go.Figure:
-    """A copy with dark text on white, without the grey that is legible on dark pages too."""
+    """Copy a figure, with dark text on white instead of grey text without background."""
     return go.Figure(figure).update_layout(paper_bgcolor="white", plot_bgcolor="white", font_color=INK)
 
 
 def _write_images(images: Mapping[Path, go.Figure], width: int, height: int | None, scale: float) -> None:
-    """Let the browser draw; MathJax, which would be fetched from the network, is not needed."""
+    """Render images in the browser, without MathJax, which would be downloaded."""
     try:
         import kaleido
         from kaleido.errors import KaleidoError
     except ImportError as error:
-        raise refuse("Kaleido, which makes images, is not installed", do=NEEDED) from error
-    orders = [
+        raise refuse("Kaleido, which is needed for images, is not installed", do=NEEDED) from error
+    jobs = [
         {
             "fig": figure.to_dict(),
             "path": path,
@@ -89,7 +90,7 @@ def _write_images(images: Mapping[Path, go.Figure], width: int, height: int | No
         for path, figure in images.items()
     ]
     try:
-        kaleido.write_fig_from_object_sync(orders, kopts={"mathjax": False})
+        kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False})
     except (KaleidoError, RuntimeError, OSError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise refuse(f"The images could not be made ({first})", do=NEEDED) from error
+        raise refuse(f"The images could not be created ({first})", do=NEEDED) from error

@@ -1,4 +1,4 @@
-"""Bars of what the model knows as it is, each with a line to where ablating leaves it."""
+"""Performance in each language without ablation, and its change under ablation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.common import COLUMNS, details, keyed, measured, nothing
+from relation_neurons.figures.common import COLUMNS, empty_figure, hover_texts, rows_of_measure, with_one_legend
 from relation_neurons.figures.style import (
     FAINT,
     MEASURE_TITLES,
@@ -15,35 +15,35 @@ from relation_neurons.figures.style import (
     RANDOM,
     RISE,
     name_size,
-    raised,
     row_height,
     styled,
+    with_legend_space,
 )
 from relation_neurons.statistics.effects import NOT_SHOWN
 
 
 def language_bars_figure(effects: pd.DataFrame, measure: str = "correct") -> go.Figure:
-    """What the model knows in each language, and where ablating leaves it (the paper's Figures 7 and 19).
+    """Performance in each language before and after ablation (the paper's Figures 7 and 19).
 
     Args:
-        effects: From the experiment `languages`; filled marks are shown after Holm's correction.
+        effects: Table `effects` of the experiment `languages`; filled marks are significant after Holm.
         measure: `logprob` or `correct`.
 
     Returns:
-        A panel for each language. In each a bar per relation for the model as it is, a line from its end to where
-        ablating the relation's neurons leaves it (blue where it falls, orange where it rises), and a grey tick where
-        random neurons leave it.
+        A panel per language. In each, a bar per relation for the unablated model, a line from its end
+        to the value with the relation's neurons ablated (blue for a decrease, orange for an
+        increase), and a grey tick at the value with random neurons ablated.
     """
     rows, title = (
-        measured(effects, measure, ["ablated", "language"]),
-        f"In each language, before and after: {MEASURE_TITLES[measure]}",
+        rows_of_measure(effects, measure, ["ablated", "language"]),
+        f"Before and after ablation by language: {MEASURE_TITLES[measure]}",
     )
     if rows.empty:
-        return nothing(title)
+        return empty_figure(title)
     names, languages = list(rows["ablated"].unique()), list(rows["language"].unique())
     columns = min(COLUMNS, len(languages))
     n_rows = -(-len(languages) // columns)
-    height = 60 + n_rows * (60 + _height(names))
+    height = 60 + n_rows * (60 + _panel_height(names))
     figure = go.Figure().set_subplots(
         n_rows,
         columns,
@@ -62,16 +62,16 @@ def language_bars_figure(effects: pd.DataFrame, measure: str = "correct") -> go.
     figure.update_layout(barmode="overlay")
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, tickfont_size=name_size(names))
     figure.update_yaxes(range=[len(names) - 0.4, -0.6], showgrid=False)
-    return keyed(raised(styled(figure, title, height=height, legend_rows=2), 24))
+    return with_one_legend(with_legend_space(styled(figure, title, height=height, legend_rows=2), 24))
 
 
-def _height(names: Sequence[object]) -> int:
-    """Of a panel; rows of bars may be closer than rows of marks with bars."""
+def _panel_height(names: Sequence[object]) -> int:
+    """Height of a panel in pixels; rows of bars can be closer than rows of marks."""
     return min(22, row_height(names)) * len(names)
 
 
 def _panel(rows: pd.DataFrame, names: Sequence[object]) -> list[go.Bar | go.Scatter]:
-    """The bars of one language, the lines and the marks."""
+    """Bars, lines and marks of one language."""
     rows = rows.assign(place=[names.index(name) for name in rows["ablated"]], after=rows["clean"] + rows["effect"])
     rows["hover"] = [
         f"{name}<br>{before:.3f} [{low:.3f}, {high:.3f}] before, {after:.3f} after<br>{text}"
@@ -80,18 +80,18 @@ def _panel(rows: pd.DataFrame, names: Sequence[object]) -> list[go.Bar | go.Scat
             rows["clean"],
             *(rows.get(f"clean{end}", rows["clean"]) for end in ("_low", "_high")),
             rows["after"],
-            details(rows),
+            hover_texts(rows),
             strict=True,
         )
     ]
     hover = {"hovertext": rows["hover"], "hoverinfo": "text"}
-    before = {"orientation": "h", "marker_color": FAINT, "width": 0.8, "name": "the model as it is"}
-    drawn: list[go.Bar | go.Scatter] = [go.Bar(x=rows["clean"], y=rows["place"], **before, **hover)]
-    for name, chosen, colour in (("falls", rows["effect"] <= 0, OWN), ("rises", rows["effect"] > 0, RISE)):
-        drawn += _drops(rows[chosen], f"{name} (filled: shown)", colour)
+    before = {"orientation": "h", "marker_color": FAINT, "width": 0.8, "name": "without ablation"}
+    traces: list[go.Bar | go.Scatter] = [go.Bar(x=rows["clean"], y=rows["place"], **before, **hover)]
+    for name, selected, colour in (("decrease", rows["effect"] <= 0, OWN), ("increase", rows["effect"] > 0, RISE)):
+        traces += _changes(rows[selected], f"{name} (filled: significant)", colour)
     controls = rows[rows["random"].notna()]
     tick = {"symbol": "line-ns-open", "size": 11, "color": RANDOM, "line": {"width": 2}}
-    drawn.append(
+    traces.append(
         go.Scatter(
             x=controls["clean"] + controls["random"],
             y=controls["place"],
@@ -103,12 +103,12 @@ def _panel(rows: pd.DataFrame, names: Sequence[object]) -> list[go.Bar | go.Scat
             hoverinfo="text",
         )
     )
-    return drawn
+    return traces
 
 
-def _drops(rows: pd.DataFrame, name: str, colour: str) -> list[go.Scatter]:
-    """Lines from before to after, and marks at their ends."""
-    look = {"name": name, "legendgroup": name}
+def _changes(rows: pd.DataFrame, name: str, colour: str) -> list[go.Scatter]:
+    """Lines from before to after ablation, and marks at their ends."""
+    style = {"name": name, "legendgroup": name}
     ends = [end for pair in zip(rows["clean"], rows["after"], strict=True) for end in (*pair, None)]
     places = [place for place in rows["place"] for _ in range(3)]
     line = {"color": colour, "width": 2}
@@ -123,6 +123,6 @@ def _drops(rows: pd.DataFrame, name: str, colour: str) -> list[go.Scatter]:
             marker=marker,
             hovertext=rows["hover"],
             hoverinfo="text",
-            **look,
+            **style,
         ),
     ]

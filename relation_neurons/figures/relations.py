@@ -1,4 +1,4 @@
-"""Relations themselves: their facts, their answers, the names they share."""
+"""Descriptive figures of relations: facts, objects and shared names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from relation_neurons.figures.style import MANY, OTHER, OWN, RANDOM, heatmap, na
 
 
 def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
-    """How many subjects or objects two relations share (the paper's Figures 10 to 12).
+    """Number of subjects or objects that two relations share (the paper's Figures 10 to 12).
 
     Args:
-        table: From `describe.overlaps`; its diagonal stays empty, so that the colours show what is shared.
-        title: What is counted.
+        table: Table of `relation_summary.overlaps`; the diagonal stays empty, so that the colour scale
+            fits the overlaps.
+        title: Title of the figure.
     """
     sizes, names, many = np.diag(table), list(table.columns), len(table) > MANY
     shared = np.where(np.eye(len(table), dtype=bool), np.nan, table.to_numpy(dtype=float))
@@ -28,7 +29,7 @@ def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
         customdata=np.stack([*np.broadcast_arrays(sizes[:, None], sizes[None, :]), shared / either], axis=-1),
         text=[["" if many or not n > 0 else f"{n:.0f}" for n in row] for row in shared],
         texttemplate="%{text}",
-        textfont_size=None,  # as large as the cells allow
+        textfont_size=None,  # as large as fits the cells
     )
     figure = styled(figure, title, height=200 + (13 if many else 34) * len(names), legend_rows=0)
     figure.update_xaxes(dtick=1, showgrid=False, tickangle=-90 if many else -45, tickfont_size=name_size(names))
@@ -36,10 +37,10 @@ def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
 
 
 def facts_figure(description: pd.DataFrame) -> go.Figure:
-    """Facts and distinct objects of each relation, and what always naming the most frequent object would score.
+    """Facts and distinct objects of each relation, and the accuracy of the majority baseline.
 
     Args:
-        description: From `describe.describe`.
+        description: Table of `relation_summary.describe`.
     """
     figure = _counts_and_shares(
         description,
@@ -54,28 +55,28 @@ def facts_figure(description: pd.DataFrame) -> go.Figure:
 
 
 def token_lengths_figure(table: pd.DataFrame) -> go.Figure:
-    """Tokens of each relation's objects, and how many objects their first token does not tell apart.
+    """Token lengths of each relation's objects, and the share of objects with an ambiguous first token.
 
     Args:
-        table: From `describe.describe` with a model.
+        table: Table of `relation_summary.describe` with a model.
 
     Raises:
-        RelationNeuronsError: The table was made without a model.
+        RelationNeuronsError: If the table was computed without a model.
     """
     if "tokens_max" not in table:
-        raise refuse("The table says nothing of tokens", do="describe the relations with a model")
+        raise refuse("The table has no token lengths", do="describe the relations with a model")
     figure = _counts_and_shares(
         table,
         {"tokens_max": "longest object", "tokens_median": "median object"},
-        {"shared_first": "with another object's first token", "single_token": "of one token"},
+        {"shared_first": "first token shared with another object", "single_token": "single token"},
     )
     figure.update_traces(customdata=table["objects"].map("n = {}".format), selector={"type": "scatter"})
     figure.update_layout(xaxis_title="tokens", xaxis2_title="share of the objects")
-    return styled(figure, "Objects as tokens", height=110 + 24 * len(table), legend_rows=2)
+    return styled(figure, "Token lengths of objects", height=110 + 24 * len(table), legend_rows=2)
 
 
 def _counts_and_shares(table: pd.DataFrame, counts: Mapping[str, str], shares: Mapping[str, str]) -> go.Figure:
-    """Two counts of each relation, one bar inside the other, and beside them shares, with intervals where known."""
+    """Two counts per relation as nested bars, and shares with intervals if available in a second panel."""
     figure = go.Figure().set_subplots(1, 2, shared_yaxes=True, column_widths=[0.6, 0.4], horizontal_spacing=0.05)
     for (part, label), colour, width in zip(counts.items(), (RANDOM, OWN), (0.8, 0.4), strict=True):
         hover = "%{y}<br>" + label + ": %{x:g}<extra></extra>"

@@ -1,34 +1,35 @@
-"""Two relations' scores of the same neurons."""
+"""Scores of the same neurons for two relations."""
 
 from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.common import nothing
+from relation_neurons.figures.common import empty_figure
 from relation_neurons.figures.style import GREEN, OTHER, OWN, RANDOM, styled
 
 
 def score_pair_figure(table: pd.DataFrame) -> go.Figure:
-    """The average precision of neurons for one relation against that for another.
+    """Average precision of neurons for one relation against that for another.
 
     Args:
-        table: From `experiments.score_pairs.score_pair`.
+        table: Table of `experiments.score_correlation.score_pair`.
 
     Returns:
-        A point per neuron: those among the best of the first relation only, of the second only, of both, and a random
-        sample of the others; dotted lines where the best of each begin.
+        A point per neuron: the top neurons of the first relation only, of the second only and of
+        both, and a random sample of the others. Dotted lines mark the lowest score of each
+        relation's top neurons.
     """
     title = "Scores of the same neurons for two relations"
     if table.empty:
-        return nothing(title)
+        return empty_figure(title)
     first, second = str(table["first"].iloc[0]), str(table["second"].iloc[0])
     figure = go.Figure()
     for group, name, colour, symbol in (
-        ("rest", "others, at random", RANDOM, "circle"),
-        ("first", f"best of {first} only", OWN, "circle"),
-        ("second", f"best of {second} only", OTHER, "diamond"),
-        ("both", "best of both", GREEN, "star"),
+        ("rest", "other neurons (random sample)", RANDOM, "circle"),
+        ("first", f"top neurons of {first} only", OWN, "circle"),
+        ("second", f"top neurons of {second} only", OTHER, "diamond"),
+        ("both", "top neurons of both", GREEN, "star"),
     ):
         rows = table[table["group"] == group]
         figure.add_scattergl(
@@ -47,12 +48,12 @@ def score_pair_figure(table: pd.DataFrame) -> go.Figure:
             f"<br>{first} %{{x:.3f}}<br>{second} %{{y:.3f}}<extra>{name}</extra>",
         )
     line = {"line_width": 1, "line_dash": "dot", "line_color": RANDOM}
-    for place, group, draw in (
+    for column, group, add_line in (
         ("score_first", "first", figure.add_vline),
         ("score_second", "second", figure.add_hline),
     ):
-        best = table.loc[table["group"].isin([group, "both"]), place]
+        best = table.loc[table["group"].isin([group, "both"]), column]
         if len(best):
-            draw(best.min(), **line)
+            add_line(best.min(), **line)
     figure.update_layout(xaxis_title=f"average precision for {first}", yaxis_title=f"average precision for {second}")
     return styled(figure, title, height=520, legend_rows=2).update_layout(legend_itemsizing="constant")

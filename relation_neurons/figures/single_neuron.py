@@ -1,4 +1,4 @@
-"""One neuron up close: how well it tells relations apart, its values, its tokens, and its prompts token by token."""
+"""Figures of a single neuron: scores, activations, promoted tokens, prompts and ablation effects."""
 
 from __future__ import annotations
 
@@ -10,84 +10,90 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.common import MANY, errors, nothing, row_height
+from relation_neurons.figures.common import VERDICT_LABELS, empty_figure, error_bars
 from relation_neurons.figures.effects import controls_figure
-from relation_neurons.figures.style import OTHER, OWN, RANDOM, styled
+from relation_neurons.figures.style import MANY, OTHER, OWN, RANDOM, name_size, row_height, styled
 from relation_neurons.statistics.effects import NOT_SHOWN
 
 SIDES = {"promotes": OTHER, "suppresses": OWN}
-"""The colours of what a neuron raises and lowers, as those of what it fires on: orange above zero, blue below."""
+"""Colours of promoted and suppressed tokens; activations above and below zero have the same."""
 SHADES = {1: "230,159,0", -1: "0,114,178"}
 STRONGEST = 0.65
-"""Opacity of the deepest shade: text stays readable on it, on light and on dark pages."""
-LONGEST = 100
-"""Letters of a prompt under the pointer."""
+"""Opacity of the strongest shade, on which text is readable on light and dark pages."""
+MAX_CHARACTERS = 100
+"""Length at which texts in labels and on hover are cut."""
 
 
 def neuron_scores_figure(scores: pd.DataFrame) -> go.Figure:
-    """A neuron's average precision for every relation, beside shuffled labels; filled where it is above chance.
+    """Average precision of a neuron for every relation, compared with shuffled labels.
+
+    Filled marks are above chance after Holm's correction.
 
     Args:
-        scores: From the experiment `single_neuron`.
+        scores: Table `scores` of the experiment `single_neuron`.
     """
-    title = "Average precision for each relation"
+    title = "Average precision by relation"
     if scores.empty:
-        return nothing(title)
+        return empty_figure(title)
     rows = scores.sort_values("ap", kind="stable").reset_index(drop=True)
-    places, high = list(rows.index), rows["null_high"]
-    hover = [
-        f"{row['relation']}<br>average precision {row['ap']:.3f} [{row['ap_low']:.3f}, {row['ap_high']:.3f}], "
-        f"n = {row['n_facts']} facts<br>{row['n_positive']} positives, {row['n_negative']} negatives: share "
-        f"{row['chance']:.3f}<br>shuffled labels {row['null_mean']:.3f}, 97.5 % quantile {row['null_high']:.3f}<br>"
-        f"{row['verdict']}, p = {row['p_holm']:.2g} (Holm)"
-        for row in rows.to_dict("records")
-    ]
+    positions, hover = list(rows.index), _score_texts(rows)
     figure = go.Figure()
     figure.add_bar(
-        x=high - rows["null_mean"],
+        x=rows["null_high"] - rows["null_mean"],
         base=rows["null_mean"],
-        y=places,
+        y=positions,
         orientation="h",
         marker={"color": RANDOM, "opacity": 0.5},
         width=0.5,
         name="shuffled labels, mean to 97.5 % quantile",
         hoverinfo="skip",
     )
-    shown = rows["verdict"] != NOT_SHOWN
-    for name, chosen, symbol in (("above chance (Holm)", shown, "circle"), ("not shown", ~shown, "circle-open")):
-        there = rows[chosen]
+    significant = rows["verdict"] != NOT_SHOWN
+    kinds = (("above chance (Holm)", significant, "circle"), ("not significant", ~significant, "circle-open"))
+    for name, is_kind, symbol in kinds:
+        selected = rows[is_kind]
         figure.add_scatter(
-            x=there["ap"],
-            y=list(there.index),
-            error_x=errors(there, "ap"),
+            x=selected["ap"],
+            y=list(selected.index),
+            error_x=error_bars(selected, "ap"),
             mode="markers",
             marker={"color": OWN, "size": 8, "symbol": symbol},
             name=name,
-            hovertext=[hover[place] for place in there.index],
+            hovertext=[hover[position] for position in selected.index],
             hoverinfo="text",
-            showlegend=len(there) > 0,
+            showlegend=len(selected) > 0,
         )
-    figure = styled(figure, title, height=110 + row_height(places) * len(rows), legend_rows=2)
+    figure = styled(figure, title, height=110 + row_height(positions) * len(rows), legend_rows=2)
     figure.update_xaxes(title="average precision, 95 % over facts", range=[0, 1.02])
     return _named_rows(figure, list(rows["relation"]))
 
 
+def _score_texts(rows: pd.DataFrame) -> list[str]:
+    return [
+        f"{row['relation']}<br>average precision {row['ap']:.3f} [{row['ap_low']:.3f}, {row['ap_high']:.3f}], "
+        f"n = {row['n_facts']} facts<br>{row['n_positive']} positives, {row['n_negative']} negatives: chance "
+        f"{row['chance']:.3f}<br>shuffled labels {row['null_mean']:.3f}, 97.5 % quantile {row['null_high']:.3f}<br>"
+        f"{VERDICT_LABELS.get(row['verdict'], row['verdict'])}, p = {row['p_holm']:.2g} (Holm)"
+        for row in rows.to_dict("records")
+    ]
+
+
 def neuron_values_figure(values: pd.DataFrame) -> go.Figure:
-    """A neuron's mean activation on every relation's prompts: the others' are the negatives of each.
+    """Distribution of a neuron's mean activation on the prompts of every relation.
 
     Args:
-        values: From the experiment `single_neuron`.
+        values: Table `values` of the experiment `single_neuron`.
     """
-    title = "Its value on each relation's prompts"
+    title = "Activations on each relation's prompts"
     if values.empty:
-        return nothing(title)
+        return empty_figure(title)
     medians = values.groupby("relation", sort=False)["value"].median().sort_values(kind="stable")
     names, figure, crowded = list(medians.index), go.Figure(), len(medians) > MANY
-    for place, name in enumerate(names):
-        there = values[values["relation"] == name]
+    for position, name in enumerate(names):
+        rows = values[values["relation"] == name]
         figure.add_box(
-            x=there["value"],
-            y=[place] * len(there),
+            x=rows["value"],
+            y=[position] * len(rows),
             orientation="h",
             boxpoints="outliers" if crowded else "all",
             jitter=0.6,
@@ -97,8 +103,7 @@ def neuron_values_figure(values: pd.DataFrame) -> go.Figure:
             fillcolor="rgba(0,114,178,0.15)",
             hoveron="points",
             hovertext=[
-                f"{_plain(prompt)}<br>{value:.4g}"
-                for prompt, value in zip(there["prompt"], there["value"], strict=True)
+                f"{_plain(prompt)}<br>{value:.4g}" for prompt, value in zip(rows["prompt"], rows["value"], strict=True)
             ],
             hoverinfo="text",
             showlegend=False,
@@ -108,7 +113,7 @@ def neuron_values_figure(values: pd.DataFrame) -> go.Figure:
         y=list(range(len(names))),
         mode="markers",
         marker={"symbol": "line-ns-open", "size": 6 if crowded else 12, "color": OWN, "line": {"width": 3}},
-        hovertext=[_quartiles(name, values.loc[values["relation"] == name, "value"]) for name in names],
+        hovertext=[_quartile_text(name, values.loc[values["relation"] == name, "value"]) for name in names],
         hoverinfo="text",
         showlegend=False,
     )
@@ -118,73 +123,73 @@ def neuron_values_figure(values: pd.DataFrame) -> go.Figure:
 
 
 def neuron_tokens_figure(tokens: pd.DataFrame) -> go.Figure:
-    """The tokens that a neuron's output row raises and lowers most, directly, per unit of its activation.
+    """Tokens that a neuron's output weights directly promote and suppress most (logit attribution).
 
     Args:
-        tokens: From the experiment `single_neuron`. Spaces are drawn as dots.
+        tokens: Table `tokens` of the experiment `single_neuron`. Spaces are shown as dots.
     """
-    title = "Tokens that it promotes and suppresses"
+    title = "Promoted and suppressed tokens"
     if tokens.empty:
-        return nothing(title, "it has no output row")
+        return empty_figure(title, "this neuron has no output weights of its own")
     order = [*tokens.index[tokens["side"] == "promotes"], *tokens.index[tokens["side"] == "suppresses"][::-1]][::-1]
     rows = tokens.loc[order].reset_index(drop=True)
     figure = go.Figure()
     for side, colour in SIDES.items():
-        there = rows[rows["side"] == side]
+        selected = rows[rows["side"] == side]
         figure.add_bar(
-            x=there["logit"],
-            y=list(there.index),
+            x=selected["logit"],
+            y=list(selected.index),
             orientation="h",
             marker={"color": colour},
             name=side,
             hovertext=[
-                f"{_plain(visible(row['token']))}<br>{side}, number {row['rank']:.0f}: {row['logit']:+.4g} per unit of "
-                f"activation<br>{row['z']:+.1f} standard deviations from the mean of the vocabulary"
-                for row in there.to_dict("records")
+                f"{_plain(visible(row['token']))}<br>{side}, rank {row['rank']:.0f}: logit {row['logit']:+.4g} per "
+                f"unit of activation<br>{row['z']:+.1f} standard deviations from the vocabulary mean"
+                for row in selected.to_dict("records")
             ],
             hoverinfo="text",
         )
     figure = styled(figure, title, height=110 + 20 * len(rows))
-    figure.update_xaxes(title="logit per unit of activation, norm's scale left out")
+    figure.update_xaxes(title="logit per unit of activation, without the norm's scale")
     figure.add_vline(x=0, line_width=1, line_color="#777")
     return _named_rows(figure, [_plain(visible(token)) for token in rows["token"]])
 
 
 def neuron_effects_figure(effects: pd.DataFrame, answers: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """What ablating the neuron alone changes in each relation, beside random single neurons of its layer.
+    """Effects of ablating one neuron, compared with random single neurons of its layer and site.
 
     Args:
-        effects: From the experiment `single_neuron`.
-        answers: From there as well, for a mark at each random neuron.
+        effects: Table `effects` of the experiment `single_neuron`.
+        answers: Table `answers` of the same experiment, for a mark at each random neuron.
         measure: `logprob` or `correct`.
     """
-    asked, given = effects.rename(columns={"relation": "asked"}), answers.assign(asked=answers["relation"])
-    figure = controls_figure(asked, measure, "asked", answers=given)
-    return figure.update_layout(title_text=figure.layout.title.text.replace("Ablated neurons", "Ablated alone"))
+    by_facts, answers = effects.rename(columns={"relation": "facts"}), answers.assign(facts=answers["relation"])
+    figure = controls_figure(by_facts, measure, "facts", answers=answers)
+    title = figure.layout.title.text.replace("Effects of ablation", "Effects of ablating this neuron")
+    return figure.update_layout(title_text=title)
 
 
-def shaded_prompts(firing: pd.DataFrame) -> str:
-    """The prompts that fire a neuron most and least as HTML, each token shaded by its activation.
+def shaded_prompts(top_prompts: pd.DataFrame) -> str:
+    """The top and bottom activating prompts as HTML, each token shaded by its activation.
 
-    Orange is above zero, blue below, the deepest shade the largest activation of all that is shown; the number stands
-    under the pointer. Spaces are dots, ends of lines arrows.
+    Orange is above zero, blue below zero; the strongest shade is the largest absolute activation.
+    Hovering over a token shows its activation. Spaces are shown as dots, line breaks as arrows.
 
     Args:
-        firing: From the experiment `single_neuron`.
+        top_prompts: Table `top_prompts` of the experiment `single_neuron`.
     """
-    largest = float(firing["activation"].abs().max()) if len(firing) else 0.0
-    parts = [f"<p>Deepest shade: {largest:.4g}. {_shade('above zero', 1, '')} {_shade('below zero', -1, '')}</p>"]
-    for side, rows in firing.groupby("side", sort=False):
-        parts.append(f"<h3>Fire it {html.escape(str(side))}</h3><ol>")
+    largest = float(top_prompts["activation"].abs().max()) if len(top_prompts) else 0.0
+    parts = [f"<p>Strongest shade: {largest:.4g}. {_shade('above zero', 1, '')} {_shade('below zero', -1, '')}</p>"]
+    for side, rows in top_prompts.groupby("side", sort=False):
+        parts.append(f"<h3>{html.escape(str(side)).capitalize()} activating prompts</h3><ol>")
         for _, tokens in rows.groupby("place", sort=True):
             first = tokens.iloc[0]
             shaded = "<wbr>".join(
                 _shade(token, value / largest if largest else 0.0, f"{value:+.4g}")
                 for token, value in zip(tokens["token"], tokens["activation"], strict=True)
             )
-            parts.append(
-                f"<li>{shaded} <small>{html.escape(first['relation'])}, mean {first['value']:.4g}</small></li>"
-            )
+            note = f"{html.escape(first['relation'])}, mean activation {first['value']:.4g}"
+            parts.append(f"<li>{shaded} <small>{note}</small></li>")
         parts.append("</ol>")
     return f'<div class="shaded" style="line-height:2">{"".join(parts)}</div>'
 
@@ -196,11 +201,11 @@ NEURON_FIGURES: Mapping[str, tuple[Callable[..., go.Figure], tuple[str, ...]]] =
     "effects_logprob": (partial(neuron_effects_figure, measure="logprob"), ("effects", "answers")),
     "effects_accuracy": (partial(neuron_effects_figure, measure="correct"), ("effects", "answers")),
 }
-"""The figures of a close-up by label, and the tables that each is given."""
+"""Functions of the figures of a single neuron by label, with the tables that they take."""
 
 
 def visible(token: str) -> str:
-    """A token with its spaces, tabs and ends of lines visible.
+    """Make the spaces, tabs and line breaks of a token visible.
 
     Example:
         >>> visible(" Paris" + chr(10))
@@ -210,27 +215,26 @@ def visible(token: str) -> str:
 
 
 def _shade(token: str, strength: float, title: str) -> str:
-    """A token on its shade; strength is -1 to 1."""
+    """A token as HTML on its shade; `strength` is between -1 and 1."""
     colour = f"rgba({SHADES[1 if strength >= 0 else -1]},{STRONGEST * abs(strength):.2f})"
-    about = f' title="{html.escape(title)}"' if title else ""
-    shown = visible(token) if title else token
-    return f'<span{about} style="background:{colour};padding:2px 0;border-radius:2px">{html.escape(shown)}</span>'
+    attribute = f' title="{html.escape(title)}"' if title else ""
+    text = visible(token) if title else token
+    return f'<span{attribute} style="background:{colour};padding:2px 0;border-radius:2px">{html.escape(text)}</span>'
 
 
 def _plain(text: str) -> str:
-    """A text of which plotly's labels read nothing as a tag."""
-    return html.escape(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…", quote=False)
+    """Escape a text for plotly, which interprets HTML tags, and cut it."""
+    return html.escape(text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…", quote=False)
 
 
-def _quartiles(name: str, values: pd.Series) -> str:
+def _quartile_text(name: str, values: pd.Series) -> str:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     ends = f"{values.min():.4g} to {values.max():.4g}"
     return f"{name}<br>median {middle:.4g}, quartiles {low:.4g} and {high:.4g}<br>{ends}, n = {len(values)} prompts"
 
 
 def _named_rows(figure: go.Figure, names: list[str]) -> go.Figure:
-    """A name at each of the rows 0, 1, ... from below."""
-    size = 12 if len(names) <= MANY else 9
+    """Label the rows 0, 1, ... from the bottom."""
     return figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, tickfont_size=size, range=[-0.6, len(names) - 0.4]
+        tickvals=list(range(len(names))), ticktext=names, tickfont_size=name_size(names), range=[-0.6, len(names) - 0.4]
     )

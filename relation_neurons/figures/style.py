@@ -1,4 +1,4 @@
-"""One look for all figures: colours, names of measures, heights of rows, heatmaps, and labels that are never cut."""
+"""Common style of all figures: colours, names of measures, row heights and heatmaps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 OWN, OTHER, RANDOM = "#0072B2", "#E69F00", "#7F7F7F"
-"""Colour-blind safe (Okabe and Ito): a relation's own facts, other relations' facts, random controls."""
+"""Colour-blind safe palette of Okabe and Ito: own facts, other relations' facts, random controls."""
 RISE, GREEN, PURPLE, SKY = "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
-"""The others of the same palette; the first says that something rises, or is lost."""
+"""Other colours of the palette; the first marks increases and lost answers."""
 COLOURS = (OWN, OTHER, GREEN, RISE, PURPLE, SKY, RANDOM)
 FAINT, EMPTY = "rgba(127,127,127,0.35)", "#D0D0D0"
 GRID = "rgba(128,128,128,0.2)"
@@ -23,14 +23,14 @@ MEASURE_TITLES = {
     "correct_prefix": "accuracy (2-token prefix rule)",
     "correct_string": "accuracy (string rule)",
 }
-"""What figures call a measure."""
+"""Labels of measures."""
 MANY = 24
-"""Rows beyond which they are drawn closer, and cells are too small for numbers."""
+"""Number of rows or columns beyond which they are drawn closer and cells hold no numbers."""
 TITLE_WIDTH = 62
-"""Letters in a line of a title, so that it fits 600 pixels and leaves room for the mode bar."""
+"""Characters per title line, which fits 600 pixels and leaves room for the mode bar."""
 TITLE_LINE = 20
 BUTTONS: Mapping[str, Any] = {"bgcolor": "#F0F0F0", "bordercolor": "#999", "font": {"color": "#333"}}
-"""Of menus: their text is dark on light on every page."""
+"""Style of menus: dark text on a light background on every page."""
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"size": 12, "color": "#808080"},
@@ -51,8 +51,8 @@ TEMPLATE = go.layout.Template(
     },
     data={"heatmap": [{"colorbar": {"thickness": 12, "outlinewidth": 0, "ticks": ""}}]},
 )
-"""Readable on light and dark pages: mid-grey text, no background; the mode bar has no more buttons than fit beside a
-title, and none that sends the figure anywhere."""
+"""Readable on light and dark pages: grey text, no background. The mode bar has only the buttons that
+fit beside a title, and none that sends the figure to a server."""
 
 
 def heatmap(
@@ -64,7 +64,16 @@ def heatmap(
     decimals: int | None = None,
     diverging: bool = False,
 ) -> go.Figure:
-    """A matrix as colours, and as numbers where `decimals` are given; `diverging` colours are for signed values."""
+    """Draw a matrix as a heatmap.
+
+    Args:
+        values: Matrix with one row per `rows` and one column per `columns`.
+        rows: Labels or positions of the rows.
+        columns: Labels or positions of the columns.
+        hover: Hover template.
+        decimals: Decimals of the numbers in the cells; by default the cells have no numbers.
+        diverging: Whether to use a diverging colour scale, for signed values.
+    """
     largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
     signed = {"colorscale": "RdBu", "zmin": -largest, "zmax": largest}
     scale = signed if diverging else {"colorscale": "Blues", "zmin": 0, "zmax": max(largest, 1.0)}
@@ -88,13 +97,13 @@ def heatmap(
 
 
 def styled(figure: go.Figure, title: str, *, height: int, legend_rows: int = 1) -> go.Figure:
-    """The look of all figures, under a title in as many lines as it needs.
+    """Apply the common style and a title, which is wrapped if necessary.
 
     Args:
-        figure: What is drawn.
-        title: At the left edge of the page, not of the plot, whose place depends on the names beside it.
-        height: In pixels, without title lines beyond the first, and without the legend.
-        legend_rows: Rows to leave for the legend, on a page 700 pixels wide.
+        figure: The figure.
+        title: Placed at the left edge of the figure.
+        height: Height in pixels, excluding the legend and title lines after the first.
+        legend_rows: Rows to reserve for the legend on a page 700 pixels wide.
     """
     lines = textwrap.wrap(title, TITLE_WIDTH)
     more = TITLE_LINE * (len(lines) - 1) + 26 * legend_rows
@@ -108,8 +117,8 @@ def styled(figure: go.Figure, title: str, *, height: int, legend_rows: int = 1) 
     )
 
 
-def raised(figure: go.Figure, pixels: int) -> go.Figure:
-    """Room between the legend and what is below it."""
+def with_legend_space(figure: go.Figure, pixels: int) -> go.Figure:
+    """Add space below the legend."""
     height = figure.layout.height + pixels
     top = 36 + TITLE_LINE * figure.layout.title.text.count("<br>")
     legend = {"yref": "container", "y": 1 - top / height, "yanchor": "top"}
@@ -117,15 +126,15 @@ def raised(figure: go.Figure, pixels: int) -> go.Figure:
 
 
 def row_height(names: Sequence[object]) -> int:
-    """Height of each of so many rows."""
+    """Height of a row in pixels, given all row names."""
     return 16 if len(names) > MANY else 30
 
 
 def name_size(names: Sequence[object]) -> int:
-    """Size of the letters of so many names."""
+    """Font size of row or column names, given all of them."""
     return 9 if len(names) > MANY else 12
 
 
-def beside_the_first(axis: Any) -> bool:
-    """Whether an axis is not the first: those match it, and plotly warns of one that matches itself."""
+def is_not_first_axis(axis: Any) -> bool:
+    """Whether an axis is not the first one; plotly warns about an axis that matches itself."""
     return axis.plotly_name not in ("xaxis", "yaxis")

@@ -1,1 +1,1 @@
-"""From results to one page that works offline."""
+"""Render results as one page that works offline."""

@@ -1,4 +1,4 @@
-"""Which figures each experiment has: a function of its tables for every label."""
+"""The figures of each experiment: functions of its tables by label."""
 
 from __future__ import annotations
 
@@ -38,28 +38,30 @@ from relation_neurons.figures import (
 from relation_neurons.figures.single_neuron import NEURON_FIGURES
 from relation_neurons.results.experiment_result import ExperimentResult
 
-Drawings = Mapping[str, tuple[Callable[..., go.Figure], tuple[str, ...]]]
+FigureFunctions = Mapping[str, tuple[Callable[..., go.Figure], tuple[str, ...]]]
 
 
-def _twice(draw: Callable[..., go.Figure], label: str, tables: tuple[str, ...], **options: object) -> Drawings:
+def _both_measures(
+    make: Callable[..., go.Figure], label: str, tables: tuple[str, ...], **options: object
+) -> FigureFunctions:
     """The same figure for both measures."""
     return {
-        f"{label}_logprob": (partial(draw, measure="logprob", **options), tables),
-        f"{label}_accuracy": (partial(draw, measure="correct", **options), tables),
+        f"{label}_logprob": (partial(make, measure="logprob", **options), tables),
+        f"{label}_accuracy": (partial(make, measure="correct", **options), tables),
     }
 
 
-def _fates(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
-    """The fates of facts at the ks that were asked."""
+def _trajectories(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
+    """Answer trajectories, with the values of k read from the answers."""
     return answer_trajectories_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
 def _flows(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
-    """The answers at some of the ks that were asked."""
+    """Answer flows, with the values of k read from the answers."""
     return answer_flows_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
-FIGURES: Mapping[str, Drawings] = {
+FIGURES: Mapping[str, FigureFunctions] = {
     "summary": {
         "summary": (summary_figure, ("summary", "controls")),
         "accuracy": (partial(summary_figure, measure="correct"), ("summary", "controls")),
@@ -69,49 +71,50 @@ FIGURES: Mapping[str, Drawings] = {
         "pairs": (overlap_matrix_figure, ("pairs",)),
         "multiplicity": (multiplicity_figure, ("multiplicity",)),
     },
-    "intra": _twice(controls_figure, "effects", ("effects",), panel="facts"),
-    "inter": {**_twice(pairs_figure, "effects", ("effects",)), "flips": (flips_figure, ("flips",))},
+    "intra": _both_measures(controls_figure, "effects", ("effects",), panel="facts"),
+    "inter": {**_both_measures(pairs_figure, "effects", ("effects",)), "flips": (flips_figure, ("flips",))},
     "sweep": {
-        **_twice(dose_figure, "dose", ("effects", "others")),
-        **_twice(mean_dose_figure, "mean_dose", ("effects", "others")),
-        **_twice(dose_slider_figure, "slider", ("effects", "others")),
+        **_both_measures(dose_figure, "dose", ("effects", "others")),
+        **_both_measures(mean_dose_figure, "mean_dose", ("effects", "others")),
+        **_both_measures(dose_slider_figure, "slider", ("effects", "others")),
     },
     "cumulativity": {
         "steps": (steps_figure, ("steps",)),
-        "fates": (_fates, ("facts", "answers")),
+        "trajectories": (_trajectories, ("facts", "answers")),
         "flows": (_flows, ("facts", "answers")),
-        **_twice(slices_figure, "slices", ("slices",)),
-        **_twice(controls_figure, "together", ("together",)),
+        **_both_measures(slices_figure, "slices", ("slices",)),
+        **_both_measures(controls_figure, "together", ("together",)),
     },
     "languages": {
-        **_twice(languages_figure, "languages", ("effects", "by_language")),
-        **_twice(language_bars_figure, "bars", ("effects",)),
-        **_twice(drops_figure, "drops", ("by_language",), by="language"),
+        **_both_measures(languages_figure, "languages", ("effects", "by_language")),
+        **_both_measures(language_bars_figure, "bars", ("effects",)),
+        **_both_measures(drops_figure, "drops", ("by_language",), by="language"),
     },
-    "templates": _twice(templates_figure, "templates", ("effects", "pooled")),
+    "templates": _both_measures(templates_figure, "templates", ("effects", "pooled")),
     "concepts": {"overlaps": (concept_overlap_figure, ("overlaps",))},
     "perplexity": {"perplexity": (perplexity_figure, ("perplexity", "states"))},
     "frequency": {"frequency": (frequency_figure, ("frequency",))},
     "neuron-types": {
-        **_twice(neuron_types_figure, "types", ("effects", "pooled")),
-        **_twice(drops_figure, "drops", ("pooled",), by="site"),
+        **_both_measures(neuron_types_figure, "types", ("effects", "pooled")),
+        **_both_measures(drops_figure, "drops", ("pooled",), by="site"),
     },
     "errors": {"kinds": (error_kinds_figure, ("kinds",))},
     "confounds": {
-        **_twice(controls_figure, "selections", ("selections",), panel="selection"),
-        **_twice(controls_figure, "controls", ("controls",), panel="match"),
+        **_both_measures(controls_figure, "selections", ("selections",), panel="selection"),
+        **_both_measures(controls_figure, "controls", ("controls",), panel="match"),
     },
     "neuron": NEURON_FIGURES,
-    "methods": _twice(methods_figure, "methods", ("methods",)),
+    "methods": _both_measures(methods_figure, "methods", ("methods",)),
 }
-"""For each experiment by name and each label: what draws it, and the tables that it is given."""
+"""For each experiment and label: the function that makes the figure, and the tables that it takes."""
 
 
 def draw(name: str, result: ExperimentResult) -> dict[str, go.Figure]:
-    """The figures of an experiment by label; those whose tables are empty are left out.
+    """Make the figures of an experiment by label, except those with an empty table.
 
     Raises:
-        RelationNeuronsError: Tables that another version of this package wrote, without what figures need.
+        RelationNeuronsError: If the tables were written by another version of this package and lack
+            data that the figures need.
     """
     try:
         return {
@@ -121,6 +124,6 @@ def draw(name: str, result: ExperimentResult) -> dict[str, go.Figure]:
         }
     except KeyError as error:
         raise refuse(
-            f"The tables of {name} have no {error}, which its figures are drawn from",
+            f"The tables of {name} have no {error}, which its figures need",
             do=f"reproduce {name} again with this version",
         ) from error

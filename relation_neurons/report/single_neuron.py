@@ -1,4 +1,4 @@
-"""The page of one neuron."""
+"""The page of a single neuron."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from relation_neurons.statistics.formatting import interval_text
 
 
 def neuron_page(result: ExperimentResult, neuron: Neuron, run: Mapping[str, Any]) -> str:
-    """A close-up as one page.
+    """Render the result of a single neuron as one page.
 
     Args:
-        result: From `single_neuron`.
-        neuron: Which.
-        run: What determined it (configuration, versions), shown at the end.
+        result: Result of `single_neuron`.
+        neuron: The neuron.
+        run: Configuration and versions, shown at the end.
 
     Returns:
-        HTML with plotly inside, a few megabytes.
+        HTML of a few megabytes that includes plotly.js.
     """
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         (resources.files("relation_neurons.report") / "templates" / "neuron.html").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def neuron_page(result: ExperimentResult, neuron: Neuron, run: Mapping[str, Any]
         seed=run["config"]["seed"],
         verdict=result.verdict,
         figures=figures,
-        prompts=shaded_prompts(result.tables["firing"]),
+        prompts=shaded_prompts(result.tables["top_prompts"]),
         scores=_score_rows(result.tables["scores"]),
         effects=_effect_rows(result.tables["effects"]),
         run=run,
@@ -55,7 +55,7 @@ def neuron_page(result: ExperimentResult, neuron: Neuron, run: Mapping[str, Any]
 
 
 def _score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
-    """Average precision as text, the best first."""
+    """Format the scores as text, the best relation first."""
     rows = scores.sort_values("ap", ascending=False, kind="stable").to_dict("records")
     return [
         {str(name): str(value) for name, value in row.items()}
@@ -66,17 +66,17 @@ def _score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _effect_rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
-    """Effects as text, both measures of a relation in a row, the deepest fall in log-probability first."""
+    """Format the effects as text, one row per relation, the largest drop in log-probability first."""
     by_measure = {str(measure): rows.set_index("relation") for measure, rows in effects.groupby("measure", sort=False)}
-    found: list[dict[str, Any]] = []
+    texts: list[dict[str, Any]] = []
     for name in by_measure["logprob"].sort_values("effect", kind="stable").index:
-        found.append({"relation": name, "n": str(by_measure["logprob"].loc[name, "n"])})
+        texts.append({"relation": name, "n": str(by_measure["logprob"].loc[name, "n"])})
         for measure, rows in by_measure.items():
             row = rows.loc[name].to_dict()
-            found[-1] |= {
+            texts[-1] |= {
                 measure: interval_text(row, decimals=3 if measure == "logprob" else 2),
                 f"random_{measure}": f"{row['random']:+.3f}",
                 f"p_{measure}": f"{row['p_holm']:.2g}",
                 f"shown_{measure}": row["verdict"] != NOT_SHOWN,
             }
-    return found
+    return texts

@@ -1,4 +1,4 @@
-"""The page of a study: the properties, then every experiment that its folder holds; from the tables alone."""
+"""The page of a study: all experiments in its folder, read from their tables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from relation_neurons.results.experiment_result import ExperimentResult, carried
 from relation_neurons.storage.files import read_parquet
 
 MOST_ROWS = 10_000
-"""Rows of an experiment's main table on the page."""
+"""Largest number of rows of an experiment's main table on the page."""
 MOST_OTHER_ROWS = 1000
-"""Rows beyond which its other tables are only named."""
+"""Other tables with more rows are only listed by name."""
 TESTED = (
     "n",
     "clean",
@@ -30,25 +30,25 @@ TESTED = (
     "p_holm",
     "verdict",
 )
-"""Of tested effects, what is shown."""
+"""Columns that the page shows of tables of tested effects."""
 
 
 def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
-    """The page of all experiments in the folder of a study.
+    """Render the page of all experiments in a study folder.
 
     Args:
-        folder: The folder, as `reproduce` leaves it.
-        run: Its `run.json`.
+        folder: Study folder, as written by `reproduce`.
+        run: Contents of its `run.json`.
 
     Raises:
-        RelationNeuronsError: No finished experiment, or tables that are missing or cannot be read.
+        RelationNeuronsError: If no experiment is finished, or a table is missing or cannot be read.
     """
     names = experiments_in(folder)
     if not names:
-        raise refuse(f"{folder} holds no finished experiment", do="carry one out: relation-neurons reproduce NAME")
+        raise refuse(f"{folder} contains no finished experiment", do="run one: relation-neurons reproduce NAME")
     sections = [_section(folder, name) for name in names]
     neurons = _neurons(folder)
-    k = "unknown: there is no neurons.parquet" if neurons is None else f"{int(neurons['rank'].max()):,}"
+    k = "unknown (no neurons.parquet)" if neurons is None else f"{int(neurons['rank'].max()):,}"
     if neurons is not None:
         sections.append(neurons_section(neurons, pairs_in="overlap"))
     config, relations = run["config"], list(run["relations"])
@@ -66,15 +66,15 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
 
 
 def experiments_in(folder: Path) -> list[str]:
-    """Names of the finished experiments in a folder, the summary and the properties first."""
+    """Names of the finished experiments in a folder, `summary` and `properties` first."""
     order = ["summary", "properties", *FIGURES]
     return sorted(carried_out(folder), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def _in_order(result: ExperimentResult) -> dict[str, pd.DataFrame]:
-    """Its tables, those that figures are drawn from first."""
-    drawn = [table for _, tables in FIGURES.get(result.name, {}).values() for table in tables]
-    return {name: result.tables[name] for name in dict.fromkeys([*drawn, *result.tables]) if name in result.tables}
+    """The tables of a result, those used in figures first."""
+    in_figures = [table for _, tables in FIGURES.get(result.name, {}).values() for table in tables]
+    return {name: result.tables[name] for name in dict.fromkeys([*in_figures, *result.tables]) if name in result.tables}
 
 
 def _neurons(folder: Path) -> pd.DataFrame | None:
@@ -85,14 +85,14 @@ def _neurons(folder: Path) -> pd.DataFrame | None:
 def _section(folder: Path, name: str) -> Section:
     result = read_result(folder, name)
     shown: list[Table] = []
-    named = []
+    omitted = []
     for label, rows in _in_order(result).items():
         main = not shown
         if len(rows) == 0 or (not main and len(rows) > MOST_OTHER_ROWS):
-            named.append(f"{label}.parquet ({len(rows):,} rows)")
+            omitted.append(f"{label}.parquet ({len(rows):,} rows)")
         else:
             shown.append(_table(name, label, rows, main))
-    notes = [f"Not on this page, in the folder {name}: {', '.join(named)}."] if named else []
+    notes = [f"Further tables in the folder {name}: {', '.join(omitted)}."] if omitted else []
     pairs = "pairs" if name == "overlap" else ""
     return Section(name, result.question, result.verdict, draw(name, result), shown, pairs, notes)
 
@@ -101,12 +101,12 @@ def _table(name: str, label: str, rows: pd.DataFrame, main: bool) -> Table:
     columns = list(rows.columns)
     if {"measure", *TESTED} <= {*columns}:
         columns = [*columns[: columns.index("measure") + 1], *TESTED]
-    left = [column for column in rows.columns if column not in columns]
-    said = [
-        f"The first {MOST_ROWS:,} of {len(rows):,} rows." if len(rows) > MOST_ROWS else "",
-        f"Also in {name}/{label}.parquet: {_listed(left)}." if left else "",
+    hidden = [column for column in rows.columns if column not in columns]
+    notes = [
+        f"Only the first {MOST_ROWS:,} of {len(rows):,} rows." if len(rows) > MOST_ROWS else "",
+        f"Further columns in {name}/{label}.parquet: {_listed(hidden)}." if hidden else "",
     ]
-    return Table(label, rows[columns].head(MOST_ROWS), " ".join(filter(None, said)), shown=main)
+    return Table(label, rows[columns].head(MOST_ROWS), " ".join(filter(None, notes)), shown=main)
 
 
 def _listed(columns: Iterable[str]) -> str:

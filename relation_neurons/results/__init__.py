@@ -1,1 +1,1 @@
-"""What an experiment found, and finished runs read back."""
+"""Results of experiments, and readers of run folders."""

@@ -1,4 +1,4 @@
-"""What an experiment found: tables, and what they say in words."""
+"""The result of an experiment: tables, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from relation_neurons.errors import nearest, refuse
 from relation_neurons.storage.files import read_parquet
 
 KEPT = re.compile(r"-[0-9a-f]{16}$")
-"""How the names of tables end that an experiment keeps to go on from, which are none of its findings."""
+"""Suffix of tables that only serve to resume an experiment and are not part of its result."""
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """The outcome of an experiment.
+    """The result of an experiment.
 
     Attributes:
-        name: Of the experiment, such as `intra`.
-        question: What it asks, in a sentence.
+        name: Name of the experiment, such as `intra`.
+        question: The research question in one sentence.
         tables: Tidy tables by name, the main one first.
-        verdict: What the tables say, a sentence or two each; never more than their corrected tests show.
+        verdict: Summary of the tables in sentences, limited to what the corrected tests show.
     """
 
     name: str
@@ -39,36 +39,36 @@ class ExperimentResult:
 
 
 def read_result(folder: Path, name: str) -> ExperimentResult:
-    """What an experiment found, from the folder that `reproduce` wrote.
+    """Read the result of an experiment from a study folder.
 
     Args:
-        folder: Of the study.
-        name: Of the experiment.
+        folder: Study folder, as written by `reproduce`.
+        name: Name of the experiment.
 
     Returns:
-        The finding as it was written, but for the order of its tables, which is that of their names.
+        The result as written, except that its tables are in alphabetical order.
 
     Raises:
-        RelationNeuronsError: A folder that is no study's, an experiment that was not carried out in it, or a file that
-            cannot be read.
+        RelationNeuronsError: If the folder is not a study folder, if the experiment was not run in
+            it, or if a file cannot be read.
     """
     if not (folder / "run.json").is_file():
-        raise refuse(f"{folder} is no study folder", expected="a folder that `reproduce` wrote", do="name its --out")
-    there = carried_out(folder)
-    if name not in there:
-        raise refuse(f"'{name}' was not carried out in {folder}", expected=nearest(name, there) if there else "")
+        raise refuse(f"{folder} is not a study folder", expected="a folder that `reproduce` wrote", do="name its --out")
+    finished = carried_out(folder)
+    if name not in finished:
+        raise refuse(f"'{name}' was not run in {folder}", expected=nearest(name, finished) if finished else "")
     tables = {}
     for path in sorted((folder / name).glob("*.parquet")):
         if not KEPT.search(path.stem):
             tables[path.stem] = read_parquet(path, f"reproduce {name} again")
     verdict = folder / name / "verdict.md"
-    said = [line for line in verdict.read_text("utf-8", errors="replace").splitlines() if line]
-    if len(said) < 2:
-        raise refuse(f"{verdict} holds no question and no verdict", do=f"reproduce {name} again")
-    _, question, *rest = said
-    return ExperimentResult(name, question, tables, tuple(line.removeprefix("- ") for line in rest))
+    lines = [line for line in verdict.read_text("utf-8", errors="replace").splitlines() if line]
+    if len(lines) < 2:
+        raise refuse(f"{verdict} contains no question", do=f"reproduce {name} again")
+    _, question, *sentences = lines
+    return ExperimentResult(name, question, tables, tuple(line.removeprefix("- ") for line in sentences))
 
 
 def carried_out(folder: Path) -> list[str]:
-    """The experiments whose findings are in a study's folder, in order of their names."""
+    """Names of the finished experiments in a study folder, in alphabetical order."""
     return sorted(path.parent.name for path in folder.glob("*/verdict.md"))

@@ -1,4 +1,4 @@
-"""A finished run, or one that was stopped, read back: what it was asked, its tables, its neurons, its verdicts."""
+"""Read a run folder, finished or not: its configuration, tables, neurons and verdicts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SENTENCE = "- "
 @validated
 @dataclass(frozen=True)
 class Run:
-    """What is in a run folder.
+    """The contents of a run folder.
 
     Attributes:
         path: The folder.
-        key: All that determined it: `config`, `relations` with digests, `model` with the digest of its weights, `code`,
-            `versions`, `device`.
-        files: Its files by name, with `sha256` and `bytes`.
+        key: Everything that determines the run: `config`, `relations` with their
+            digests, `model` with the digest of its weights, `code`, `versions` and `device`.
+        files: Its files by name, each with `sha256` and `bytes`.
     """
 
     path: Path
@@ -37,72 +37,75 @@ class Run:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of its tables, such as `recall` or `intra/effects`."""
+        """Names of the tables, such as `recall` or `intra/effects`."""
         return tuple(name.removesuffix(TABLE) for name in self.files if name.endswith(TABLE))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of its tables.
+        """Read a table.
 
         Raises:
-            RelationNeuronsError: There is none of that name, or it is not what was written.
+            RelationNeuronsError: If the table does not exist or was altered.
         """
         if name not in self.tables:
             raise refuse(f"{self.path} has no table '{name}'", expected=nearest(name, self.tables))
-        return read_parquet(self._checked(f"{name}{TABLE}"), "check where this folder is from")
+        return read_parquet(self._checked(f"{name}{TABLE}"), "check the origin of this folder")
 
     def neurons(self) -> dict[str, NeuronSet]:
-        """The neurons of each relation, best first.
+        """Read the neurons of each relation, best first.
 
         Raises:
-            RelationNeuronsError: None were found yet, or the table is not what was written.
+            RelationNeuronsError: If no neurons have been selected yet, or the table was altered.
         """
         table = self.table("neurons")
         if "name" not in table.columns:
-            raise refuse(f"{self.path / 'neurons'}{TABLE} names no neuron sets", do="check where this folder is from")
+            raise refuse(
+                f"{self.path / 'neurons'}{TABLE} contains no neuron sets", do="check the origin of this folder"
+            )
         return {str(name): NeuronSet.from_frame(rows) for name, rows in table.groupby("name", sort=False)}
 
     def verdicts(self) -> dict[str, tuple[str, ...]]:
-        """The sentences of each experiment.
+        """Read the verdict of each experiment, as sentences.
 
         Raises:
-            RelationNeuronsError: A page that is not what was written.
+            RelationNeuronsError: If a file was altered.
         """
-        found = {}
+        sentences = {}
         for name in self.files:
             if name.endswith("/verdict.md"):
                 lines = self._checked(name).read_text(encoding="utf-8", errors="replace").splitlines()
-                said = (line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE))
-                found[name.removesuffix("/verdict.md")] = tuple(said)
-        return found
+                sentences[name.removesuffix("/verdict.md")] = tuple(
+                    line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE)
+                )
+        return sentences
 
     def damage(self) -> dict[str, str]:
-        """The files that are not what was written, each with what is wrong: `missing` or `altered`."""
-        found = {}
+        """Files that changed since they were written, each with its state: `missing` or `altered`."""
+        states = {}
         for name, entry in self.files.items():
             path = self.path / name
             if not path.is_file():
-                found[name] = "missing"
+                states[name] = "missing"
             elif file_digest(path) != entry["sha256"]:
-                found[name] = "altered"
-        return found
+                states[name] = "altered"
+        return states
 
     def _checked(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file() or file_digest(path) != self.files[name]["sha256"]:
-            what = "is not what was written" if path.is_file() else "is missing"
-            raise refuse(f"{path} {what}", do="give the run's command again: it makes this anew")
+            problem = "was altered" if path.is_file() else "is missing"
+            raise refuse(f"{path} {problem}", do="run the same command again, which recreates the file")
         return path
 
 
 @validated
 def open_run(path: str | Path) -> Run:
-    """Read a run folder back.
+    """Read a run folder.
 
     Args:
-        path: What `run` or `reproduce` wrote; the run need not be finished.
+        path: Folder written by `run` or `reproduce`; the run need not be finished.
 
     Raises:
-        RelationNeuronsError: No run folder, or one whose key cannot be read.
+        RelationNeuronsError: If the folder is not a run folder, or its key cannot be read.
     """
     folder = Path(path)
     return Run(folder, read_key(folder), read_manifest(folder))

@@ -1,1 +1,1 @@
-"""Intervals, hypothesis tests and effects beside matched random controls."""
+"""Confidence intervals, hypothesis tests, and effects compared with matched random controls."""

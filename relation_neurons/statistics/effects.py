@@ -1,4 +1,4 @@
-"""What ablating does, group by group: effects with intervals, matched controls, tests and corrections."""
+"""Effects of ablation by group, with intervals, matched random controls, tests and corrections."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from relation_neurons.statistics.hypothesis_tests import (
 from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
 
 MEASURES = ("logprob", "correct")
-"""What is said of every answer: log-probability of the whole object in nats, and whether the answer is right."""
+"""Measures of each answer: log-probability of the whole object in nats, and correctness."""
 LEVEL = 0.05
 LEAST_NATS = 1e-3
-"""Differences in log-probability below this are rounding."""
+"""Differences in log-probability below this are rounding errors."""
 FALLS, RISES, NOT_SHOWN = "falls", "rises", "not shown"
 ABOVE = "above chance"
 WHAT = {"correct": "Accuracy", "logprob": "Log-probability of the object (nats)"}
@@ -35,7 +35,7 @@ RATIO = ("ratio", "ratio_low", "ratio_high")
 
 
 class Facts(NamedTuple):
-    """One group and measure, prompts of a fact averaged."""
+    """Values of one group and measure, averaged over the prompts of each fact."""
 
     clean: Float[ndarray, " fact"]
     own: Float[ndarray, " fact"]
@@ -52,50 +52,57 @@ def compare(
     measures: Sequence[str] = MEASURES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Effects of ablated neurons beside what matched random neurons do to the same facts, a row per group and measure.
+    """Compare the effects of ablated neurons with those of matched random controls.
 
-    Prompts of one fact are averaged first, so that facts are the units. A group falls or rises only if it differs from
-    zero by chance over facts *and* from its controls by the choice of neurons, in the same direction; its `p` is the
-    larger of both, corrected over all groups of the measure.
+    Prompts of one fact are averaged first, so that facts are the units. A group has the verdict
+    `falls` or `rises` only if its effect differs both from zero, in a test over facts, and from its
+    controls, in the same direction. Its `p` is the larger of both p-values, corrected over all
+    groups of the measure.
 
     Args:
-        own: From `Study.changes`, with the columns `by` among its labels.
-        controls: The same for control sets, told apart by the label `draw`, on the same prompts.
-        by: What makes a group, such as `["ablated"]`.
-        pool: A column of `by` whose groups vary alike: the spread of controls is then estimated over all groups that
-            share it, each about its own mean. By default each group has its own spread, drawn towards the others' as
-            far as they are alike (`significance.moderated_spreads`).
-        measures: Which of `MEASURES`.
-        seed: Of resamples.
+        own: Table of `Study.changes` with the columns `by`.
+        controls: The same table for the control sets, numbered in the column `draw`, on the same
+            prompts.
+        by: Columns that define a group, such as `["ablated"]`.
+        pool: Column of `by` whose groups have a common variance: the spread of the controls is then
+            pooled over all groups that share its value. By default each group has its own spread,
+            shrunk towards the typical one (`hypothesis_tests.moderated_spreads`).
+        measures: Some or all of `MEASURES`.
+        seed: Seed of the bootstrap and of the sign flips.
 
     Returns:
-        Columns `by`; `measure`; `n`, facts; `clean` and `effect` with `_low` and `_high` (95 % over facts); `lost` and
-        `gained`, facts whose measure fell and rose; `n_controls`, `random` (mean over control sets), `random_sd`,
-        `random_min`, `random_max`; `difference` from the controls' mean with `_low` and `_high`, paired by fact;
-        `p_chance`, exact McNemar over facts for accuracy, else sign flips; `p_random`, the control test; `p`, `p_holm`
-        and `p_bh`; `minimum_effect` that so many facts show with 80 % power at the level of Holm's first step;
-        `verdict` at 5 % by `p_holm`: `falls`, `rises` or `not shown`.
+        One row per group and measure. Columns: `by`; `measure`; `n`, the number of facts; `clean` and
+        `effect` with `_low` and `_high` (95 % over facts); `lost` and `gained`, the numbers of facts
+        whose measure fell and rose; `n_controls`; `random` (mean over control sets), `random_sd`,
+        `random_min` and `random_max`; `difference` from the controls' mean with `_low` and `_high`,
+        paired by fact; `p_chance`, of the exact McNemar test over facts for accuracy and of the
+        sign-flip test otherwise; `p_random`, of the control test; `p`, `p_holm` and `p_bh`;
+        `minimum_effect`, detectable with 80 % power at the level of Holm's first step; `verdict` at
+        the 5 % level by `p_holm`: `falls`, `rises` or `not shown`.
 
     Raises:
-        RelationNeuronsError: No groups, or controls that were asked other facts.
+        RelationNeuronsError: If there are no groups, or if controls lack some facts of their group.
     """
     by = list(by)
     if own.empty:
-        raise refuse("There is nothing to compare", expected="at least one case")
-    drawn = dict(list(controls.groupby(by, sort=False)))
-    groups = [(key, rows, drawn.get(key)) for key, rows in own.groupby(by, sort=False)]
-    found = []
+        raise refuse("There is nothing to compare", expected="at least one group")
+    controls_of = dict(list(controls.groupby(by, sort=False)))
+    groups = [(key, rows, controls_of.get(key)) for key, rows in own.groupby(by, sort=False)]
+    rows_of_table = []
     for measure in measures:
         cells = {key: _facts(key, rows, random, measure) for key, rows, random in groups}
         spreads = _spreads(cells, by.index(pool) if pool else None)
         for key, facts in cells.items():
             row = _row(facts, spreads[key], measure, len(cells), seed)
-            found.append(dict(zip(by, key, strict=True)) | {"measure": measure} | row)
-    return judged(pd.DataFrame(found))
+            rows_of_table.append(dict(zip(by, key, strict=True)) | {"measure": measure} | row)
+    return judged(pd.DataFrame(rows_of_table))
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """Correct `p` over the rows of each measure and say what is shown; needs `measure`, `p` and `effect`."""
+    """Add corrected p-values and verdicts to a table with `measure`, `p` and `effect`.
+
+    P-values are corrected over all rows of a measure.
+    """
     table = table.copy()
     for _, rows in table.groupby("measure", sort=False):
         p = rows["p"].to_numpy(dtype=float)
@@ -110,18 +117,16 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 
 def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measure: str) -> Facts:
     unit, change = ["relation", "fact"], f"d_{measure}"
-    mine = own.groupby(unit, sort=False)[[f"clean_{measure}", change]].mean()
+    means = own.groupby(unit, sort=False)[[f"clean_{measure}", change]].mean()
     if controls is None:
-        drawn = np.empty((len(mine), 0))
+        changes = np.empty((len(means), 0))
     else:
-        by_draw = controls.groupby([*unit, "draw"], sort=False)[change].mean().unstack("draw").reindex(mine.index)
-        drawn = by_draw.to_numpy()
-        if np.isnan(drawn).any():
-            raise refuse(
-                f"Controls of {key} were not asked every fact that its neurons were", expected="the same facts"
-            )
+        by_draw = controls.groupby([*unit, "draw"], sort=False)[change].mean().unstack("draw").reindex(means.index)
+        changes = by_draw.to_numpy()
+        if np.isnan(changes).any():
+            raise refuse(f"The controls of {key} lack some of its facts", expected="the same facts")
     resolution = 1 / len(own) if measure == "correct" else LEAST_NATS
-    return Facts(mine[f"clean_{measure}"].to_numpy(), mine[change].to_numpy(), drawn, resolution)
+    return Facts(means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes, resolution)
 
 
 def _spreads(cells: dict[tuple[object, ...], Facts], pool: int | None) -> dict[tuple[object, ...], tuple[float, float]]:
@@ -130,10 +135,10 @@ def _spreads(cells: dict[tuple[object, ...], Facts], pool: int | None) -> dict[t
     if pool is None:
         least = max(facts.resolution for facts in cells.values())
         return dict(zip(sets, moderated_spreads(list(sets.values()), least=least), strict=True))
-    alike: dict[object, list[ndarray]] = {}
+    groups_of: dict[object, list[ndarray]] = {}
     for key, draws in sets.items():
-        alike.setdefault(key[pool], []).append(draws)
-    pooled = {value: pooled_spread([draws for draws in groups if len(draws)]) for value, groups in alike.items()}
+        groups_of.setdefault(key[pool], []).append(draws)
+    pooled = {value: pooled_spread([draws for draws in groups if len(draws)]) for value, groups in groups_of.items()}
     return {key: pooled[key[pool]] for key in sets}
 
 
@@ -151,27 +156,27 @@ def _row(facts: Facts, spread: tuple[float, float], measure: str, family: int, s
 
 
 def _against_controls(facts: Facts, spread: tuple[float, float], seed: int) -> dict[str, object]:
-    """The distribution of control sets, the difference from their mean, and whether the set could be one of them."""
+    """Distribution of the control sets, difference from their mean, and p-value of the control test."""
     draws = facts.controls.mean(axis=0)
     if not len(draws):
-        nothing = dict.fromkeys(("random", "random_sd", "random_min", "random_max"), np.nan)
-        return {"n_controls": 0, **nothing, **dict.fromkeys(_DIFFERENCE, np.nan)}
+        return {"n_controls": 0} | dict.fromkeys((*_DISTRIBUTION, *_DIFFERENCE), np.nan)
     between = mean_interval(facts.own - facts.controls.mean(axis=1), seed=seed)
     p = control_test(float(facts.own.mean()), draws, resolution=facts.resolution, spread=spread)
-    summary = (len(draws), draws.mean(), spread[0], draws.min(), draws.max())
-    named = dict(zip(("n_controls", "random", "random_sd", "random_min", "random_max"), summary, strict=True))
-    return named | dict(zip(_DIFFERENCE, (between.mean, between.low, between.high, p), strict=True))
+    summary = dict(zip(_DISTRIBUTION, (draws.mean(), spread[0], draws.min(), draws.max()), strict=True))
+    paired = dict(zip(_DIFFERENCE, (between.mean, between.low, between.high, p), strict=True))
+    return {"n_controls": len(draws)} | summary | paired
 
 
+_DISTRIBUTION = ("random", "random_sd", "random_min", "random_max")
 _DIFFERENCE = ("difference", "difference_low", "difference_high", "p_random")
 
 
 def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"], *, seed: int = 0) -> Interval:
-    """A mean effect as a share of the mean drop in a reference, both on the same facts.
+    """Mean effect as a share of the mean drop of a reference on the same facts.
 
     Returns:
-        The ratio with a percentile bootstrap interval over facts; NaN where the reference's own interval does not lie
-        below zero, since a share of nothing means nothing.
+        The ratio with its 95 % percentile bootstrap interval over facts; NaN if the interval of the
+        reference does not lie below zero, because the share of an absent drop has no meaning.
 
     Example:
         >>> share_of_drop(np.array([-1.0, -2.0, -3.0]), np.array([-2.0, -4.0, -6.0]))
@@ -181,10 +186,10 @@ def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"
         return Interval(np.nan, np.nan, np.nan, len(reference))
 
     def ratio(over: ndarray, under: ndarray, axis: int = -1) -> ndarray:
-        # A resample whose reference does not drop counts as an immense share, which widens the interval.
+        # A resample without a drop of the reference gets an immense share, which widens the interval.
         return np.asarray(over.mean(axis=axis) / np.minimum(under.mean(axis=axis), -1e-9))
 
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (effect, reference),
         ratio,
         paired=True,
@@ -194,4 +199,4 @@ def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(float(ratio(effect, reference)), float(found.low), float(found.high), len(reference))
+    return Interval(float(ratio(effect, reference)), float(bounds.low), float(bounds.high), len(reference))

@@ -1,4 +1,4 @@
-"""Numbers and names as text."""
+"""Format numbers and lists of names as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def name_list(names: Sequence[object], *, most: int = 8) -> str:
-    """Names in a row, `none` if there are none; beyond `most` only how many more there are.
+    """Join names by commas, at most `most` of them; `none` if there are none.
 
     Example:
         >>> name_list(["a", "b", "c"], most=2), name_list([])
@@ -20,7 +20,7 @@ def name_list(names: Sequence[object], *, most: int = 8) -> str:
 
 
 def interval_text(row: Mapping[Any, Any], name: str = "effect", *, decimals: int = 2) -> str:
-    """A number of a table with its 95 % interval.
+    """Format an estimate of a table row with its 95 % interval.
 
     Example:
         >>> interval_text({"effect": -1.5, "effect_low": -2.0, "effect_high": -1.0})
@@ -31,11 +31,11 @@ def interval_text(row: Mapping[Any, Any], name: str = "effect", *, decimals: int
 
 
 def range_text(values: Iterable[Any]) -> str:
-    """One number, or the least and the largest of several.
+    """Format several numbers as their range, or as one number if all are equal.
 
     Example:
         >>> range_text([25, 25]), range_text([25, 40, 30])
         ('25', '25 to 40')
     """
-    found = sorted(set(values))
-    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    ordered = sorted(set(values))
+    return str(ordered[0]) if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"

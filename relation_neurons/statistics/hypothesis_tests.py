@@ -1,8 +1,9 @@
-"""Tests of effects: against chance over facts, against matched random neurons, and over a family of hypotheses.
+"""Tests of effects: against chance over facts, against matched random controls, and corrections.
 
-An effect has two sources of chance: which facts were asked, and which neurons were drawn. Permutation tests over facts
-see the first only, so that any particular set of neurons, a random one too, soon differs "significantly" from others.
-The control test sees the second: it asks whether a set differs from what random sets do. A verdict needs both.
+An effect varies with the sample of facts and with the choice of neurons. Permutation tests over
+facts account for the first source only, so any particular set of neurons, even a random one,
+soon differs "significantly" from others. The control test accounts for the second source: it
+compares a set with matched random sets. A verdict requires both tests.
 """
 
 from __future__ import annotations
@@ -20,22 +21,23 @@ from relation_neurons.errors import nearest, refuse
 
 N_PERMUTATIONS = (9_999, 199_999)
 EXTREME = 10
-"""Flips as extreme, of the first 9,999, from which on no more are drawn."""
+"""If more of the first 9,999 flips are as extreme as the data, no further flips are drawn."""
 POWER = 0.8
 
 
 def sign_flip_test(differences: Num[ndarray, " fact"], *, seed: int = 0) -> float:
-    """Two-sided permutation test that paired differences are as likely negative as positive.
+    """Two-sided sign-flip permutation test of paired differences against zero.
 
-    Exact up to 13 differences. Beyond, 9,999 random flips, and 199,999 others where hardly any of those was as extreme,
-    so that corrections over thousands of pairs of relations can be passed.
+    The test is exact for up to 13 nonzero differences. For more it draws 9,999 random flips. If
+    hardly any of these is as extreme as the data, it draws 199,999 new ones, so that p-values can
+    be small enough to pass corrections over thousands of pairs of relations.
 
     Args:
-        differences: One for each independent unit, such as a fact.
-        seed: Of the flips.
+        differences: One value per independent unit, such as a fact.
+        seed: Seed of the random flips.
 
     Returns:
-        The p-value; 1 where fewer than two differ from zero.
+        The p-value; 1 if fewer than two differences are nonzero.
     """
     values = np.asarray(differences, dtype=np.float64)
     values = values[values != 0]  # flipping a zero changes nothing
@@ -59,12 +61,20 @@ def sign_flip_test(differences: Num[ndarray, " fact"], *, seed: int = 0) -> floa
 
 
 def mcnemar_test(lost: int, gained: int) -> float:
-    """Exact McNemar test: whether as many were lost as gained, two-sided; 1 where nothing changed."""
+    """Two-sided p-value of the exact McNemar test.
+
+    Args:
+        lost: Number of facts that changed from right to wrong.
+        gained: Number of facts that changed from wrong to right.
+
+    Returns:
+        The p-value that losses and gains are equally likely; 1 if nothing changed.
+    """
     return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
 
 
 def pooled_spread(groups: Sequence[Num[ndarray, " _"]]) -> tuple[float, float]:
-    """Standard deviation of draws about the mean of their group, over all groups, and its degrees of freedom."""
+    """Pooled within-group standard deviation and its degrees of freedom; NaN and 0 if unknown."""
     freedom = sum(len(group) - 1 for group in groups)
     if freedom < 1:
         return float("nan"), 0.0
@@ -73,24 +83,26 @@ def pooled_spread(groups: Sequence[Num[ndarray, " _"]]) -> tuple[float, float]:
 
 
 def moderated_spreads(groups: Sequence[Num[ndarray, " _"]], *, least: float = 0.0) -> list[tuple[float, float]]:
-    """Standard deviations of draws, each drawn towards what is usual for all groups, as far as they are alike.
+    """Standard deviation of each group, shrunk towards the value typical of all groups.
 
-    Few control sets tell little of their spread. The empirical Bayes estimate of Smyth (2004; the "moderated t" of
-    limma) takes the variances as draws from a scaled inverse chi-squared distribution, whose scale and degrees of
-    freedom it estimates from all groups: where variances differ little more than by chance it comes to pooling, where
-    they really differ to each group's own.
+    A few control sets give only a rough estimate of their spread. The empirical Bayes estimate of
+    Smyth (2004; the "moderated t" of limma) models the variances as draws from a scaled inverse
+    chi-squared distribution whose scale and degrees of freedom are estimated from all groups. If
+    variances differ little more than by chance, the result is close to pooling; if they really
+    differ, it is close to each group's own variance.
 
     Args:
-        groups: The draws of each group.
-        least: Half of this is the least standard deviation of a group.
+        groups: Values of each group, such as the effects of its control sets.
+        least: Half of this is the lower bound of a group's standard deviation.
 
     Returns:
-        For each group a standard deviation and its degrees of freedom, at most those of all groups together.
+        Standard deviation and degrees of freedom of each group; the latter never exceed those of
+        all groups together. NaN and 0 for a group of fewer than two values.
     """
     own = [pooled_spread([group]) for group in groups]
-    freedom = np.array([one[1] for one in own], dtype=float)
+    freedom = np.array([n for _, n in own], dtype=float)
     known = freedom > 0
-    variances = np.maximum(np.array([one[0] for one in own]), least / 2) ** 2
+    variances = np.maximum(np.array([sd for sd, _ in own]), least / 2) ** 2
     if known.sum() < 3 or (variances[known] <= 0).any():
         return [(sd, float(n)) for sd, n in own]
     half = freedom[known] / 2
@@ -100,10 +112,10 @@ def moderated_spreads(groups: Sequence[Num[ndarray, " _"]], *, least: float = 0.
     usual = logs.mean() + (special.digamma(prior / 2) - np.log(prior / 2) if np.isfinite(prior) else 0.0)
     weight = freedom / (freedom + prior) if np.isfinite(prior) else np.zeros(len(freedom))
     together = np.minimum(freedom + prior, freedom.sum())
-    found = np.sqrt(weight * variances + (1 - weight) * np.exp(usual))
+    moderated = np.sqrt(weight * variances + (1 - weight) * np.exp(usual))
     return [
-        (float(sd), float(n)) if there else (float("nan"), 0.0)
-        for sd, n, there in zip(found, together, known, strict=True)
+        (float(sd), float(n)) if is_known else (float("nan"), 0.0)
+        for sd, n, is_known in zip(moderated, together, known, strict=True)
     ]
 
 
@@ -118,18 +130,19 @@ def control_test(
     resolution: float = 0.0,
     spread: tuple[float, float] | None = None,
 ) -> float:
-    """Whether a set's effect could be one more draw from those of its random controls (prediction t-test, two-sided).
+    """Two-sided prediction t-test that a set's effect is another draw from its random controls.
 
     Args:
-        own: The effect of the set, a mean over facts.
-        controls: Those of its control sets, over the same facts.
-        resolution: The least step of the effect, such as one fact of n for accuracy. Half of it is taken off the
-            difference and is the least standard deviation, so that controls that all do nothing prove little.
-        spread: Standard deviation and degrees of freedom, such as from `moderated_spreads`; by default from `controls`
-            alone.
+        own: Effect of the set of neurons, a mean over facts.
+        controls: Effects of its control sets over the same facts.
+        resolution: Smallest step of the effect, such as 1/n for the accuracy on n facts. Half of it
+            is subtracted from the absolute difference and half of it is the lower bound of the
+            standard deviation, so that controls without any effect prove little.
+        spread: Standard deviation and degrees of freedom, such as from `moderated_spreads`; by
+            default estimated from `controls` alone.
 
     Returns:
-        The p-value; NaN where there is no spread to compare with, as with a single control.
+        The p-value; NaN if the spread is unknown, as with a single control set.
     """
     sd, freedom = spread if spread is not None else pooled_spread([controls])
     if freedom < 1 or len(controls) < 1:
@@ -144,42 +157,43 @@ def control_test(
 def adjust(
     p_values: Float[ndarray, " hypothesis"], method: Literal["holm", "benjamini-hochberg"]
 ) -> Float[ndarray, " hypothesis"]:
-    """P-values corrected for the size of their family; NaN stays NaN and does not count.
+    """Correct p-values for multiple testing; NaNs stay NaN and do not count as tests.
 
     Raises:
-        RelationNeuronsError: Another method.
+        RelationNeuronsError: If the method is unknown.
     """
     if method not in ADJUSTMENTS:
-        raise refuse(f"'{method}' is no correction", expected=nearest(method, ADJUSTMENTS))
-    found = np.full(len(p_values), np.nan)
-    there = np.isfinite(p_values)
-    if there.any():
-        found[there] = ADJUSTMENTS[method](p_values[there])
-    return found
+        raise refuse(f"'{method}' is not a known correction", expected=nearest(method, ADJUSTMENTS))
+    adjusted = np.full(len(p_values), np.nan)
+    finite = np.isfinite(p_values)
+    if finite.any():
+        adjusted[finite] = ADJUSTMENTS[method](p_values[finite])
+    return adjusted
 
 
 def _holm(p_values: Float[ndarray, " hypothesis"]) -> Float[ndarray, " hypothesis"]:
-    """Holm's step-down correction; statsmodels has it, but collects garbage at each call, which takes longer."""
+    """Holm's step-down correction, without the garbage collection of statsmodels on each call."""
     order = np.argsort(p_values, kind="stable")
     steps = np.arange(len(p_values), 0, -1) * p_values[order]
-    found = np.empty(len(p_values))
-    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return found
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 ADJUSTMENTS = {"holm": _holm, "benjamini-hochberg": stats.false_discovery_control}
 
 
 def minimum_effect(differences: Num[ndarray, " fact"], *, alpha: float = 0.05, power: float = POWER) -> float:
-    """The least mean difference that this many units, spread like these, would show with the given power.
+    """Minimum detectable mean difference of a t-test with this sample size and spread.
 
     Args:
-        differences: One for each independent unit.
-        alpha: Two-sided level, divided by the size of the family where one is corrected for.
-        power: Probability of finding it.
+        differences: One value per independent unit.
+        alpha: Two-sided level, already divided by the number of tests if these are corrected.
+        power: Probability of detecting a difference of the returned size.
 
     Returns:
-        In the unit of the differences, from the noncentral t distribution; NaN for fewer than two of them.
+        The difference in the unit of `differences`, from the noncentral t distribution; NaN for
+        fewer than two values.
     """
     if len(differences) < 2:
         return float("nan")

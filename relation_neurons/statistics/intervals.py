@@ -1,4 +1,4 @@
-"""Intervals for effects: a mean never stands without n and its uncertainty."""
+"""Confidence intervals for means and proportions, each with its sample size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 
     @property
     def side(self) -> str:
-        """Where the interval lies: `below` zero, `above` it, or `across`."""
+        """Position of the interval: `below` zero, `above` zero, or `across` zero."""
         return "below" if self.high < 0 else "above" if self.low > 0 else "across"
 
     def __str__(self) -> str:
@@ -41,23 +41,29 @@ def mean_interval(
 
     Args:
         values: One number per prompt, such as a change in log-probability.
-        clusters: What each belongs to, such as its fact; values of one cluster are averaged first, so that asking a
-            fact in two templates does not count as two facts. None means every value on its own.
-        seed: Of the resampling.
+        clusters: Cluster of each value, such as its fact. Values of one cluster are averaged
+            first, so that a fact prompted with two templates does not count as two facts.
+            By default each value is a cluster of its own.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The mean over clusters with its 95 % interval, infinite for a single cluster.
 
     Raises:
         RelationNeuronsError: No values, or values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0 or not np.isfinite(values).all():
-        raise refuse(f"An interval was asked for {len(values)} values, some perhaps not finite", expected="numbers")
+        raise refuse(
+            f"No interval can be computed from these {len(values)} values", expected="at least one, all finite"
+        )
     if clusters is not None:
         values = pd.Series(values).groupby(pd.Index(list(clusters)), sort=True).mean().to_numpy()
     mean = float(values.mean())
     if len(values) == 1 or np.ptp(values) == 0:
         spread = 0.0 if len(values) > 1 else np.inf
         return Interval(mean, mean - spread, mean + spread, len(values))
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (values,),
         np.mean,
         confidence_level=CONFIDENCE,
@@ -65,17 +71,17 @@ def mean_interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high), len(values))
+    return Interval(mean, float(bounds.low), float(bounds.high), len(values))
 
 
 def proportion_interval(right: Bool[ndarray, " value"]) -> Interval:
-    """Share of true values with its Wilson interval.
+    """Share of true values with its 95 % Wilson interval.
 
     Raises:
         RelationNeuronsError: No values.
     """
     if len(right) == 0:
-        raise refuse("A share was asked for of no values", expected="at least one")
+        raise refuse("No share can be computed from no values", expected="at least one")
     test = stats.binomtest(int(np.sum(right)), len(right))
-    found = test.proportion_ci(confidence_level=CONFIDENCE, method="wilson")
-    return Interval(float(test.statistic), float(found.low), float(found.high), len(right))
+    bounds = test.proportion_ci(confidence_level=CONFIDENCE, method="wilson")
+    return Interval(float(test.statistic), float(bounds.low), float(bounds.high), len(right))

@@ -114,13 +114,13 @@ def test_the_figures_of_a_study_are_drawn_from_its_tables(study, tmp_path, capsy
 
 
 def test_folders_and_experiments_that_do_not_fit_are_refused(study, tmp_path):
-    with pytest.raises(RelationNeuronsError, match="is no study folder"):
+    with pytest.raises(RelationNeuronsError, match="is not a study folder"):
         study_figures(tmp_path)
-    with pytest.raises(RelationNeuronsError, match="is no study folder"):
+    with pytest.raises(RelationNeuronsError, match="is not a study folder"):
         read_result(tmp_path, "overlap")
     with pytest.raises(RelationNeuronsError, match=r"'overlapp' is no experiment.*did you mean 'overlap'"):
         study_figures(study, ["overlapp"])
-    with pytest.raises(RelationNeuronsError, match=r"'sweep' was not carried out in .*one of: overlap"):
+    with pytest.raises(RelationNeuronsError, match=r"'sweep' was not run in .*one of: overlap"):
         study_figures(study, ["sweep"])
     (study / "overlap" / "pairs.parquet").write_bytes(b"no parquet")
     with pytest.raises(RelationNeuronsError, match=r"pairs\.parquet cannot be read.*reproduce overlap again"):

@@ -134,7 +134,7 @@ def test_corrections_equal_hand_counts_and_leave_out_what_is_missing():
     np.testing.assert_allclose(adjust(p, "holm"), [0.03, np.nan, 0.06, 0.06])
     np.testing.assert_allclose(adjust(p, "benjamini-hochberg"), [0.03, np.nan, 0.04, 0.04])
     assert np.isnan(adjust(np.array([np.nan]), "holm")).all()
-    with pytest.raises(rn.RelationNeuronsError, match="no correction"):
+    with pytest.raises(rn.RelationNeuronsError, match="not a known correction"):
         inspect.unwrap(adjust)(p, "bonferoni")
 
 

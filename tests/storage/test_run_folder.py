@@ -177,7 +177,7 @@ def test_an_opened_run_never_reads_what_was_altered(folder):
     folder.write_table("gone", TABLE).unlink()
     run = rn.open_run(folder.path)
     assert run.damage() == {"gone.parquet": "missing", "t.parquet": "altered"}
-    with pytest.raises(rn.RelationNeuronsError, match=r"t\.parquet is not what was written.*makes this anew"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"t\.parquet was altered.*recreates the file"):
         run.table("t")
     with pytest.raises(rn.RelationNeuronsError, match=r"gone\.parquet is missing"):
         run.table("gone")

@@ -6,9 +6,9 @@
   dark.addEventListener("change", shade);
   shade();
 
-  // The page holds its content compressed; all of it is unpacked at once, so that paper need not wait for it.
+  // The content is compressed; all of it is decompressed on load, so that it is ready for printing.
   const unpack = (script) => {
-    const packed = Uint8Array.from(atob(script.textContent), (sign) => sign.charCodeAt(0));
+    const packed = Uint8Array.from(atob(script.textContent), (character) => character.charCodeAt(0));
     script.remove();
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   };
@@ -27,11 +27,11 @@
   const ready = new Map();
   const waiting = new Map(all(".plot, .table").map((place) => {
     const text = unpack(place.querySelector("script"));
-    text.then((found) => ready.set(place, found));
+    text.then((content) => ready.set(place, content));
     return [place, text];
   }));
 
-  // Figures: each is drawn when it is about to be seen.
+  // Figures: each is drawn when it is about to become visible.
   const draw = async (place) => {
     if (place.dataset.drawn) return;
     place.dataset.drawn = "yes";
@@ -45,10 +45,10 @@
     }
   };
 
-  // Tables: numbers are sorted as numbers, text is shown as text.
+  // Tables: numbers are sorted numerically, text is escaped.
   let library;
   const loaded = () => (library ??= datatables.then((url) => import(url)).then((module) => module.default));
-  const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+  const escaped = (text) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
   const natural = (text) => text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(8, "0"));
   const number = (value, decimals) => {
     if (value === null) return "";
@@ -57,7 +57,7 @@
   };
   const shown = (cell, { decimals }) => {
     if (!Array.isArray(cell)) return number(cell, decimals);
-    const [value, low, high] = cell.map((one) => number(one, decimals));
+    const [value, low, high] = cell.map((value) => number(value, decimals));
     return low || high ? `${value} [${low}, ${high}]` : value;
   };
   const numeric = (column, place) => ({
@@ -70,7 +70,7 @@
     },
   });
   const textual = (column, place) => ({
-    title: escaped(column.title), type: "string", className: column.text.some((one) => one.length > 30) ? "long" : "",
+    title: escaped(column.title), type: "string", className: column.text.some((text) => text.length > 30) ? "long" : "",
     data: place,
     render: (cell, type) => {
       const text = Array.isArray(cell) ? cell.join(", ") : cell;
@@ -97,35 +97,35 @@
       lengthMenu: [10, 25, 100, { label: "all", value: -1 }],
       layout: { topStart: "search", topEnd: "pageLength" },
       language: { search: "Search ", lengthMenu: "Show _MENU_ rows", info: "_START_ to _END_ of _TOTAL_ rows", infoEmpty: "no rows",
-        infoFiltered: "(of _MAX_)", zeroRecords: "no row matches", emptyTable: "nothing was found" },
+        infoFiltered: "(of _MAX_)", zeroRecords: "no matching rows", emptyTable: "no data" },
     });
     place.style.minHeight = "";
     return built;
   };
 
-  // A cell of the overlap chooses the neurons that both of its relations share; relation and others are columns 0 and 5.
+  // A click on a cell of the overlap matrix filters the neurons that both relations share; column 0 is the relation, column 5 the others.
   const neurons = document.querySelector(".table[data-pairs]");
   const banner = document.querySelector(".chosen");
   const choose = async (first, second, figure) => {
     neurons.closest("details").open = true;
     const pair = [first, second];
-    const both = (_, row) => pair.includes(row[0]) && pair.some((one) => one !== row[0] && row[5].includes(one));
+    const both = (_, row) => pair.includes(row[0]) && pair.some((name) => name !== row[0] && row[5].includes(name));
     const table = await build(neurons);
     table.search("").search.fixed("pair", both).draw();
     const count = table.rows({ search: "applied" }).count() / 2;
     banner.hidden = false;
     banner.querySelector("span").textContent =
-      `${count.toLocaleString("en")} ${count === 1 ? "neuron is" : "neurons are"} among those of both ${first} and ${second}, with the rank in each.`;
+      `${count.toLocaleString("en")} ${count === 1 ? "neuron is" : "neurons are"} shared by ${first} and ${second}; each row has the rank for one relation.`;
     banner.figure = figure;
     banner.scrollIntoView({ block: "center" });
   };
   banner?.addEventListener("click", async ({ target }) => {
-    const what = target.dataset.do;
-    if (!what) return;
+    const action = target.dataset.do;
+    if (!action) return;
     const table = await build(neurons);
     table.search.fixed("pair", null).draw();
     banner.hidden = true;
-    if (what === "back") banner.figure.scrollIntoView({ block: "center" });
+    if (action === "back") banner.figure.scrollIntoView({ block: "center" });
   });
 
   const seen = new IntersectionObserver((entries) => {
@@ -147,7 +147,7 @@
   }, { rootMargin: "-20% 0px -79% 0px" });
   all("main > section").forEach((section) => reading.observe(section));
 
-  // Paper holds what nobody has scrolled to yet, and is narrower.
+  // For printing, all figures are drawn, and narrower than on the screen.
   const PAPER = 680;
   const plots = () => all(".plot > div");
   addEventListener("beforeprint", () => {
