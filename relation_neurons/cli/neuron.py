@@ -46,7 +46,7 @@ def neuron_command(
     study: Annotated[StudyConfig, tyro.conf.arg(name="")] = QUICK,
     out: Path | None = None,
 ) -> None:
-    """Look at one neuron: the relations it tells apart, what fires it, what it promotes, what is lost without it.
+    """Analyse one neuron: average precision, top activating prompts, promoted tokens and ablation effects.
 
     Writes a folder with tables and neuron.html, one page that works offline.
 

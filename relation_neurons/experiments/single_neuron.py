@@ -14,7 +14,7 @@ import pandas as pd
 
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.single_neuron_scores import firing_table, pooled_values, score_table
+from relation_neurons.experiments.single_neuron_scores import pooled_values, score_table, top_prompts_table
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.logit_attribution import direct_logits, output_row
@@ -58,9 +58,9 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
         config: How much to show.
 
     Returns:
-        Tables `scores`, from `score_table`; `values`, from `pooled_values`; `firing`, from `firing_table`; `tokens`,
-        from `token_table`; `effects`, from `effects.compare` by `ablated` (the neuron) and `relation` over evaluation
-        facts; and `answers`, those behind the effects, with `draw` -1 for the neuron's own.
+        Tables `scores`, from `score_table`; `values`, from `pooled_values`; `top_prompts`, from `top_prompts_table`;
+        `tokens`, from `token_table`; `effects`, from `effects.compare` by `ablated` (the neuron) and `relation` over
+        evaluation facts; and `answers`, those behind the effects, with `draw` -1 for the neuron's own.
 
     Raises:
         RelationNeuronsError: A neuron that the model does not have.
@@ -88,7 +88,7 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
     tables = {
         "scores": scores,
         "values": values,
-        "firing": firing_table(study.model, prompts, values, tokens, config.n_prompts_shown),
+        "top_prompts": top_prompts_table(study.model, prompts, values, tokens, config.n_prompts_shown),
         "tokens": token_table(study.model, neuron, config.n_tokens_shown),
         "effects": compare(own, controls, by=["ablated", "relation"], seed=seed),
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),

@@ -104,14 +104,14 @@ def resampled_average_precision(
     return found
 
 
-def firing_table(
+def top_prompts_table(
     model: HookedModel,
     prompts: Sequence[Prompt],
     values: pd.DataFrame,
     tokens: Sequence[Float[Tensor, " token"]],
     n: int,
 ) -> pd.DataFrame:
-    """The prompts that fire a neuron most and least, token by token.
+    """The top and bottom activating prompts of a neuron, token by token.
 
     Args:
         model: The model, for its tokenizer.

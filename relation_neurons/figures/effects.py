@@ -126,8 +126,8 @@ def controls_figure(
     beside, sets = len(values) <= SIDE_BY_SIDE, _control_sets(answers, measure, cell)
     figure = go.Figure().set_subplots(1, len(values) if beside else 1, shared_yaxes=True, horizontal_spacing=0.03)
     for column, value in enumerate(values, start=1):
-        parts = (table[table[panel] == value] if panel else table for table in (rows, sets))
-        traces = _effects_and_controls(*parts, group, order)
+        own, controls = (table[table[panel] == value] if panel else table for table in (rows, sets))
+        traces = _effects_and_controls(own, controls, group, order)
         figure.add_traces(traces, rows=1, cols=column if beside else 1)
         if beside:
             figure.update_xaxes(title=wrapped_label(f"{value}: change" if panel else "change"), col=column)

@@ -102,7 +102,7 @@ def single_neuron(neuron: Neuron, tables: Mapping[str, pd.DataFrame]) -> Sentenc
     scores, tokens, effects = (tables[name] for name in ("scores", "tokens", "effects"))
     return (
         _scores(neuron, scores),
-        _activation(scores, tables["firing"]),
+        _activation(scores, tables["top_prompts"]),
         _tokens(neuron, tokens),
         *(
             _ablated_alone(neuron, what, effects[effects["measure"] == measure])

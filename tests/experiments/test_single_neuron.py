@@ -202,15 +202,15 @@ def test_a_single_fact_has_no_interval():
     assert (row["ap_low"], row["ap_high"]) == (0.0, 1.0)
 
 
-def test_firing_holds_the_tokens_of_the_extreme_prompts(study, planted, eats, result):
-    values, firing = result.tables["values"], result.tables["firing"]
+def test_top_prompts_hold_the_tokens_of_the_extreme_prompts(study, planted, eats, result):
+    values, top_prompts = result.tables["values"], result.tables["top_prompts"]
     order = values.sort_values("value", ascending=False, kind="stable")
     for side, expected in (("most", order.head(3)), ("least", order[::-1].head(3))):
-        places = firing[firing["side"] == side].drop_duplicates("place")
+        places = top_prompts[top_prompts["side"] == side].drop_duplicates("place")
         assert places["value"].tolist() == expected["value"].tolist()
         assert places["place"].tolist() == [1, 2, 3]
     prompts = {one.text: one for one in study.detection()}
-    for (_, text), rows in firing.groupby(["place", "prompt"]):
+    for (_, text), rows in top_prompts.groupby(["place", "prompt"]):
         (one,) = encode(planted.model, [prompts[text]])
         _, cache = planted.model.run_with_cache(torch.tensor([one.ids]))
         expected = cache[hook_name(eats.site, eats.layer)][0, :, eats.index].tolist()
@@ -218,7 +218,7 @@ def test_firing_holds_the_tokens_of_the_extreme_prompts(study, planted, eats, re
         assert "".join(rows["token"]) == text
         assert rows["position"].tolist() == list(range(len(one.ids)))
         assert rows["value"].iloc[0] == pytest.approx(np.mean(expected), rel=1e-5)
-    at_most = firing[(firing["side"] == "most") & (firing["place"] == 1)]
+    at_most = top_prompts[(top_prompts["side"] == "most") & (top_prompts["place"] == 1)]
     assert at_most.loc[at_most["activation"].idxmax(), "token"].strip() == "eats"
 
 
@@ -230,9 +230,9 @@ def test_pieces_are_of_the_query_only(tiny):
 def test_a_bos_token_that_counts_stands_in_front(tiny):
     prompts = word_prompts(4, examples=False)
     tokens = token_activations(tiny, prompts, NEURONS[0], include_bos=True)
-    from relation_neurons.experiments.single_neuron_scores import firing_table
+    from relation_neurons.experiments.single_neuron_scores import top_prompts_table
 
-    table = firing_table(tiny, prompts, pooled_values(prompts, tokens), tokens, 1)
+    table = top_prompts_table(tiny, prompts, pooled_values(prompts, tokens), tokens, 1)
     first = table[table["position"] == -1]
     assert first["token"].tolist() == ["<bos>", "<bos>"]
     assert len(table[table["side"] == "most"]) == len(tokens[0]) or len(first) == 2
@@ -413,7 +413,7 @@ def test_the_command_writes_tables_and_one_offline_page(options, eats, tmp_path,
     assert "Ablated alone" in out
     assert "eats0 (+" in out
     tables = {path.stem: pd.read_parquet(path) for path in place.glob("*.parquet")}
-    assert set(tables) == {"scores", "values", "firing", "tokens", "effects", "answers"}
+    assert set(tables) == {"scores", "values", "top_prompts", "tokens", "effects", "answers"}
     assert tables["scores"].set_index("relation").loc["eats", "ap"] == 1.0
     page = (place / "neuron.html").read_text(encoding="utf-8")
     assert len(page) < 10e6

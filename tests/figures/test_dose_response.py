@@ -19,7 +19,7 @@ KS = (10, 50, 3000, 20_000)
 SLOPES = {"alpha": -0.5, "beta": 0.0, "gamma": -0.2}
 
 
-def asked(ablated, relation, change, rng, **labels):
+def answers_to(ablated, relation, change, rng, **labels):
     return [
         {
             "ablated": ablated,
@@ -41,18 +41,18 @@ def sweep():
     rng, own, controls, other = np.random.default_rng(0), [], [], []
     for name, slope in SLOPES.items():
         for k in KS[::-1]:  # not in order
-            own += asked(name, name, slope * np.log10(k / 10), rng, k=k)
-            other += asked(name, "other", -0.05 * np.log10(k), rng, k=k)
+            own += answers_to(name, name, slope * np.log10(k / 10), rng, k=k)
+            other += answers_to(name, "other", -0.05 * np.log10(k), rng, k=k)
             if k < KS[-1]:
                 for draw in range(3):
-                    controls += asked(name, name, rng.normal(0, 0.02), rng, k=k, draw=draw)
+                    controls += answers_to(name, name, rng.normal(0, 0.02), rng, k=k, draw=draw)
     own, controls, other = (pd.DataFrame(rows) for rows in (own, controls, other))
     by = ["ablated", "k"]
     return compare(own, controls, by=by), compare(other, other.head(0), by=by)
 
 
 def lines(figure, name):
-    """The lines so called, a panel each."""
+    """The lines of that name, one per panel."""
     return [trace for trace in figure.data if trace.name == name]
 
 
@@ -60,15 +60,19 @@ def bands(figure, name):
     return [trace for trace in figure.data if trace.fill == "toself" and trace.legendgroup == name]
 
 
-def says_nothing(figure):
+def is_empty(figure):
     return not figure.data and len(figure.layout.annotations) == 1
 
 
-OWN_LINE, RANDOM_LINE, OTHER_LINE = "own facts, 95 % (filled: shown)", "random sets, mean and range", "other facts"
+OWN_LINE, RANDOM_LINE, OTHER_LINE = (
+    "own facts, 95 % (filled: significant)",
+    "random controls, mean and range",
+    "other relations' facts",
+)
 
 
 @pytest.mark.parametrize("measure", ["logprob", "correct"])
-def test_each_relation_has_a_panel_with_its_own_line_band_and_verdicts(sweep, measure):
+def test_each_relation_has_a_panel_with_line_band_and_verdicts(sweep, measure):
     effects, others = sweep
     figure = dose_figure(effects, others, measure)
     assert [note.text for note in figure.layout.annotations] == ["alpha", "beta", "gamma"]
@@ -90,7 +94,7 @@ def test_each_relation_has_a_panel_with_its_own_line_band_and_verdicts(sweep, me
     assert symbols == {"circle", "circle-open"}
 
 
-def test_controls_and_others_stand_beside_and_end_where_there_are_none(sweep):
+def test_controls_and_other_facts_are_drawn_where_available(sweep):
     effects, others = sweep
     figure = dose_figure(effects, others)
     table, other = (one[one["measure"] == "logprob"] for one in sweep)
@@ -107,7 +111,7 @@ def test_controls_and_others_stand_beside_and_end_where_there_are_none(sweep):
     assert sorted(keys) == sorted([OWN_LINE, RANDOM_LINE, OTHER_LINE])
 
 
-def test_panels_share_their_axes_which_are_logarithmic(sweep):
+def test_panels_share_logarithmic_axes(sweep):
     layout = dose_figure(*sweep).layout
     for axis in (layout.xaxis2, layout.xaxis3):
         assert (axis.matches, axis.type) == ("x", "log")
@@ -120,7 +124,7 @@ def test_panels_share_their_axes_which_are_logarithmic(sweep):
     }
 
 
-def test_too_many_relations_are_chosen_from_a_menu(sweep):
+def test_many_relations_are_selected_from_a_menu(sweep):
     effects, others = sweep
     figure = dose_figure(effects, others, max_panels=2)
     (menu,) = figure.layout.updatemenus
@@ -134,7 +138,7 @@ def test_too_many_relations_are_chosen_from_a_menu(sweep):
     assert [bool(trace.visible) for trace in figure.data] == list(menu.buttons[0].args[0]["visible"])
 
 
-def test_the_mean_over_relations_leaves_out_what_is_unknown(sweep):
+def test_the_mean_over_relations_omits_missing_values(sweep):
     effects, others = sweep
     effects = effects.copy()
     unknown = (effects["ablated"] == "alpha") & (effects["k"] == 3000)
@@ -143,8 +147,8 @@ def test_the_mean_over_relations_leaves_out_what_is_unknown(sweep):
     table, other = (one[one["measure"] == "logprob"] for one in (effects, others))
     for name, column, rows in (
         ("own facts", "effect", table),
-        ("other facts", "effect", other),
-        ("random sets, own facts", "random", table),
+        ("other relations' facts", "effect", other),
+        ("random controls, own facts", "random", table),
     ):
         (line,) = lines(figure, name)
         known = {k: rows.loc[rows["k"] == k, column].dropna() for k in KS}
@@ -160,34 +164,36 @@ def test_the_mean_over_relations_leaves_out_what_is_unknown(sweep):
         widest = np.array([(values.min(), values.max()) for values in known.values()])
         assert (low >= widest[:, 0]).all()
         assert (high <= widest[:, 1]).all()
-    assert "n = 2 relations" in lines(figure, "random sets, own facts")[0].hovertext[2]
+    assert "n = 2 relations" in lines(figure, "random controls, own facts")[0].hovertext[2]
 
 
-def test_one_relation_without_controls_is_drawn_without_an_interval_over_relations(sweep):
+def test_a_single_relation_without_controls_has_no_interval_over_relations(sweep):
     one = sweep[1].query("ablated == 'alpha'")
     assert one["random"].isna().all()
     figures = [dose_figure(one), mean_dose_figure(one), dose_figure(one, max_panels=0)]
     for figure in figures:
         json.loads(figure.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in the figure"))
-        assert [len(line.x) for line in (*lines(figure, RANDOM_LINE), *lines(figure, "random sets, own facts"))] == [0]
+        assert [
+            len(line.x) for line in (*lines(figure, RANDOM_LINE), *lines(figure, "random controls, own facts"))
+        ] == [0]
     (band,) = bands(figures[1], "own facts")
     assert not len(band.x)
     assert len(lines(figures[1], "own facts")[0].x) == len(KS)
 
 
-def test_few_ks_of_less_than_a_tenfold_have_ticks(sweep):
+def test_ks_within_one_decade_have_ticks(sweep):
     close = sweep[0].query("k == 10 or k == 50")
     assert list(dose_figure(close).layout.xaxis.ticktext) == ["10", "50"]
 
 
-def test_empty_tables_say_so(sweep):
+def test_empty_tables_give_a_note(sweep):
     effects, others = sweep
     for none in (pd.DataFrame(), effects.head(0)):
-        assert says_nothing(dose_figure(none, others.head(0)))
-        assert says_nothing(mean_dose_figure(none))
-        assert says_nothing(steps_figure(none))
-        assert says_nothing(slices_figure(none))
-        assert says_nothing(answer_trajectories_figure(none))
+        assert is_empty(dose_figure(none, others.head(0)))
+        assert is_empty(mean_dose_figure(none))
+        assert is_empty(steps_figure(none))
+        assert is_empty(slices_figure(none))
+        assert is_empty(answer_trajectories_figure(none))
 
 
 def nested_answers(courses, ks):
@@ -227,7 +233,7 @@ def steps():
     return difference_table(nested, pd.concat(parts, ignore_index=True))
 
 
-def test_cumulativity_stands_above_the_counts_of_its_steps(steps):
+def test_cumulativity_is_shown_above_the_counts(steps):
     figure = steps_figure(steps)
     assert list(figure.layout.xaxis2.ticktext) == ["10<br>to 50", "50<br>to 3k", "all<br>steps"]
     (micro,), (macro,) = lines(figure, "micro average, 95 %"), lines(figure, "macro average")
@@ -241,15 +247,15 @@ def test_cumulativity_stands_above_the_counts_of_its_steps(steps):
     singles = sorted(zip(each.x, each.y, strict=True))
     np.testing.assert_allclose(singles, [(0, 0.5), (0, 1.0), (1, 1.0), (2, 2 / 3), (2, 1.0)])
     counts = {trace.name: list(trace.y) for trace in figure.data if trace.type == "bar"}
-    assert counts["turned wrong"] == [3, 1]
-    assert counts["by the added ones alone"] == [1, 0]
-    assert counts["by random ones"][0] == 1
-    assert np.isnan(counts["by random ones"][1])
-    assert "3 turned wrong, 1 of them with the added ones alone, 1 with random ones" in micro.hovertext[0]
+    assert counts["answers lost"] == [3, 1]
+    assert counts["lost by the added neurons alone"] == [1, 0]
+    assert counts["lost by random controls"][0] == 1
+    assert np.isnan(counts["lost by random controls"][1])
+    assert "3 answers lost, 1 of them by the added neurons alone, 1 by random controls" in micro.hovertext[0]
     assert "n = 3 facts<br>macro average 0.75" in micro.hovertext[0]
 
 
-def test_steps_at_which_nothing_was_lost_are_drawn_empty(steps):
+def test_steps_without_lost_answers_are_empty(steps):
     still = nested_answers({"alpha": ["1111", "0000"]}, KS[:3])
     parts = [
         still[still["k"] == small].assign(k_small=small, k=large, kind="part")
@@ -258,7 +264,7 @@ def test_steps_at_which_nothing_was_lost_are_drawn_empty(steps):
     figure = steps_figure(difference_table(still, pd.concat(parts, ignore_index=True)))
     (micro,) = lines(figure, "micro average, 95 %")
     assert np.isnan(micro.y).all()
-    assert {trace.name: list(trace.y) for trace in figure.data if trace.type == "bar"}["turned wrong"] == [0, 0]
+    assert {trace.name: list(trace.y) for trace in figure.data if trace.type == "bar"}["answers lost"] == [0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -266,15 +272,15 @@ def slices():
     rng, own, controls = np.random.default_rng(1), [], []
     for name, slope in SLOPES.items():
         for number in (2, 1, 3):
-            own += asked(name, name, 2 * slope if number == 1 else 0.0, rng, slice=number)
+            own += answers_to(name, name, 2 * slope if number == 1 else 0.0, rng, slice=number)
             for draw in range(3):
-                controls += asked(name, name, rng.normal(0, 0.02), rng, slice=number, draw=draw)
+                controls += answers_to(name, name, rng.normal(0, 0.02), rng, slice=number, draw=draw)
     return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["ablated", "slice"], pool="ablated")
 
 
-def test_slices_are_a_matrix_with_stars_where_shown(slices):
+def test_slices_form_a_matrix_with_stars_for_significance(slices):
     figure = slices_figure(slices)
-    heat, stars = figure.data[0], next(trace for trace in figure.data if trace.name == "shown (Holm)")
+    heat, stars = figure.data[0], next(trace for trace in figure.data if trace.name == "significant (Holm)")
     assert list(figure.layout.xaxis.ticktext) == ["1", "2", "3"]
     rows = slices[slices["measure"] == "logprob"]
     wide = rows.pivot(index="ablated", columns="slice", values="effect")
@@ -284,10 +290,10 @@ def test_slices_are_a_matrix_with_stars_where_shown(slices):
     starred = {(names[round(y)], round(x) + 1) for x, y in zip(stars.x, stars.y, strict=True)}
     shown = rows[rows["verdict"] != "not shown"]
     assert starred == set(zip(shown["ablated"], shown["slice"], strict=True)) == {("alpha", 1), ("gamma", 1)}
-    assert "3 random sets" in heat.hovertext[0][0]
+    assert "3 random controls" in heat.hovertext[0][0]
 
 
-def test_fates_are_counted_by_hand():
+def test_outcomes_match_hand_counts():
     #          stays   lost    lost, back, lost   gained, lost again   never right
     courses = {"alpha": ["11111", "11000", "10101"], "beta": ["00110", "00000"]}
     figure = answer_trajectories_figure(flip_table(nested_answers(courses, KS)), KS)
@@ -298,11 +304,11 @@ def test_fates_are_counted_by_hand():
     for trace in figure.data:
         panels.setdefault(trace.xaxis, {})[trace.name] = np.array(trace.y)
     expected = {
-        "right throughout": [3, 2, 1, 1, 1],
-        "right again": [0, 0, 1, 0, 1],
+        "always right": [3, 2, 1, 1, 1],
+        "regained": [0, 0, 1, 0, 1],
         "gained": [0, 0, 1, 1, 0],
         "lost": [0, 1, 1, 2, 1],
-        "wrong without ablating": [2, 2, 1, 1, 2],
+        "wrong without ablation": [2, 2, 1, 1, 2],
     }
     assert panels["x"].keys() == expected.keys()
     for name, counts in expected.items():
@@ -312,17 +318,17 @@ def test_fates_are_counted_by_hand():
     for shares in panels.values():
         np.testing.assert_allclose(sum(shares.values()), 1)
     lost = next(trace for trace in figure.data if trace.name == "lost")
-    assert lost.hovertext[3] == "k = 3k<br>2 of 5 lost, 1 of them not at the k before"
+    assert lost.hovertext[3] == "k = 3k<br>2 of 5 lost, 1 of them new at this k"
 
 
-def test_ks_are_read_from_where_answers_first_changed():
+def test_ks_are_read_from_first_changes_of_answers():
     facts = flip_table(nested_answers({"alpha": ["11000", "00011", "11111"]}, KS))
     assert list(answer_trajectories_figure(facts).layout.xaxis.ticktext) == ["0", "?", "50", "3k", "?"]
-    with pytest.raises(RelationNeuronsError, match=r"2 ks were given\. Expected: 4"):
+    with pytest.raises(RelationNeuronsError, match=r"There are 2 values of k\. Expected: 4"):
         answer_trajectories_figure(facts, (10, 50))
 
 
-def test_fates_of_many_relations_are_chosen_from_a_menu():
+def test_outcomes_of_many_relations_are_selected_from_a_menu():
     courses = {f"r{number}": ["11100", "11111"] for number in range(4)}
     facts = flip_table(nested_answers(courses, KS))
     assert not answer_trajectories_figure(facts, KS, max_panels=4).layout.updatemenus

@@ -19,8 +19,8 @@ EFFECTS = {"alpha": -1.0, "beta": 0.02, "gamma": 0.8}
 N_FACTS, N_DRAWS = 12, 4
 
 
-def asked(ablated, relation, change, rng, draw=-1, **labels):
-    """Answers to the facts of a relation, the first of which is asked in two templates."""
+def answers_to(ablated, relation, change, rng, draw=-1, **labels):
+    """Answers to the facts of a relation, the first of which has two templates."""
     rows = []
     for number in [0, *range(N_FACTS)]:
         noise = rng.normal(0, 0.1, 2)
@@ -42,13 +42,13 @@ def asked(ablated, relation, change, rng, draw=-1, **labels):
 
 @pytest.fixture(scope="module")
 def intra():
-    """Answers and effects by relation and kind of facts: alpha falls, beta does nothing, gamma rises."""
+    """Answers and effects by relation and kind of facts: alpha falls, beta stays, gamma rises."""
     rng, rows = np.random.default_rng(0), []
     for name, change in EFFECTS.items():
         for facts in ("evaluation", "detection"):
-            rows += asked(name, name, change, rng, facts=facts)
+            rows += answers_to(name, name, change, rng, facts=facts)
             for draw in range(N_DRAWS):
-                rows += asked(name, name, rng.normal(0, 0.05), rng, draw, facts=facts)
+                rows += answers_to(name, name, rng.normal(0, 0.05), rng, draw, facts=facts)
     answers = pd.DataFrame(rows)
     own, controls = answers[answers["draw"] < 0], answers[answers["draw"] >= 0]
     return answers, compare(own, controls, by=["ablated", "facts"])
@@ -67,58 +67,58 @@ def inter():
         for relation in EFFECTS:
             if ablated != relation:
                 change = {("alpha", "beta"): -0.6, ("gamma", "alpha"): 0.5}.get((ablated, relation), 0.0)
-                own += asked(ablated, relation, change, rng)
+                own += answers_to(ablated, relation, change, rng)
                 for draw in range(3):
-                    controls += asked(ablated, relation, rng.normal(0, 0.03), rng, draw)
+                    controls += answers_to(ablated, relation, rng.normal(0, 0.03), rng, draw)
     return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["ablated", "relation"], pool="relation")
 
 
 def traces(figure, name):
-    found = [trace for trace in figure.data if trace.name == name]
-    assert found, f"no trace {name} among {[trace.name for trace in figure.data]}"
-    return found
+    named = [trace for trace in figure.data if trace.name == name]
+    assert named, f"no trace {name} among {[trace.name for trace in figure.data]}"
+    return named
 
 
 def points(figure, name):
-    """Name of the row (its marks stand a little above or below) and x, of the first trace so called."""
+    """Name of the row (marks are slightly above or below it) and x, for the first trace of that name."""
     (trace, *_), axis = traces(figure, name), figure.layout.yaxis
     return {axis.ticktext[round(y)]: x for x, y in zip(trace.x, trace.y, strict=True)}
 
 
-def says_nothing(figure):
+def is_empty(figure):
     return not figure.data and len(figure.layout.annotations) == 1
 
 
 def marks(figure, name, rows, columns):
-    """Cells with a mark; a mark may stand in the corner of its cell."""
+    """Cells with a mark; a mark may be in the corner of its cell."""
     (trace,) = traces(figure, name)
     return {(rows[round(y)], columns[round(x)]) for x, y in zip(trace.x, trace.y, strict=True)}
 
 
 @pytest.mark.parametrize("measure", ["logprob", "correct"])
-def test_marks_of_effects_stand_where_the_verdicts_say(evaluation, measure):
+def test_marks_of_effects_match_the_verdicts(evaluation, measure):
     _, effects = evaluation
     rows = effects[effects["measure"] == measure].set_index("ablated")
     figure = controls_figure(effects, measure)
-    for verdict, name in (("falls", "falls (Holm)"), ("rises", "rises (Holm)"), ("not shown", "not shown")):
+    for verdict, name in (("falls", "decrease (Holm)"), ("rises", "increase (Holm)"), ("not shown", "not significant")):
         chosen = rows[rows["verdict"] == verdict]
         assert points(figure, name) == chosen["effect"].to_dict()
         (trace,) = traces(figure, name)
         np.testing.assert_allclose(trace.x + trace.error_x.array, chosen["effect_high"])
         np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, chosen["effect_low"])
-    assert points(figure, "falls (Holm)").keys() == {"alpha"}
-    assert points(figure, "rises (Holm)").keys() == {"gamma"}
+    assert points(figure, "decrease (Holm)").keys() == {"alpha"}
+    assert points(figure, "increase (Holm)").keys() == {"gamma"}
 
 
-def test_a_verdict_that_holms_correction_does_not_give_leaves_the_mark_hollow(evaluation):
+def test_effects_not_significant_after_holm_have_hollow_marks(evaluation):
     effects = evaluation[1].assign(verdict="not shown", p_bh=0.01)
     figure = controls_figure(effects)
-    assert points(figure, "not shown").keys() == set(EFFECTS)
-    assert traces(figure, "not shown")[0].marker.symbol == "circle-open"
-    assert points(figure, "falls (Holm)") == points(figure, "rises (Holm)") == {}
+    assert points(figure, "not significant").keys() == set(EFFECTS)
+    assert traces(figure, "not significant")[0].marker.symbol == "circle-open"
+    assert points(figure, "decrease (Holm)") == points(figure, "increase (Holm)") == {}
 
 
-def test_rows_are_sorted_with_the_deepest_fall_on_top(evaluation):
+def test_rows_are_sorted_with_the_largest_decrease_on_top(evaluation):
     shuffled = evaluation[1].sample(frac=1, random_state=3)
     assert list(controls_figure(shuffled).layout.yaxis.ticktext) == ["gamma", "beta", "alpha"]
 
@@ -127,11 +127,11 @@ def test_controls_are_drawn_with_mean_range_and_every_set(evaluation):
     answers, effects = evaluation
     figure = controls_figure(effects, answers=answers)
     rows = effects[effects["measure"] == "logprob"].set_index("ablated")
-    (trace,) = traces(figure, "random sets: mean and range")
+    (trace,) = traces(figure, "control sets: mean and range")
     assert points(figure, trace.name) == rows["random"].to_dict()
     np.testing.assert_allclose(trace.x + trace.error_x.array, rows["random_max"])
     np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, rows["random_min"])
-    (single,) = traces(figure, "each random set")
+    (single,) = traces(figure, "each control set")
     assert len(single.x) == N_DRAWS * len(EFFECTS)
     for number, name in enumerate(figure.layout.yaxis.ticktext):
         drawn = [x for x, y in zip(single.x, single.y, strict=True) if round(y) == number]
@@ -139,20 +139,20 @@ def test_controls_are_drawn_with_mean_range_and_every_set(evaluation):
         assert np.mean(drawn) == pytest.approx(rows.loc[name, "random"])
 
 
-def test_a_pointer_shows_interval_facts_controls_and_p_values(evaluation):
+def test_hover_text_has_interval_facts_controls_and_p_values(evaluation):
     figure = controls_figure(evaluation[1])
     row = evaluation[1].query("ablated == 'alpha' and measure == 'logprob'").iloc[0]
-    (text,) = traces(figure, "falls (Holm)")[0].hovertext
+    (text,) = traces(figure, "decrease (Holm)")[0].hovertext
     for shown in (
         f"{row['effect']:+.3f} [{row['effect_low']:+.3f}",
         "n = 12 facts",
-        f"4 random sets {row['random']:+.3f}",
+        f"4 random controls: mean {row['random']:+.3f}",
     ):
         assert shown in text
     assert f"p = {row['p_holm']:.2g} (Holm)" in text
 
 
-def test_few_panels_stand_side_by_side_with_one_key(intra):
+def test_few_panels_are_side_by_side_with_one_legend(intra):
     answers, effects = intra
     effects = effects.copy()
     rises = (effects["verdict"] == "rises") & (effects["facts"] == "evaluation")
@@ -161,7 +161,11 @@ def test_few_panels_stand_side_by_side_with_one_key(intra):
     assert {trace.xaxis for trace in figure.data} == {"x", "x2"}
     for axis, facts in (("x", "evaluation"), ("x2", "detection")):
         rows = effects[(effects["measure"] == "logprob") & (effects["facts"] == facts)]
-        drawn = [trace for trace in figure.data if trace.xaxis == axis and trace.name in ("falls (Holm)", "not shown")]
+        drawn = [
+            trace
+            for trace in figure.data
+            if trace.xaxis == axis and trace.name in ("decrease (Holm)", "not significant")
+        ]
         wanted = rows.loc[rows["verdict"] != "rises", "effect"]
         np.testing.assert_allclose(sorted(x for trace in drawn for x in trace.x), sorted(wanted))
     keys = [trace.name for trace in figure.data if trace.showlegend]
@@ -169,7 +173,7 @@ def test_few_panels_stand_side_by_side_with_one_key(intra):
     assert figure.layout.xaxis.title.text == "evaluation: change"
 
 
-def test_many_panels_are_chosen_from_a_menu(evaluation):
+def test_many_panels_are_selected_from_a_menu(evaluation):
     ways = ["as configured", "all prompts", "balanced", "one template"]
     table = pd.concat(
         [evaluation[1].assign(way=way, effect=lambda t, i=i: t["effect"] - i) for i, way in enumerate(ways)]
@@ -180,7 +184,7 @@ def test_many_panels_are_chosen_from_a_menu(evaluation):
     assert {trace.xaxis for trace in figure.data} == {"x"}
     for number, button in enumerate(menu.buttons):
         shown = [trace for trace, is_shown in zip(figure.data, button.args[0]["visible"], strict=True) if is_shown]
-        (falls,) = [trace for trace in shown if trace.name == "falls (Holm)"]
+        (falls,) = [trace for trace in shown if trace.name == "decrease (Holm)"]
         assert falls.x[0] == pytest.approx(evaluation[1].query("ablated == 'alpha'")["effect"].iloc[0] - number)
     assert [bool(trace.visible) for trace in figure.data] == list(menu.buttons[0].args[0]["visible"])
     low, high = figure.layout.xaxis.range
@@ -189,37 +193,40 @@ def test_many_panels_are_chosen_from_a_menu(evaluation):
     assert high > rows["effect_high"].max()
 
 
-def test_without_controls_only_the_effects_stand():
+def test_without_controls_only_the_effects_are_drawn():
     rng = np.random.default_rng(2)
-    own = pd.DataFrame([row for name, change in EFFECTS.items() for row in asked(name, name, change, rng)])
+    own = pd.DataFrame([row for name, change in EFFECTS.items() for row in answers_to(name, name, change, rng)])
     table = compare(own, own.head(0), by=["ablated"])
     assert table["random"].isna().all()
     figure = controls_figure(table)
-    assert points(figure, "random sets: mean and range") == {}
-    assert len(points(figure, "falls (Holm)") | points(figure, "rises (Holm)") | points(figure, "not shown")) == 3
+    assert points(figure, "control sets: mean and range") == {}
+    assert (
+        len(points(figure, "decrease (Holm)") | points(figure, "increase (Holm)") | points(figure, "not significant"))
+        == 3
+    )
     json.loads(figure.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in the figure"))
 
 
 def test_an_infinite_interval_is_not_drawn(evaluation):
     one = evaluation[1].query("ablated == 'alpha'").assign(effect_low=-np.inf, effect_high=np.inf)
     figure = controls_figure(one)
-    (trace,) = traces(figure, "falls (Holm)")
+    (trace,) = traces(figure, "decrease (Holm)")
     assert list(trace.error_x.array) == list(trace.error_x.arrayminus) == [0]
     assert np.isfinite(figure.layout.xaxis.range).all()
     assert list(figure.layout.yaxis.ticktext) == ["alpha"]
 
 
 @pytest.mark.parametrize("empty", [pd.DataFrame(), "rows"])
-def test_empty_tables_say_so(intra, inter, empty):
+def test_empty_tables_give_a_note(intra, inter, empty):
     none, pairs = (intra[1].head(0), inter.head(0)) if isinstance(empty, str) else (empty, empty)
-    assert says_nothing(controls_figure(none, panel="facts"))
-    assert says_nothing(pairs_figure(pairs))
-    assert says_nothing(flips_figure(none))
-    assert says_nothing(frequency_figure(none))
-    assert says_nothing(methods_figure(none))
+    assert is_empty(controls_figure(none, panel="facts"))
+    assert is_empty(pairs_figure(pairs))
+    assert is_empty(flips_figure(none))
+    assert is_empty(frequency_figure(none))
+    assert is_empty(methods_figure(none))
 
 
-def test_tables_that_cannot_be_drawn_are_refused(intra):
+def test_invalid_tables_are_refused(intra):
     answers, effects = intra
     with pytest.raises(RelationNeuronsError, match="several rows for the same ablated"):
         controls_figure(effects)
@@ -231,7 +238,7 @@ def test_tables_that_cannot_be_drawn_are_refused(intra):
         controls_figure(effects, panel="facts", answers=answers.drop(columns="draw"))
 
 
-def test_the_matrix_of_pairs_is_signed_and_centred_and_its_own_diagonal_does_not_set_the_colours(inter, evaluation):
+def test_the_colour_scale_of_pairs_is_symmetric_and_ignores_the_diagonal(inter, evaluation):
     names = ["alpha", "beta", "gamma"]
     figure = pairs_figure(inter, own=evaluation[1])
     heat = figure.data[0]
@@ -252,7 +259,7 @@ def test_the_matrix_of_pairs_is_signed_and_centred_and_its_own_diagonal_does_not
     assert f"{row['p_holm']:.2g} (Holm), {row['p_bh']:.2g} (Benj" in text
 
 
-def test_stars_stand_where_holm_shows_something_and_dots_where_only_the_other_does(inter):
+def test_stars_mark_significance_after_holm_and_dots_only_after_benjamini_hochberg(inter):
     table = inter.copy()
     logprob = table["measure"] == "logprob"
     only = logprob & (table["ablated"] == "beta") & (table["relation"] == "gamma")
@@ -261,11 +268,11 @@ def test_stars_stand_where_holm_shows_something_and_dots_where_only_the_other_do
     table.loc[not_quite, ["p_bh", "verdict"]] = [0.05, "not shown"]
     figure = pairs_figure(table)
     names = list(figure.layout.yaxis.ticktext)
-    assert marks(figure, "shown (Holm)", names, names) == {("alpha", "beta"), ("gamma", "alpha")}
-    assert marks(figure, "only by Benjamini-Hochberg", names, names) == {("beta", "gamma")}
+    assert marks(figure, "significant (Holm)", names, names) == {("alpha", "beta"), ("gamma", "alpha")}
+    assert marks(figure, "only after Benjamini-Hochberg", names, names) == {("beta", "gamma")}
 
 
-def test_one_pair_and_a_diagonal_alone_are_drawn(inter, evaluation):
+def test_a_single_pair_or_only_the_diagonal_is_drawn(inter, evaluation):
     one = inter.query("ablated == 'alpha' and relation == 'beta'")
     assert np.isfinite(np.asarray(pairs_figure(one).data[0].z, dtype=float)).sum() == 1
     alone = pairs_figure(inter.head(0), own=evaluation[1])
@@ -273,7 +280,7 @@ def test_one_pair_and_a_diagonal_alone_are_drawn(inter, evaluation):
     assert alone.data[0].zmax > 0
 
 
-def test_lost_and_gained_answers_are_counted_in_the_halves_of_each_cell():
+def test_each_cell_has_counts_of_lost_and_gained_answers():
     rows = [("alpha", "beta", "lost")] * 3 + [("alpha", "beta", "gained")] + [("gamma", "alpha", "gained")] * 2
     flips = pd.DataFrame(rows, columns=["ablated", "relation", "flip"])
     names = ["alpha", "beta", "gamma", "delta"]
@@ -283,7 +290,7 @@ def test_lost_and_gained_answers_are_counted_in_the_halves_of_each_cell():
     assert z[0, 2:4].tolist() == [-3, 1]
     assert z[2, 0:2].tolist() == [0, 2]
     assert np.nansum(np.abs(z)) == 6
-    assert np.isnan(z).sum() == 8  # own facts were not asked
+    assert np.isnan(z).sum() == 8  # no own facts
     assert list(heat.customdata[0][3]) == ["beta", 3, 1]
     assert list(heat.x[2:4]) == [0.75, 1.25]
     assert heat.zmax == -heat.zmin == 3
@@ -327,7 +334,7 @@ def test_frequencies_are_drawn_with_zeros_and_ratios(frequencies):
     assert list(figure.layout.yaxis.ticktext)[-1] == "one group"
 
 
-def test_an_infinite_relative_difference_ends_at_the_edge(frequencies):
+def test_an_infinite_relative_difference_is_at_the_edge(frequencies):
     row = frequencies.set_index("relation").loc["rare"]
     assert row["relative_difference_high"] == np.inf
     figure = frequency_figure(frequencies)
@@ -339,7 +346,7 @@ def test_an_infinite_relative_difference_ends_at_the_edge(frequencies):
     assert "+inf%" in trace.hovertext[place]
 
 
-def test_a_relation_without_both_groups_alone_is_drawn(frequencies):
+def test_a_single_relation_with_an_empty_group_is_drawn(frequencies):
     figure = frequency_figure(frequencies[frequencies["relation"] == "one group"])
     assert points(figure, "resilient facts, mean") == {"one group": 50}
 
@@ -354,7 +361,7 @@ def methods_table():
     return pd.DataFrame(rows)
 
 
-def test_own_stands_against_other_for_each_scorer_and_k():
+def test_own_effects_are_drawn_against_other_effects_by_scorer_and_k():
     table = methods_table()
     figure = methods_figure(table)
     symbols = {trace.name: trace.marker.symbol for trace in figure.data if trace.name.startswith("k = ")}

@@ -1,4 +1,4 @@
-"""What the figures to explore draw: the slider of doses, streams of answers, bars by language, pairs of scores."""
+"""Interactive figures: dose slider, answer flows, bars by language and pairs of scores."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def doses(names, ks=KS, scale=1.0):
 
 
 @pytest.mark.parametrize("measure", ["logprob", "correct"])
-def test_a_slider_moves_every_mark_to_its_k(measure):
+def test_each_slider_step_shows_the_effects_at_its_k(measure):
     effects, others = doses(NAMES), doses(NAMES, scale=0.3)
     figure = dose_slider_figure(effects, others, measure)
     (slider,) = figure.layout.sliders
@@ -67,10 +67,10 @@ def test_a_slider_moves_every_mark_to_its_k(measure):
         assert state["error_x.array"][0] == pytest.approx([0.04] * 3)
         assert list(state["marker.symbol"][2]) == ["circle", "circle-open", "circle-open"]
         assert f"alpha, k = {k:,}<br>" in state["hovertext"][2][0]
-        assert "n = 25 facts<br>3 random sets" in state["hovertext"][2][0]
+        assert "n = 25 facts<br>3 random controls: mean" in state["hovertext"][2][0]
 
 
-def test_what_is_drawn_first_is_the_active_step_and_the_axis_holds_all_steps():
+def test_the_initial_slider_step_is_active_and_the_axis_covers_all_steps():
     effects = doses(NAMES)
     figure = dose_slider_figure(effects)
     (slider,) = figure.layout.sliders
@@ -80,12 +80,12 @@ def test_what_is_drawn_first_is_the_active_step_and_the_axis_holds_all_steps():
     logprob = effects[effects["measure"] == "logprob"]
     assert low < logprob["effect_low"].min()
     assert high > 0
-    assert not len(figure.data[1].x)  # no other facts were given
+    assert not len(figure.data[1].x)  # no other relations' facts were given
     json.loads(figure.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in the figure"))
 
 
 @pytest.mark.parametrize("n", [12, 47])
-def test_every_relation_has_a_row_of_its_own(n):
+def test_every_relation_has_its_own_row(n):
     names = tuple(f"relation_{number}" for number in range(n))
     figure = dose_slider_figure(doses(names), doses(names))
     assert len(set(figure.layout.yaxis.ticktext)) == n
@@ -98,8 +98,8 @@ def test_every_relation_has_a_row_of_its_own(n):
 def flips(courses):
     rows = [
         {"relation": relation, "subject": f"{relation}{number}", "course": course, "lost_at": np.nan, "gained_at": 1.0}
-        for relation, found in courses.items()
-        for number, course in enumerate(found)
+        for relation, group in courses.items()
+        for number, course in enumerate(group)
     ]
     return pd.DataFrame(rows)
 
@@ -119,12 +119,12 @@ def streams(sankey):
     return boxes, links
 
 
-def test_streams_are_counted_by_hand():
+def test_flows_match_hand_counts():
     figure = answer_flows_figure(flips(COURSES), ks=[5, 50, 5000])
     boxes, links = streams(figure.data[0])
-    throughout, lost, again, gained = "right throughout", "lost", "right again", "gained"
-    wrong = "wrong without ablating"
-    assert boxes[("0", throughout)] == "3 of 5 right throughout"
+    throughout, lost, again, gained = "always right", "lost", "regained", "gained"
+    wrong = "wrong without ablation"
+    assert boxes[("0", throughout)] == "3 of 5 always right"
     assert links == {
         (("0", throughout), ("5", throughout)): 2,
         (("0", throughout), ("5", lost)): 1,
@@ -141,11 +141,11 @@ def test_streams_are_counted_by_hand():
         (("50", wrong), ("5,000", wrong)): 1,
     }
     texts = [note.text for note in figure.layout.annotations]
-    assert texts[:4] == ["not ablated", "k = 5", "k = 50", "k = 5,000"]
+    assert texts[:4] == ["no ablation", "k = 5", "k = 50", "k = 5,000"]
     assert texts[4:8] == ["right 3", "wrong 2", "right 2", "lost 1"]
 
 
-def test_streams_of_one_relation_come_with_their_names_and_examples():
+def test_flows_of_a_single_relation_have_their_own_labels_and_examples():
     figure = answer_flows_figure(flips(COURSES), ks=[5, 50, 5000])
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == ["all relations (5)", "alpha (3)", "beta (2)"]
@@ -162,16 +162,16 @@ def test_streams_of_one_relation_come_with_their_names_and_examples():
     assert [trace.visible for trace in figure.data] == [True, False, False]
 
 
-def test_at_most_five_ks_are_shown_and_none_between_them_is_forgotten():
+def test_at_most_five_columns_are_shown_but_outcomes_account_for_every_k():
     course = "1" * 4 + "0" + "1" * 6  # wrong at one k only, which is not shown
     figure = answer_flows_figure(flips({"alpha": [course, "1" * 11]}), ks=range(1, 11))
     heads = [note.text for note in figure.layout.annotations[:5]]
-    assert heads[0] == "not ablated"
+    assert heads[0] == "no ablation"
     assert heads[-1] == "k = 10"
     assert "k = 4" not in heads
     boxes, _ = streams(figure.data[0])
-    assert boxes[("10", "right again")] == "1 of 2 right again"
-    with pytest.raises(RelationNeuronsError, match=r"2 ks were given\. Expected: 10"):
+    assert boxes[("10", "regained")] == "1 of 2 regained"
+    with pytest.raises(RelationNeuronsError, match=r"There are 2 values of k\. Expected: 10"):
         answer_flows_figure(flips({"alpha": [course]}), ks=[1, 2])
 
 
@@ -183,7 +183,7 @@ def test_boxes_of_a_column_do_not_overlap():
         assert 0 < min(middles) < max(middles) < 1
 
 
-def test_bars_by_language_drop_to_where_ablating_leaves_the_model():
+def test_bars_by_language_show_values_before_and_after_ablation():
     cells = [("alpha", "en"), ("beta", "en"), ("alpha", "de"), ("beta", "de")]
     changes = dict(zip(cells, (5.0, 0.0, 2.0, -1.0), strict=True))
     figure = language_bars_figure(effects_of(cells, ["ablated", "language"], changes.get))
@@ -197,11 +197,11 @@ def test_bars_by_language_drop_to_where_ablating_leaves_the_model():
         assert list(bars.x) == [0.8, 0.8]
         ends = {}
         for trace in panels[axis]:
-            if trace.name in ("falls (filled: shown)", "rises (filled: shown)"):
-                ends |= {NAMES[y]: (x, trace.name[:5]) for x, y in zip(trace.x, trace.y, strict=True)}
+            if trace.name in ("decrease (filled: significant)", "increase (filled: significant)"):
+                ends |= {NAMES[y]: (x, trace.name.split()[0]) for x, y in zip(trace.x, trace.y, strict=True)}
         for name in ("alpha", "beta"):
             change = changes[(name, language)]
-            assert ends[name] == (pytest.approx(0.8 - 0.1 * change), "falls" if change >= 0 else "rises")
+            assert ends[name] == (pytest.approx(0.8 - 0.1 * change), "decrease" if change >= 0 else "increase")
         (random,) = [trace for trace in panels[axis] if (trace.name or "").startswith("random")]
         assert list(random.x) == pytest.approx([0.79, 0.79])
     line = panels["x"][1]
@@ -212,7 +212,8 @@ def test_bars_by_language_drop_to_where_ablating_leaves_the_model():
     assert "n = 25 facts" in falls.hovertext[0]
     keys = [trace.name for trace in figure.data if trace.showlegend]
     assert sorted(keys) == [
-        *("falls (filled: shown)", "random neurons ablated (mean)", "rises (filled: shown)", "the model as it is")
+        *("decrease (filled: significant)", "increase (filled: significant)", "random neurons ablated (mean)"),
+        "without ablation",
     ]
 
 
@@ -223,14 +224,14 @@ def pair_table():
     return pd.DataFrame(rows, columns=columns).assign(first="alpha", second="beta")
 
 
-def test_pairs_of_scores_are_grouped_with_the_cuts_of_both():
+def test_pairs_of_scores_are_grouped_and_have_both_thresholds():
     figure = score_pair_figure(pair_table())
     drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data}
     assert drawn == {
-        "others, at random (1)": ([0.1], [0.1]),
-        "best of alpha only (1)": ([0.9], [0.2]),
-        "best of beta only (1)": ([0.3], [0.8]),
-        "best of both (1)": ([0.85], [0.95]),
+        "other neurons (random sample) (1)": ([0.1], [0.1]),
+        "top neurons of alpha only (1)": ([0.9], [0.2]),
+        "top neurons of beta only (1)": ([0.3], [0.8]),
+        "top neurons of both (1)": ([0.85], [0.95]),
     }
     assert {trace.type for trace in figure.data} == {"scattergl"}
     assert figure.data[1].customdata[0].tolist() == ["gate:L0.N1", "gate", 0, 1]
@@ -240,7 +241,7 @@ def test_pairs_of_scores_are_grouped_with_the_cuts_of_both():
     assert "alpha" in figure.layout.xaxis.title.text
 
 
-def test_a_pointer_names_the_first_shared_neurons():
+def test_hover_text_lists_the_best_shared_neurons():
     pairs = pd.DataFrame([("a", "b", 9, 0.9), ("a", "c", 0, 0.0), ("b", "c", 1, 0.1)])
     pairs.columns = ["first", "second", "count", "coefficient"]
     pairs = pairs.assign(expected=1.0, low=0, high=3, p_holm=0.5, verdict="not shown")
@@ -257,7 +258,7 @@ def test_a_pointer_names_the_first_shared_neurons():
     assert "hovertext" not in overlap_matrix_figure(pairs).data[0].hovertemplate
 
 
-def test_empty_tables_say_so():
+def test_empty_tables_give_a_note():
     none = pd.DataFrame()
     for figure in (
         *(dose_slider_figure(none), answer_flows_figure(none), language_bars_figure(none), score_pair_figure(none)),
@@ -267,7 +268,7 @@ def test_empty_tables_say_so():
         assert len(figure.layout.annotations) == 1
 
 
-def test_all_figures_have_one_look():
+def test_all_figures_have_the_common_style():
     looks = [
         *(dose_slider_figure(doses(NAMES)), answer_flows_figure(flips(COURSES)), score_pair_figure(pair_table())),
         figures.dose_figure(doses(NAMES)),
@@ -279,14 +280,14 @@ def test_all_figures_have_one_look():
         assert "sendChartToCloud" in figure.layout.template.layout.modebar.remove
 
 
-def test_colours_are_named_in_one_place():
+def test_colours_are_defined_in_one_module():
     """Close-ups excepted, which draw text too."""
     for path in Path(style.__file__).parent.glob("*.py"):
         if path.name not in ("style.py", "single_neuron.py"):
             assert not re.findall(r"\"#[0-9A-Fa-f]{3,6}\"", path.read_text(encoding="utf-8")), path.name
 
 
-def test_long_titles_are_wrapped_and_given_room():
+def test_long_titles_are_wrapped_and_get_space():
     import plotly.graph_objects as go
 
     short, long = (style.styled(go.Figure(), title, height=100, legend_rows=1) for title in ("few", "many words " * 12))

@@ -1,4 +1,4 @@
-"""Figures as files, and the figures of a study drawn again from its tables."""
+"""Saved figures, and the figures of a study made from its tables."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def test_a_page_works_without_a_network(figure, tmp_path):
     assert len(page) > 1_000_000  # plotly is inside
 
 
-def test_what_is_saved_is_dark_on_white_and_the_figure_stays_as_it_is(figure):
+def test_saved_figures_are_dark_on_white_and_the_original_is_unchanged(figure):
     before = figure.to_json()
     printed = on_white(figure)
     assert printed.layout.paper_bgcolor == printed.layout.plot_bgcolor == "white"
@@ -37,7 +37,7 @@ def test_what_is_saved_is_dark_on_white_and_the_figure_stays_as_it_is(figure):
     assert figure.to_json() == before
 
 
-def test_images_have_the_size_asked_for(figure, tmp_path):
+def test_images_have_the_requested_size(figure, tmp_path):
     pytest.importorskip("kaleido")
     path = tmp_path / "bars.png"
     try:
@@ -45,7 +45,7 @@ def test_images_have_the_size_asked_for(figure, tmp_path):
     except RelationNeuronsError as error:
         if type(error.__cause__).__name__ != "ChromeNotFoundError":
             raise
-        pytest.skip("there is no Chrome or Chromium")
+        pytest.skip("Chrome or Chromium is not installed")
     head = path.read_bytes()[:24]
     assert head[1:4] == b"PNG"
     assert [int.from_bytes(head[start : start + 4]) for start in (16, 20)] == [800, 600]
@@ -54,20 +54,20 @@ def test_images_have_the_size_asked_for(figure, tmp_path):
     assert "Two bars" in drawn
 
 
-def test_without_kaleido_or_a_browser_one_is_told_what_to_install(figure, tmp_path, monkeypatch):
+def test_the_error_without_kaleido_or_a_browser_says_what_to_install(figure, tmp_path, monkeypatch):
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "kaleido", None)
-        with pytest.raises(RelationNeuronsError, match=r"Kaleido.*not installed.*pip install 'kaleido>=1\.0'"):
+        with pytest.raises(RelationNeuronsError, match=r"Kaleido.*is not installed.*pip install 'kaleido>=1\.0'"):
             save_figure(figure, tmp_path / "bars.png")
     pytest.importorskip("kaleido")
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "no-chrome"))
-    with pytest.raises(RelationNeuronsError, match=r"could not be made.*install Chrome or Chromium"):
+    with pytest.raises(RelationNeuronsError, match=r"could not be created.*install Chrome or Chromium"):
         save_figure(figure, tmp_path / "bars.png")
     assert not (tmp_path / "bars.png").exists()
 
 
-def test_unknown_endings_and_places_are_refused(figure, tmp_path):
-    with pytest.raises(RelationNeuronsError, match=r"'bars\.pgn' ends in none.*did you mean 'png'"):
+def test_unknown_extensions_and_unwritable_paths_are_refused(figure, tmp_path):
+    with pytest.raises(RelationNeuronsError, match=r"'bars\.pgn' has an unknown extension.*did you mean 'png'"):
         save_figure(figure, tmp_path / "bars.pgn")
     (tmp_path / "file").write_text("x")
     with pytest.raises(RelationNeuronsError, match="cannot be written"):
@@ -93,16 +93,16 @@ def study(tmp_path):
     return folder
 
 
-def test_a_finding_is_read_back(study):
-    found = read_result(study, "overlap")
-    assert isinstance(found, ExperimentResult)
-    assert (found.name, found.question) == ("overlap", "Do relations share neurons?")
-    assert found.verdict == ("Few: a and b 3.", "0 neurons are shared by three.")
-    assert list(found.tables) == ["multiplicity", "pairs"]  # not what was kept to go on from
-    assert found.tables["pairs"]["count"].tolist() == [3]
+def test_a_result_can_be_read(study):
+    result = read_result(study, "overlap")
+    assert isinstance(result, ExperimentResult)
+    assert (result.name, result.question) == ("overlap", "Do relations share neurons?")
+    assert result.verdict == ("Few: a and b 3.", "0 neurons are shared by three.")
+    assert list(result.tables) == ["multiplicity", "pairs"]  # without the table that only serves to resume
+    assert result.tables["pairs"]["count"].tolist() == [3]
 
 
-def test_the_figures_of_a_study_are_drawn_from_its_tables(study, tmp_path, capsys):
+def test_the_figures_of_a_study_are_made_from_its_tables(study, tmp_path, capsys):
     assert list(study_figures(study)) == ["overlap"]
     figures_command(study, out=tmp_path / "drawn", formats=("html", "html"))
     written = sorted(path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.*"))
@@ -113,7 +113,7 @@ def test_the_figures_of_a_study_are_drawn_from_its_tables(study, tmp_path, capsy
     assert list(study_figures(study)) == ["overlap"]
 
 
-def test_folders_and_experiments_that_do_not_fit_are_refused(study, tmp_path):
+def test_invalid_folders_and_experiments_are_refused(study, tmp_path):
     with pytest.raises(RelationNeuronsError, match="is not a study folder"):
         study_figures(tmp_path)
     with pytest.raises(RelationNeuronsError, match="is not a study folder"):
@@ -132,5 +132,5 @@ def test_tables_of_another_version_are_refused(study):
     with pytest.raises(RelationNeuronsError, match=r"tables of overlap have no 'multiplicity'"):
         study_figures(study)
     pd.DataFrame({"n_relations": [1]}).to_parquet(study / "overlap" / "multiplicity.parquet")
-    with pytest.raises(RelationNeuronsError, match="which its figures are drawn from"):
+    with pytest.raises(RelationNeuronsError, match="which its figures need"):
         study_figures(study)

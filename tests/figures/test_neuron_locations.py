@@ -1,4 +1,4 @@
-"""What the figures of selected neurons draw."""
+"""Figures of selected neurons."""
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def pairs_table(n):
     return table.assign(verdict=np.where(table["p_holm"] < 0.05, "above chance", "not shown"))
 
 
-def test_the_matrix_is_symmetric_with_stars_where_shown():
+def test_the_overlap_matrix_is_symmetric_with_stars_for_significance():
     [heat] = overlap_matrix_figure(pairs_table(4)).data
     shares = np.array(heat.z)
     assert np.isnan(np.diag(shares)).all()
@@ -56,7 +56,7 @@ def test_the_matrix_is_symmetric_with_stars_where_shown():
 
 
 @pytest.mark.parametrize("n", [2, 12, 47])
-def test_every_relation_is_named_and_small_cells_hold_stars_only(n):
+def test_every_relation_is_labelled_and_small_cells_only_have_stars(n):
     figure = overlap_matrix_figure(pairs_table(n))
     [heat] = figure.data
     assert len(heat.x) == len(heat.y) == n
@@ -86,20 +86,20 @@ def test_the_own_concept_is_framed():
     assert frames == [(0, 0), (1, 1)]
 
 
-def test_nothing_to_compare_is_an_empty_figure():
+def test_an_empty_table_gives_an_empty_figure():
     figure = concept_overlap_figure(concepts_table().iloc[:0])
     assert not figure.layout.shapes
     assert np.size(figure.data[0].z) == 0
 
 
-def test_multiplicities_stand_beside_the_range_of_random_sets():
+def test_multiplicities_are_shown_with_the_range_of_random_sets():
     table = pd.DataFrame({"n_relations": [1, 2, 3, 4, 5], "count": [900, 40, 0, 0, 0], "at_least": [940, 40, 0, 0, 0]})
     table = table.assign(expected=[910.0, 20.0, 1.5, 0.0, 0.0], low=[890.0, 12.0, 0.0, 0.0, 0.0])
     table = table.assign(high=[930.0, 30.0, 4.0, 0.0, 0.0], p=[0.9, 0.005, 1.0, 1.0, 1.0])
     figure = multiplicity_figure(table)
     random, own = figure.data
-    assert [round(x) for x in own.x] == [1, 2, 3]  # beyond, there is none in either
-    assert list(own.y) == [900, 40, 0.5]  # where the axis has its 0
+    assert [round(x) for x in own.x] == [1, 2, 3]  # larger counts are empty
+    assert list(own.y) == [900, 40, 0.5]  # the position of 0
     assert list(random.y) == [910, 20, 1.5]
     assert list(random.error_y.array) == [20, 10, 2.5]
     assert list(random.error_y.arrayminus) == [20, 8, 1.0]

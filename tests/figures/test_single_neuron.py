@@ -1,4 +1,4 @@
-"""What the figures of one neuron draw, and what its shaded prompts say."""
+"""Figures and shaded prompts of a single neuron."""
 
 import html
 import re
@@ -30,7 +30,7 @@ def named(figure):
 
 
 @pytest.mark.parametrize("n", [2, 12, 47])
-def test_average_precision_stands_beside_shuffled_labels(n):
+def test_average_precision_is_shown_with_shuffled_labels(n):
     figure = neuron_scores_figure(scores_table(n))
     traces = named(figure)
     band = traces["shuffled labels, mean to 97.5 % quantile"]
@@ -39,7 +39,7 @@ def test_average_precision_stands_beside_shuffled_labels(n):
     np.testing.assert_allclose(np.array(band.x, dtype=float) + 0.21, 0.3)
     assert list(figure.layout.yaxis.ticktext) == [f"relation_{i}" for i in reversed(range(n))]  # the best on top
     assert len(figure.layout.yaxis.tickvals) == n
-    shown, rest = traces["above chance (Holm)"], traces["not shown"]
+    shown, rest = traces["above chance (Holm)"], traces["not significant"]
     assert len(shown.x) + len(rest.x) == n
     assert min(shown.x) > 0.5 >= max(rest.x)
     assert (max(shown.x), max(shown.y)) == (0.9, n - 1)
@@ -64,7 +64,7 @@ def values_table(n):
 
 
 @pytest.mark.parametrize("n", [3, 47])
-def test_every_relation_has_its_values_and_their_median(n):
+def test_every_relation_has_its_activations_and_their_median(n):
     figure = neuron_values_figure(values_table(n))
     *boxes, medians = figure.data
     assert list(figure.layout.yaxis.ticktext) == [f"relation_{i}" for i in range(n)]
@@ -84,7 +84,7 @@ def tokens_table():
     return pd.DataFrame(promoted + suppressed, columns=["side", "rank", "id", "token", "logit", "z"])
 
 
-def test_tokens_are_bars_from_the_most_promoted_to_the_most_suppressed():
+def test_tokens_are_ordered_from_most_promoted_to_most_suppressed():
     figure = neuron_tokens_figure(tokens_table())
     promotes, suppresses = figure.data
     labels = dict(zip(figure.layout.yaxis.tickvals, figure.layout.yaxis.ticktext, strict=True))
@@ -94,7 +94,7 @@ def test_tokens_are_bars_from_the_most_promoted_to_the_most_suppressed():
     )
     assert {labels[y]: x for y, x in zip(suppresses.y, suppresses.x, strict=True)} == {"x": -1, "∅": -0.5}
     assert promotes.marker.color != suppresses.marker.color
-    assert "·Paris<br>promotes, number 1: +1 per unit" in promotes.hovertext[-1]
+    assert "·Paris<br>promotes, rank 1: logit +1 per unit" in promotes.hovertext[-1]
     assert "-4.0 standard deviations" in suppresses.hovertext[0]
 
 
@@ -111,19 +111,19 @@ def effects_tables():
 
 
 @pytest.mark.parametrize("measure", ["logprob", "correct"])
-def test_effects_of_each_relation_stand_beside_each_random_neuron(measure):
+def test_effects_are_shown_with_each_random_neuron(measure):
     effects, answers = effects_tables()
     figure = neuron_effects_figure(effects, answers, measure)
     traces = named(figure)
     assert list(figure.layout.yaxis.ticktext) == ["b", "a"]
-    assert list(traces["falls (Holm)"].x) == [-0.5]
-    assert list(traces["not shown"].x) == [0.1]
-    assert sorted(traces["each random set"].x) == ([0.0, 0.0, 0.1, 0.1] if measure == "logprob" else [0.0] * 4)
-    assert figure.layout.title.text.startswith("Ablated alone: ")
-    assert "n = 40 facts" in traces["falls (Holm)"].hovertext[0]
+    assert list(traces["decrease (Holm)"].x) == [-0.5]
+    assert list(traces["not significant"].x) == [0.1]
+    assert sorted(traces["each control set"].x) == ([0.0, 0.0, 0.1, 0.1] if measure == "logprob" else [0.0] * 4)
+    assert figure.layout.title.text.startswith("Effects of ablating this neuron: ")
+    assert "n = 40 facts" in traces["decrease (Holm)"].hovertext[0]
 
 
-def firing_table():
+def top_prompts_table():
     rows = [
         ("most", 1, "r", "a <b>", 0.5, 0, "a", 2.0),
         ("most", 1, "r", "a <b>", 0.5, 1, " <b>", -1.0),
@@ -135,37 +135,37 @@ def firing_table():
 
 
 def spans(page):
-    found = re.findall(
+    matches = re.findall(
         r'<span title="([^"]*)" style="background:rgba\((\d+),(\d+),(\d+),([\d.]+)\)[^>]*>([^<]*)</span>', page
     )
     return [
-        (title, (int(r), int(g), int(b)), float(alpha), html.unescape(text)) for title, r, g, b, alpha, text in found
+        (title, (int(r), int(g), int(b)), float(alpha), html.unescape(text)) for title, r, g, b, alpha, text in matches
     ]
 
 
-def test_shades_are_orange_above_zero_and_blue_below_in_proportion():
-    first, second, third = spans(shaded_prompts(firing_table()))
+def test_shades_are_proportional_orange_above_and_blue_below_zero():
+    first, second, third = spans(shaded_prompts(top_prompts_table()))
     assert (first[0], second[0], third[0]) == ("+2", "-1", "+0")
     assert first[1][0] > first[1][2]
     assert second[1][2] > second[1][0]
     assert first[2] == pytest.approx(2 * second[2], abs=0.02)
     assert third[2] == 0
-    assert first[2] < 0.7  # text stays readable on it
+    assert first[2] < 0.7  # text is readable on it
     assert [first[3], second[3], third[3]] == ["a", "·<b>", "z↵"]
 
 
-def test_text_is_escaped_and_sides_are_named():
-    page = shaded_prompts(firing_table())
+def test_text_is_escaped_and_sides_have_headings():
+    page = shaded_prompts(top_prompts_table())
     assert "<b>" not in page
-    assert "s&amp;t, mean -0.5" in page
-    assert page.index("Fire it most") < page.index("Fire it least")
+    assert "s&amp;t, mean activation -0.5" in page
+    assert page.index("Most activating prompts") < page.index("Least activating prompts")
     assert "color:" not in page.replace("background", "")  # the page's own, light or dark
 
 
-def test_nothing_fires_without_an_error():
-    assert "Deepest shade: 0" in shaded_prompts(firing_table().iloc[:0])
-    still = firing_table().assign(activation=0.0)
-    assert {span[2] for span in spans(shaded_prompts(still))} == {0.0}
+def test_no_prompts_and_zero_activations_are_shown():
+    assert "Strongest shade: 0" in shaded_prompts(top_prompts_table().iloc[:0])
+    inactive = top_prompts_table().assign(activation=0.0)
+    assert {span[2] for span in spans(shaded_prompts(inactive))} == {0.0}
 
 
 def test_spaces_are_visible():
@@ -173,8 +173,11 @@ def test_spaces_are_visible():
     assert visible("") == "∅"
 
 
-def test_empty_tables_are_figures_that_say_so():
+def test_empty_tables_give_a_note():
     for make, tables in ((neuron_scores_figure, scores_table(2)), (neuron_values_figure, values_table(2))):
-        assert make(tables.iloc[:0]).layout.annotations[0].text == "nothing to draw"
-    assert neuron_tokens_figure(tokens_table().iloc[:0]).layout.annotations[0].text == "it has no output row"
+        assert make(tables.iloc[:0]).layout.annotations[0].text == "no data"
+    assert (
+        neuron_tokens_figure(tokens_table().iloc[:0]).layout.annotations[0].text
+        == "this neuron has no output weights of its own"
+    )
     assert set(NEURON_FIGURES) == {"scores", "values", "tokens", "effects_logprob", "effects_accuracy"}

@@ -41,7 +41,7 @@ def spoken():
 
 
 @pytest.mark.parametrize(("measure", "scale"), [("logprob", 1.0), ("correct", 0.1)])
-def test_languages_are_a_matrix_with_all_relations_first(spoken, measure, scale):
+def test_languages_form_a_matrix_with_all_relations_first(spoken, measure, scale):
     figure = languages_figure(*spoken, measure)
     (matrix,) = figure.data
     assert list(matrix.y) == [ALL, "b", "a"]
@@ -58,10 +58,10 @@ def test_languages_are_a_matrix_with_all_relations_first(spoken, measure, scale)
     hover = pd.DataFrame(matrix.customdata, index=matrix.y, columns=matrix.x).loc["a", "ja"]
     assert "n = 44 facts" in hover
     assert f"[{-4.5 * scale:+.3f}, {-3 * scale:+.3f}]" in hover
-    assert "(3 sets)" in hover
+    assert "3 random controls: mean" in hover
 
 
-def test_sites_are_named_with_their_size():
+def test_sites_are_labelled_with_their_k():
     columns = ["ablated", "site"]
     effects = effects_of([("a", "ffn"), ("a", "gate")], columns, k=3000)
     effects.loc[effects["site"] == "gate", "k"] = 12
@@ -70,7 +70,7 @@ def test_sites_are_named_with_their_size():
     assert figure.data[0].z[1].tolist() == [-1, -2]
 
 
-def test_drops_go_from_before_to_after(spoken):
+def test_drops_show_values_before_and_after_ablation(spoken):
     line, before, after, random = drops_figure(spoken[1], "language", "correct").data
     assert list(before.y) == ["en", "de", "ja"]
     assert list(before.x) == [0.9] * 3
@@ -81,30 +81,30 @@ def test_drops_go_from_before_to_after(spoken):
     assert line.x[:3] == (0.9, pytest.approx(0.8), None)
 
 
-def test_templates_have_a_panel_for_each_set_asked():
-    cells = [(found, asked) for found in ("main", "zs") for asked in ("main", "zs")]
+def test_templates_have_a_panel_per_evaluation_set():
+    cells = [(detected, evaluated) for detected in ("main", "zs") for evaluated in ("main", "zs")]
     columns = ["ablated", "detected", "asked"]
     effects = effects_of([("a", *cell) for cell in cells] + [("b", *cell) for cell in cells], columns)
     figure = templates_figure(effects, effects_of([("all", *cell) for cell in cells], columns))
     assert list(figure.layout.yaxis.ticktext) == [ALL, "a", "b"]
-    drawn = {(trace.name, trace.xaxis): list(trace.x) for trace in figure.data if trace.name.startswith("found")}
+    drawn = {(trace.name, trace.xaxis): list(trace.x) for trace in figure.data if trace.name.startswith("detected")}
     assert drawn == {
-        ("found with main", "x"): [-1, -1, -5],
-        ("found with main", "x2"): [-2, -2, -6],
-        ("found with zs", "x"): [-3, -3, -7],
-        ("found with zs", "x2"): [-4, -4, -8],
+        ("detected with main", "x"): [-1, -1, -5],
+        ("detected with main", "x2"): [-2, -2, -6],
+        ("detected with zs", "x"): [-3, -3, -7],
+        ("detected with zs", "x2"): [-4, -4, -8],
     }
-    assert "asked in main" in figure.layout.xaxis.title.text
-    assert "asked in zs" in figure.layout.xaxis2.title.text
+    assert "evaluated with main" in figure.layout.xaxis.title.text
+    assert "evaluated with zs" in figure.layout.xaxis2.title.text
     shown = [trace.name for trace in figure.data if trace.showlegend]
-    assert sorted(shown) == ["found with main", "found with zs", "random (mean)"]
+    assert sorted(shown) == ["detected with main", "detected with zs", "random controls (mean)"]
     places = [
-        place for trace in figure.data if trace.name.startswith("found") and trace.xaxis == "x" for place in trace.y
+        place for trace in figure.data if trace.name.startswith("detected") and trace.xaxis == "x" for place in trace.y
     ]
     assert len(set(places)) == len(places)
 
 
-def test_kinds_of_answers_are_stacked_to_a_whole():
+def test_kinds_of_answers_are_stacked_to_one():
     shares = {"right": 0.5, "the": 0.3, "other": 0.2}
     table = pd.DataFrame(
         [
@@ -125,12 +125,12 @@ def test_kinds_of_answers_are_stacked_to_a_whole():
     assert {trace.name: list(trace.x) for trace in figure.data}["the"] == [0.3, 0.3]
 
 
-def test_every_kind_and_state_has_its_place():
+def test_kinds_and_states_match_those_of_the_experiment():
     assert error_analysis.KINDS == ERROR_KINDS
     assert tuple(transfer.STATES) == ERROR_STATES
 
 
-def test_perplexities_stand_beside_every_control():
+def test_perplexities_are_shown_with_every_control_set():
     perplexity = pd.DataFrame(
         {"ablated": ["a", "b"], "n": 50, "clean": [20.0, 30.0], "own": [22.0, 29.0], "random": [20.5, 30.0]}
         | {"effect": [0.1, -0.03], "effect_low": [0.05, -0.1], "effect_high": [0.2, 0.04]}
@@ -150,7 +150,7 @@ def test_perplexities_stand_beside_every_control():
     assert "n = 50 sentences" in own.customdata[0]
 
 
-def test_nothing_asked_is_said():
+def test_empty_tables_give_a_note():
     nothing = pd.DataFrame()
     for figure in (
         languages_figure(nothing, nothing),
@@ -160,11 +160,11 @@ def test_nothing_asked_is_said():
         perplexity_figure(nothing, nothing),
     ):
         assert not figure.data
-        assert figure.layout.annotations[0].text == "nothing was asked"
+        assert figure.layout.annotations[0].text == "no data"
 
 
 @pytest.mark.parametrize("n", [3, 47])
-def test_rows_have_room_for_their_names(n):
+def test_rows_have_space_for_their_names(n):
     cells = [(f"r{number}", "en") for number in range(n)]
     columns = ["ablated", "language"]
     figure = languages_figure(effects_of(cells, columns), effects_of([("all", "en")], columns))

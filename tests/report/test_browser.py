@@ -1,4 +1,4 @@
-"""The page in a real browser: what is drawn, shown under the pointer, sorted, searched, filtered and printed."""
+"""The page in a real browser: figures, hover texts, sorting, searching, filtering and printing."""
 
 import re
 import shutil
@@ -53,24 +53,24 @@ def pages(tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, pages):
-    """Opens a page; whatever it complains of, or asks of the network, fails the test."""
+    """Opens a page; any error, warning or network request fails the test."""
     complaints, contexts = [], []
 
-    def route(one):
-        if one.request.url.startswith("file:"):
-            one.continue_()
+    def route(intercepted):
+        if intercepted.request.url.startswith("file:"):
+            intercepted.continue_()
         else:
-            complaints.append(one.request.url)
-            one.abort()
+            complaints.append(intercepted.request.url)
+            intercepted.abort()
 
     def opened(name, width=1400, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         context.route(lambda url: not url.startswith("blob:"), route)
         page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+        page.on("request", lambda sent: complaints.append(sent.url) if sent.url.startswith("http") else None)
         page.goto(pages[name].as_uri())
         return page
 
@@ -81,14 +81,14 @@ def visit(browser, pages):
 
 
 def shown(page, place):
-    """Scroll to a figure or a table and wait until it is there."""
+    """Scroll to a figure or a table and wait until it is drawn."""
     page.locator(place).scroll_into_view_if_needed()
     page.locator(f"{place} :is(svg.main-svg, table.dataTable tbody tr)").first.wait_for()
     return page.locator(place)
 
 
 def cells(page, place):
-    """What a table shows, all of its rows."""
+    """All rows of a table, as displayed."""
     length = page.locator(f"{place} .dt-length select")
     if length.count():
         length.select_option("-1")
@@ -100,9 +100,9 @@ def cells(page, place):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (700, "dark")])
-def test_every_figure_and_table_is_drawn_and_nothing_is_cut(visit, width, scheme):
+def test_every_figure_and_table_is_drawn_without_clipping(visit, width, scheme):
     page = visit("study", width, scheme)
-    assert not page.evaluate("[...document.querySelectorAll('.plot')].every((one) => one.dataset.drawn)")  # lazily
+    assert not page.evaluate("[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn)")  # lazily
     closed = page.locator("details:not([open]) > summary")
     while closed.count():
         closed.first.click()
@@ -119,7 +119,7 @@ def test_every_figure_and_table_is_drawn_and_nothing_is_cut(visit, width, scheme
     assert (sum(map(int, re.findall(r"\d+", dark))) < 150) == (scheme == "dark")
 
 
-def test_the_contents_lead_to_every_section(visit):
+def test_the_table_of_contents_links_to_every_section(visit):
     page = visit("study", 700)
     for link in page.locator("nav a:not(.home)").all():
         link.click()
@@ -127,7 +127,7 @@ def test_the_contents_lead_to_every_section(visit):
         assert -1 <= top < 900
 
 
-def test_the_pointer_shows_the_values_of_the_table(visit):
+def test_hover_texts_show_the_values_of_the_table(visit):
     page = visit("study")
     shown(page, SLIDER)
     own = page.locator(f"{SLIDER} .scatterlayer .trace").last.locator(".points path")
@@ -138,7 +138,7 @@ def test_the_pointer_shows_the_values_of_the_table(visit):
         page.locator(f"{SLIDER} .hoverlayer .hovertext", has_text=text).wait_for()
 
 
-def test_the_slider_moves_the_marks_to_the_values_of_its_k(visit):
+def test_the_slider_shows_the_values_at_its_k(visit):
     page = visit("study")
     shown(page, SLIDER)
     rail = page.locator(f"{SLIDER} .slider-rail-touch-rect")
@@ -152,7 +152,7 @@ def test_the_slider_moves_the_marks_to_the_values_of_its_k(visit):
         assert page.evaluate(PLACES, [SLIDER, last]) == pytest.approx(expected, abs=0.2)
 
 
-def test_columns_are_sorted_as_numbers(visit):
+def test_columns_are_sorted_numerically(visit):
     page, place = visit("study"), "#sweep-table-effects"
     shown(page, place)
     ordered = made_sweep().sort_values("effect", kind="stable")
@@ -166,7 +166,7 @@ def test_columns_are_sorted_as_numbers(visit):
     assert cells(page, place)["k"].tolist() == [str(k) for k in sorted(made_sweep()["k"])]
 
 
-def test_neurons_are_sorted_by_layer_not_by_letter(visit):
+def test_neurons_are_sorted_by_layer_numerically(visit):
     page, place = visit("study"), "#neurons-table-neurons"
     shown(page, place)
     page.locator(f"{place} thead th", has_text="neuron").click()
@@ -175,7 +175,7 @@ def test_neurons_are_sorted_by_layer_not_by_letter(visit):
     assert layers.max() > 9
 
 
-def test_the_search_box_filters(visit):
+def test_the_search_box_filters_rows(visit):
     page, place = visit("study"), "#sweep-table-effects"
     shown(page, place)
     page.locator(f"{place} input[type=search]").fill("gamma logprob")
@@ -185,7 +185,7 @@ def test_the_search_box_filters(visit):
 
 
 def click(page, figure, pair):
-    """A click on the cell of two relations."""
+    """Click on the cell of two relations."""
     shown(page, figure)
     x, y = page.evaluate(CELL, [figure, *pair])
     page.mouse.move(x - 3, y)
@@ -193,27 +193,27 @@ def click(page, figure, pair):
     page.locator(".chosen").wait_for()
 
 
-def test_a_cell_of_the_overlap_shows_the_shared_neurons_and_there_is_a_way_back(visit):
+def test_a_click_on_an_overlap_filters_shared_neurons_until_reset(visit):
     page, place, rows = visit("study"), "#neurons-table-neurons", made_neurons()
     for pair, n in SHARED.items():
         click(page, "#overlap-figure-pairs", pair)
         assert page.locator(".chosen span").text_content().startswith(f"{n} neuron")
         first, second = (rows[rows["name"] == name] for name in pair)
         both = first.merge(second, on=["site", "layer", "index"])
-        expected = {f"{one.site}:L{one.layer}.N{one.index}" for one in both.itertuples()}
+        expected = {f"{row.site}:L{row.layer}.N{row.index}" for row in both.itertuples()}
         assert len(expected) == n
         if expected:
             found = cells(page, place)
             assert set(found["neuron"]) == expected
             assert sorted(found["relation"]) == sorted([*pair] * n)
         else:
-            assert "no row matches" in page.locator(place).text_content()
+            assert "no matching rows" in page.locator(place).text_content()
         page.locator(".chosen button", has_text="all neurons").click()
         assert len(cells(page, place)) == len(rows)
         assert page.locator(".chosen").is_hidden()
 
 
-def test_a_button_leads_back_to_the_figure(visit):
+def test_a_button_scrolls_back_to_the_figure(visit):
     page, figure = visit("study"), "#overlap-figure-pairs"
     click(page, figure, ("alpha", "gamma"))
     page.locator(".chosen button", has_text="back to the figure").click()
@@ -221,14 +221,14 @@ def test_a_button_leads_back_to_the_figure(visit):
     assert -500 < top < 900
 
 
-def test_text_of_tables_is_text(visit):
+def test_text_in_tables_is_escaped(visit):
     page = visit("study")
     place = shown(page, "#neurons-table-neurons")
     assert place.locator("tbody b").count() == 0
     assert "beta <b>" in set(cells(page, "#neurons-table-neurons")["relation"])
 
 
-def test_paper_holds_every_figure(visit):
+def test_every_figure_is_printed(visit):
     page = visit("study")
     page.wait_for_timeout(300)
     assert page.locator(".js-plotly-plot").count() < page.locator(".plot").count()

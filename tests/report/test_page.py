@@ -13,6 +13,7 @@ from relation_neurons import figures
 from relation_neurons.cli import report
 from relation_neurons.experiments.summary import summarise
 from relation_neurons.report import page
+from relation_neurons.report.table_encoding import encoded
 
 RELATIONS = ("alpha", "beta <b>", "gamma")
 KS = (1, 10, 100)
@@ -52,7 +53,7 @@ def made_summary():
 
 
 def made_neurons():
-    """Twelve neurons of each relation, of which pairs share as many as `SHARED` says: one is in three relations."""
+    """Twelve neurons of each relation; pairs share `SHARED` of them, and one neuron is in three relations."""
     alpha, beta, gamma, delta = ([("gate", layer, number) for layer in range(12)] for number in range(4))
     beta[:3], gamma[6:8] = alpha[:3], beta[6:8]
     beta[11] = gamma[11] = alpha[11]
@@ -66,7 +67,7 @@ def made_neurons():
 
 
 def made_sweep():
-    """Effects whose order as text is not that as numbers."""
+    """Effects whose alphabetical and numerical orders differ."""
     values = itertools.cycle([-0.5, -12.25, 3.0, -2.75, 10.5, -1.125, -9.0, 0.25, -100.5])
     rows = []
     for measure, name, k in itertools.product(("logprob", "correct"), RELATIONS, KS):
@@ -80,7 +81,7 @@ def made_sweep():
 
 
 def write_study(folder):
-    """The folder of a study with three experiments and the properties, as `reproduce` leaves it."""
+    """A study folder with three experiments and the properties, as written by `reproduce`."""
     names = {"name": "toy", "weights": "", "dtype": "float32", "device": "cpu"}
     config = {"model": "toy", "site": "ffn", "k": None, "n_controls": 2, "match": "layer", "seed": 0}
     config |= {"scorer": "average_precision", "prompts": {"n_evaluation": 25}}
@@ -101,7 +102,7 @@ def write_study(folder):
     }
     for name, kept in tables.items():
         (folder / name).mkdir()
-        verdict = f"## {name}\n\nWhat of {name}?\n\n- First <i>{name}</i>.\n- Second {name}.\n"
+        verdict = f"## {name}\n\nIs this {name}?\n\n- First <i>{name}</i>.\n- Second {name}.\n"
         (folder / name / "verdict.md").write_text(verdict, encoding="utf-8")
         for label, table in kept.items():
             table.to_parquet(folder / name / f"{label}.parquet")
@@ -109,15 +110,15 @@ def write_study(folder):
 
 
 def contents(text):
-    """What the page holds compressed, by the id of the element that shows it."""
-    found = re.findall(r'id="(\S+)"[^>]*>\s*<script type="application/gzip">([^<]*)</script>', text)
-    return {name: json.loads(gzip.decompress(base64.b64decode(packed))) for name, packed in found}
+    """The compressed contents of the page, by the id of their element."""
+    matches = re.findall(r'id="(\S+)"[^>]*>\s*<script type="application/gzip">([^<]*)</script>', text)
+    return {name: json.loads(gzip.decompress(base64.b64decode(packed))) for name, packed in matches}
 
 
 def column(table, title):
     """The cells of a column of a table on the page."""
-    (one,) = (one for one in table if one["title"] == title)
-    return [one["text"][code] for code in one["codes"]] if "codes" in one else one["values"]
+    (encoding,) = (column for column in table if column["title"] == title)
+    return [encoding["text"][code] for code in encoding["codes"]] if "codes" in encoding else encoding["values"]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def study_page(study):
     return report.rebuild(study).read_text(encoding="utf-8")
 
 
-def test_the_page_is_one_file_and_may_ask_nobody(study_page):
+def test_the_page_is_self_contained_and_makes_no_requests(study_page):
     text = study_page
     assert (
         "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:" in text
@@ -141,29 +142,29 @@ def test_the_page_is_one_file_and_may_ask_nobody(study_page):
     assert len(text.encode()) < 4e6
 
 
-def test_the_summary_says_what_its_table_says(study_page):
+def test_the_summary_contains_its_table(study_page):
     held, rows = contents(study_page), made_summary()["summary"]
     table = held["summary-table-summary"]
     assert column(table, "own [low, high]") == pytest.approx(rows["own"].tolist(), rel=1e-5)
-    (own,) = (one for one in table if one["title"] == "own [low, high]")
+    (own,) = (column for column in table if column["title"] == "own [low, high]")
     np.testing.assert_allclose(own["low"], rows["own_low"], rtol=1e-5)
     np.testing.assert_allclose(own["high"], rows["own_high"], rtol=1e-5)
     assert {"summary-figure-summary", "summary-figure-accuracy"} <= set(held)
 
 
-def test_a_study_gives_the_summary_first_then_every_verdict(study_page):
-    said = re.findall(r"<h2>(.*?)</h2>", study_page)
-    assert said == ["summary", "properties", "overlap", "sweep", "neurons", "how this was made"]
+def test_the_summary_comes_first_and_every_verdict_is_included(study_page):
+    headings = re.findall(r"<h2>(.*?)</h2>", study_page)
+    assert headings == ["summary", "properties", "overlap", "sweep", "neurons", "methods and configuration"]
     assert re.findall(r"<li>(.*?)</li>", study_page)[2:4] == [
         "First &lt;i&gt;properties&lt;/i&gt;.",
         "Second properties.",
     ]
-    assert '<p class="question">What of sweep?</p>' in study_page
+    assert '<p class="question">Is this sweep?</p>' in study_page
     assert "<dd>12</dd>" in study_page  # neurons per relation
     assert not [name for name in contents(study_page) if "0123456789abcdef" in name]
 
 
-def test_the_page_of_a_study_draws_its_tables(study_page):
+def test_the_page_contains_figures_and_tables(study_page):
     held = contents(study_page)
     drawn = {name for name in held if "-figure-" in name}
     assert {"overlap-figure-pairs", "overlap-figure-multiplicity", "sweep-figure-dose_logprob"} <= drawn
@@ -173,11 +174,11 @@ def test_the_page_of_a_study_draws_its_tables(study_page):
     assert column(table, "effect [low, high]") == rows["effect"].tolist()
     assert column(table, "random [min, max]") == rows["random"].tolist()
     assert column(table, "p (Holm)") == rows["p_holm"].tolist()
-    assert "random sd" not in [one["title"] for one in table]
-    assert "Also in sweep/effects.parquet: n_controls, random_sd, p, p_bh." in study_page
+    assert "random sd" not in [column["title"] for column in table]
+    assert "Further columns in sweep/effects.parquet: n_controls, random_sd, p, p_bh." in study_page
 
 
-def test_the_neurons_of_a_page_know_who_shares_them(study_page):
+def test_the_table_of_neurons_lists_the_relations_that_share_them(study_page):
     table, rows = contents(study_page)["neurons-table-neurons"], made_neurons()
     owners = rows.groupby(["site", "layer", "index"])["name"].agg(set)
     for relation, neuron, others in zip(
@@ -193,7 +194,7 @@ def test_names_are_escaped(study_page):
     assert "beta <b>" not in study_page
 
 
-def test_large_studies_stay_below_ten_megabytes_and_say_what_they_leave_out():
+def test_large_studies_stay_below_ten_megabytes_and_state_omitted_rows():
     generator, n, k = np.random.default_rng(0), 47, 3000
     flat = np.concatenate([generator.choice(835_584, k, replace=False) for _ in range(n)])
     names = np.repeat([f"relation_{number}" for number in range(n)], k)
@@ -208,7 +209,7 @@ def test_large_studies_stay_below_ten_megabytes_and_say_what_they_leave_out():
     assert len(page.write_page("large", {}, [section], RUN).encode()) < 10e6
 
 
-def test_tables_keep_numbers_text_and_what_is_missing():
+def test_tables_encode_numbers_text_and_missing_values():
     rows = pd.DataFrame(
         {
             "count": [1200, 7, 9],
@@ -221,7 +222,7 @@ def test_tables_keep_numbers_text_and_what_is_missing():
             "names": [["x", "y"], [], np.array(["x"])],
         }
     )
-    count, mean, p, known, text, names = page.encoded(rows)
+    count, mean, p, known, text, names = encoded(rows)
     assert (count["values"], count["decimals"]) == ([1200, 7, 9], 0)
     assert mean["values"] == [None, "Infinity", -0.123457]
     assert mean["low"] == [None, "-Infinity", -1]
@@ -231,7 +232,7 @@ def test_tables_keep_numbers_text_and_what_is_missing():
     assert column([names], "names") == [("x", "y"), (), ("x",)]
 
 
-def test_folders_that_are_no_run_are_refused(tmp_path):
+def test_folders_that_are_not_runs_are_refused(tmp_path):
     def refused(folder, match):
         with pytest.raises(rn.RelationNeuronsError, match=match):
             report.rebuild(folder)
@@ -253,11 +254,11 @@ def test_folders_that_are_no_run_are_refused(tmp_path):
     refused(study, "effects.parquet cannot be read")
 
 
-def test_the_summary_figure_draws_the_summary():
+def test_the_summary_figure_matches_its_table():
     tables = made_summary()
     figure = figures.summary_figure(tables["summary"], tables["controls"])
     rows = tables["summary"].query("measure == 'logprob'").sort_values("own", ascending=False)
-    own = next(trace for trace in figure.data if trace.name == "its own facts")
+    own = next(trace for trace in figure.data if trace.name == "own facts")
     np.testing.assert_allclose(own.x, rows["own"])
     np.testing.assert_allclose(own.x + own.error_x.array, rows["own_high"])
     np.testing.assert_allclose(own.x - own.error_x.arrayminus, rows["own_low"])

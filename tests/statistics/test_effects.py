@@ -1,4 +1,4 @@
-"""Effects beside controls: every number against a naive recalculation."""
+"""Effects compared with controls: every number against a naive computation."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from relation_neurons.statistics.hypothesis_tests import control_test, moderated
 
 
 def answers(effects, *, spread=0.3, n=12, draws=(), seed=0, templates=2):
-    """Answers to n facts in two templates for every group, changed by about its effect."""
+    """Answers to n facts in two templates for every group, changed by its effect plus noise."""
     generator = np.random.default_rng(seed)
     rows = []
     for group, effect in effects.items():
@@ -26,23 +26,23 @@ def answers(effects, *, spread=0.3, n=12, draws=(), seed=0, templates=2):
     return pd.DataFrame(rows)
 
 
-def test_every_number_equals_a_loop_over_facts():
+def test_every_number_matches_a_loop_over_facts():
     own = answers({"a": -1.0, "b": 0.0})
     controls = answers({"a": 0.0, "b": 0.0}, draws=range(5), seed=1)
     row = compare(own, controls, by=["ablated"]).query("ablated == 'a' and measure == 'logprob'").iloc[0]
-    mine = [own[(own["ablated"] == "a") & (own["fact"] == f"f{i}")]["d_logprob"].mean() for i in range(12)]
+    own_means = [own[(own["ablated"] == "a") & (own["fact"] == f"f{i}")]["d_logprob"].mean() for i in range(12)]
     drawn = controls[controls["ablated"] == "a"]
     sets = [drawn[drawn["draw"] == draw].groupby("fact")["d_logprob"].mean().mean() for draw in range(5)]
     by_fact = [drawn[drawn["fact"] == f"f{i}"]["d_logprob"].mean() for i in range(12)]
     assert row["n"] == 12
-    assert row["effect"] == pytest.approx(np.mean(mine))
+    assert row["effect"] == pytest.approx(np.mean(own_means))
     assert row["clean"] == pytest.approx(-6.5)
     assert row["random"] == pytest.approx(np.mean(sets))
     assert (row["random_min"], row["random_max"]) == (pytest.approx(min(sets)), pytest.approx(max(sets)))
     assert row["random_sd"] == pytest.approx(np.std(sets, ddof=1))
-    assert row["difference"] == pytest.approx(np.mean(np.subtract(mine, by_fact)))
-    assert row["p_chance"] == pytest.approx(sign_flip_test(np.array(mine)))
-    assert row["p_random"] == pytest.approx(control_test(np.mean(mine), np.array(sets), resolution=1e-3))
+    assert row["difference"] == pytest.approx(np.mean(np.subtract(own_means, by_fact)))
+    assert row["p_chance"] == pytest.approx(sign_flip_test(np.array(own_means)))
+    assert row["p_random"] == pytest.approx(control_test(np.mean(own_means), np.array(sets), resolution=1e-3))
     assert row["p"] == max(row["p_chance"], row["p_random"])
     assert row["p_holm"] == pytest.approx(min(1, 2 * row["p"]))
     assert row["verdict"] == "falls"  # two groups: each has its own spread
@@ -59,7 +59,7 @@ def test_accuracy_is_tested_by_mcnemar_over_facts():
     assert row["random"] == 0
 
 
-def test_a_change_that_random_neurons_make_too_is_not_shown():
+def test_an_effect_that_random_neurons_have_too_is_not_shown():
     own = answers({"a": -1.0})
     controls = answers({"a": -1.0}, draws=range(5), seed=1)
     generator = np.random.default_rng(2)
@@ -70,7 +70,7 @@ def test_a_change_that_random_neurons_make_too_is_not_shown():
     assert row["verdict"] == "not shown"
 
 
-def test_an_effect_whose_difference_from_controls_points_elsewhere_is_not_shown():
+def test_an_effect_opposite_to_its_difference_from_controls_is_not_shown():
     own = answers({"a": -0.5}, spread=0.1)
     controls = answers({"a": -2.0}, draws=range(5), spread=0.1, seed=1)
     row = compare(own, controls, by=["ablated"]).iloc[0]
@@ -80,7 +80,7 @@ def test_an_effect_whose_difference_from_controls_points_elsewhere_is_not_shown(
     assert row["verdict"] == "not shown"
 
 
-def test_one_control_or_none_proves_nothing():
+def test_a_single_control_or_none_proves_nothing():
     own = answers({"a": -1.0})
     for controls in (answers({"a": 0.0}, draws=[0], seed=1), answers({"b": 0.0}, draws=[0])):
         row = compare(own, controls, by=["ablated"]).iloc[0]
@@ -89,7 +89,7 @@ def test_one_control_or_none_proves_nothing():
         assert row["effect"] == pytest.approx(own["d_logprob"].mean())
 
 
-def test_the_spread_is_pooled_over_groups_that_are_alike():
+def test_the_spread_is_pooled_over_groups_that_share_a_value():
     own = answers({"a": -1.0, "b": 0.0})
     controls = answers({"a": 0.0, "b": 0.0}, draws=range(2), seed=1)
     own["relation"] = controls["relation"] = "asked"
@@ -109,7 +109,7 @@ def test_the_spread_of_many_groups_is_moderated():
     assert expected[0][1] > 2
 
 
-def test_controls_must_have_been_asked_the_same_facts():
+def test_controls_must_have_the_same_facts():
     own = answers({"a": -1.0})
     controls = answers({"a": 0.0}, draws=range(3), n=11)
     with pytest.raises(rn.RelationNeuronsError, match="lack some of its facts"):
@@ -120,13 +120,13 @@ def test_controls_must_have_been_asked_the_same_facts():
 
 def test_corrections_are_over_the_rows_of_each_measure():
     table = pd.DataFrame({"measure": ["x", "x", "y"], "p": [0.02, 0.04, 0.04], "effect": [-1.0, 1.0, 1.0]})
-    found = judged(table)
-    assert found["p_holm"].tolist() == [pytest.approx(0.04), pytest.approx(0.04), 0.04]
-    assert found["verdict"].tolist() == ["falls", "rises", "rises"]
+    corrected = judged(table)
+    assert corrected["p_holm"].tolist() == [pytest.approx(0.04), pytest.approx(0.04), 0.04]
+    assert corrected["verdict"].tolist() == ["falls", "rises", "rises"]
 
 
-def test_random_sets_are_called_effects_as_seldom_as_the_level_says():
-    """Sets whose effect is drawn like their controls', with facts that all follow: only the control test can tell."""
+def test_random_sets_have_the_nominal_false_positive_rate():
+    """Sets whose effect is drawn like that of their controls: only the control test detects this."""
     generator, shown = np.random.default_rng(0), 0
     for seed in range(200):
         centre = generator.normal(0, 0.5, size=6)
