@@ -242,7 +242,7 @@ def test_folders_that_are_not_runs_are_refused(tmp_path):
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
     refused(tmp_path, "run.json cannot be read")
     (tmp_path / "run.json").write_text("[]", encoding="utf-8")
-    refused(tmp_path, "says nothing of a run")
+    refused(tmp_path, "does not describe a run")
     (tmp_path / "run.json").write_text(json.dumps(RUN), encoding="utf-8")
     refused(tmp_path, "written by another version")
     (tmp_path / "run.json").write_text(json.dumps({"format": 2} | RUN), encoding="utf-8")
