@@ -1,9 +1,9 @@
-"""Every answer that a model has given in a study: asked once, kept, and never asked again."""
+"""Every answer that a model has given in a study: computed once, stored, and never computed again."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -19,13 +19,18 @@ from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 
 PART_ROWS = 1000
-"""Answers after which what was asked is kept."""
-ABOUT = ("relation", "subject", "object", "template", "language")
-"""What a table of answers says of each prompt, beside its fact."""
+"""Answers that are stored together, so that a stopped study loses no more than these."""
+PROMPT_COLUMNS = ("relation", "subject", "object", "template", "language")
+"""What a table of answers repeats of each prompt, beside its fact."""
+INDEX = ["state", "prompt"]
+Request = tuple[NeuronSet | None, tuple[Prompt, ...]]
+"""Neurons to ablate, None for the clean model, and prompts to answer."""
+Key = tuple[str, str]
+"""The state of the model and the prompt, each by its digest."""
+
 
 Show = Callable[[str, int], AbstractContextManager[Progress]]
-Wanted = tuple[NeuronSet | None, tuple[Prompt, ...]]
-"""Neurons to ablate, none for the model as it is, and what to ask."""
+"""Makes a progress bar of a label and a total."""
 
 
 @contextlib.contextmanager
@@ -35,12 +40,12 @@ def quiet(label: str, total: int) -> Iterator[Progress]:
 
 
 @dataclass
-class Answers:
+class AnswerCache:
     """Answers by state of the model and prompt.
 
     Attributes:
         model: A model from `load_model`.
-        folder: Where answers are kept in parts, so that asking goes on where it was stopped; none keeps them in memory.
+        folder: Where answers are stored in parts, from which a stopped study is resumed; None keeps them in memory.
         batch_size: Prompts at a time.
         show: Makes a progress bar of a label and a total.
     """
@@ -50,53 +55,61 @@ class Answers:
     batch_size: int | None = None
     show: Show = quiet
     _known: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
-    _keys: dict[Prompt, str] = field(default_factory=dict, init=False, repr=False)
+    _prompt_keys: dict[Prompt, str] = field(default_factory=dict, init=False, repr=False)
 
-    def ask(self, wanted: Sequence[Wanted], *, generate: bool) -> pd.DataFrame:
-        """The table of `recall_under` without its conditions, for all that is wanted, in order.
+    def get(self, requests: Sequence[Request], *, generate: bool) -> pd.DataFrame:
+        """The table of `recall_under` without its conditions, a row per request and prompt, in order.
 
-        Only what was not asked before is asked now.
+        Only the answers that are not known yet are computed.
         """
         kind = "generated" if generate else "given"
-        named = [_state(neurons) for neurons, _ in wanted]
-        states = {state: neurons for state, (neurons, _) in zip(named, wanted, strict=True)}
-        rows = [(state, prompt) for state, (_, prompts) in zip(named, wanted, strict=True) for prompt in prompts]
-        keys = [(state, self._key(prompt)) for state, prompt in rows]
+        states = {_state(neurons): neurons for neurons, _ in requests}
+        prompts = [prompt for _, batch in requests for prompt in batch]
+        keys = [(_state(neurons), self._prompt_key(prompt)) for neurons, batch in requests for prompt in batch]
         known = self._stored(kind)
-        there = set(known.index)
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in there}
+        present = set(known.index)
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in present}
         if missing:
-            self._known[kind] = known = pd.concat([known, *self._measure(missing, states, kind)])
-        found = known.loc[pd.MultiIndex.from_tuples(keys)].reset_index(drop=True)
-        described = [[*(getattr(prompt, name) for name in ABOUT), prompt.fact or prompt.subject] for _, prompt in rows]
-        return pd.concat([pd.DataFrame(described, columns=[*ABOUT, "fact"]), found], axis=1)
+            self._known[kind] = known = pd.concat([known, *self._compute(missing, states, kind)])
+        answers = known.loc[pd.MultiIndex.from_tuples(keys)].reset_index(drop=True)
+        about = [[*(getattr(one, name) for name in PROMPT_COLUMNS), one.fact or one.subject] for one in prompts]
+        return pd.concat([pd.DataFrame(about, columns=[*PROMPT_COLUMNS, "fact"]), answers], axis=1)
 
-    def _measure(
-        self, missing: Mapping[tuple[str, str], tuple[str, Prompt]], states: Mapping[str, NeuronSet | None], kind: str
-    ) -> list[pd.DataFrame]:
-        """Ask what is missing, a part after the other."""
-        keys, found = list(missing), []
-        with self.show("asking", len(keys)) as progress:
+    def _compute(
+        self, missing: dict[Key, Prompt], states: dict[str, NeuronSet | None], kind: str
+    ) -> Iterator[pd.DataFrame]:
+        """Answer what is missing, one part after the other."""
+        keys = list(missing)
+        with self.show("answering prompts", len(keys)) as progress:
             for start in range(0, len(keys), PART_ROWS):
                 part = keys[start : start + PART_ROWS]
-                asked: dict[str, list[tuple[str, Prompt]]] = {}
-                for state, prompt in part:
-                    asked.setdefault(state, []).append((prompt, missing[state, prompt][1]))
 
-                def measure(asked: dict[str, list[tuple[str, Prompt]]] = asked) -> pd.DataFrame:
-                    conditions = [_condition(state, states[state], prompts) for state, prompts in asked.items()]
-                    table = recall_under(
-                        self.model,
-                        conditions,
-                        generate=kind == "generated",
-                        batch_size=self.batch_size,
-                        progress=progress,
-                    )
-                    return _to_store(table, [prompt for prompts in asked.values() for prompt, _ in prompts])
+                def measure(part: list[Key] = part) -> pd.DataFrame:
+                    return self._recall(part, missing, states, kind == "generated", progress)
 
                 name = f"answers/{kind}-{digest(part)[:16]}"
-                found.append(_indexed(measure() if self.folder is None else self.folder.table(name, measure)))
-        return found
+                yield _indexed(measure() if self.folder is None else self.folder.table(name, measure))
+
+    def _recall(
+        self,
+        part: list[Key],
+        missing: dict[Key, Prompt],
+        states: dict[str, NeuronSet | None],
+        generate: bool,
+        progress: Progress,
+    ) -> pd.DataFrame:
+        """The answers of one part, by state and prompt, without the columns that say what the prompt is."""
+        by_state: dict[str, list[Key]] = {}
+        for key in part:
+            by_state.setdefault(key[0], []).append(key)
+        conditions = [
+            _condition(state, states[state], tuple(missing[key] for key in keys)) for state, keys in by_state.items()
+        ]
+        table = recall_under(self.model, conditions, generate=generate, batch_size=self.batch_size, progress=progress)
+        answers = table.drop(columns=["condition", *PROMPT_COLUMNS, "fact"])
+        answers.insert(0, "state", table["condition"])
+        answers.insert(1, "prompt", [prompt for keys in by_state.values() for _, prompt in keys])
+        return answers
 
     def _stored(self, kind: str) -> pd.DataFrame:
         """Answers of this kind so far, those in the folder included."""
@@ -105,28 +118,19 @@ class Answers:
             self._known[kind] = _indexed(pd.concat(stored)) if stored else pd.DataFrame()
         return self._known[kind]
 
-    def _key(self, prompt: Prompt) -> str:
-        if prompt not in self._keys:
-            self._keys[prompt] = digest(prompt)[:16]
-        return self._keys[prompt]
+    def _prompt_key(self, prompt: Prompt) -> str:
+        if prompt not in self._prompt_keys:
+            self._prompt_keys[prompt] = digest(prompt)[:16]
+        return self._prompt_keys[prompt]
 
 
 def _state(neurons: NeuronSet | None) -> str:
     return "clean" if neurons is None else digest(*sorted(map(tuple, neurons)))[:16]
 
 
-def _condition(state: str, neurons: NeuronSet | None, prompts: Sequence[tuple[str, Prompt]]) -> Condition:
-    asked = tuple(prompt for _, prompt in prompts)
-    return Condition(state, asked, () if neurons is None else (Intervention(neurons),))
-
-
-def _to_store(table: pd.DataFrame, prompts: Sequence[str]) -> pd.DataFrame:
-    """What is kept of answers: everything but what the prompt says."""
-    kept = table.drop(columns=["condition", *ABOUT, "fact"])
-    kept.insert(0, "state", table["condition"])
-    kept.insert(1, "prompt", list(prompts))
-    return kept
+def _condition(state: str, neurons: NeuronSet | None, prompts: tuple[Prompt, ...]) -> Condition:
+    return Condition(state, prompts, () if neurons is None else (Intervention(neurons),))
 
 
 def _indexed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop_duplicates(["state", "prompt"]).set_index(["state", "prompt"])
+    return table.drop_duplicates(INDEX).set_index(INDEX)

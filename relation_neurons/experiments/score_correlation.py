@@ -10,6 +10,7 @@ import pandas as pd
 
 from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.experiments.study import require_two
 from relation_neurons.models.loading import load_model
 from relation_neurons.models.sites import Neuron, SiteName
 from relation_neurons.neurons.neuron_set import top_k
@@ -131,8 +132,7 @@ def score_agreement(config: ScoreAgreementConfig) -> pd.DataFrame:
         RelationNeuronsError: Whatever of the input cannot be used.
     """
     relations = load_relations(*config.relations)
-    if len(relations) < 2:
-        raise refuse(f"{len(relations)} relation was asked for", expected="at least two: the others are the negatives")
+    require_two(relations)
     detection = make_prompts(relations, config.prompts).detection
     model = load_model(config.model, device=config.device)
     with bar("Reading activations", len(detection)) as progress:

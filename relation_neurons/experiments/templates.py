@@ -123,6 +123,4 @@ def _with_both(study: Study) -> tuple[Study | None, list[str]]:
         return study, []
     if len(able) < 2:
         return None, left_out
-    part = Study(study.model, able, study.config, show=study.show)
-    part.answers, part.folder = study.answers, study.folder
-    return part, left_out
+    return study.subset(able), left_out

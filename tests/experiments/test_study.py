@@ -91,7 +91,7 @@ def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monke
     first = open_study()
     before, n_asked = table(first), sum(asked)
     again = open_study()
-    monkeypatch.setattr(rn.experiments.study, "collect_activations", lambda *a, **k: pytest.fail("read again"))
+    monkeypatch.setattr(rn.experiments.detection, "collect_activations", lambda *a, **k: pytest.fail("read again"))
     pd.testing.assert_frame_equal(table(again), before)
     assert sum(asked) == n_asked
     ranking, stored = first.ranking(), again.ranking()
@@ -211,7 +211,7 @@ def test_bad_studies_are_refused(planted, changes, says):
 
     with pytest.raises(rn.RelationNeuronsError, match=says):
         Study(planted.model, planted.relations, dataclasses.replace(CONFIG, **changes))
-    with pytest.raises(rn.RelationNeuronsError, match="1 relation was asked for"):
+    with pytest.raises(rn.RelationNeuronsError, match="There is 1 relation"):
         Study(planted.model, planted.relations[:1], CONFIG)
 
 

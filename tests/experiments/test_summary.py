@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.experiments.study import Study, keep_right
+from relation_neurons.experiments.detection import keep_correct
+from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.summary import SummaryConfig, sentence, sides, summary
 from tests.planted import planted_config
 
@@ -89,8 +90,8 @@ def test_relations_are_sorted_by_their_interval():
 def test_validation_keeps_right_prompts_and_refuses_too_few(study):
     detection = study.prompts().detection
     answers = pd.DataFrame({"correct_string": [n % 3 != 0 for n in range(len(detection))]})
-    kept = keep_right(detection, answers, "string", at_least=5)
+    kept = keep_correct(detection, answers, "string", at_least=5)
     assert kept == tuple(p for n, p in enumerate(detection) if n % 3 != 0)
     answers["correct_string"] = [p.relation != "eats" for p in detection]
     with pytest.raises(rn.RelationNeuronsError, match="eats 0"):
-        keep_right(detection, answers, "string", at_least=5)
+        keep_correct(detection, answers, "string", at_least=5)

@@ -1,0 +1,107 @@
+"""Detection prompts: which of them count, and their activations, read once for all rankings that need them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pandas as pd
+
+from relation_neurons.activations.cache import kept_activations
+from relation_neurons.activations.collection import Activations, collect_activations
+from relation_neurons.activations.shard_store import drop_shards
+from relation_neurons.errors import refuse
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.models.sites import expand_site
+from relation_neurons.models.types import HookedModel
+from relation_neurons.progress import Progress
+from relation_neurons.prompts.prompts import Prompt, relation_names
+
+MIN_CORRECT = 10
+"""Correctly answered detection prompts that a relation needs where they are validated."""
+SHARDS = "activations"
+"""Folder of the activations, within that of the study, until they are ranked."""
+
+
+class DetectionActivations:
+    """The activations of the detection prompts that were read last.
+
+    Attributes:
+        read_sites: Sites that are read together, such as `all`, where several will be ranked; None reads each alone.
+        folder: The folder of the study; None keeps activations in memory only.
+    """
+
+    def __init__(
+        self,
+        model: HookedModel,
+        config: StudyConfig,
+        show: Callable[[str, int], AbstractContextManager[Progress]],
+        read_sites: str | None = None,
+    ) -> None:
+        """Nothing is read yet."""
+        self._model, self._config, self._show = model, config, show
+        self.read_sites = read_sites
+        self.folder: Path | None = None
+        self._last: tuple[tuple[Prompt, ...], Activations] | None = None
+
+    def at(self, prompts: tuple[Prompt, ...], site: str) -> Activations:
+        """The activations of some prompts at a site; the same prompts are not read again."""
+        if self._last is None or self._last[0] != prompts or not self._covers(site):
+            read: Callable[..., Activations] = collect_activations
+            if self.folder is not None:
+                if self._last is not None:
+                    self.drop_shards()
+                read = functools.partial(kept_activations, folder=self.folder / SHARDS)
+            self._last = None  # so that memory never holds both
+            with self._show("reading activations", len(prompts)) as progress:
+                activations = read(
+                    self._model,
+                    prompts,
+                    site=self._wider(site),
+                    include_bos=self._config.include_bos,
+                    batch_size=self._config.batch_size,
+                    progress=progress,
+                )
+            self._last = prompts, activations
+        return self._last[1].at(site)
+
+    def drop_shards(self) -> None:
+        """Remove the shards, which rankings no longer need."""
+        if self.folder is not None:
+            drop_shards(self.folder / SHARDS)
+
+    def _wider(self, site: str) -> str:
+        read = self.read_sites
+        return read if read and set(expand_site(site)) <= set(expand_site(read)) else site
+
+    def _covers(self, site: str) -> bool:
+        assert self._last is not None
+        return set(expand_site(site)) <= {name for name, _ in self._last[1].space.widths}
+
+
+def keep_correct(
+    prompts: Sequence[Prompt], answers: pd.DataFrame, rule: str, *, at_least: int = MIN_CORRECT
+) -> tuple[Prompt, ...]:
+    """The detection prompts that the model answers correctly (the paper's validation, section 3).
+
+    Args:
+        prompts: Detection prompts.
+        answers: Their clean recall table, in the same order.
+        rule: `prefix` or `string`.
+        at_least: Fewest prompts that a relation needs.
+
+    Raises:
+        RelationNeuronsError: A relation keeps too few.
+    """
+    kept = tuple(prompt for prompt, correct in zip(prompts, answers[f"correct_{rule}"], strict=True) if correct)
+    counts = {name: sum(prompt.relation == name for prompt in kept) for name in relation_names(prompts)}
+    short = [f"{name} {n}" for name, n in counts.items() if n < at_least]
+    if short:
+        raise refuse(
+            f"The model answers too few detection prompts correctly: {', '.join(short)}",
+            expected=f"at least {at_least} correct by the rule '{rule}' for each relation",
+            do="leave these relations out, or run with validation 'none'",
+        )
+    return kept
