@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,15 +95,21 @@ def _check_size(path: Path) -> None:
 def _page(run: Mapping[str, Any], findings: Mapping[str, ExperimentResult], pair: go.Figure | None, folder: str) -> str:
     asked = run["config"]["prompts"]
     parts = [
-        "# Gallery\n\n"
-        f"Figures of one study: the embedded model {run['model']['name']} with {_count(len(run['relations']))} "
-        f"relations, {asked['shots']} solved examples, {asked['n_evaluation']} evaluation facts a relation and "
-        f"{run['config']['n_controls']} control sets or fewer. They show what the commands draw, and what a small "
-        "model does; they are not the paper's numbers. The sentence below each is a verdict of the experiment, made "
-        "from the same tables. What follows from all of them: [results/properties.md](results/properties.md).\n\n"
-        "`make reproduce` writes the study with all figures as pages to explore (values, intervals and controls are "
-        "under the pointer), `relation-neurons figures runs/study --format svg` writes them as images, and `make "
-        "gallery` writes this page. Filled marks and stars are beyond chance and beyond random neurons after Holm.\n"
+        "# Gallery\n",
+        _filled(
+            f"Figures of one study: the embedded model {run['model']['name']} with {_count(len(run['relations']))} "
+            f"relations, {asked['shots']} few-shot examples, {asked['n_evaluation']} evaluation facts per relation and "
+            f"at most {run['config']['n_controls']} control sets. They show what the commands draw and what a small "
+            "model does; they are not the paper's numbers. The quotation below a figure is a verdict of its "
+            "experiment, computed from the same tables. [The three properties](results/properties.md) draws the "
+            "conclusions."
+        ),
+        _filled(
+            "`make reproduce` writes the study with all figures as interactive pages (values, intervals and controls "
+            "appear under the pointer), `relation-neurons figures runs/study --format svg` writes them as images, and "
+            "`make gallery` writes this page. Filled marks and stars are effects beyond chance and beyond random "
+            "neurons after Holm's correction."
+        ),
     ]
     parts += [_section(one, findings[one.experiment], folder) for one in GALLERY]
     if pair is not None:
@@ -115,23 +122,29 @@ def _count(n: int) -> str:
 
 
 def _section(one: Shown, finding: ExperimentResult, folder: str) -> str:
-    verdict = "" if one.verdict is None else f"\n> {finding.verdict[one.verdict]}\n"
-    return (
-        f"## {one.title}\n\n![{one.title}: {one.what}]({folder}/{one.file})\n\n"
-        f"{one.what} *Read off it:* {one.read} "
-        f"Made by `relation-neurons reproduce {one.experiment}`, figure `{one.figure}`.\n{verdict}"
-    )
+    made = f"Made by `relation-neurons reproduce {one.experiment}`, figure `{one.figure}`."
+    parts = [f"## {one.title}\n", f"![{one.title}]({folder}/{one.file})\n", _filled(f"{one.what} {one.read} {made}")]
+    if one.verdict is not None:
+        parts.append(_filled(finding.verdict[one.verdict], "> "))
+    return "\n".join(parts)
 
 
 def _score_section(figure: go.Figure, folder: str) -> str:
     pair = f"{figure.layout.xaxis.title.text} and {figure.layout.yaxis.title.text}"
-    return (
-        f"## Scores for two relations\n\n![{pair}]({folder}/score-pair.png)\n\nThe same neurons, scored for two "
-        "relations; dotted lines are where the best of each begin. *Read off it:* neurons in the upper right are good "
-        "for both; what is best for one and low for the other is specific. Made by `score_pair` of "
-        "`relation_neurons.experiments.score_correlation` and by `score_pair_figure`; here by `make gallery "
-        "ARGS='--scores person_father person_mother'`.\n"
+    text = (
+        f"The same neurons, scored for two relations ({pair}). "
+        "Dotted lines show where the best of each begin. Neurons in the "
+        "upper right are specific to both; those that are among the best of one and score low for the other are "
+        "specific to one. Made by `score_pair` of `relation_neurons.experiments.score_correlation` and by "
+        "`score_pair_figure`; here by `make gallery ARGS='--scores person_father person_mother'`."
     )
+    return f"## Scores for two relations\n\n![Scores]({folder}/score-pair.png)\n\n{_filled(text)}"
+
+
+def _filled(text: str, indent: str = "") -> str:
+    """A paragraph in lines of at most 100 letters."""
+    lines = textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return f"{lines}\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures of the gallery, in order, and what is said of each."""
+"""The figures of the gallery, in order, with their captions."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ GALLERY = (
         "intra",
         "effects_logprob",
         "Own facts",
-        "The change of each relation's own facts with its neurons ablated (blue) and with random neurons of the same "
-        "layers and sites (grey: mean and range), for evaluation facts and for those that the neurons were found with.",
+        "The change in log-probability of each relation's own facts with its neurons ablated (blue) and with random "
+        "neurons of the same layers and sites (grey: mean and range), for evaluation facts and for detection facts.",
         "A filled mark to the left of the grey range is a drop beyond chance and beyond random neurons. A wide grey "
-        "range means that one of the random sets did damage of its own.",
+        "range means that at least one of the random sets is harmful itself.",
         1,
     ),
     Shown(
         "inter",
         "effects_logprob",
         "Between relations",
-        "The change of every relation's facts (columns) with every relation's neurons ablated (rows).",
-        "Red cells are losses, blue ones gains. A red row is a set of neurons that does damage everywhere, a red "
-        "column a relation that suffers from everything; only cells with a star are beyond chance and random neurons.",
+        "Changes in log-probability of every relation's facts (columns) with every relation's neurons ablated (rows).",
+        "Red cells are losses, blue ones gains. A red row is a set of neurons that matters everywhere, a red column a "
+        "relation that is sensitive to any ablation. Only cells with a star are beyond chance and random neurons.",
     ),
     Shown(
         "inter",
         "flips",
-        "Answers turned by other relations' neurons",
-        "For every pair how many answers were lost (left half) and how many gained (right half).",
-        "Interference is where ablating helps: blue right halves without a red left half.",
+        "Answers changed by other relations' neurons",
+        "For every pair, how many answers were lost (left half) and how many gained (right half).",
+        "Interference is where ablating helps: a blue right half without a red left half.",
         1,
     ),
     Shown(
@@ -64,8 +64,8 @@ GALLERY = (
         "Dose by dose",
         "Own facts, other relations' facts and random neurons at one number of ablated neurons; in the page that "
         "`reproduce` writes, a slider changes it.",
-        "How far the blue marks leave the grey ones, and when the orange ones follow: neurons are specific as long as "
-        "only the blue ones move.",
+        "Compare how far the blue marks are from the grey ones, and at what number the orange ones follow: neurons are "
+        "specific as long as only the blue marks move.",
         1,
     ),
     Shown(
@@ -73,48 +73,48 @@ GALLERY = (
         "mean_dose_logprob",
         "Dose and response, all relations",
         "The mean change over relations by number of ablated neurons, with 95 % intervals over relations.",
-        "The bands overlap where own, other and random neurons cannot be told apart; at the right end all breaks.",
+        "Bands overlap where own, other and random neurons cannot be distinguished; at the right end the model breaks.",
         2,
     ),
     Shown(
         "cumulativity",
         "steps",
         "Cumulativity by step",
-        "Of the answers that turn wrong from one k to the next, how many need the neurons before as well "
-        "(1 is all of them); below, the counts.",
-        "Bars that are nearly as high as the grey ones behind them are answers that the added neurons lose alone.",
+        "Of the answers that turn wrong from one k to the next, the share that is lost only together with the earlier "
+        "neurons (cumulativity); below, the counts.",
+        "Bars that are nearly as high as the grey ones behind them are answers lost to the added neurons alone.",
     ),
     Shown(
         "cumulativity",
         "flows",
         "From answer to answer",
-        "Every answer as a stream from the unsilenced model to the largest k: right, lost, gained, right again, wrong.",
+        "Every answer as a stream from the clean model to the largest k: right, lost, gained, right again, wrong.",
         "Orange streams that leave the blue boxes are answers lost at that step; light blue ones came back.",
         3,
     ),
     Shown(
         "cumulativity",
         "fates",
-        "Fates of answers, relation by relation",
+        "Answers by number of ablated neurons, relation by relation",
         "The share of answers that are still right, lost, gained and right again at each k.",
-        "Whether a relation falls at once or little by little, and how much of what is right was not so before.",
+        "It shows whether a relation falls at once or gradually, and how many of the right answers were wrong before.",
         None,
     ),
     Shown(
         "languages",
         "bars_accuracy",
         "Other languages",
-        "The accuracy of the model as it is (bar), with the relation's neurons ablated (mark at the end of the line) "
+        "The accuracy of the clean model (bar), with the relation's neurons ablated (mark at the end of the line) "
         "and with random ones (tick), in each language.",
-        "Long blue lines that pass the tick. Where there is no bar, the model does not know the facts in that "
-        "language, and nothing can be lost.",
+        "Effects are long blue lines that pass the tick. Where there is no bar, the model does not know the facts in "
+        "that language, and nothing can be lost.",
     ),
     Shown(
         "templates",
         "templates_logprob",
         "Other templates",
-        "Own facts asked in one template set, with neurons found with the same or with the other.",
-        "Blue and orange marks at the same place: neurons do not depend on the wording they were found with.",
+        "Own facts tested with one template set, with neurons found with the same set or with the other.",
+        "Where blue and orange marks are at the same place, neurons do not depend on the wording they were found with.",
         0,
     ),
     Shown(
@@ -128,23 +128,23 @@ GALLERY = (
         "layers",
         "layers",
         "Layers",
-        "In which layers the neurons of each relation are.",
-        "Dark cells left and right show that not all relations are in the middle layers.",
+        "The layers that hold the neurons of each relation.",
+        "Dark cells at the left and right show that not all relations are in the middle layers.",
     ),
     Shown(
         "neuron-types",
         "types_logprob",
         "Kinds of neurons",
         "The change of own facts with the best neurons of each site ablated.",
-        "Columns that resemble each other are sites that carry the same; a star is a drop beyond random neurons there.",
+        "Columns that resemble each other are sites with like effects; a star is a drop beyond random neurons there.",
         1,
     ),
     Shown(
         "errors",
         "kinds",
-        "What the model says instead",
-        "The kinds of answers of the model as it is, with the relation's own neurons and with random ones ablated.",
-        "How the blue part shrinks, and whether other names or empty phrases take its place.",
+        "Wrong answers",
+        "The kinds of answers of the clean model, with the relation's own neurons and with random neurons ablated.",
+        "It shows how the blue part shrinks, and whether other names or empty phrases replace it.",
         1,
     ),
     Shown(
@@ -153,7 +153,7 @@ GALLERY = (
         "Plain language",
         "The change of the model's loss on neutral sentences with each relation's neurons ablated; grey ticks are "
         "random sets.",
-        "A mark far to the right is damage to all language: the drop of such a relation says less of the relation.",
+        "A mark far to the right is damage to all language: the drop of such a relation is weaker evidence about it.",
         1,
     ),
 )
