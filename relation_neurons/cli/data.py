@@ -32,12 +32,12 @@ def fetch_command(
 ) -> None:
     """Download the LRE data set, whose relations are the paper's, and verify every file.
 
-    Files that are there and right are kept, so that a download that was stopped goes on.
+    Valid files are kept, so a stopped download can be resumed.
 
     Args:
         name: What to get.
         source: The address of a mirror, or a local folder; by default the public repository at a pinned commit.
-        folder: Where to; by default your cache, or where RELATION_NEURONS_DATA says.
+        folder: Destination; by default your cache, or the folder in RELATION_NEURONS_DATA.
     """
     with bar("Fetching relations", len(lre.names())) as progress:
         found = lre_download.fetch(source, folder=folder, progress=progress)
@@ -87,7 +87,7 @@ def describe_command(
     relations = load_relations(*sources)
     loaded = None if model is None else load_model(model)
     asked = make_prompts(relations, prompts).detection if loaded is not None and validate else ()
-    with bar("Asking for facts", len(asked)) if asked else contextlib.nullcontext(silent) as progress:
+    with bar("Answering prompts", len(asked)) if asked else contextlib.nullcontext(silent) as progress:
         table = describe(relations, model=loaded, config=prompts, validate=validate, progress=progress)
     Console().print(console_table(table))
     if out is None:
@@ -124,7 +124,7 @@ def translate_command(
         templates: In that language, each with one {}; by default those of the shipped relation of the same name.
         out: A folder for `<language>/<relation>.json`; by default where `paper` and `lre` look for them.
         endpoint: Address of the API.
-        contact: Your address, sent along as Wikimedia asks of scripts.
+        contact: Your e-mail address, sent along as Wikimedia requests from scripts.
     """
     folder = (out or lre_download.cache_folder() / "languages") / file_name(lang)
     labels = lre_download.cache_folder().parent.parent / "wikidata"

@@ -1,4 +1,4 @@
-"""The command `doctor`: says on one page whether this machine, and a model on it, are fit for use."""
+"""The command `doctor`: checks on one page whether this machine, and a model on it, are ready for use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def doctor_command(
         model: Also load this model, named as for `run`, and see whether hooks, batches and answers are right.
         device: Where to run it; by default the GPU if there is one.
         dtype: Look at the model in this type only; by default in float32 first, then in half precision.
-        n_prompts: Prompts that are asked twice to see how often answers differ without any cause.
+        n_prompts: Prompts that are answered twice, to see how often answers differ without any cause.
         relations: What the prompts are of, as for `run`; all shipped relations by default.
     """
     console = Console(highlight=False)

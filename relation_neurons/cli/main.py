@@ -19,8 +19,8 @@ from relation_neurons.experiments.score_correlation import ScoreAgreementConfig,
 from relation_neurons.models.loading import parity
 from relation_neurons.relations.loading import load_relations
 
-GOES_ON = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "data fetch", "data translate")
-"""Commands that keep what they have done, so that one that was stopped goes on."""
+RESUMABLE = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "data fetch", "data translate")
+"""Commands that store what they have done, so that they can be resumed."""
 
 app = tyro.extras.SubcommandApp()
 app.command(data.app, name="data", help="Get, check, describe and translate relations.")
@@ -82,27 +82,27 @@ def compare_scores_command(config: Annotated[ScoreAgreementConfig, tyro.conf.arg
 
 
 def _require_command(words: Sequence[str]) -> None:
-    """Refuse a command that there is not, naming the one that was meant."""
+    """Refuse an unknown command, naming the nearest one."""
     groups = {"data": data.app, "reproduce": reproduce.app}
     groups |= {"notebooks": notebooks.app, "runs": runs.app}
-    known, said = app, "relation-neurons"
+    known, name = app, "relation-neurons"
     for word in words[:2]:
         names = tuple(known._subcommands)
         if word.startswith("-"):
             return
         word = word.replace("_", "-")
         if word not in names:
-            raise refuse(f"'{word}' is no command of {said}", expected=nearest(word, names), do=f"see {said} --help")
+            raise refuse(f"'{word}' is no command of {name}", expected=nearest(word, names), do=f"see {name} --help")
         if word not in groups:
             return
-        known, said = groups[word], f"{said} {word}"
+        known, name = groups[word], f"{name} {word}"
 
 
 def _stopped(words: Sequence[str]) -> str:
-    """What to say when a command was stopped."""
-    said = " ".join([*words[:2], ""]).replace("_", "-")
-    goes_on = any(said.startswith(f"{command} ") for command in GOES_ON)
-    return f"Stopped. The same command {'goes on from here' if goes_on else 'begins anew'}."
+    """The message when a command was stopped."""
+    command = " ".join([*words[:2], ""]).replace("_", "-")
+    resumes = any(command.startswith(f"{name} ") for name in RESUMABLE)
+    return f"Stopped. The same command {'resumes from here' if resumes else 'starts over'}."
 
 
 def _fail(error: RelationNeuronsError) -> NoReturn:

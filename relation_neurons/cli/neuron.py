@@ -1,4 +1,4 @@
-"""The command `neuron NEURON`: one neuron up close, as tables and as one page that works offline."""
+"""The command `neuron NEURON`: one neuron as tables and as one page that works offline."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ QUICK = StudyConfig(
     prompts=PromptConfig(n_evaluation=20, n_detection=40),
     validation="none",
 )
-"""What is asked unless options say otherwise: relations that the embedded model knows, of each so few facts that a CPU
-needs no more than a minute."""
+"""The defaults: relations that the embedded model knows, with so few facts that a CPU needs about a minute."""
 PRINTED = 8
 """Relations and tokens that the command prints."""
 
@@ -53,7 +52,7 @@ def neuron_command(
     Args:
         neuron: Such as gate:L11.N507, or L11.N507 for one of the site that --site names (post where that is several).
         options: How much is shown.
-        study: The model, its relations and what is asked.
+        study: The model, the relations and the measurements.
         out: The folder of the study, in which the neuron gets one of its own; by default one under `runs/` named after
             model and options, shared with the experiments of the same study.
     """
@@ -71,11 +70,11 @@ def neuron_command(
 def look_at(
     neuron: Neuron, config: StudyConfig, out: Path, options: SingleNeuronConfig
 ) -> tuple[ExperimentResult, Path]:
-    """Carry out a close-up and write its folder: tables as parquet, `options.json`, and `neuron.html`.
+    """Inspect one neuron and write its folder: tables as parquet, `options.json`, and `neuron.html`.
 
     Args:
         neuron: Which.
-        config: The model, its relations and what is asked.
+        config: The model, the relations and the measurements.
         out: The folder of the study, which keeps its answers.
         options: How much is shown.
 

@@ -63,7 +63,7 @@ def notebook_paths() -> dict[str, Path]:
     here = Path(__file__).parent.parent
     found = sorted((here / "notebooks").glob("*.ipynb")) or sorted((here.parent / "notebooks").glob("*.ipynb"))
     if not found:
-        raise refuse("This installation has no notebooks", do="install the package anew, or use a clone")
+        raise refuse("This installation has no notebooks", do="reinstall the package, or use a clone")
     return {path.stem: path for path in found}
 
 
@@ -115,8 +115,8 @@ def run_notebooks(
     Args:
         names: Of notebooks; none given means all.
         out: Where to write, for each notebook, the executed notebook and an HTML page; `answers/` keeps what models
-            answered, so that a notebook that was stopped goes on from there.
-        profile: How much is asked: `smoke`, `demo` or `full`.
+            answered, so that a stopped notebook can be resumed.
+        profile: The size of the studies: `smoke`, `demo` or `full`.
         say: Called with each outcome as soon as it is known.
         given: Parameters of the notebooks that are to be others than the profile's, such as `model` and `seed`.
 
@@ -178,7 +178,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> str:
         first = error.source.strip().splitlines()[0]
         return f"cell {error.cell_index + 1}, which begins with `{first}`: {error.ename}: {error.evalue}"
     except DeadKernelError:
-        return "the process that ran it was killed, probably for memory: ask for a smaller batch_size or profile"
+        return "the process that ran it was killed, probably for lack of memory: choose a smaller batch_size or profile"
     return ""
 
 

@@ -45,7 +45,7 @@ def run_command(
     Args:
         names: Notebooks, such as 01_cumulativity or 01; by default all.
         model: As for `run`; by default the embedded model.
-        profile: How much is asked: `smoke` takes seconds, `demo` minutes on a CPU, `full` is the paper's.
+        profile: The size of the studies: `smoke` takes seconds, `demo` minutes on a CPU, `full` is the paper's.
         relations: As for `run`; by default the profile's.
         site: Where neurons are; by default the profile's.
         k: Neurons per relation; by default the profile's.

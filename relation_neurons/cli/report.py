@@ -1,4 +1,4 @@
-"""The command `report`: writes the page of a run or a study anew, from its tables alone."""
+"""The command `report`: rebuilds the page of a run from its tables alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHERS = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 def report_command(folder: tyro.conf.Positional[Path]) -> None:
-    """Write report.html of a run or a study anew, from its tables alone; no model is loaded.
+    """Rebuild report.html of a run from its tables alone; no model is loaded.
 
     Args:
         folder: What `run` or `reproduce` wrote.
@@ -56,5 +56,5 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise refuse(f"There is no folder {folder}", expected=expected)
     run = read_key(folder)
     if not {"config", "relations"} <= run.keys():
-        raise refuse(f"{folder / KEY} says nothing of a run", expected=expected)
+        raise refuse(f"{folder / KEY} describes no run", expected=expected)
     return run

@@ -38,10 +38,10 @@ def _command(name: str, experiment: Experiment) -> Callable[..., None]:
     about = (experiment.config.__doc__ or "").strip()
     command.__doc__ = f"""{about}
 
-    Writes tables, figures and a verdict; a stopped experiment goes on where it was when it is called again.
+    Writes tables, figures and a verdict. The same command resumes an experiment that was stopped.
 
     Args:
-        study: The model, its relations and what is asked.
+        study: The model, the relations and the measurements.
         options: Of this experiment.
         out: The folder; by default one under `runs/` named after model and options, shared by all experiments of the
             same study.
@@ -64,9 +64,9 @@ def all_command(
     """Run every experiment on one model load, sharing activations, scores and answers.
 
     Args:
-        study: The model, its relations and what is asked.
-        profile: How much is asked beside each relation's own facts: `full`, as much as in the paper; `demo`, what a
-            small model on a CPU is done with within the hour; `smoke`, only to see that everything works.
+        study: The model, the relations and the measurements.
+        profile: The size of the experiments: `full`, as in the paper; `demo`, within an hour for a small model on a
+            CPU; `smoke`, only to see that everything works.
         counts: A table of co-occurrences for `frequency`; without it and `--corpus` that experiment is left out.
         corpus: A folder of texts to count co-occurrences in.
         out: The folder; by default one under `runs/` named after model and options.
@@ -84,7 +84,7 @@ def run_command(study: Annotated[StudyConfig, tyro.conf.arg(name="")] = RUN, out
     works offline. The same command resumes a run that was stopped.
 
     Args:
-        study: The model, its relations and what is asked.
+        study: The model, the relations and the measurements.
         out: The folder; by default one under `runs/` named after model and options, shared by all experiments of the
             same study.
     """

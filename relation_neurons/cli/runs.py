@@ -33,7 +33,7 @@ def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
     """
     if not folder.is_dir():
         raise refuse(f"{folder} is no folder", expected="a folder with runs in it")
-    os.listdir(folder)  # says that a folder may not be read, which is none without runs
+    os.listdir(folder)  # raises if the folder may not be read
     found, unread = [], []
     for path in sorted(folder.rglob(KEY)):
         try:
@@ -52,7 +52,7 @@ def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
 
 @app.command(name="show")
 def show_command(folder: tyro.conf.Positional[Path]) -> None:
-    """Say what a run was asked, what it has found so far, and what its files are.
+    """Show the configuration of a run, its results so far, and its files.
 
     Args:
         folder: Of the run.
@@ -81,7 +81,7 @@ def verify_command(folder: tyro.conf.Positional[Path]) -> None:
     for name, what in damage.items():
         console.print(f"[bold red]{what}[/] {name}")
     if damage:
-        console.print(f"{len(damage)} of {len(run.files)} files. The run's command, given again, makes them anew.")
+        console.print(f"{len(damage)} of {len(run.files)} files. The run's command recreates them.")
         sys.exit(1)
     console.print(f"{len(run.files)} files, all as they were written.")
 
@@ -92,7 +92,7 @@ def clean_command(folder: tyro.conf.Positional[Path], answers: bool = False) -> 
 
     Args:
         folder: Of the run; no process may be at work there.
-        answers: Remove the model's kept answers and rankings too; an experiment asked later has to ask anew.
+        answers: Also remove the stored answers and rankings; a later experiment has to recompute them.
     """
     open_run(folder)
     leftovers = [path for path in folder.rglob(".*.*") if path.is_file() and path.name != LOCK]
@@ -106,13 +106,13 @@ def clean_command(folder: tyro.conf.Positional[Path], answers: bool = False) -> 
 
 
 def _about(run: Run) -> tuple[str, str, str]:
-    """Model, site and number of relations, as far as the key says so."""
+    """Model, site and number of relations, as far as the key holds them."""
     name, site = _part(run, "model").get("name", "?"), _part(run, "config").get("site", "?")
     return escape(str(name)), escape(str(site)), str(len(_part(run, "relations")))
 
 
 def _part(run: Run, name: str) -> Mapping[str, Any]:
-    """A part of a run's key; empty where the key says nothing of the kind."""
+    """A part of a run's key; empty where the key has no such part."""
     found = run.key.get(name)
     return found if isinstance(found, dict) else {}
 

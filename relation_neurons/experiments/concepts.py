@@ -1,7 +1,7 @@
 """A relation's neurons and those of the concept of its subjects (paper, section 6, Figures 9, 30 and 31).
 
 Concept neurons are found as relation neurons are, on prompts that mention subjects and no relation. Overlap alone does
-not say what shared neurons do; so a concept's neurons are ablated too, and a relation's without them.
+not show what shared neurons do, so a concept's neurons are ablated too, and a relation's without them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ConceptsConfig:
 
 
 def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> ExperimentResult:
-    """The paper's comparison with concept neurons, and what ablating says of it.
+    """The paper's comparison with concept neurons, and the effect of ablating them.
 
     Subjects of the evaluation take no part in finding concept neurons. Relations whose concept is not known are left
     out; with fewer than two concepts among the others there is nothing to compare, and all tables are empty.
@@ -56,7 +56,7 @@ def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Experim
         Tables `overlaps`, from `overlap.overlap_table` by `relation`, `concept` and `own` (the concept is that of its
         subjects); `summary`, from `own_against_others`; `effects`, from `effects.compare` by `ablated` (a concept) and
         `relation`, with `own`; and `without_concept`, from `effects.compare` by `ablated` (a relation, whose neurons
-        without its concept's are ablated and whose own facts are asked), with `n_neurons` left and `n_shared`.
+        without its concept's are ablated and whose own facts are tested), with `n_neurons` left and `n_shared`.
     """
     known = known_concepts(study.names)
     if len(set(known.values())) < 2:
@@ -71,15 +71,15 @@ def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Experim
         ],
         study.ranking().space,
     )
-    effects = _silence_concepts(study, found, known, config.n_concept_controls)
-    without = _silence_rest(study, targets, {name: found[concept] for name, concept in known.items()})
+    effects = _ablate_concepts(study, found, known, config.n_concept_controls)
+    without = _ablate_rest(study, targets, {name: found[concept] for name, concept in known.items()})
     summary = own_against_others(overlaps, effects, k=study.k, seed=study.config.seed)
     tables = {"overlaps": overlaps, "summary": summary, "effects": effects, "without_concept": without}
     return ExperimentResult("concepts", QUESTION, tables, _sentences(tables, study, known))
 
 
 def known_concepts(names: Sequence[str]) -> dict[str, str]:
-    """The concept of each relation of which it is known."""
+    """The concept of each relation whose concept is known."""
     found = {}
     for name in names:
         with contextlib.suppress(RelationNeuronsError):
@@ -138,7 +138,7 @@ def own_against_others(overlaps: pd.DataFrame, effects: pd.DataFrame, *, k: int,
 
 
 def _empty() -> dict[str, pd.DataFrame]:
-    """The tables where there is nothing to compare."""
+    """Empty tables, for when nothing can be compared."""
     columns = {
         "overlaps": "relation concept own count coefficient expected low high p_holm verdict",
         "summary": "measure own other difference difference_low difference_high p n",
@@ -159,19 +159,19 @@ def _outside_evaluation(study: Study) -> list[Relation]:
     ]
 
 
-def _silence_concepts(
+def _ablate_concepts(
     study: Study, found: Mapping[str, NeuronSet], known: Mapping[str, str], n_controls: int
 ) -> pd.DataFrame:
-    """Every concept's neurons ablated, every relation's facts asked, beside matched controls."""
+    """Every concept's neurons ablated, recall of every relation's facts, beside matched controls."""
     asked = tuple(prompt for name in known for prompt in study.evaluation(name))
-    own, controls = _silence(study, found, dict.fromkeys(found, asked), n_controls)
+    own, controls = _ablate(study, found, dict.fromkeys(found, asked), n_controls)
     effects = compare(own, controls, by=["ablated", "relation"], pool="relation", seed=study.config.seed)
     effects.insert(2, "own", effects["relation"].map(known) == effects["ablated"])
     return effects
 
 
-def _silence_rest(study: Study, targets: Mapping[str, NeuronSet], own: Mapping[str, NeuronSet]) -> pd.DataFrame:
-    """Each relation's neurons without its concept's ablated, its own facts asked, beside matched controls."""
+def _ablate_rest(study: Study, targets: Mapping[str, NeuronSet], own: Mapping[str, NeuronSet]) -> pd.DataFrame:
+    """Each relation's neurons without its concept's ablated, recall of its own facts, beside matched controls."""
     rest = {}
     for name, target in targets.items():
         shared = set(own[name])
@@ -180,17 +180,17 @@ def _silence_rest(study: Study, targets: Mapping[str, NeuronSet], own: Mapping[s
             rest[name] = NeuronSet(left, f"{name} without concept")
     if not rest:
         return _empty()["without_concept"]
-    answers, controls = _silence(study, rest, {name: study.evaluation(name) for name in rest}, None)
+    answers, controls = _ablate(study, rest, {name: study.evaluation(name) for name in rest}, None)
     table = compare(answers, controls, by=["ablated"], seed=study.config.seed)
     table.insert(1, "n_neurons", [len(rest[name]) for name in table["ablated"]])
     table.insert(2, "n_shared", [len(targets[name]) - len(rest[name]) for name in table["ablated"]])
     return table
 
 
-def _silence(
+def _ablate(
     study: Study, sets: Mapping[str, NeuronSet], asked: Mapping[str, tuple[Prompt, ...]], n_controls: int | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What ablating each set changes, and what its matched controls do."""
+    """Changes under each ablated set and under its matched controls."""
     own = [Case(neurons, asked[name], {"ablated": name}) for name, neurons in sets.items()]
     controls = [
         Case(control, asked[name], {"ablated": name, "draw": draw})

@@ -1,4 +1,4 @@
-"""What an experiment asks of which model."""
+"""The configuration of a study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SelectionConfig:
         site: Where neurons are.
         scorer: What they are ranked by.
         negatives: How the negatives are drawn.
-        validation: The rule by which detection prompts have to be answered rightly, or `none`.
+        validation: The rule by which detection prompts have to be answered correctly, or `none`.
         prompts: How facts become detection prompts.
     """
 
@@ -36,7 +36,7 @@ class SelectionConfig:
 @validated
 @dataclass(frozen=True)
 class StudyConfig:
-    """What an experiment asks of which model; the defaults are the paper's."""
+    """The model, the relations and the measurements of a study; the defaults are the paper's."""
 
     model: str = "smollm2-135m"
     """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
@@ -51,7 +51,7 @@ class StudyConfig:
     """What neurons are ranked by: average_precision, auroc, standardised_mean_difference, point_biserial,
     activation_probability_entropy or contrast_score."""
     n_controls: int = 10
-    """Random control sets per relation, asked its own facts (the paper: 10 seeds)."""
+    """Matched random control sets per relation, tested on its own facts (the paper: 10 seeds)."""
     match: Literal["none", "layer", "activation"] = "layer"
     """Controls have as many neurons in each layer and site; `activation`: and of like mean activation; `none`: as many
     neurons anywhere, as in the paper."""

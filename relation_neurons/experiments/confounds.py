@@ -1,4 +1,4 @@
-"""What else could explain a drop: which prompts detect, which negatives they are set against, which neurons control."""
+"""Alternative explanations of a drop: the detection prompts, their negatives, the choice of control neurons."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _ways(study: Study) -> dict[str, SelectionConfig]:
 
 
 def _detected(study: Study) -> tuple[dict[str, SelectionConfig], dict[str, str]]:
-    """The ways to detect that differ from the configured one, and those that this model does not allow, with why."""
+    """The distinct ways to choose neurons, and those that this model does not allow, each with the reason."""
     possible: dict[str, SelectionConfig] = {}
     impossible, seen = {}, set()
     for way, selection in _ways(study).items():

@@ -41,7 +41,7 @@ class CumulativityConfig:
 
 
 def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()) -> ExperimentResult:
-    """The paper's difference-set test with intervals and a control, and what each part of the ranking does alone.
+    """The paper's difference-set test with intervals and a control, and the effect of each part of the ranking alone.
 
     Returns:
         Tables `steps`, from `difference_table`; `together`, from `effects.compare` by `ablated` of the change
@@ -168,7 +168,7 @@ def flip_table(nested: pd.DataFrame) -> pd.DataFrame:
 
 
 def _together(study: Study, config: CumulativityConfig) -> pd.DataFrame:
-    """What all k neurons do beyond the sum of what their better and their worse half do alone, fact by fact."""
+    """The effect of all k neurons beyond the sum of the effects of their better and worse half, fact by fact."""
     own, controls = [], []
     for name in study.names:
         target, prompts = study.target(name), study.evaluation(name)

@@ -1,4 +1,4 @@
-"""What the model says when a relation's neurons are off (paper, Tables 4 to 7)."""
+"""What the model answers when a relation's neurons are ablated (paper, Tables 4 to 7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARE = ("share", "share_low", "share_high")
 @validated
 @dataclass(frozen=True)
 class ErrorKindsConfig:
-    """Let the model answer as it is, with each relation's neurons ablated, and with one control set ablated."""
+    """Answers of the clean model, with each relation's neurons ablated, and with one control set ablated."""
 
     n_top: int = 5
     """Most frequent answers per relation and state that are listed."""
@@ -37,14 +37,14 @@ def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> 
     """The paper's analysis of errors, beside a matched random set.
 
     States are `clean`, `own` and `random`, the first of the relation's control sets. Shares are of prompts, with
-    Wilson's interval; a fact asked in two templates counts as two here, so that with several templates intervals are
+    Wilson's interval; a fact with two templates counts as two here, so that with several templates intervals are
     too narrow.
 
     Returns:
         Tables `kinds`, per `relation`, `state` and `kind` of `answers.ERROR_KINDS` the `count` of `n` answers (of
         `facts` facts) and its `share`; `counts`, per `relation` and `state` but `clean`: of `n` answers those
         `right_before` by the study's rule, of these `newly_wrong` and their `share` (NaN where none was right), and
-        `newly_right`; `newly_wrong`, each such prompt with what was said `before` and `after` and the `kind` of the
+        `newly_right`; `newly_wrong`, each such prompt with the answers `before` and `after` and the `kind` of the
         latter; `top_answers`, per `relation` and `state` the most frequent answers; and `answers`.
 
         The kind `right` goes by the rule `alias` whatever the study's rule, so that an answer that is newly wrong by a
@@ -63,7 +63,7 @@ def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> 
 
 
 def _answers(study: Study) -> pd.DataFrame:
-    """Answers in every state, a row per prompt and state, with what the clean model said and whether it was right."""
+    """Answers in every state, a row per prompt and state, with the clean model's answer and whether it was right."""
     asked = {name: study.evaluation(name) for name in study.names}
     clean = study.clean([prompt for prompts in asked.values() for prompt in prompts], generate=True)
     states = [clean.assign(state="clean", clean_correct=clean["correct"])]
@@ -88,7 +88,7 @@ def _groups(answers: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def count_kinds(answers: pd.DataFrame) -> pd.DataFrame:
-    """How many answers are of each kind, those of none included."""
+    """The number of answers of each kind, kinds without any included."""
     rows = []
     for name, state, group in _groups(answers):
         for kind in ERROR_KINDS:
@@ -113,14 +113,14 @@ def count_changes(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def newly_wrong(answers: pd.DataFrame) -> pd.DataFrame:
-    """The prompts that were answered rightly before and are not now, with both answers."""
+    """The prompts that turned from right to wrong, with both answers."""
     rows = answers[answers["clean_correct"] & ~answers["correct"]]
     named = rows.rename(columns={"generated": "after", "error": "kind"}).reset_index(drop=True)
     return named[["relation", "state", "subject", "object", "template", "fact", "before", "after", "kind"]]
 
 
 def top_answers(answers: pd.DataFrame, n_top: int = 5) -> pd.DataFrame:
-    """The most frequent answers of each relation and state; of equally frequent ones the first in the alphabet."""
+    """The most frequent answers of each relation and state; ties in alphabetical order."""
     rows = []
     for name, state, group in _groups(answers):
         counts = group["generated"].str.strip().value_counts().rename_axis("answer").reset_index(name="count")

@@ -1,4 +1,4 @@
-"""Do facts that survive the ablating of their relation's neurons stand in more documents of a corpus?
+"""Do facts that survive the ablation of their relation's neurons occur in more documents of a corpus?
 
 The paper's Figure 23: resilient facts, right with the neurons ablated, against sensitive ones, right before and wrong
 after, by the number of documents that name subject and object.
@@ -32,7 +32,7 @@ FACT = ["relation", "subject", "object"]
 @validated
 @dataclass(frozen=True)
 class FrequencyConfig:
-    """Set facts that survive the ablating of their relation's neurons against those that do not, by frequency."""
+    """Compare facts that survive the ablation of their relation's neurons with those that do not, by frequency."""
 
     counts: Path | None = None
     """A table (CSV or parquet) with columns relation, subject, object and n_both, the documents that name both."""

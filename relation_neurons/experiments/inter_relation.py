@@ -19,13 +19,13 @@ QUESTION = "Which other relations suffer, and which improve, when a relation's n
 @validated
 @dataclass(frozen=True)
 class InterConfig:
-    """Ablate each relation's neurons and a few of its control sets, and ask every relation's facts."""
+    """Ablate each relation's neurons and a few of its control sets, and test every relation's facts."""
 
     n_cross_controls: int = 2
     """Control sets of each relation; their spread on each relation's facts is estimated over all ablated ones."""
 
     n_asked: int | None = None
-    """Evaluation prompts of each relation that are asked; by default all, as in the paper."""
+    """Evaluation prompts per relation; by default all, as in the paper."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_cross_controls=2, n_asked=1)

@@ -22,10 +22,10 @@ QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more 
 @validated
 @dataclass(frozen=True)
 class IntraConfig:
-    """Ablate each relation's neurons and its control sets, and ask its own facts."""
+    """Ablate each relation's neurons and its control sets, and test its own facts."""
 
     n_detection_asked: int | None = None
-    """Detection prompts per relation that are asked too; by default all, 0 none (the paper asks all)."""
+    """Detection prompts per relation that are tested as well; by default all, as in the paper; 0 for none."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_detection_asked=0)

@@ -23,7 +23,7 @@ PAPER_KS = (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
 @validated
 @dataclass(frozen=True)
 class SweepConfig:
-    """Ablate the k best neurons of each relation for every k, and ask its own facts and others'."""
+    """Ablate the k best neurons of each relation for every k, and test its own facts and others'."""
 
     ks: tuple[int, ...] = PAPER_KS
     """How many neurons of Llama-2-7B; of a smaller model as large a share."""
@@ -32,7 +32,7 @@ class SweepConfig:
     n_sweep_controls: int = 5
     """Control sets at each k; those of smaller k are parts of those of larger k."""
     n_other: int | None = None
-    """Other facts asked of each other relation; by default all evaluation facts, as in the paper."""
+    """Facts of each other relation; by default all evaluation facts, as in the paper."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_sweep_controls=2, n_other=1)
@@ -40,7 +40,7 @@ class SweepConfig:
 
 
 def check_ks(ks: Sequence[int]) -> None:
-    """Refuse numbers of neurons that are no sweep."""
+    """Refuse numbers of neurons that make no sweep."""
     if len(set(ks)) < 2 or min(ks) < 1:
         raise refuse(f"ks is {tuple(ks)}", expected="at least two different numbers of at least 1")
 

@@ -1,4 +1,4 @@
-"""The same facts asked in other languages, with the neurons of one language off (paper, Figures 7 and 19)."""
+"""The same facts in other languages, with the neurons of one language ablated (paper, Figures 7 and 19)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ QUESTION = "Do neurons found in one language carry the same facts in others?"
 @validated
 @dataclass(frozen=True)
 class LanguagesConfig:
-    """Ablate the neurons found in each relation's own language and ask its facts in others."""
+    """Ablate the neurons found in each relation's own language and test its facts in others."""
 
     languages: tuple[str, ...] = ("de", "es", "fr", "zh", "ja")
-    """Codes of the languages to ask in, beside each relation's own."""
+    """Codes of the languages to test, besides each relation's own."""
     n_language_controls: int = 3
     """Random control sets per relation, the same in every language."""
 
@@ -38,7 +38,7 @@ class LanguagesConfig:
 def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> ExperimentResult:
     """The paper's multilingual experiment, with matched controls in every language.
 
-    A relation's own language is asked too, for reference. Relations without a translation are left out.
+    A relation's own language is tested too, for reference. Relations without a translation are left out.
 
     Returns:
         Tables `effects`, from `effects.compare` by `ablated` and `language`, with `own_language`; `by_language`, the
@@ -57,7 +57,7 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
         for draw, control in enumerate(study.controls(study.target(name), n=config.n_language_controls))
     ]
     controls = study.changes(cases)
-    # The same sets are asked in all languages, so that only other relations' sets tell more of their spread.
+    # The same control sets serve all languages, so only other relations' sets add information on their spread.
     effects = compare(own, controls, by=["ablated", "language"], pool="language", seed=seed)
     effects.insert(2, "own_language", effects["ablated"].map(home))
     transfer = transfers(own, home, seed=seed)
@@ -73,7 +73,7 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
 
 
 def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = False, seed: int = 0) -> pd.DataFrame:
-    """The drop in each language as a share of that in the relation's own, over the facts asked in both.
+    """The drop in each language as a share of that in the relation's own, over the facts tested in both.
 
     Args:
         own: From `Study.changes`, under the relations' own neurons.

@@ -31,7 +31,7 @@ from relation_neurons.validation import validated
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
 THIRDS = ("first", "middle", "last")
 PLACES = (*THIRDS, "mean_layer")
-"""What is said of where a set is: its shares in the thirds of the layers, and its mean layer."""
+"""Where a set is: its shares in the thirds of the layers, and its mean layer."""
 REAL = 0
 """The number of the real labels among the shuffles."""
 TOGETHER = "activation_probability_entropy"
@@ -108,7 +108,7 @@ def select_shuffled(
 
     Args:
         activations: Of the detection prompts.
-        targets: The neurons of each relation: their number and the lowest score are what is asked about.
+        targets: The neurons of each relation, whose number and lowest score set the cut.
         scorer: What ranked them.
         n: Shuffles per relation.
         balanced: Whether the negatives are drawn evenly from the other relations.

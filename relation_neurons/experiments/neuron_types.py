@@ -22,7 +22,7 @@ QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP
 @validated
 @dataclass(frozen=True)
 class NeuronTypesConfig:
-    """Rank the neurons of each site on their own, ablate the best, and ask the relation's facts."""
+    """Rank the neurons of each site on their own, ablate the best, and test the relation's facts."""
 
     sites: tuple[SiteName, ...] = ("all", "attn", "up", "gate", "down")
     """Sites, beside the study's own."""

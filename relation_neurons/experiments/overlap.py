@@ -3,7 +3,7 @@
 Relations whose neurons sit in the same layers share some of them for that reason alone. Two nulls are given: sets drawn
 from all neurons, and sets with as many neurons in each site and layer as these have. Both are exact. The prompts of a
 relation are among the negatives of the others, which by itself keeps their neurons apart, the more so the fewer
-relations there are: a large overlap says more than a small one.
+other relations: a large overlap is stronger evidence than a small one.
 """
 
 from __future__ import annotations

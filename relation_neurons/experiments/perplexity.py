@@ -29,7 +29,7 @@ QUESTION = "Does ablating a relation's neurons damage the model's language beyon
 @validated
 @dataclass(frozen=True)
 class LanguageModellingConfig:
-    """Let the model read neutral sentences as it is, with the relation's neurons ablated, and with random ones."""
+    """Perplexity of neutral sentences: clean, with the relation's neurons ablated, and with random ones ablated."""
 
     sentences: str | None = None
     """A folder with sentences of your own, <relation>.txt with one a line or <relation>.json with a list of them; by
@@ -146,7 +146,7 @@ def _changes(readings: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_sentences(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Each relation's sentences with its neurons off, against the model as it is and against random neurons.
+    """Each relation's sentences with its neurons ablated, against the clean model and against random neurons.
 
     Returns:
         A row per relation: `ablated`; `measure`, always `nll`; `n` sentences and their `tokens`; the perplexities

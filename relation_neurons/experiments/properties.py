@@ -89,7 +89,7 @@ def _pooled(table: pd.DataFrame, evidence: str, column: str, verdict: str) -> Ro
 
 
 def _across_templates(effects: pd.DataFrame) -> Rows:
-    """Neurons detected with one set of templates, asked with the other."""
+    """Neurons detected with one set of templates, tested with the other."""
     if effects.empty:
         return []
     crossed = effects[effects["detected"] != effects["asked"]]

@@ -1,4 +1,4 @@
-"""Experiments by name, and how much they ask: `smoke` takes seconds, `demo` minutes on a CPU, `full` is the paper's."""
+"""Experiments by name, in three sizes: `smoke` takes seconds, `demo` minutes on a CPU, `full` is the paper's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Experiment:
     """An experiment by name.
 
     Attributes:
-        run: What carries it out.
+        run: The function that runs it.
         demo: Options with which a small model on a CPU takes minutes.
         smoke: Options that show in seconds that everything works; by default those of `demo`.
     """
@@ -95,7 +95,7 @@ STUDIES: Mapping[str, StudyConfig] = {
     "demo": StudyConfig(n_controls=4, validation="none", prompts=PromptConfig(n_evaluation=25)),
     "full": StudyConfig(),
 }
-"""What each profile asks of every relation."""
+"""The study of each profile."""
 
 DEMO_RELATIONS = (
     "country_capital",
@@ -117,7 +117,7 @@ RUN = StudyConfig(
     rule="string",
     prompts=PromptConfig(),
 )
-"""What `relation-neurons run` asks unless options say otherwise; chosen on detection facts, see docs/decisions."""
+"""The defaults of `relation-neurons run`, chosen on detection facts; see docs/decisions."""
 RUN_OPTIONS: Mapping[str, Any] = {
     "summary": SummaryConfig(),
     "layers": LayersConfig(n_shuffles=2),
@@ -149,7 +149,7 @@ def find_experiment(name: str) -> Experiment:
     """An experiment by name.
 
     Raises:
-        RelationNeuronsError: There is none of that name.
+        RelationNeuronsError: No experiment has that name.
     """
     known = {**EXPERIMENTS, **BESIDE}
     if name not in known:
@@ -158,7 +158,7 @@ def find_experiment(name: str) -> Experiment:
 
 
 def study_config(profile: str, **changes: Any) -> StudyConfig:
-    """What a profile asks of every relation, with some fields changed.
+    """The study of a profile, with some fields changed.
 
     Raises:
         RelationNeuronsError: An unknown profile, or a value that a field cannot have.

@@ -1,4 +1,4 @@
-"""Experiments by name: one model load, shared answers, and for each a table, a figure and a verdict in words."""
+"""Experiments by name: one loaded model, shared answers, and for each tables, figures and a verdict in words."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
 def reproduce(
     names: Sequence[str], config: StudyConfig, out: Path, *, options: Mapping[str, Any] | None = None
 ) -> list[ExperimentResult]:
-    """Carry out experiments on one model load, or go on with them where they stopped.
+    """Run experiments on one loaded model, or resume them.
 
     Args:
         names: Of `registry.EXPERIMENTS` or `registry.BESIDE`.
-        config: The model, its relations and what is asked.
-        out: The folder. `run.json` says what was asked; `answers/` and `rankings/` hold what was measured so far, from
-            which every experiment in this folder takes what it needs; each experiment has a folder with its tables
+        config: The model, the relations and the measurements.
+        out: The folder. `run.json` holds the configuration; `answers/` and `rankings/` hold the measurements so
+            far, which all experiments in this folder share; each experiment has a folder with its tables
             (parquet), figures (HTML that works offline), `verdict.md` and `options.json`. `neurons.parquet` holds each
             relation's neurons, and `report.html`, one page that works offline, all that the folder holds so far.
         options: Of experiments by name; by default the paper's.
 
     Returns:
-        What was found, in order; with two or more experiments the three properties come last.
+        The results, in order; with two or more experiments the three properties come last.
 
     Raises:
         RelationNeuronsError: An unknown name, whatever of the input cannot be used, or a folder of another study.
@@ -80,7 +80,7 @@ def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentRe
     gives the main table.
 
     Args:
-        config: The model, its relations and what is asked.
+        config: The model, the relations and the measurements.
         out: The folder, as of `reproduce`; by default `default_folder`.
 
     Raises:

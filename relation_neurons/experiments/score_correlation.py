@@ -1,4 +1,4 @@
-"""The scores of the same neurons for two relations, which tell whether what is best for one is good for the other."""
+"""The scores of the same neurons for two relations, and how far scorers agree on the best neurons."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def score_pair(
         seed: Chooses the negatives, as for `rank_neurons`, and the other neurons.
 
     Returns:
-        A row per neuron: `first` and `second`, the relations; `neuron`, as it is written; `site`, `layer`, `index`;
+        A row per neuron: `first` and `second`, the relations; `neuron`, as text; `site`, `layer`, `index`;
         `score_first`, `score_second`; and `group`: `first` or `second`, among the k best of that one only, `both`, or
         `rest`.
 

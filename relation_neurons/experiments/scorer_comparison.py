@@ -1,4 +1,4 @@
-"""Other ways to find neurons, on the same facts and budget: what own facts lose against what others lose."""
+"""Other scorers on the same facts and number of neurons: the drop of own facts against that of others."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FIRST = "average_precision"
 @validated
 @dataclass(frozen=True)
 class MethodsConfig:
-    """Rank neurons by every scorer, ablate the k best of each, and ask own and other facts."""
+    """Rank neurons by every scorer, ablate the k best of each, and test own and other facts."""
 
     scorers: tuple[str, ...] = tuple(SCORERS)
     """Which scorers; average_precision, with which the others are compared, always takes part."""
     ks: tuple[int, ...] | None = None
     """How many neurons; by default a tenth of the study's k, and k."""
     n_other: int | None = None
-    """Other facts asked of each other relation; by default all evaluation facts."""
+    """Facts of each other relation; by default all evaluation facts."""
     n_method_controls: int = 3
     """Control sets for each scorer, k and relation."""
 

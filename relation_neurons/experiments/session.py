@@ -1,4 +1,4 @@
-"""Open a study: reckon what it needs, load its model, refuse what cannot be asked; only then is there a folder."""
+"""Open a study: estimate its memory, load its model, refuse what cannot be run; only then make a folder."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def open_study(
     Args:
         model: As `relation-neurons run --model` takes it.
         relations: Names, files, folders, or relations themselves.
-        profile: How much is asked: `smoke`, `demo` or `full`.
-        folder: Where answers are kept, in a folder named after all that they depend on; a later call with the same
-            arguments goes on from there. None keeps them in memory.
+        profile: The size of the study: `smoke`, `demo` or `full`.
+        folder: Where answers are stored, in a folder named after everything that they depend on; a later call with the same
+            arguments resumes from there. None keeps them in memory.
         show: Makes a progress bar of a label and a total.
         read: Sites to read together, such as `all`, where several sites will be ranked.
         changes: Other fields of `StudyConfig`, such as `k`, `site` and `seed`.
@@ -51,7 +51,7 @@ def open_study(
     found = load_relations(*relations)
     named = tuple(one.name if isinstance(one, Relation) else str(one) for one in relations)
     config = study_config(profile, model=model, relations=named, **changes)
-    # What there is of memory differs from machine to machine: no notebook is to keep it.
+    # Free memory differs between machines, so notebooks should not record it.
     study = prepare(config, found, out=folder, show=show, read=read, say=lambda line: None)
     if folder is not None:
         study.keep_in(Path(folder) / digest(study.key)[:16])
@@ -68,14 +68,14 @@ def prepare(
     show: Show = bar,
     say: Callable[[str], None] | None = None,
 ) -> Study:
-    """Load what a study names, once it is said that there is memory and disk for it; nothing is written.
+    """Load the model and relations of a study after checking memory and disk; nothing is written.
 
     Args:
-        config: What is asked.
+        config: The model, the relations and the measurements.
         relations: The relations that it names, where they are loaded already.
         out: Where answers and activations will be kept, if anywhere.
         read: Sites to read together, where several will be ranked.
-        n_experiments: How many will ask; what each adds to the disk is a rough guess.
+        n_experiments: How many will run; the disk space of each is a rough guess.
         show: Makes a progress bar of a label and a total.
         say: As for `require_memory`.
 
@@ -104,13 +104,13 @@ def prepare(
 
 @validated
 def run_experiment(study: Study, name: str, profile: str = "demo", **changes: Any) -> ExperimentResult:
-    """Carry out an experiment by name, with its options in a profile.
+    """Run an experiment by name, with the options of a profile.
 
     Args:
         study: From `open_study`.
         name: Of `EXPERIMENTS`, or `methods`.
-        profile: How much is asked beside each relation's own facts: `smoke`, `demo` or `full`.
-        changes: Options of the experiment that are to be others.
+        profile: The size of the experiment: `smoke`, `demo` or `full`.
+        changes: Options of the experiment to override.
 
     Raises:
         RelationNeuronsError: An unknown experiment or profile, or a value that an option cannot have.

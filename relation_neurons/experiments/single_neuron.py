@@ -1,7 +1,7 @@
-"""One neuron up close: which relations it tells apart, where it fires, what it promotes, what is lost without it.
+"""One neuron: which relations it tells apart, what activates it, what it promotes, and the effect of ablating it.
 
 The paper looks at sets of neurons; this looks at a single one, of any site. Its direct effect on the logits is
-TransformerLens's direct logit attribution, which leaves out whatever later layers make of what it writes.
+TransformerLens's direct logit attribution, which ignores the effect of later layers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ QUESTION = "What activates {neuron}, what does it promote, and what is lost with
 @validated
 @dataclass(frozen=True)
 class SingleNeuronConfig:
-    """Look at one neuron: average precision, prompts that fire it, tokens it promotes, and its ablation alone."""
+    """One neuron: average precision, top activating prompts, tokens it promotes, and its ablation alone."""
 
     n_prompts_shown: int = 5
-    """Prompts that fire it most, and as many that fire it least, shown token by token."""
+    """Top activating prompts, and as many with the lowest activation, shown token by token."""
     n_tokens_shown: int = 10
     """Tokens that it promotes most, and as many that it suppresses most."""
     n_resamples: int = 2000

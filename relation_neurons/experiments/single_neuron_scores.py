@@ -1,4 +1,4 @@
-"""Where one neuron fires: its value on every prompt, at every token, and how well it tells relations apart."""
+"""One neuron's activation on every prompt, at every token, and how well it tells relations apart."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _null(
     n: int,
     generator: np.random.Generator,
 ) -> Float[ndarray, " draw"]:
-    """Average precision with the labels dealt out over the facts anew."""
+    """Average precision with the labels shuffled over the facts."""
     unit, own = _by_fact(positive, facts)
     found = []
     for part in np.array_split(np.arange(n), -(-n // DRAWS_AT_ONCE)):

@@ -1,4 +1,4 @@
-"""What determines results: digests of the question, of the model, of what it reads, and of the code."""
+"""What determines results: digests of the configuration, the model, its input, and the code."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 
 def study_key(config: Any, relations: Sequence[Relation], model: HookedModel, prompts: Prompts) -> dict[str, Any]:
-    """All that tables depend on.
+    """Everything that tables depend on.
 
-    The prompts' tokens are what the model reads; the relations and the tokenizer, from which they follow, also
-    determine what other prompts an experiment makes, and tell what it is that changed.
+    The prompts' tokens are the model's input. The relations and the tokenizer, which determine them, also determine
+    the other prompts that experiments make, and show what has changed where a key differs.
 
     Args:
         config: A frozen configuration.
         relations: The relations it names.
         model: The model it names, from `load_model`.
-        prompts: Made of these relations as the configuration says.
+        prompts: Made from these relations as configured.
 
     Raises:
         RelationNeuronsError: Prompts that the model cannot read.

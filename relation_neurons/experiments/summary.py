@@ -27,7 +27,7 @@ PARTS = ("clean", "own", "other", "random", "own_minus_random")
 @validated
 @dataclass(frozen=True)
 class SummaryConfig:
-    """Ablate each relation's neurons and ask all facts; ablate its control sets and ask its own."""
+    """Ablate each relation's neurons and test all facts; ablate its control sets and test its own."""
 
     n_worst: int = 5
     """Answers of each relation that are shown, those whose object lost most log-probability."""

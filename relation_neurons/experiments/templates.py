@@ -1,6 +1,6 @@
 """Neurons found with one set of templates, tested with another (paper, Figure 8).
 
-The paper finds neurons with one template set and asks the same facts in a second one. Where a relation has one
+The paper finds neurons with one template set and tests the same facts in a second one. Where a relation has one
 template, the neurons may be the template's as well as the relation's. Finding and testing with either set tells them
 apart.
 """
@@ -34,7 +34,7 @@ CELL = ["ablated", "detected", "asked"]
 @validated
 @dataclass(frozen=True)
 class TemplatesConfig:
-    """Find each relation's neurons with either template set, and ask its facts in either."""
+    """Find each relation's neurons with either template set, and test its facts in either."""
 
     n_template_controls: int | None = None
     """Random control sets per relation and template set; by default the study's."""
@@ -44,7 +44,7 @@ class TemplatesConfig:
 
 
 def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> ExperimentResult:
-    """The paper's second template set, crossed: found with `main` or `zs`, asked with `main` or `zs`.
+    """The paper's second template set, crossed: found with `main` or `zs`, tested with `main` or `zs`.
 
     Relations without a second template set are left out; the others are each other's negatives.
 
@@ -58,7 +58,7 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
     if part is None:
         tables = dict.fromkeys(("effects", "pooled", "crossing", "overlap", "answers"), pd.DataFrame())
         missing = without("a second template set", left_out)
-        nothing = f"Fewer than two relations have a second template set, so nothing was asked.{missing}"
+        nothing = f"Fewer than two relations have a second template set, so nothing was tested.{missing}"
         return ExperimentResult("templates", QUESTION, tables, (nothing,))
     prompted = {name: replace(part.config.prompts, template_set=name) for name in SETS}
     selections = {name: replace(part.selection, prompts=one) for name, one in prompted.items()}

@@ -385,7 +385,7 @@ def test_a_relation_all_of_whose_neurons_are_its_concepts_has_nothing_left(peopl
     result = concepts(people)
     assert set(result.tables["without_concept"]["ablated"]) == {"person_mother"}
     targets = {name: people.target(name) for name in ("person_father", "company_ceo")}
-    nothing = concepts_module._silence_rest(people, targets, targets)
+    nothing = concepts_module._ablate_rest(people, targets, targets)
     assert nothing.empty
     assert neuron_verdicts.beyond_concept(nothing) == "No relation has neurons that are not its concept's."
 

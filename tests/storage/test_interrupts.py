@@ -22,7 +22,7 @@ from relation_neurons.storage.files import file_digest
 from tests.commands import set_environment, set_value, signal_at, start
 from tests.helpers import full_only
 
-GOES_ON, ANEW = (f"Stopped. The same command {what}." for what in ("goes on from here", "begins anew"))
+GOES_ON, ANEW = (f"Stopped. The same command {what}." for what in ("resumes from here", "starts over"))
 RENAMED, PASSED = "os.replace", "torch.nn.Module.__call__"
 """A file is whole and gets its name; a part of a model is about to be passed."""
 FEW = {name: EXPERIMENTS[name] for name in ("overlap", "intra", "frequency")}
