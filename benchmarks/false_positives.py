@@ -65,7 +65,7 @@ def one_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]:
     config = StudyConfig(k=GROUP, site="post", n_controls=5, validation="none", prompts=prompts, seed=seed)
     study = Study(planted.model, planted.relations[:N_RELATIONS], config)
     findings = {
-        "intra": intra(study, IntraConfig(n_detection_asked=0)),
+        "intra": intra(study, IntraConfig(n_detection_tested=0)),
         "inter": inter(study),
         "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=5, n_other=1)),
         "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=4)),

@@ -121,7 +121,9 @@ def test_every_public_name_refuses_an_option_that_it_does_not_have(name):
 
 def test_what_is_not_public_is_called_by_its_module():
     config = "relation_neurons.experiments.intra_relation.IntraConfig"
-    assert says(lambda: IntraConfig(n_detection_asked="x")).startswith(f"{config}: argument 'n_detection_asked' is 'x'")
+    assert says(lambda: IntraConfig(n_detection_tested="x")).startswith(
+        f"{config}: argument 'n_detection_tested' is 'x'"
+    )
 
 
 def test_inside_calls_are_checked_apart_from_those_outside():

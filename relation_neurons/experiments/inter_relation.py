@@ -24,11 +24,11 @@ class InterConfig:
     n_cross_controls: int = 2
     """Control sets of each relation; their spread on each relation's facts is estimated over all ablated ones."""
 
-    n_asked: int | None = None
+    n_tested: int | None = None
     """Evaluation prompts per relation; by default all, as in the paper."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_cross_controls=2, n_asked=1)
+        require_at_least(self, n_cross_controls=2, n_tested=1)
 
 
 def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult:
@@ -39,7 +39,7 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
         with `relative_drop`, the paper's (accuracy before - after) / before; `flips`, the facts that were lost and
         gained under other relations' neurons; and `answers`, the relation's own facts among them.
     """
-    asked = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_asked])
+    asked = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_tested])
     answers = study.changes([Case(study.target(name), asked, {"ablated": name}) for name in study.names])
     controls = study.changes(
         [

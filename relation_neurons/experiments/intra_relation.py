@@ -24,11 +24,11 @@ QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more 
 class IntraConfig:
     """Ablate each relation's neurons and its control sets, and test its own facts."""
 
-    n_detection_asked: int | None = None
+    n_detection_tested: int | None = None
     """Detection prompts per relation that are tested as well; by default all, as in the paper; 0 for none."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_detection_asked=0)
+        require_at_least(self, n_detection_tested=0)
 
 
 def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult:
@@ -65,10 +65,10 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult
 
 def _asked(study: Study, config: IntraConfig) -> list[tuple[str, str, tuple[Prompt, ...]]]:
     asked = [(name, "evaluation", study.evaluation(name)) for name in study.names]
-    if config.n_detection_asked != 0:
+    if config.n_detection_tested != 0:
         for name in study.names:
             own = tuple(prompt for prompt in study.detection() if prompt.relation == name)
-            asked.append((name, "detection", own[: config.n_detection_asked]))
+            asked.append((name, "detection", own[: config.n_detection_tested]))
     return asked
 
 

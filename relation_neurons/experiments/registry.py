@@ -57,8 +57,8 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "layers": Experiment(layers, LayersConfig(), LayersConfig(n_shuffles=2)),
     "neuron-types": Experiment(neuron_types, NeuronTypesConfig(n_type_controls=2)),
     "overlap": Experiment(overlap, OverlapConfig(), OverlapConfig(n_permutations_multiplicity=20)),
-    "intra": Experiment(intra, IntraConfig(n_detection_asked=10), IntraConfig(n_detection_asked=0)),
-    "inter": Experiment(inter, InterConfig(n_asked=12), InterConfig(n_asked=4)),
+    "intra": Experiment(intra, IntraConfig(n_detection_tested=10), IntraConfig(n_detection_tested=0)),
+    "inter": Experiment(inter, InterConfig(n_tested=12), InterConfig(n_tested=4)),
     "sweep": Experiment(
         sweep,
         SweepConfig(ks=DEMO_KS, n_sweep_controls=2, n_other=1),
@@ -122,8 +122,8 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "summary": SummaryConfig(),
     "layers": LayersConfig(n_shuffles=2),
     "overlap": OverlapConfig(),
-    "intra": IntraConfig(n_detection_asked=0),
-    "inter": InterConfig(n_asked=20),
+    "intra": IntraConfig(n_detection_tested=0),
+    "inter": InterConfig(n_tested=20),
 }
 """The experiments of `relation-neurons run`, with their options."""
 

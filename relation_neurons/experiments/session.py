@@ -39,8 +39,8 @@ def open_study(
         model: As `relation-neurons run --model` takes it.
         relations: Names, files, folders, or relations themselves.
         profile: The size of the study: `smoke`, `demo` or `full`.
-        folder: Where answers are stored, in a folder named after everything that they depend on; a later call with the same
-            arguments resumes from there. None keeps them in memory.
+        folder: Where answers are stored, in a folder named after everything that they depend on; a later call
+            with the same arguments resumes from there. None keeps them in memory.
         show: Makes a progress bar of a label and a total.
         read: Sites to read together, such as `all`, where several sites will be ranked.
         changes: Other fields of `StudyConfig`, such as `k`, `site` and `seed`.

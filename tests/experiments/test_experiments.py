@@ -63,7 +63,7 @@ def one(table, **wanted):
 
 
 def test_intra_equals_ablating_by_hand(study):
-    found = intra(study, IntraConfig(n_detection_asked=4))
+    found = intra(study, IntraConfig(n_detection_tested=4))
     detection = [prompt for prompt in study.detection() if prompt.relation == "eats"][:4]
     for facts, prompts in (("evaluation", study.evaluation("eats")), ("detection", detection)):
         target = study.target("eats")
@@ -83,7 +83,7 @@ def test_intra_equals_ablating_by_hand(study):
     assert row["majority_share"] == max(objects.count(name) for name in set(objects)) / len(objects)
     assert len(found.tables["calibration"]) == 3 * 3 * 2
     assert "in 3 of 3 relations (lives, eats, plays)" in " ".join(found.verdict)
-    assert set(intra(study, IntraConfig(n_detection_asked=0)).table["facts"]) == {"evaluation"}
+    assert set(intra(study, IntraConfig(n_detection_tested=0)).table["facts"]) == {"evaluation"}
 
 
 def test_inter_equals_ablating_by_hand(study):

@@ -60,8 +60,8 @@ def test_the_papers_twelve_relations_are_asked(study):
 
 
 def test_lost_and_gained_answers_are_those_of_asking_in_one_state_after_the_other(study, recount):
-    own = intra(study, IntraConfig(n_detection_asked=0)).tables["answers"].query("draw == -1")
-    pairs = inter(study, InterConfig(n_asked=1)).tables["answers"]
+    own = intra(study, IntraConfig(n_detection_tested=0)).tables["answers"].query("draw == -1")
+    pairs = inter(study, InterConfig(n_tested=1)).tables["answers"]
     pairs = pairs[pairs["relation"].isin(study.names[:2])]
     changed = 0
     for table in (own, pairs):

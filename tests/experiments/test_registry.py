@@ -30,7 +30,7 @@ def opened(planted_folder):
 def test_an_opened_study_is_one_made_by_hand(opened, planted):
     config = rn.StudyConfig(n_controls=2, validation="none", **CHANGES)
     relations = sorted(planted.relations, key=lambda relation: relation.name)  # as files of a folder are
-    by_hand = intra(rn.Study(planted.model, relations, config), IntraConfig(n_detection_asked=0))
+    by_hand = intra(rn.Study(planted.model, relations, config), IntraConfig(n_detection_tested=0))
     found = rn.run_experiment(opened(), "intra", "smoke")
     pd.testing.assert_frame_equal(found.table, by_hand.table)
 

@@ -19,7 +19,7 @@ from tests.planted import planted_config
 
 KS = (1, 3, 6)
 OPTIONS = {
-    "intra": IntraConfig(n_detection_asked=0),
+    "intra": IntraConfig(n_detection_tested=0),
     "sweep": SweepConfig(ks=KS, scale=False, n_sweep_controls=2, n_other=1),
     "cumulativity": CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=2),
 }
@@ -119,12 +119,12 @@ def test_the_paper_is_the_default():
     assert (config.site, config.k, config.n_controls, config.validation) == ("ffn", None, 10, "prefix")
     assert (config.prompts.shots, config.prompts.templates, config.prompts.n_evaluation) == (0, "all", 50)
     assert SweepConfig().ks == (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
-    assert IntraConfig().n_detection_asked is None
+    assert IntraConfig().n_detection_tested is None
     assert set(runner.all_options("full")) == set(registry.EXPERIMENTS) - {"frequency"}
 
 
 @pytest.mark.parametrize(
-    "command", [["reproduce", "intra", "--n-detection-asked", "2"], ["compare-methods", "--ks", "3"]]
+    "command", [["reproduce", "intra", "--n-detection-tested", "2"], ["compare-methods", "--ks", "3"]]
 )
 def test_the_command_line_prints_the_verdict(config, planted_folder, tmp_path, capsys, monkeypatch, command):
     arguments = [*command, "--model", config.model, "--relations", str(planted_folder), "--k", "6", "--site", "post"]

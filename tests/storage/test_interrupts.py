@@ -40,7 +40,7 @@ def call(name, folder, out):
     study = [*asked, "--n-controls", 2, "--n-evaluation", 6, "--validation", "none", "--rule", "string"]
     return {
         "run": ["run", *asked, "--n-controls", 2, "--n-evaluation", 8, "--out", out],
-        "intra": ["reproduce", "intra", *study, "--n-detection-asked", 0, "--out", out],
+        "intra": ["reproduce", "intra", *study, "--n-detection-tested", 0, "--out", out],
         "all": ["reproduce", "all", *study, "--profile", "smoke", "--out", out],
         "methods": ["compare-methods", *study, "--n-other", 1, "--n-method-controls", 2, "--out", out],
         "neuron": ["neuron", "L1.N3", *study, "--out", out],

@@ -26,7 +26,7 @@ def call(name, folder, out):
     study = ["--site", "post", "--n-controls", 2, "--n-evaluation", 6, "--validation", "none"]
     return {
         "run": ["run", *asked, *study, "--out", out],
-        "reproduce": ["reproduce", "intra", *asked, *study, "--n-detection-asked", 0, "--out", out],
+        "reproduce": ["reproduce", "intra", *asked, *study, "--n-detection-tested", 0, "--out", out],
         "neuron": ["neuron", "L1.N3", *asked, *study, "--out", out],
     }[name]
 
