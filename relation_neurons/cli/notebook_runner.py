@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.registry import study_config
@@ -19,12 +17,12 @@ from relation_neurons.storage.files import atomic
 from relation_neurons.storage.fingerprint import code_digest, digest, versions
 
 NEEDED = ("papermill", "nbconvert", "ipykernel")
-RENDERER = {"PLOTLY_RENDERER": "plotly_mimetype+notebook"}
-"""Figures for Jupyter, and for pages that work offline."""
+RENDERER = "import os; os.environ['PLOTLY_RENDERER'] = 'plotly_mimetype+notebook'"
+"""Run in the kernel first: figures for Jupyter, and for pages that work offline."""
 QUIETLY: Mapping[str, Any] = {
     "kernel_name": "python3",
     "progress_bar": False,
-    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
+    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL", f"--IPKernelApp.exec_lines={RENDERER}"],
 }
 REMOTE_SCRIPT = re.compile(r'<script src="https?://[^"]*">\s*</script>')
 SMOKE = {"relations": ["country_capital", "country_language", "person_occupation"], "site": "gate", "k": 200}
@@ -172,8 +170,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> str:
     from nbclient.exceptions import DeadKernelError
 
     try:
-        with mock.patch.dict(os.environ, RENDERER):
-            papermill.execute_notebook(source, target, parameters, cwd=str(Path.cwd()), **QUIETLY)
+        papermill.execute_notebook(source, target, parameters, cwd=str(Path.cwd()), **QUIETLY)
     except papermill.PapermillExecutionError as error:
         first = error.source.strip().splitlines()[0]
         return f"cell {error.cell_index + 1}, which begins with `{first}`: {error.ename}: {error.evalue}"
