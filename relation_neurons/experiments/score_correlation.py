@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -21,8 +22,6 @@ from relation_neurons.relations.loading import load_relations
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.validation import validated
-
-GROUPS = ("first", "second", "both", "rest")
 
 
 def score_pair(
@@ -57,6 +56,30 @@ def score_pair(
         RelationNeuronsError: A relation that has no prompts, the same one twice, or numbers out of range.
     """
     names, space = relation_names(activations.prompts), activations.space
+    _require_pair(first, second, names, n_background)
+    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
+    columns = [names.index(first), names.index(second)]
+    scores = average_precision(activations.values, labels[:, columns], mask[:, columns])
+    best = top_k(scores, k, space, (first, second))
+    of_first, of_second = (space.flatten(list(best[name].neurons)) for name in (first, second))
+    rest = np.setdiff1d(np.arange(len(space)), np.union1d(of_first, of_second))
+    background = np.random.default_rng(seed).choice(rest, min(n_background, len(rest)), replace=False)
+    groups = {
+        "first": np.setdiff1d(of_first, of_second),
+        "second": np.setdiff1d(of_second, of_first),
+        "both": np.intersect1d(of_first, of_second),
+        "rest": np.sort(background),
+    }
+    flat = np.concatenate(list(groups.values()))
+    sites, layers, indices = space.locate(flat)
+    places = zip(sites, layers.tolist(), indices.tolist(), strict=True)
+    table = pd.DataFrame({"first": first, "second": second, "neuron": [str(Neuron(*place)) for place in places]})
+    table = table.assign(site=sites, layer=layers, index=indices)
+    table[["score_first", "score_second"]] = scores[:, flat].numpy(force=True).T
+    return table.assign(group=np.repeat(list(groups), [len(members) for members in groups.values()]))
+
+
+def _require_pair(first: str, second: str, names: Sequence[str], n_background: int) -> None:
     for name in (first, second):
         if name not in names:
             raise refuse(f"There are no prompts of '{name}'", expected=nearest(name, names))
@@ -64,35 +87,6 @@ def score_pair(
         raise refuse(f"'{first}' was named twice", expected="two relations")
     if n_background < 0:
         raise refuse(f"n_background is {n_background}", expected="at least 0")
-    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
-    chosen = [names.index(first), names.index(second)]
-    scores = average_precision(activations.values, labels[:, chosen], mask[:, chosen])
-    best = top_k(scores, k, space, (first, second))
-    of_first, of_second = (space.flatten(list(best[name].neurons)) for name in (first, second))
-    others = np.setdiff1d(np.arange(len(space)), np.union1d(of_first, of_second))
-    drawn = np.random.default_rng(seed).choice(others, min(n_background, len(others)), replace=False)
-    parts = (
-        np.setdiff1d(of_first, of_second),
-        np.setdiff1d(of_second, of_first),
-        np.intersect1d(of_first, of_second),
-        np.sort(drawn),
-    )
-    flat = np.concatenate(parts)
-    sites, layers, indices = space.locate(flat)
-    found = scores[:, flat].numpy(force=True)
-    return pd.DataFrame(
-        {
-            "first": first,
-            "second": second,
-            "neuron": [str(Neuron(*place)) for place in zip(sites, layers.tolist(), indices.tolist(), strict=True)],
-            "site": sites,
-            "layer": layers,
-            "index": indices,
-            "score_first": found[0],
-            "score_second": found[1],
-            "group": np.repeat(GROUPS, [len(part) for part in parts]),
-        }
-    )
 
 
 @validated
