@@ -1,8 +1,10 @@
 """The commands that pages name exist, and every help page is printed."""
 
+import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -19,7 +21,6 @@ def test_make_targets_exist():
     assert {"demo", "test", "docs"} <= set(named)
 
 
-ENTRY = "from relation_neurons.cli.main import main; main()"
 COMMANDS = [[], ["run"], ["relations"], ["parity"], ["compare-scores"], ["compare-methods"], ["reproduce"]]
 COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS)]
 COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
@@ -90,9 +91,13 @@ def test_the_batch_script_calls_what_there_is(help_page):
     assert last + 1 == len(list((ROOT / "notebooks").glob("*.ipynb")))
 
 
-def test_the_command_is_installed():
-    done = subprocess.run([sys.executable, "-c", ENTRY, "--help"], capture_output=True, text=True, check=True)
-    assert "usage: relation-neurons" in done.stdout
+def test_the_command_is_installed(monkeypatch, capsys):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    monkeypatch.setattr(sys, "argv", ["relation-neurons", "--help"])
+    with pytest.raises(SystemExit) as end:
+        pkgutil.resolve_name(project["scripts"]["relation-neurons"])()
+    assert not end.value.code
+    assert "usage: relation-neurons" in capsys.readouterr().out
 
 
 def test_every_figure_and_table_of_the_paper_is_on_the_map():

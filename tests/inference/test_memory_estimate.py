@@ -1,7 +1,8 @@
 import dataclasses
+import os
+import re
 import shutil
-import threading
-import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import gguf
@@ -82,10 +83,9 @@ def test_a_gguf_file_tells_its_size_from_its_head(tmp_path):
 
 
 @pytest.mark.model
-def test_the_embedded_model_tells_its_size_at_once():
-    started = time.monotonic()
+def test_the_embedded_model_tells_its_size_without_its_file_being_read_as_a_whole(monkeypatch):
+    monkeypatch.delattr(gguf.GGUFReader, "__init__")
     found = shape_of("smollm2-135m")
-    assert time.monotonic() - started < 2
     assert (found.n_parameters, found.n_layers, found.d_mlp, found.d_vocab) == (134_515_008, 30, 1536, 49152)
 
 
@@ -113,38 +113,25 @@ def test_activations_of_a_loaded_model_are_known_exactly(tiny, site):
     assert found.n_tokens >= max(len(one.text.split()) for one in prompts)
 
 
-class Peak:
-    """The most memory that this process takes in a block beyond what it had before."""
-
-    def __enter__(self):
-        self._there, self._over = psutil.Process(), False
-        self._before = self._most = self._there.memory_info().rss
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over = True
-        self._thread.join()
-        self.bytes = self._most - self._before
-
-    def _watch(self):
-        while not self._over:
-            self._most = max(self._most, self._there.memory_info().rss)
-            time.sleep(0.001)
+def most_memory():
+    """The most memory in bytes that this process has taken since it was last set back."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory is Linux's to tell")
 def test_the_estimate_is_within_a_factor_of_two_of_what_is_taken(wrap, tiny_llama, tmp_path):
     config = transformers.LlamaConfig(**tiny_llama[0].config.to_diff_dict() | {"intermediate_size": 20_000})
     model = wrap(transformers.LlamaForCausalLM(config).eval(), tiny_llama[1])
     prompts = word_prompts(300, examples=False)
     rn.collect_activations(model, prompts[:2], site="ffn")  # what is loaded and compiled at first
     found = estimate(model, prompts, "ffn")
-    with Peak() as peak:
-        rank_neurons(rn.collect_activations(model, prompts, site="ffn"), depth=100)
+    before = psutil.Process().memory_info().rss
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
+    rank_neurons(rn.collect_activations(model, prompts, site="ffn"), depth=100)
+    taken = most_memory() - before
     assert found.plan.needs.activations == 300 * 3 * 40_032 * 4
     needed = found.plan.needs.ram(found.rows) - FIXED
-    assert 0.5 < needed / peak.bytes < 2, (needed, peak.bytes)
+    assert 0.5 < needed / taken < 2, (needed, taken)
 
 
 def remedy(found):

@@ -7,7 +7,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import relation_neurons as rn
@@ -123,13 +123,11 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(JSON.map(json.dumps) | st.text())
 def test_any_other_text_is_refused(text):
     assert read(text) is None
 
 
-@settings(max_examples=400, deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.data())
 def test_a_spoilt_intervention_is_refused(kind, data):
     content = json.loads(TEXTS[kind])

@@ -8,7 +8,7 @@ import unicodedata
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relation_neurons import Fact, Relation, RelationNeuronsError
@@ -135,7 +135,6 @@ def is_named(name, text):
     return bool(re.search(r"[\W_]*".join(words), plain(text)))
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_counts_equal_those_of_a_regular_expression_per_name(tmp_path_factory, data):
     names = data.draw(st.lists(NAMES, min_size=1, max_size=5))

@@ -3,7 +3,7 @@ from copy import deepcopy
 from itertools import product
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import relation_neurons.relations.lint_parser
@@ -353,7 +353,6 @@ def test_problems_are_printed_one_per_line():
 
 
 @given(st.integers(0, 11), st.sampled_from(["subject", "object"]), st.sampled_from([None, 0, 1, 3]), st.integers(0, 5))
-@settings(max_examples=300, deadline=None)
 def test_an_invalid_name_is_located_in_any_json_layout(scratch, number, part, indent, blank):
     samples = [{"subject": f"s{n}", "object": f"o{n}", "note": [{"}": "]"}]} for n in range(12)]
     samples[number][part] = " here"
@@ -456,7 +455,6 @@ def mutated_files(draw):
 
 
 @given(mutated_files(), *SIZES)
-@settings(max_examples=400, deadline=None)
 def test_a_json_file_has_no_error_if_and_only_if_it_loads_and_splits(scratch, data, n_evaluation, shots):
     agree(scratch / "any.json", data, n_evaluation, shots)
 
@@ -513,7 +511,6 @@ WHOLE = json.dumps(BASE, indent=1).encode()
 @example(WHOLE.replace(b'"Cd"', b'"\\ud83d\\ude00"'), 1, 1)
 @example(WHOLE.replace(b'"name"', b'"samples": 3, "name"'), 1, 1)
 @example(b"\xef\xbb\xbf" + WHOLE, 1, 1)
-@settings(max_examples=400, deadline=None)
 def test_arbitrary_bytes_have_errors_if_and_only_if_they_do_not_load(scratch, data, n_evaluation, shots):
     agree(scratch / "any.json", data, n_evaluation, shots)
 
@@ -537,7 +534,6 @@ def tables(draw):
 
 @given(st.one_of(st.binary(max_size=100), broken(TABLE.encode()), tables()), *SIZES)
 @example(TABLE.encode(), 1, 1)
-@settings(max_examples=400, deadline=None)
 def test_a_table_has_no_error_if_and_only_if_it_loads_and_splits(scratch, data, n_evaluation, shots):
     agree(scratch / "any.csv", data, n_evaluation, shots)
 

@@ -3,7 +3,7 @@ import io
 
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relation_neurons import Fact, Relation, RelationNeuronsError
@@ -173,7 +173,6 @@ NAMES = st.text(min_size=1, max_size=8).map(str.strip).filter(bool)
 @given(
     st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=6), st.sampled_from(",;\t"), st.sampled_from(["\n", "\r\n"])
 )
-@settings(max_examples=300, deadline=None)
 def test_tables_from_spreadsheets_round_trip(scratch, pairs, separator, end):
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL)
@@ -203,7 +202,6 @@ def mutated_tables(draw):
 @given(st.one_of(st.binary(max_size=200), mutated_tables(), st.text().map(str.encode)))
 @example(TABLE)
 @example(f"{HEADER}\n".encode() + b"\0" * 1000)
-@settings(max_examples=600, deadline=None)
 def test_arbitrary_bytes_are_read_or_refused_with_file_line_and_field(scratch, data):
     path = write(scratch, data, "any.csv")
     try:

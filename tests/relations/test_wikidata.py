@@ -86,7 +86,7 @@ def api():
             replay.headers.append(dict(self.headers))
             answer = replay.answer(query)
             if answer["body"] == "late":
-                replay.released.wait(10)
+                replay.released.wait()
             body = answer["body"] if isinstance(answer["body"], str) else json.dumps(answer["body"])
             with lock:
                 replay.at_once -= 1

@@ -11,6 +11,8 @@ from tests.report.test_page import KS, SHARED, made_neurons, made_sweep, write_s
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 180_000
+"""Milliseconds that a browser may take beside other programs."""
 SLIDER = "#sweep-figure-slider_logprob"
 PLACES = """
 ([place, trace]) => {
@@ -18,6 +20,12 @@ PLACES = """
   return [...plot.querySelectorAll('.scatterlayer .trace')[trace].querySelectorAll('.points path')]
     .map((mark) => axis.p2d(Number(mark.getAttribute('transform').match(/translate\\(([-\\d.]+)/)[1])));
 }
+"""
+NEAR = f"""
+([place, trace, expected]) => {{
+  const found = ({PLACES})([place, trace]);
+  return found.length === expected.length && found.every((value, at) => Math.abs(value - expected[at]) < 0.2);
+}}
 """
 CELL = """
 ([place, first, second]) => {
@@ -66,6 +74,7 @@ def visit(browser, pages):
     def opened(name, width=1400, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
+        context.set_default_timeout(PATIENCE)
         context.route(lambda url: not url.startswith("blob:"), route)
         page = context.new_page()
         page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
@@ -146,10 +155,9 @@ def test_the_slider_shows_the_values_at_its_k(visit):
     for k, share in ((KS[2], 0.99), (KS[0], 0.01), (KS[1], 0.5)):
         box = rail.bounding_box()
         page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
-        page.wait_for_timeout(300)
         expected = sweep.loc[sweep["k"] == k, "effect"].tolist()
         last = page.locator(f"{SLIDER} .scatterlayer .trace").count() - 1
-        assert page.evaluate(PLACES, [SLIDER, last]) == pytest.approx(expected, abs=0.2)
+        page.wait_for_function(NEAR, arg=[SLIDER, last, expected])
 
 
 def test_columns_are_sorted_numerically(visit):
@@ -230,7 +238,7 @@ def test_text_in_tables_is_escaped(visit):
 
 def test_every_figure_is_printed(visit):
     page = visit("study")
-    page.wait_for_timeout(300)
+    page.wait_for_function("window.Plotly")  # all data is unpacked by then
     assert page.locator(".js-plotly-plot").count() < page.locator(".plot").count()
     page.emulate_media(media="print")
     page.pdf()

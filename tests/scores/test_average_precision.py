@@ -3,7 +3,7 @@ from inspect import unwrap
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -53,7 +53,6 @@ def problems(draw):
     return values, labels, mask
 
 
-@settings(max_examples=300, deadline=None)
 @given(problems())
 def test_equal_to_scikit_learn(problem):
     values, labels, mask = problem

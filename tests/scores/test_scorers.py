@@ -7,7 +7,7 @@ from inspect import unwrap
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pointbiserialr
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -112,7 +112,6 @@ def problems(draw):
 
 
 @pytest.mark.parametrize("name", SCORERS)
-@settings(max_examples=150, deadline=None)
 @given(problem=problems())
 def test_equal_to_a_slow_oracle(name, problem):
     agrees(name, *problem)

@@ -19,7 +19,7 @@ import relation_neurons as rn
 from relation_neurons.experiments.registry import EXPERIMENTS
 from relation_neurons.relations import lre_download
 from relation_neurons.storage.files import file_digest
-from tests.commands import set_environment, set_value, signal_at, start
+from tests.commands import PATIENCE, set_environment, set_value, signal_at, start
 from tests.helpers import full_only
 
 GOES_ON, ANEW = (f"Stopped. The same command {what}." for what in ("resumes from here", "starts over"))
@@ -130,7 +130,7 @@ def test_ctrl_c_is_understood_by_the_program_as_it_is_installed(planted_folder, 
         while process.poll() is None and not any(out.glob("rankings/*.parquet")):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert err.splitlines()[-1] == GOES_ON
