@@ -238,7 +238,7 @@ def test_text_in_tables_is_escaped(visit):
 
 def test_every_figure_is_printed(visit):
     page = visit("study")
-    page.wait_for_function("window.Plotly")  # all data is unpacked by then
+    page.wait_for_function("() => window.Plotly")  # all data is unpacked by then
     assert page.locator(".js-plotly-plot").count() < page.locator(".plot").count()
     page.emulate_media(media="print")
     page.pdf()
