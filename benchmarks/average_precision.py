@@ -1,7 +1,8 @@
-"""Average precision of every neuron for every relation: this package, others, and what the hardware could do.
+"""Speed of average precision: this package, other implementations, and hardware limits.
 
-Everything runs on the same data in one process, several times; the table gives medians, scaled to all neurons where a
-contender is too slow to run on them all (said in the column `neurons`), and ratios to the values-only sort.
+All contenders run on the same data in one process, several times. The table gives medians and ratios
+to the values-only sort. Slow contenders run on fewer neurons (column `neurons`), and their time is
+extrapolated.
 
     python benchmarks/average_precision.py --out average_precision.json
     python benchmarks/average_precision.py --growth
@@ -27,29 +28,30 @@ from rich.table import Table
 
 
 def measure(data: Data, repeats: int) -> list[dict[str, object]]:
-    """Medians of all contenders, in turn, each against the reference's result."""
+    """Median times of all contenders, and their largest error compared with scikit-learn."""
     rows = []
     for name, (function, most) in CONTENDERS.items():
         part = Data(data.scores[:, :most].contiguous(), data.labels, data.mask)
         n_neurons = part.scores.shape[1]
         try:
-            found = function(Data(part.scores[:, :64].contiguous(), *part[1:]))  # warm up
+            result = function(Data(part.scores[:, :64].contiguous(), *part[1:]))  # warm up
         except ImportError as error:
             rows.append({"name": name, "error": str(error)})
             continue
-        worst = None if found is None else float(np.abs(found - scikit_learn_loop(_narrow(part, found))).max())
+        expected = None if result is None else scikit_learn_loop(_first_neurons(part, result))
+        error = None if result is None else float(np.abs(result - expected).max())
         times = [seconds_of(function, part) for _ in range(repeats if n_neurons > 100 else 1)]
         scale = data.scores.shape[1] / n_neurons
-        rows.append({"name": name, "neurons": n_neurons, "seconds": statistics.median(times) * scale, "error": worst})
+        rows.append({"name": name, "neurons": n_neurons, "seconds": statistics.median(times) * scale, "error": error})
     return rows
 
 
-def _narrow(data: Data, found: np.ndarray) -> Data:
-    return Data(data.scores[:, : found.shape[1]], data.labels, data.mask)
+def _first_neurons(data: Data, result: np.ndarray) -> Data:
+    return Data(data.scores[:, : result.shape[1]], data.labels, data.mask)
 
 
 def growth(n_examples: int, n_neurons: int, n_relations: int, repeats: int) -> list[dict[str, object]]:
-    """Time of this package when neurons, examples or relations double."""
+    """Time of this package for twice as many neurons, examples or relations."""
     sizes = [(n_examples, n_neurons, n_relations)]
     sizes += [(n_examples, n_neurons * 2, n_relations), (n_examples * 2, n_neurons, n_relations)]
     sizes += [(n_examples, n_neurons, n_relations * 2), (n_examples, n_neurons, n_relations * 4)]
@@ -64,7 +66,7 @@ def growth(n_examples: int, n_neurons: int, n_relations: int, repeats: int) -> l
 
 
 def mapped(n_examples: int, n_neurons: int, n_relations: int, folder: Path) -> list[dict[str, object]]:
-    """One pass over float16 scores that lie in a file, with the largest amount of memory that is not the file's."""
+    """One pass over float16 scores in a memory-mapped file, and the peak memory outside the file."""
     small = make_data(n_examples, 1, n_relations)
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         size = n_examples * n_neurons
@@ -87,18 +89,18 @@ def mapped(n_examples: int, n_neurons: int, n_relations: int, folder: Path) -> l
 
 
 def _anonymous_bytes() -> int:
-    """Resident memory of this process that is no file (Linux)."""
+    """Anonymous resident memory of this process in bytes (Linux only)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("RssAnon:")[1].split()[0]) * 1024
 
 
 def show(rows: list[dict[str, object]], title: str) -> None:
-    """Print a table; ratios are to the values-only sort where it was measured."""
+    """Print a table, with ratios to the values-only sort if it was measured."""
     floor = next(
         (row["seconds"] for row in rows if "sort" in str(row.get("name")) and "floor" in str(row.get("name"))), None
     )
     table = Table(title=title)
-    for column in [*rows[0], *(["of the sort"] if floor else [])]:
+    for column in [*rows[0], *(["ratio to sort"] if floor else [])]:
         table.add_column(column, no_wrap=True)
     for row in rows:
         cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
@@ -115,8 +117,8 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--growth", action="store_true", help="how time grows, instead of the contenders")
-    parser.add_argument("--mapped", type=Path, metavar="FOLDER", help="memory and time with scores in a file there")
+    parser.add_argument("--growth", action="store_true", help="measure scaling instead of contenders")
+    parser.add_argument("--mapped", type=Path, metavar="FOLDER", help="time and memory with scores in a file")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -130,7 +132,7 @@ def main() -> None:
     else:
         rows = measure(make_data(*size, dtype=options.dtype, device=options.device), options.repeats)
     if options.device == "cpu":
-        Console().print("On the CPU. The fused kernel was not measured: that needs a GPU and --device cuda.")
+        Console().print("Measured on the CPU. The fused kernel needs a GPU and --device cuda.")
     show(rows, f"{size[0]:,} examples x {size[1]:,} neurons x {size[2]} relations, {options.dtype}, {machine}")
     if options.out:
         about = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}

@@ -1,4 +1,4 @@
-"""Ways to find the average precision of every neuron for every relation, and data to compare them on."""
+"""Implementations of average precision for all neurons and relations, and data to compare them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def make_data(
 
 
 def ours(data: Data) -> np.ndarray:
-    """The public function."""
+    """The public function of this package."""
     return rn.average_precision(data.scores, data.labels, data.mask).numpy(force=True)
 
 
 def torch_path(data: Data) -> np.ndarray:
-    """One sort and masked cumulative sums in plain PyTorch."""
+    """One sort and masked cumulative sums in PyTorch."""
     labels, mask = (torch.as_tensor(part, device=data.scores.device) for part in (data.labels, data.mask))
     return average_precision_torch(data.scores, labels, mask).numpy(force=True)
 
@@ -58,7 +58,7 @@ def scikit_learn_loop(data: Data) -> np.ndarray:
 
 
 def scikit_learn_pool(data: Data) -> np.ndarray:
-    """The same over a pool of processes."""
+    """The same in a pool of processes."""
     values = data.scores.float().numpy(force=True)
     columns = [values[:, n] for n in range(values.shape[1])]
     with ProcessPoolExecutor() as pool:
@@ -75,7 +75,7 @@ def _scikit_learn_neuron(values: np.ndarray, labels: np.ndarray, mask: np.ndarra
 def torchmetrics_loop(data: Data) -> np.ndarray:
     """Binary average precision of torchmetrics, neuron by neuron.
 
-    It applies a sigmoid by itself when some score is outside [0, 1]; we apply it always, so that relations agree.
+    It applies a sigmoid if any score is outside [0, 1]; here it is always applied, for consistency.
     """
     from torchmetrics.functional.classification import binary_average_precision
 
@@ -90,17 +90,17 @@ def torchmetrics_loop(data: Data) -> np.ndarray:
 
 
 def numpy_argsort(data: Data) -> np.ndarray:
-    """One argsort per neuron and cumulative sums; takes ties in the order they come, so it is not exact."""
+    """One argsort per neuron and cumulative sums; ties are broken arbitrarily, so it is not exact."""
     order = np.argsort(-data.scores.numpy(force=True), axis=0)
-    out = []
+    results = []
     for label, weight in zip((data.labels & data.mask).T, data.mask.T, strict=True):
         hits, seen = label[order].cumsum(axis=0), weight[order].cumsum(axis=0)
-        out.append((label[order] * hits / np.maximum(seen, 1)).sum(axis=0) / label.sum())
-    return np.array(out)
+        results.append((label[order] * hits / np.maximum(seen, 1)).sum(axis=0) / label.sum())
+    return np.array(results)
 
 
 def values_only_sort(data: Data) -> None:
-    """Floor: a sort of as many integers as there are scores, in one call: 32 bits on a CPU, 16 on a GPU."""
+    """Lower bound: sort as many integers as there are scores (32 bits on a CPU, 16 on a GPU)."""
     if data.scores.is_cuda:
         shape = data.scores.shape[::-1]
         bits = torch.randint(-(2**15), 2**15, shape, dtype=torch.int16, device=data.scores.device)
@@ -113,7 +113,7 @@ def values_only_sort(data: Data) -> None:
 
 
 def one_read(data: Data) -> None:
-    """Floor: add up all bits of the scores once."""
+    """Lower bound: read all scores once."""
     if data.scores.is_cuda:
         data.scores.view(torch.int16).sum()
         return
@@ -129,7 +129,7 @@ def seconds_of(function: Callable[[Data], object], data: Data) -> float:
     if data.scores.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    return getattr(function, "seconds", seconds)  # the floor leaves out the making of its keys
+    return getattr(function, "seconds", seconds)  # the sort excludes the time to make its keys
 
 
 CONTENDERS: dict[str, tuple[Callable[[Data], np.ndarray | None], int]] = {
@@ -142,4 +142,4 @@ CONTENDERS: dict[str, tuple[Callable[[Data], np.ndarray | None], int]] = {
     "floor: values-only sort": (values_only_sort, 10**9),
     "floor: one read": (one_read, 10**9),
 }
-"""Function and how many neurons it is given at most; the rest is extrapolated."""
+"""Function and largest number of neurons that it runs on; the time of the rest is extrapolated."""

@@ -1,7 +1,8 @@
-"""Choose k, site, shots and validation without looking at any evaluation fact.
+"""Choose k, site, shots and validation without using any evaluation facts.
 
-The detection facts of each relation are split once more; neurons are found on one part and ablated on the other.
-Writes a table with a row per relation and setting; docs/decisions/0002-defaults.md is what was read from it.
+The detection facts of each relation are split again; neurons are selected on one part and ablated on
+the other. Writes a table with a row per relation and setting, on which
+docs/decisions/0002-defaults.md is based.
 
     python benchmarks/choose_defaults.py --out choice.parquet
 """
@@ -61,21 +62,23 @@ def main() -> None:
 
 
 def detection_only(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
-    """The relations without the facts that a run evaluates."""
+    """The relations without the evaluation facts of a run."""
     splits = split_relations(relations)
-    return tuple(dataclasses.replace(one, facts=splits[one.name].detection) for one in relations)
+    return tuple(dataclasses.replace(relation, facts=splits[relation.name].detection) for relation in relations)
 
 
 def measure_settings(study: Study, ks: Sequence[int]) -> Iterator[pd.DataFrame]:
-    """A summary per k; each relation's neurons meet its own facts and a few of every other relation."""
+    """A summary per k, on each relation's own facts and a few facts of every other relation."""
     for k in ks:
         start, own, controls = time.monotonic(), [], []
         for name in study.names:
             target, labels = study.target(name, k), {"ablated": name}
             others = tuple(p for other in study.names if other != name for p in study.evaluation(other)[:N_OTHER])
             own.append(Case(target, study.evaluation(name) + others, labels))
-            drawn = enumerate(study.controls(target))
-            controls += [Case(one, study.evaluation(name), labels | {"draw": draw}) for draw, one in drawn]
+            controls += [
+                Case(control, study.evaluation(name), labels | {"draw": draw})
+                for draw, control in enumerate(study.controls(target))
+            ]
         table = summarise(study.changes(own), study.changes(controls), measures=("logprob", "correct"))
         settings = table.assign(site=study.config.site, validation=study.config.validation, k=k)
         report(settings, time.monotonic() - start)
@@ -83,7 +86,7 @@ def measure_settings(study: Study, ks: Sequence[int]) -> Iterator[pd.DataFrame]:
 
 
 def report(summary: pd.DataFrame, seconds: float) -> None:
-    """One line for a setting."""
+    """Print the results of a setting."""
     rows = summary[summary["measure"] == "logprob"]
     setting = " ".join(f"{name} {rows[name].iloc[0]}" for name in ("site", "validation", "k"))
     means = " ".join(f"{part} {rows[part].mean():+.2f}" for part in ("own", "other", "random"))

@@ -1,8 +1,9 @@
-"""How often the experiments' tests find something in models in which there is nothing to find.
+"""False positive rates of the experiments' tests in models without relation neurons.
 
-Each seed makes a small model whose relations are labels dealt out at random (`tests/planted_properties.py`), runs the
-experiments as a user would, and counts p-values below 5 % and verdicts after Holm's correction. Run from the
-repository's root: `python -m benchmarks.false_positives --seeds 200`.
+Each seed makes a small model whose relations are randomly assigned labels
+(`tests/planted_properties.py`), runs the experiments, and counts p-values below 5 % and significant
+verdicts after Holm's correction. Run from the root of the repository:
+`python -m benchmarks.false_positives --seeds 200`.
 """
 
 from __future__ import annotations
@@ -45,42 +46,42 @@ TESTS = {
 
 @dataclass(frozen=True)
 class Config:
-    """Count false positives over models without relations."""
+    """Count false positives over models without relation neurons."""
 
     seeds: int = 200
-    """How many models."""
+    """Number of models."""
     common: tuple[float, ...] = (0.0, 0.3)
-    """How far sets of neurons move all facts alike; see `plant_nothing`."""
+    """Strength of effects that a set of neurons has on all facts alike; see `plant_nothing`."""
     workers: int = 2
-    """Processes."""
+    """Number of processes."""
     out: Path = Path("docs/results/false_positives.json")
-    """Where to write the counts."""
+    """File for the counts."""
 
 
-def one_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]:
-    """For each test and measure: p-values, those below 5 %, and whether any verdict was reached."""
+def count_in_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]:
+    """For each test and measure: p-values, those below 5 %, and whether any verdict is significant."""
     torch.set_num_threads(1)
     planted = plant_nothing(seed, common=common)
     prompts = rn.PromptConfig(shots=0, n_evaluation=10, split_seed=seed)
     config = StudyConfig(k=GROUP, site="post", n_controls=5, validation="none", prompts=prompts, seed=seed)
     study = Study(planted.model, planted.relations[:N_RELATIONS], config)
-    findings = {
+    results = {
         "intra": intra(study, IntraConfig(n_detection_tested=0)),
         "inter": inter(study),
         "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=5, n_other=1)),
         "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=4)),
         "overlap": overlap(study),
     }
-    found = {}
+    counts = {}
     for name, (experiment, table) in TESTS.items():
-        rows = findings[experiment].tables[table]
+        rows = results[experiment].tables[table]
         for measure, group in rows.groupby("measure") if "measure" in rows else [("neurons", rows)]:
             p = group["p"].dropna()
             shown = bool((group["verdict"] != "not shown").any()) if "verdict" in group else False
-            found[f"{name}, {measure}"] = (len(p), int((p < 0.05).sum()), shown)
-    for name, rows in properties(findings).table.groupby("property"):
-        found[f"property: {name}"] = (len(rows), 0, bool(rows["shown"].any()))
-    return found
+            counts[f"{name}, {measure}"] = (len(p), int((p < 0.05).sum()), shown)
+    for name, rows in properties(results).table.groupby("property"):
+        counts[f"property: {name}"] = (len(rows), 0, bool(rows["shown"].any()))
+    return counts
 
 
 def main(config: Config) -> None:
@@ -88,7 +89,7 @@ def main(config: Config) -> None:
     rows = []
     for common in config.common:
         with ProcessPoolExecutor(config.workers) as pool:
-            results = list(pool.map(partial(one_model, common=common), range(config.seeds)))
+            results = list(pool.map(partial(count_in_model, common=common), range(config.seeds)))
         for name in results[0]:
             counts = np.array([result[name] for result in results])
             any_shown = int(counts[:, 2].sum())

@@ -1,4 +1,4 @@
-"""The gallery of figures: images of a finished study, and the page that shows them.
+"""The gallery: figures of a finished study as images, and a page with all of them.
 
 python benchmarks/gallery.py runs/study
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from gallery_figures import GALLERY, Shown
+from gallery_figures import GALLERY, GalleryEntry
 
 import relation_neurons as rn
 from relation_neurons.cli.figures import study_figures
@@ -31,37 +31,35 @@ PAGE = Path("docs/gallery.md")
 WIDTH = 900
 MOST_BYTES = 150_000
 SCORES = "score_pair.parquet"
-"""Of `score_pair`, shown too where it lies in the folder of the study."""
+"""Optional table of `score_pair` in the study folder."""
 N_BACKGROUND = 1500
 
 
 def main() -> None:
     """Parse, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", type=Path, help="what `make reproduce` wrote")
-    parser.add_argument("--out", type=Path, default=PAGE, help="the page; images come into the folder named like it")
-    parser.add_argument(
-        "--scores", nargs=2, metavar="RELATION", help="load the model and score neurons for two relations, in minutes"
-    )
+    parser.add_argument("study", type=Path, help="study folder, as written by `make reproduce`")
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page; images go into the folder of the same name")
+    parser.add_argument("--scores", nargs=2, metavar="RELATION", help="score neurons for two relations (takes minutes)")
     options = parser.parse_args()
     scores = None
     if options.scores:
-        scores = scored(options.study, *options.scores)
+        scores = compute_scores(options.study, *options.scores)
     elif (options.study / SCORES).is_file():
         scores = pd.read_parquet(options.study / SCORES)
     write_gallery(options.study, options.out, scores)
 
 
-def scored(study: Path, first: str, second: str) -> pd.DataFrame:
+def compute_scores(study: Path, first: str, second: str) -> pd.DataFrame:
     """The scores of the study's neurons for two of its relations, from the same prompts and negatives."""
-    asked = json.loads((study / "run.json").read_text(encoding="utf-8"))["config"]
-    prompts = PromptConfig(**asked.pop("prompts"))
-    config = StudyConfig(**asked | {"relations": tuple(asked["relations"]), "prompts": prompts})
-    made = Study(rn.load_model(config.model), rn.load_relations(*config.relations), config, show=bar)
-    activations = made.activations(made.detection())
+    fields = json.loads((study / "run.json").read_text(encoding="utf-8"))["config"]
+    prompts = PromptConfig(**fields.pop("prompts"))
+    config = StudyConfig(**fields | {"relations": tuple(fields["relations"]), "prompts": prompts})
+    loaded = Study(rn.load_model(config.model), rn.load_relations(*config.relations), config, show=bar)
+    activations = loaded.activations(loaded.detection())
     balanced = config.negatives == "balanced"
     return score_pair(
-        activations, first, second, k=made.k, n_background=N_BACKGROUND, balanced=balanced, seed=config.seed
+        activations, first, second, k=loaded.k, n_background=N_BACKGROUND, balanced=balanced, seed=config.seed
     )
 
 
@@ -69,22 +67,22 @@ def write_gallery(study: Path, page: Path, scores: pd.DataFrame | None = None) -
     """Write the images and the page.
 
     Args:
-        study: A folder that `reproduce` wrote.
-        page: The page; images come into the folder beside it that is named like it.
-        scores: From `score_pair`, shown too if given.
+        study: Study folder, as written by `reproduce`.
+        page: The page; images go into the folder of the same name beside it.
+        scores: Optional table of `score_pair`.
     """
-    experiments = tuple(dict.fromkeys(one.experiment for one in GALLERY))
-    drawn = study_figures(study, experiments)
+    experiments = tuple(dict.fromkeys(entry.experiment for entry in GALLERY))
+    figures = study_figures(study, experiments)
     folder = page.with_suffix("")
-    images = {folder / one.file: drawn[one.experiment][one.figure] for one in GALLERY}
+    images = {folder / entry.file: figures[entry.experiment][entry.figure] for entry in GALLERY}
     pair = None if scores is None else score_pair_figure(scores)
     if pair is not None:
         images[folder / "score-pair.png"] = pair
     for path in save_figures(images, width=WIDTH, scale=1):
         _check_size(path)
-    findings = {name: read_result(study, name) for name in experiments}
+    results = {name: read_result(study, name) for name in experiments}
     run = json.loads((study / "run.json").read_text(encoding="utf-8"))
-    page.write_text(_page(run, findings, pair, folder.name), encoding="utf-8")
+    page.write_text(_page(run, results, pair, folder.name), encoding="utf-8")
 
 
 def _check_size(path: Path) -> None:
@@ -92,14 +90,14 @@ def _check_size(path: Path) -> None:
         raise SystemExit(f"{path} has {size} bytes, expected at most {MOST_BYTES}")
 
 
-def _page(run: Mapping[str, Any], findings: Mapping[str, ExperimentResult], pair: go.Figure | None, folder: str) -> str:
-    asked = run["config"]["prompts"]
+def _page(run: Mapping[str, Any], results: Mapping[str, ExperimentResult], pair: go.Figure | None, folder: str) -> str:
+    prompts = run["config"]["prompts"]
     parts = [
         "# Gallery\n",
         _filled(
             f"Figures of one study: the embedded model {run['model']['name']} with {_count(len(run['relations']))} "
-            f"relations, {asked['shots']} few-shot examples, {asked['n_evaluation']} evaluation facts per relation and "
-            f"at most {run['config']['n_controls']} control sets. They show what the commands draw and what a small "
+            f"relations, {prompts['shots']} few-shot examples, {prompts['n_evaluation']} evaluation facts per relation "
+            f"and at most {run['config']['n_controls']} control sets. They show what the commands draw and what a small "
             "model does; they are not the paper's numbers. The quotation below a figure is a verdict of its "
             "experiment, computed from the same tables. [The three properties](results/properties.md) draws the "
             "conclusions."
@@ -111,7 +109,7 @@ def _page(run: Mapping[str, Any], findings: Mapping[str, ExperimentResult], pair
             "neurons after Holm's correction."
         ),
     ]
-    parts += [_section(one, findings[one.experiment], folder) for one in GALLERY]
+    parts += [_section(entry, results[entry.experiment], folder) for entry in GALLERY]
     if pair is not None:
         parts.append(_score_section(pair, folder))
     return "\n".join(parts)
@@ -121,11 +119,12 @@ def _count(n: int) -> str:
     return "sixteen" if n == 16 else str(n)
 
 
-def _section(one: Shown, finding: ExperimentResult, folder: str) -> str:
-    made = f"Made by `relation-neurons reproduce {one.experiment}`, figure `{one.figure}`."
-    parts = [f"## {one.title}\n", f"![{one.title}]({folder}/{one.file})\n", _filled(f"{one.what} {one.read} {made}")]
-    if one.verdict is not None:
-        parts.append(_filled(finding.verdict[one.verdict], "> "))
+def _section(entry: GalleryEntry, result: ExperimentResult, folder: str) -> str:
+    source = f"Made by `relation-neurons reproduce {entry.experiment}`, figure `{entry.figure}`."
+    parts = [f"## {entry.title}\n", f"![{entry.title}]({folder}/{entry.file})\n"]
+    parts.append(_filled(f"{entry.description} {entry.reading} {source}"))
+    if entry.verdict is not None:
+        parts.append(_filled(result.verdict[entry.verdict], "> "))
     return "\n".join(parts)
 
 
@@ -142,7 +141,7 @@ def _score_section(figure: go.Figure, folder: str) -> str:
 
 
 def _filled(text: str, indent: str = "") -> str:
-    """A paragraph in lines of at most 100 letters."""
+    """Wrap a paragraph into lines of at most 100 characters."""
     lines = textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     return f"{lines}\n"
 

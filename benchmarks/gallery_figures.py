@@ -6,33 +6,33 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryEntry:
     """A figure of the gallery.
 
     Attributes:
-        experiment: Its name.
-        figure: The label of the figure in `relation_neurons.report.figure_registry.FIGURES`.
-        title: Above it.
-        what: What is drawn.
-        read: What to read off it.
-        verdict: Which sentence of the experiment's verdict belongs to it, counted from 0; none without such a one.
+        experiment: Name of the experiment.
+        figure: Label of the figure in `relation_neurons.report.figure_registry.FIGURES`.
+        title: Title above the figure.
+        description: What the figure shows.
+        reading: How to read it.
+        verdict: Index of the sentence of the experiment's verdict that belongs to it, if any.
     """
 
     experiment: str
     figure: str
     title: str
-    what: str
-    read: str
+    description: str
+    reading: str
     verdict: int | None = 0
 
     @property
     def file(self) -> str:
-        """The name of its image."""
+        """File name of the image."""
         return f"{self.experiment}-{self.figure}.png".replace("_", "-")
 
 
 GALLERY = (
-    Shown(
+    GalleryEntry(
         "intra",
         "effects_logprob",
         "Own facts",
@@ -42,7 +42,7 @@ GALLERY = (
         "range means that at least one of the random sets is harmful itself.",
         1,
     ),
-    Shown(
+    GalleryEntry(
         "inter",
         "effects_logprob",
         "Between relations",
@@ -50,7 +50,7 @@ GALLERY = (
         "Red cells are losses, blue ones gains. A red row is a set of neurons that matters everywhere, a red column a "
         "relation that is sensitive to any ablation. Only cells with a star are beyond chance and random neurons.",
     ),
-    Shown(
+    GalleryEntry(
         "inter",
         "flips",
         "Answers changed by other relations' neurons",
@@ -58,17 +58,17 @@ GALLERY = (
         "Interference is where ablating helps: a blue right half without a red left half.",
         1,
     ),
-    Shown(
+    GalleryEntry(
         "sweep",
         "slider_logprob",
-        "Dose by dose",
+        "Effects at one number of ablated neurons",
         "Own facts, other relations' facts and random neurons at one number of ablated neurons; in the page that "
         "`reproduce` writes, a slider changes it.",
         "Compare how far the blue marks are from the grey ones, and at what number the orange ones follow: neurons are "
         "specific as long as only the blue marks move.",
         1,
     ),
-    Shown(
+    GalleryEntry(
         "sweep",
         "mean_dose_logprob",
         "Dose and response, all relations",
@@ -76,7 +76,7 @@ GALLERY = (
         "Bands overlap where own, other and random neurons cannot be distinguished; at the right end the model breaks.",
         2,
     ),
-    Shown(
+    GalleryEntry(
         "cumulativity",
         "steps",
         "Cumulativity by step",
@@ -84,23 +84,23 @@ GALLERY = (
         "neurons (cumulativity); below, the counts.",
         "Bars that are nearly as high as the grey ones behind them are answers lost to the added neurons alone.",
     ),
-    Shown(
+    GalleryEntry(
         "cumulativity",
         "flows",
         "From answer to answer",
-        "Every answer as a stream from the clean model to the largest k: right, lost, gained, right again, wrong.",
+        "Every answer as a stream from the clean model to the largest k: right, lost, gained, regained, wrong.",
         "Orange streams that leave the blue boxes are answers lost at that step; light blue ones came back.",
         3,
     ),
-    Shown(
+    GalleryEntry(
         "cumulativity",
-        "fates",
+        "trajectories",
         "Answers by number of ablated neurons, relation by relation",
-        "The share of answers that are still right, lost, gained and right again at each k.",
+        "The share of answers that are still right, lost, gained and regained at each k.",
         "It shows whether a relation falls at once or gradually, and how many of the right answers were wrong before.",
         None,
     ),
-    Shown(
+    GalleryEntry(
         "languages",
         "bars_accuracy",
         "Other languages",
@@ -109,7 +109,7 @@ GALLERY = (
         "Effects are long blue lines that pass the tick. Where there is no bar, the model does not know the facts in "
         "that language, and nothing can be lost.",
     ),
-    Shown(
+    GalleryEntry(
         "templates",
         "templates_logprob",
         "Other templates",
@@ -117,21 +117,21 @@ GALLERY = (
         "Where blue and orange marks are at the same place, neurons do not depend on the wording they were found with.",
         0,
     ),
-    Shown(
+    GalleryEntry(
         "concepts",
         "overlaps",
         "Relations and concepts",
         "The share of a relation's neurons that are also among the best of a concept.",
         "Framed cells are the concept of the relation's own subjects; a star is more than random sets share.",
     ),
-    Shown(
+    GalleryEntry(
         "layers",
         "layers",
         "Layers",
         "The layers that hold the neurons of each relation.",
         "Dark cells at the left and right show that not all relations are in the middle layers.",
     ),
-    Shown(
+    GalleryEntry(
         "neuron-types",
         "types_logprob",
         "Kinds of neurons",
@@ -139,7 +139,7 @@ GALLERY = (
         "Columns that resemble each other are sites with like effects; a star is a drop beyond random neurons there.",
         1,
     ),
-    Shown(
+    GalleryEntry(
         "errors",
         "kinds",
         "Wrong answers",
@@ -147,7 +147,7 @@ GALLERY = (
         "It shows how the blue part shrinks, and whether other names or empty phrases replace it.",
         1,
     ),
-    Shown(
+    GalleryEntry(
         "perplexity",
         "perplexity",
         "Plain language",

@@ -1,7 +1,8 @@
-"""Interventions: what hooks cost, and what streaming conditions, sharing beginnings and given answers save.
+"""Speed of interventions: hooks, streaming of conditions, shared prefixes and forced answers.
 
-All contenders of a table run in turn in one process, several times, on the same prompts. Seconds are medians; ratios
-are medians of the ratios to the table's first contender within each turn. Contenders must agree on what they find.
+All contenders of a table run in turn in one process, several times, on the same prompts. Seconds are
+medians; ratios are medians of the ratios to the table's first contender within each turn. Contenders
+must give the same results.
 
     python benchmarks/interventions.py --out interventions.json
     python benchmarks/interventions.py --part hooks collection --repeats 5
@@ -34,11 +35,11 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "hooks": hooks,
     "collection": collection,
 }
-"""All but `grid`, which brings its own model."""
+"""All parts except `grid`, which has its own model."""
 
 
 def make_bench(options: argparse.Namespace) -> Bench:
-    """The model in float32, and prompts that fit it."""
+    """Load the model in float32, and make prompts for it."""
     if options.small:
         model = random_llama(options.device, small=True)
         prompts = {shots: word_prompts(MAX_ROWS, n_words(model), shots) for shots in SHOTS}
@@ -51,7 +52,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
 
 
 def show(title: str, rows: Sequence[Row]) -> None:
-    """Print a table in Markdown."""
+    """Print a Markdown table."""
     print(f"\n### {title}\n")
     print("| " + " | ".join(rows[0]) + " |")
     print("| " + " | ".join("---" for _ in rows[0]) + " |")
@@ -61,7 +62,7 @@ def show(title: str, rows: Sequence[Row]) -> None:
 
 
 def machine(device: str) -> str:
-    """The name of the device that computes."""
+    """Name of the processor or GPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -80,20 +81,23 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a small random model and made-up prompts instead")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    wanted = list(PARTS) if "all" in options.part else [name for name in PARTS if name in options.part]
-    where = machine(options.device)
+    parts = list(PARTS) if "all" in options.part else [name for name in PARTS if name in options.part]
+    machine_name = machine(options.device)
     results: dict[str, list[Row]] = {}
-    bench = make_bench(options) if wanted else None
-    for name in wanted:
+    bench = make_bench(options) if parts else None
+    for name in parts:
         results[name] = PARTS[name](bench)
-        show(f"{name}: {bench.model.cfg.model_name}, {where}", results[name])
+        show(f"{name}: {bench.model.cfg.model_name}, {machine_name}", results[name])
     bench = None
     if "grid" in options.part:
         results["grid"] = paper_grid(options.device, small=options.small)
-        show(f"grid: random Llama{'' if options.small else ' of the shape of Llama-2-7B'}, {where}", results["grid"])
+        show(
+            f"grid: random Llama{'' if options.small else ' of the size of Llama-2-7B'}, {machine_name}",
+            results["grid"],
+        )
     if options.out:
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-        record = {"model": options.model, "small": options.small, "machine": where, "versions": versions}
+        record = {"model": options.model, "small": options.small, "machine": machine_name, "versions": versions}
         options.out.write_text(json.dumps(record | {"parts": results}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""How a model does on every shipped relation in every language, without any intervention.
+"""Performance of a model on every shipped relation in every language, without interventions.
 
 python benchmarks/languages.py --out docs/results/languages.md
 """
@@ -17,18 +17,18 @@ from relation_neurons.statistics.intervals import mean_interval, proportion_inte
 
 
 def main() -> None:
-    """Parse, ask, write."""
+    """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--shots", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/results/languages.md"))
     options = parser.parse_args()
     model = rn.load_model(options.model)
-    relations, asked = rn.load_relations(), []
+    relations, prompts = rn.load_relations(), []
     for code in LANGUAGES:
-        asked += rn.make_prompts(relations, rn.PromptConfig(shots=options.shots, language=code)).evaluation
-    with bar("Asking", len(asked)) as progress:
-        table = rn.recall(model, asked, progress=progress)
+        prompts += rn.make_prompts(relations, rn.PromptConfig(shots=options.shots, language=code)).evaluation
+    with bar("Answering prompts", len(prompts)) as progress:
+        table = rn.recall(model, prompts, progress=progress)
     options.out.write_text(page(table, options.model, options.shots), encoding="utf-8")
     print(options.out)
 

@@ -1,9 +1,9 @@
-"""What finding neurons takes of memory, beside what was reckoned before it began.
+"""Memory needed to select neurons, compared with its estimate.
 
 python benchmarks/memory.py --sites gate ffn --out docs/results/memory.json
 
-Each measurement is a process of its own, which loads the model, reads the detection prompts and ranks the neurons; the
-most that it held (`ru_maxrss`), less what it held before, is compared with the estimate.
+Each measurement runs in its own process, which loads the model, runs the detection prompts and ranks
+the neurons. Its peak memory (`ru_maxrss`) minus the memory before is compared with the estimate.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def measure(site: str, model: str, kept: bool) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure every site, with activations kept on disk and without."""
+    """Measure every site, with and without storing activations on disk."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sites", nargs="+", default=["gate", "ffn"])
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    jobs = [(site, given.model, kept) for site in given.sites for kept in (False, True)]
+    options = parser.parse_args()
+    jobs = [(site, options.model, kept) for site in options.sites for kept in (False, True)]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        found = [pool.apply(measure, job) for job in jobs]
-    for row in found:
+        rows = [pool.apply(measure, job) for job in jobs]
+    for row in rows:
         print(f"{row['site']}, kept: {row['kept']}: estimated {row['estimated'] / 1e6:.0f} MB, ", end="")
         print(f"measured {row['measured'] / 1e6:.0f} MB, ratio {row['ratio']:.2f}")
-    if given.out:
-        about = {"model": given.model, "threads": torch.get_num_threads(), "versions": versions()}
-        given.out.write_text(json.dumps({**about, "measurements": found}, indent=1) + "\n", encoding="utf-8")
+    if options.out:
+        about = {"model": options.model, "threads": torch.get_num_threads(), "versions": versions()}
+        options.out.write_text(json.dumps({**about, "measurements": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

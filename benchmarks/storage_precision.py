@@ -1,4 +1,4 @@
-"""What storing activations in 16 bits does to average precision and to the neurons that it selects.
+"""Effect of storing activations in 16 bits on average precision and on the selected neurons.
 
 python benchmarks/storage_precision.py --relations shipped
 """
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     model = rn.load_model(options.model)
     prompts = rn.make_prompts(rn.load_relations(*options.relations)).detection
-    table = Table("site", "stored as", "AP changes by", "at most", *(f"top {k} kept" for k in options.k))
+    table = Table("site", "stored as", "mean change of AP", "largest", *(f"top {k} kept" for k in options.k))
     for site in options.sites:
         activations = rn.collect_activations(model, prompts, site=site)
         for row in compare(activations, options.k):
@@ -35,24 +35,24 @@ def main() -> None:
 
 
 def compare(activations: rn.Activations, ks: list[int]) -> list[list[str]]:
-    """Cells for each type: mean and largest change of AP, and for each k the mean and lowest share of neurons kept."""
+    """A row per type: mean and largest change of AP, and mean and lowest share of top-k neurons kept."""
     contrast = rn.contrast(activations.prompts)
     exact = rn.average_precision(activations.values, *contrast)
     rows = []
     for dtype in DTYPES:
-        found = rn.average_precision(activations.values.to(dtype), *contrast)
-        change = (found - exact).abs()
+        rounded = rn.average_precision(activations.values.to(dtype), *contrast)
+        change = (rounded - exact).abs()
         cells = [str(dtype).removeprefix("torch."), f"{float(change.mean()):.1e}", f"{float(change.max()):.1e}"]
         for k in ks:
-            kept = [share_kept(a, b, k) for a, b in zip(exact, found, strict=True)]
+            kept = [share_kept(a, b, k) for a, b in zip(exact, rounded, strict=True)]
             cells.append(f"{sum(kept) / len(kept):.1%} (lowest {min(kept):.1%})")
         rows.append(cells)
     return rows
 
 
-def share_kept(exact: torch.Tensor, found: torch.Tensor, k: int) -> float:
-    """Share of one top-k list that is in the other; ties broken by place."""
-    best = [set(ap.argsort(descending=True, stable=True)[:k].tolist()) for ap in (exact, found)]
+def share_kept(exact: torch.Tensor, rounded: torch.Tensor, k: int) -> float:
+    """Share of the top k neurons that are the same; ties are broken by position."""
+    best = [set(ap.argsort(descending=True, stable=True)[:k].tolist()) for ap in (exact, rounded)]
     return len(best[0] & best[1]) / k
 
 

@@ -1,4 +1,4 @@
-"""Many conditions: one stream against a loop over conditions and against one prompt at a time."""
+"""Many conditions: one stream, a loop over conditions, and one prompt at a time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from relation_neurons.inference.batching import MAX_ROWS
 
 N_CONDITIONS = 16
 PROMPTS_EACH = (1, 2, 4, 16)
-"""Prompts of each condition, in the grids of conditions."""
+"""Numbers of prompts per condition."""
 MOST_ALONE = 6
-"""Prompts that are asked one at a time; the time of the others is extrapolated."""
+"""Largest number of prompts run one at a time; the time of the others is extrapolated."""
 PATIENCE = 8.0
-"""Seconds after which no further turn of a grid of conditions begins."""
+"""Seconds after which a grid of conditions is not repeated again."""
 
 
 def conditions(bench: Bench) -> list[Row]:
-    """One stream of conditions against a loop over conditions and against one prompt at a time."""
+    """Compare one stream of conditions with a loop over conditions and with one prompt at a time."""
     rows = []
     for shots in SHOTS:
         for generate in (False, True):
@@ -37,20 +37,20 @@ def conditions(bench: Bench) -> list[Row]:
 
 
 def make_grid(bench: Bench, shots: int, each: int) -> list[rn.Condition]:
-    """The clean model and random sets, each asked the same; on a CPU cut to as many as fill one batch."""
+    """The same prompts without ablation and with random sets; on a CPU limited to one batch."""
     n = N_CONDITIONS if bench.device.type == "cuda" else min(N_CONDITIONS, MAX_ROWS // each)
     prompts = tuple(bench.prompts[shots][:each])
     sets = [random_set(bench.model, "gate", K, seed) for seed in range(1, n)]
-    return [rn.Condition("clean", prompts), *(rn.Condition(one.name, prompts, (rn.Intervention(one),)) for one in sets)]
+    return [rn.Condition("clean", prompts), *(rn.Condition(s.name, prompts, (rn.Intervention(s),)) for s in sets)]
 
 
 def measure_grid(bench: Bench, grid: Sequence[rn.Condition], generate: bool) -> list[Row]:
-    """Rows of one grid, its contenders checked against each other."""
-    asks = [(condition, prompt) for condition in grid for prompt in condition.prompts]
-    chosen = np.unique(np.linspace(0, len(asks) - 1, min(MOST_ALONE, len(asks))).round().astype(int))
-    alone = [rn.Condition(asks[i][0].name, (asks[i][1],), asks[i][0].interventions) for i in chosen]
+    """Rows of one grid, whose contenders must agree."""
+    pairs = [(condition, prompt) for condition in grid for prompt in condition.prompts]
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(MOST_ALONE, len(pairs))).round().astype(int))
+    alone = [rn.Condition(pairs[i][0].name, (pairs[i][1],), pairs[i][0].interventions) for i in chosen]
     sampled = f"one prompt at a time (on {len(alone)})"
-    found = compare(
+    timed = compare(
         bench,
         {
             "one stream": partial(rn.recall_under, bench.model, grid, generate=generate),
@@ -59,16 +59,17 @@ def measure_grid(bench: Bench, grid: Sequence[rn.Condition], generate: bool) -> 
         },
         PATIENCE,
     )
-    expected = found["one stream"].result
-    must_agree(expected, found["loop over conditions"].result, "loop over conditions")
-    must_agree(expected.iloc[chosen], found[sampled].result, sampled)
-    return table(found, {sampled: len(asks) / len(alone)})
+    expected = timed["one stream"].result
+    must_agree(expected, timed["loop over conditions"].result, "loop over conditions")
+    must_agree(expected.iloc[chosen], timed[sampled].result, sampled)
+    return table(timed, {sampled: len(pairs) / len(alone)})
 
 
 def loop(model: Any, grid: Iterable[rn.Condition], generate: bool) -> pd.DataFrame:
-    """One condition after the other, each by `ablate` and `recall`."""
+    """Run one condition after the other, each by `ablate` and `recall`."""
     tables = []
-    for one in grid:
-        with rn.ablate(model, one.interventions[0].neurons) if one.interventions else contextlib.nullcontext():
-            tables.append(rn.recall(model, one.prompts, condition=one.name, generate=generate))
+    for condition in grid:
+        interventions = condition.interventions
+        with rn.ablate(model, interventions[0].neurons) if interventions else contextlib.nullcontext():
+            tables.append(rn.recall(model, condition.prompts, condition=condition.name, generate=generate))
     return pd.concat(tables, ignore_index=True)

@@ -16,12 +16,12 @@ from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 
 K = 400
-"""Neurons of a condition."""
+"""Number of ablated neurons per condition."""
 SHOTS = (0, 2)
 
 
 def random_set(model: Any, site: str, k: int, seed: int, name: str | None = None) -> rn.NeuronSet:
-    """Neurons drawn at random from a site; half of them all at most."""
+    """Random neurons of a site, at most half of all."""
     space = neuron_space(model, site)
     flat = np.random.default_rng(seed).choice(len(space), min(k, len(space) // 2), replace=False)
     sites, layers, indices = space.locate(flat)
@@ -30,13 +30,13 @@ def random_set(model: Any, site: str, k: int, seed: int, name: str | None = None
 
 
 def shipped_prompts(shots: int) -> tuple[rn.Prompt, ...]:
-    """64 prompts from the shipped relations, four each; those of one relation share their solved examples."""
+    """64 prompts of the shipped relations, four each; those of a relation share their few-shot examples."""
     config = rn.PromptConfig(shots=shots, templates="first", n_evaluation=4)
     return rn.make_prompts(rn.load_relations("shipped"), config).evaluation[:MAX_ROWS]
 
 
 def word_prompts(n: int, n_words: int, shots: int, *, relation: str = "made up", seed: int = 0) -> list[rn.Prompt]:
-    """Questions of 10 to 14 tokens, BOS included, in made-up words; every four share their solved examples."""
+    """Questions of 10 to 14 tokens, BOS included, in made-up words; groups of four share their few-shot examples."""
     generator = random.Random(f"{relation} {seed}")
 
     def words(count: int) -> str:
@@ -55,7 +55,7 @@ def word_prompts(n: int, n_words: int, shots: int, *, relation: str = "made up",
 
 
 def random_llama(device: str, *, small: bool) -> Any:
-    """A Llama of the shape of Llama-2-7B in bfloat16, or a small one in float32, with random weights."""
+    """A Llama with random weights: the size of Llama-2-7B in bfloat16, or a small one in float32."""
     width, inner, layers, heads, vocabulary = (256, 688, 4, 4, 1000) if small else (4096, 11008, 32, 32, 32000)
     config = transformers.LlamaConfig(
         hidden_size=width,
@@ -77,7 +77,7 @@ def random_llama(device: str, *, small: bool) -> Any:
 
 
 def word_tokenizer(size: int) -> transformers.PreTrainedTokenizerFast:
-    """One token per made-up word or run of punctuation, with BOS in front."""
+    """A tokenizer with one token per made-up word or punctuation mark, and a BOS token."""
     special = ["<unk>", "<pad>", "<eos>", "<bos>", "?", "Answer", ":"]
     words = special + [f"w{number}" for number in range(size - len(special))]
     raw = tokenizers.Tokenizer(
@@ -91,5 +91,5 @@ def word_tokenizer(size: int) -> transformers.PreTrainedTokenizerFast:
 
 
 def n_words(model: Any) -> int:
-    """How many made-up words the tokenizer of `random_llama` knows."""
+    """Number of made-up words in the vocabulary of `random_llama`."""
     return len(model.tokenizer) - 7

@@ -1,4 +1,4 @@
-"""Contenders in turn: seconds, memory, and whether they agree."""
+"""Measure contenders in turn: time, memory and agreement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts need: a model, 64 prompts for each number of solved examples, and how often to measure."""
+    """Common inputs: a model, 64 prompts by number of few-shot examples, and the number of repeats."""
 
     model: Any
     prompts: Mapping[int, Sequence[rn.Prompt]]
@@ -34,13 +34,13 @@ class Bench:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return torch.device(self.model.cfg.device)
 
 
 @dataclass
 class Timed:
-    """One contender: seconds of each turn, the largest growth of memory in bytes, and what it returned last."""
+    """Measurements of a contender: seconds per turn, peak memory growth in bytes, and last result."""
 
     seconds: list[float] = field(default_factory=list)
     peak: int = 0
@@ -50,34 +50,34 @@ class Timed:
 def compare(
     bench: Bench, contenders: Mapping[str, Callable[[], Any]], patience: float = float("inf")
 ) -> dict[str, Timed]:
-    """Run all contenders in turn, as often as wanted or until so many seconds are spent."""
-    found = {name: Timed() for name in contenders}
+    """Run all contenders in turn, repeatedly, until `patience` seconds have passed."""
+    timings = {name: Timed() for name in contenders}
     begun = time.perf_counter()
     for _ in range(bench.repeats):
         for name, function in contenders.items():
-            one = found[name]
-            one.result = None
+            timed = timings[name]
+            timed.result = None
             with growth(bench.device) as peak:
                 start = time.perf_counter()
-                one.result = function()
+                timed.result = function()
                 synchronise(bench.device)
-                one.seconds.append(time.perf_counter() - start)
-            one.peak = max(one.peak, *peak)
+                timed.seconds.append(time.perf_counter() - start)
+            timed.peak = max(timed.peak, *peak)
         if time.perf_counter() - begun > patience:
             break
-    return found
+    return timings
 
 
-def table(found: Mapping[str, Timed], scales: Mapping[str, float] | None = None) -> list[Row]:
-    """A row for each contender; `scales` are factors for those that were run on a sample."""
-    scaled = {name: [s * (scales or {}).get(name, 1.0) for s in one.seconds] for name, one in found.items()}
+def table(timings: Mapping[str, Timed], scales: Mapping[str, float] | None = None) -> list[Row]:
+    """A row per contender; `scales` are factors for those that ran on a sample."""
+    scaled = {name: [s * (scales or {}).get(name, 1.0) for s in timed.seconds] for name, timed in timings.items()}
     first = next(iter(scaled.values()))
     return [
         {
             "contender": name,
             "ratio": statistics.median(own / base for own, base in zip(seconds, first, strict=True)),
             "seconds": statistics.median(seconds),
-            "peak MB": found[name].peak / 1e6,
+            "peak MB": timings[name].peak / 1e6,
             "turns": len(seconds),
         }
         for name, seconds in scaled.items()
@@ -86,7 +86,7 @@ def table(found: Mapping[str, Timed], scales: Mapping[str, float] | None = None)
 
 @contextlib.contextmanager
 def growth(device: torch.device) -> Iterator[list[int]]:
-    """A list that gets the largest growth of allocated (GPU) or resident (CPU, sampled) memory in this block."""
+    """A list that receives the peak growth of allocated (GPU) or resident (CPU, sampled) memory."""
     peak = [0]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -112,7 +112,7 @@ def growth(device: torch.device) -> Iterator[list[int]]:
 
 
 def trim() -> None:
-    """Hand freed memory back where the C library can, so that growth is not hidden by what earlier contenders left."""
+    """Return freed memory to the system if possible, so that later growth becomes visible."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -123,10 +123,10 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def must_agree(expected: pd.DataFrame, found: pd.DataFrame, who: str) -> None:
-    """Raise if verdicts or log-probabilities differ."""
-    if list(expected["correct_prefix"]) != list(found["correct_prefix"]):
-        raise RuntimeError(f"'{who}' gives other verdicts")
-    difference = np.abs(expected["logprob"].to_numpy() - found["logprob"].to_numpy()).max()
+def must_agree(expected: pd.DataFrame, actual: pd.DataFrame, name: str) -> None:
+    """Raise an error if answers or log-probabilities differ."""
+    if list(expected["correct_prefix"]) != list(actual["correct_prefix"]):
+        raise RuntimeError(f"'{name}' gives different answers")
+    difference = np.abs(expected["logprob"].to_numpy() - actual["logprob"].to_numpy()).max()
     if not difference <= TOLERANCE:
-        raise RuntimeError(f"'{who}' gives log-probabilities that differ by {difference:.1e}")
+        raise RuntimeError(f"'{name}' gives log-probabilities that differ by {difference:.1e}")

@@ -1,4 +1,4 @@
-"""Forward passes: what hooks cost, and what pooling inside them saves."""
+"""Forward passes: overhead of hooks, and memory saved by pooling inside them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from relation_neurons.prompts.tokenization import encode
 
 
 def hooks(bench: Bench) -> list[Row]:
-    """Forward passes over the same batch without hooks and under one or many conditions."""
-    tasks = [Task(one) for one in encode(bench.model, bench.prompts[0][: MAX_ROWS // 2])]
+    """Measure forward passes of one batch without hooks and under one or many conditions."""
+    tasks = [Task(prompt) for prompt in encode(bench.model, bench.prompts[0][: MAX_ROWS // 2])]
     contenders: dict[str, Callable[[], Any]] = {"no hooks": partial(read, bench.model, tasks)}
     sizes: dict[str, Row] = {"no hooks": {"site": "", "k": 0, "conditions": 0}}
     for site in ("post", "gate", "ffn"):
@@ -30,15 +30,15 @@ def hooks(bench: Bench) -> list[Row]:
                 name = f"{site}, k = {len(sets[0])}, {n} condition{'s' * (n > 1)}"
                 contenders[name] = partial(read_under, bench.model, tasks, sets)
                 sizes[name] = {"site": site, "k": len(sets[0]), "conditions": n}
-    found = compare(bench, contenders)
+    timings = compare(bench, contenders)
     rows = []
-    for row, one in zip(table(found), found.values(), strict=True):
-        rows.append({**sizes[str(row["contender"])], **row, "prompts": len(tasks), "entering ms": one.result * 1e3})
+    for row, timed in zip(table(timings), timings.values(), strict=True):
+        rows.append({**sizes[str(row["contender"])], **row, "prompts": len(tasks), "entering ms": timed.result * 1e3})
     return rows
 
 
 def read(model: Any, tasks: Sequence[Task], *, keep: int = 1, **options: Any) -> float:
-    """Plain passes over prompts, each batch's ends unembedded."""
+    """Run plain passes over prompts and unembed the last `keep` positions."""
 
     def work(batch: Batch, cache: Cache) -> None:
         forward(model, *batch.read(), cache, keep=keep).all()
@@ -48,26 +48,26 @@ def read(model: Any, tasks: Sequence[Task], *, keep: int = 1, **options: Any) ->
 
 
 def read_under(model: Any, tasks: Sequence[Task], sets: Sequence[rn.NeuronSet]) -> float:
-    """The same with the rows dealt out over conditions; returns the seconds that entering them took."""
-    dealt = [Task(task.encoded, number % len(sets)) for number, task in enumerate(tasks)]
+    """Run the same passes with rows distributed over conditions; returns the seconds to enter these."""
+    distributed = [Task(task.encoded, number % len(sets)) for number, task in enumerate(tasks)]
     start = time.perf_counter()
-    with rows_under(model, [[rn.Intervention(one)] for one in sets]) as writer:
+    with rows_under(model, [[rn.Intervention(neurons)] for neurons in sets]) as writer:
         entering = time.perf_counter() - start
-        read(model, dealt, writer=writer)
+        read(model, distributed, writer=writer)
     return entering
 
 
 def collection(bench: Bench) -> list[Row]:
-    """Pooling inside the hooks against plain passes and against caches of all activations."""
+    """Compare pooling inside the hooks with plain passes and with caches of all activations."""
     rows = []
     for shots in SHOTS:
         prompts = bench.prompts[shots][: MAX_ROWS // (1 + shots)]
-        tasks = [Task(one) for one in encode(bench.model, prompts)]
+        tasks = [Task(prompt) for prompt in encode(bench.model, prompts)]
         pooled = {
             f"collect_activations, {site}": partial(collected_bytes, bench.model, prompts, site)
             for site in ("post", "gate", "ffn")
         }
-        found = compare(
+        timings = compare(
             bench,
             {
                 "plain pass": partial(read, bench.model, tasks, keep=0),
@@ -76,20 +76,20 @@ def collection(bench: Bench) -> list[Row]:
                 "run_with_cache, only post": partial(cached_bytes, bench.model, tasks, only="post"),
             },
         )
-        whole = found["run_with_cache"].result
-        for row, one in zip(table(found), found.values(), strict=True):
-            kept = {"kept MB": one.result / 1e6, "of the cache": one.result / whole}
+        whole = timings["run_with_cache"].result
+        for row, timed in zip(table(timings), timings.values(), strict=True):
+            kept = {"kept MB": timed.result / 1e6, "of the cache": timed.result / whole}
             rows.append({"shots": shots, "prompts": len(prompts), **row, **kept})
     return rows
 
 
 def collected_bytes(model: Any, prompts: Sequence[rn.Prompt], site: str) -> int:
-    """Bytes of pooled activations."""
+    """Size of the pooled activations in bytes."""
     return rn.collect_activations(model, prompts, site=site).values.nbytes
 
 
 def cached_bytes(model: Any, tasks: Sequence[Task], only: str | None = None) -> int:
-    """Bytes of TransformerLens's cache of all activations, or of one site's, while all of it is held."""
+    """Size in bytes of TransformerLens's cache of all activations, or of those of one site."""
     caches = []
     names = None if only is None else {hook_name(only, layer) for layer in range(model.cfg.n_layers)}
 

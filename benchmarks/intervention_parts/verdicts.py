@@ -1,4 +1,4 @@
-"""The verdict: given answers against two greedy tokens."""
+"""Correctness of answers: forced answers compared with two greedy tokens."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from relation_neurons.prompts.tokenization import encode
 
 
 def verdict(bench: Bench) -> list[Row]:
-    """The verdict from given answers against two greedy tokens, with and without shared beginnings.
+    """Compare forced answers with two greedy tokens, with and without shared prefixes.
 
-    Given answers yield log-probabilities as well, which after two tokens take another pass.
+    Forced answers also give log-probabilities, which need another pass after two greedy tokens.
     """
     rows = []
     ablated = random_set(bench.model, "gate", K, 1)
@@ -27,23 +27,23 @@ def verdict(bench: Bench) -> list[Row]:
         for prompts in (bench.prompts[shots][:4], bench.prompts[shots]):
             common = (bench.model, ablated, prompts)
             contenders = {
-                "given answers": partial(given_answers, *common),
+                "forced answers": partial(forced_answers, *common),
                 "two tokens": partial(two_tokens, *common),
                 "two tokens, then log-probabilities": partial(two_tokens, *common, score=True),
             }
             if shots:
-                contenders["two tokens, nothing shared"] = partial(two_tokens, *common, share=False)
+                contenders["two tokens, no shared prefixes"] = partial(two_tokens, *common, share=False)
             contenders["two tokens, model.generate"] = partial(plain_generation, *common)
-            found = compare(bench, contenders)
-            for name, one in found.items():
-                if one.result != found["given answers"].result:
-                    raise RuntimeError(f"'{name}' gives other verdicts")
-            rows += [{"shots": shots, "prompts": len(prompts)} | row for row in table(found)]
+            timings = compare(bench, contenders)
+            for name, timed in timings.items():
+                if timed.result != timings["forced answers"].result:
+                    raise RuntimeError(f"'{name}' gives different answers")
+            rows += [{"shots": shots, "prompts": len(prompts)} | row for row in table(timings)]
     return rows
 
 
-def given_answers(model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
-    """What `recall` finds without generating; it gives log-probabilities and ranks as well."""
+def forced_answers(model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
+    """Correctness from `recall` without generation, which also gives log-probabilities and ranks."""
     with rn.ablate(model, ablated):
         return list(rn.recall(model, prompts, generate=False, batch_size=len(prompts))["correct_prefix"])
 
@@ -51,13 +51,13 @@ def given_answers(model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt
 def two_tokens(
     model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt], *, share: bool = True, score: bool = False
 ) -> list[bool]:
-    """A pass over the prompts that unembeds their ends only, one step more, and the same rule."""
-    said: dict[int, str] = {}
+    """One pass over the prompts, one decoding step, and the same rule."""
+    answers: dict[int, str] = {}
 
     def answer(batch: Batch, cache: Cache) -> None:
         first = forward(model, *batch.read(), cache, keep=1).all()[:, 0].argmax(dim=1).tolist()
         texts = decode(model, greedy(model, first, cache, [2] * len(batch.rows)))
-        said.update(zip(batch.rows, texts, strict=True))
+        answers.update(zip(batch.rows, texts, strict=True))
 
     def log_probabilities(batch: Batch, cache: Cache) -> None:
         judge(model, batch, cache, [task.encoded.object_ids for task in batch.tasks], aligned=True)
@@ -66,13 +66,13 @@ def two_tokens(
     with rn.ablate(model, ablated):
         for work in (answer, log_probabilities)[: 1 + score]:
             stream(model, tasks, work, share=share, batch_size=len(prompts))
-    return [RULES["prefix"](said[row], prompt.object) for row, prompt in enumerate(prompts)]
+    return [RULES["prefix"](answers[row], prompt.object) for row, prompt in enumerate(prompts)]
 
 
 def plain_generation(model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:
-    """What TransformerLens offers: one left-padded batch of texts, two tokens."""
+    """TransformerLens's own generation: one left-padded batch of texts, two tokens."""
     texts, options = [prompt.text for prompt in prompts], {"do_sample": False, "verbose": False}
     with rn.ablate(model, ablated):
-        said = model.generate(texts, max_new_tokens=2, stop_at_eos=False, return_type="tokens", **options)
-    answers = decode(model, said[:, -2:].tolist())
+        tokens = model.generate(texts, max_new_tokens=2, stop_at_eos=False, return_type="tokens", **options)
+    answers = decode(model, tokens[:, -2:].tolist())
     return [RULES["prefix"](answer, prompt.object) for answer, prompt in zip(answers, prompts, strict=True)]

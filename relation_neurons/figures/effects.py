@@ -164,7 +164,7 @@ def pairs_figure(effects: pd.DataFrame, measure: str = "logprob", own: pd.DataFr
     figure = effect_matrix(cells, "ablated", names, "relation", names, title)
     if largest > 0:
         figure.update_traces(zmin=-largest, zmax=largest, selector={"type": "heatmap"})
-    return figure.update_layout(xaxis_title="relation of the facts", yaxis_title="relation of the ablated neurons")
+    return figure.update_layout(xaxis_title="evaluated facts", yaxis_title="ablated neurons")
 
 
 def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.Figure:
@@ -203,7 +203,7 @@ def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.
     )
     for edge in range(1, len(names)):
         figure.add_vline(x=edge - 0.5, line_width=1, line_color=GRID if len(names) > MANY else RANDOM)
-    figure.update_layout(xaxis_title="relation of the facts", yaxis_title="relation of the ablated neurons")
+    figure.update_layout(xaxis_title="evaluated facts", yaxis_title="ablated neurons")
     figure = styled(figure, title, height=220 + row_height(names) * len(names), legend_rows=0)
     return with_named_ticks(figure, names, names)
 

@@ -1,4 +1,4 @@
-"""The benchmark of interventions runs, on a small random model, and refuses contenders that disagree."""
+"""The benchmark of interventions runs on a small random model and rejects contenders that disagree."""
 
 import importlib
 import json
@@ -26,7 +26,7 @@ def measuring(benchmark):
 
 
 def test_every_part_runs_on_a_small_model(benchmark, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "found.json"
+    out = tmp_path / "results.json"
     arguments = ["--small", "--device", "cpu", "--repeats", "1", "--part", "all", "grid", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["interventions.py", *arguments])
     monkeypatch.setattr(benchmark("intervention_parts.conditions"), "PROMPTS_EACH", (1, 4))
@@ -47,19 +47,19 @@ def test_every_part_runs_on_a_small_model(benchmark, tmp_path, monkeypatch, caps
     assert grid["prompts"] == 24 * (1 + 3) + 24 * 2
 
 
-def test_contenders_that_disagree_are_refused(measuring):
+def test_contenders_that_disagree_raise_an_error(measuring):
     expected = pd.DataFrame({"correct_prefix": [True, False], "logprob": [-1.0, -2.0]})
     measuring.must_agree(expected, expected.assign(logprob=[-1.0005, -2.0]), "close")
-    with pytest.raises(RuntimeError, match="'verdicts' gives other verdicts"):
-        measuring.must_agree(expected, expected.assign(correct_prefix=[True, True]), "verdicts")
+    with pytest.raises(RuntimeError, match="'answers' gives different answers"):
+        measuring.must_agree(expected, expected.assign(correct_prefix=[True, True]), "answers")
     with pytest.raises(RuntimeError, match="differ by 1"):
         measuring.must_agree(expected, expected.assign(logprob=[-1.0, -2.01]), "numbers")
     with pytest.raises(RuntimeError, match="differ by nan"):
         measuring.must_agree(expected, expected.assign(logprob=[-1.0, math.nan]), "numbers")
 
 
-def test_ratios_are_medians_of_each_turns_ratios(measuring):
-    found = {"first": measuring.Timed([1.0, 2.0, 4.0]), "sampled": measuring.Timed([3.0, 2.0, 4.0])}
-    first, sampled = measuring.table(found, {"sampled": 2.0})
+def test_ratios_are_medians_over_turns(measuring):
+    timings = {"first": measuring.Timed([1.0, 2.0, 4.0]), "sampled": measuring.Timed([3.0, 2.0, 4.0])}
+    first, sampled = measuring.table(timings, {"sampled": 2.0})
     assert (first["ratio"], first["seconds"], first["turns"]) == (1, 2, 3)
     assert (sampled["ratio"], sampled["seconds"]) == (2, 6)
