@@ -96,10 +96,10 @@ def _page(run: Mapping[str, Any], results: Mapping[str, ExperimentResult], pair:
         "# Gallery\n",
         _filled(
             f"Figures of one study: the embedded model {run['model']['name']} with {_count(len(run['relations']))} "
-            f"relations, {prompts['shots']} few-shot examples, {prompts['n_evaluation']} evaluation facts per relation "
-            f"and at most {run['config']['n_controls']} control sets. They show what the commands draw and what a small "
-            "model does; they are not the paper's numbers. The quotation below a figure is a verdict of its "
-            "experiment, computed from the same tables. [The three properties](results/properties.md) draws the "
+            f"relations, {prompts['shots']} few-shot examples, {prompts['n_evaluation']} evaluation facts per "
+            f"relation and at most {run['config']['n_controls']} control sets. They show what the commands draw and "
+            "what a small model does; they are not the paper's numbers. The quotation below a figure is a verdict of "
+            "its experiment, computed from the same tables. [The three properties](results/properties.md) draws the "
             "conclusions."
         ),
         _filled(

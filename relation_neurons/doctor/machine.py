@@ -1,4 +1,4 @@
-"""Checks of the machine: packages, device, memory, disk, token, network and shipped relations."""
+"""Checks of the machine: packages, device, memory, disk and shipped relations."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import os
 import platform
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-import huggingface_hub
 import psutil
-import requests
 import torch
 from huggingface_hub import constants as hub_constants
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from relation_neurons.doctor.checks import Check, free_space_check, gib, guarded
+from relation_neurons.doctor.network import hub_check, token_check
 from relation_neurons.errors import refuse
 from relation_neurons.figures.export import NEEDED
 from relation_neurons.relations import lre, lre_download
@@ -33,8 +31,6 @@ from relation_neurons.storage.fingerprint import versions
 DISTRIBUTION = "relation-neurons"
 TESTED = ("==3.9.*", "==4.*")
 """Versions of TransformerLens that the tests cover."""
-HUB_SECONDS = 3.0
-"""Seconds to wait for the model hub."""
 
 
 def machine_checks(device: str | None = None) -> Iterator[Check]:
@@ -154,37 +150,6 @@ def folder_check(name: str, folder: Path, do: str) -> Check:
         return Check(name, "trouble", f"{folder} is not writable ({error.strerror})", do)
     free = free_bytes(folder)
     return free_space_check(name, free, f"{folder} is writable, {gib(free)} free", do)
-
-
-def token_check(name: str) -> Check:
-    """Whether a Hugging Face token is set, without showing it."""
-    if huggingface_hub.get_token():
-        return Check(name, "ok", "a Hugging Face token is set")
-    return Check(name, "note", "no Hugging Face token", "for gated models, such as Llama-2, set HF_TOKEN")
-
-
-def hub_check(name: str) -> Check:
-    """Whether the model hub responds to one request without the token; skipped if offline."""
-    if hub_constants.HF_HUB_OFFLINE:
-        return Check(name, "ok", "not checked, because HF_HUB_OFFLINE is set: models come from the cache only")
-    problems: list[str] = []
-
-    def request() -> None:
-        try:
-            status = requests.head(hub_constants.ENDPOINT, timeout=HUB_SECONDS, allow_redirects=False).status_code
-            problems.append("" if status < 500 else f"responds with status {status}")
-        except Exception as error:  # a thread's traceback would be printed
-            problems.append(f"does not respond ({type(error).__name__})")
-
-    # The timeout of a request applies to each address of the host separately, and not to the name lookup.
-    thread = threading.Thread(target=request, daemon=True)
-    thread.start()
-    thread.join(HUB_SECONDS)
-    problem = problems[0] if problems else f"does not respond within {HUB_SECONDS:.0f} s"
-    if not problem:
-        return Check(name, "ok", f"{hub_constants.ENDPOINT} responds")
-    do = "to work offline, set HF_HUB_OFFLINE=1 and use smollm2-135m, cached models, folders or .gguf files"
-    return Check(name, "warning", f"{hub_constants.ENDPOINT} {problem}", do)
 
 
 def relations_check(name: str) -> Check:

@@ -4,7 +4,7 @@ from relation_neurons.figures.answer_flows import answer_flows_figure
 from relation_neurons.figures.answer_trajectories import answer_trajectories_figure
 from relation_neurons.figures.dose_response import dose_figure, mean_dose_figure, slices_figure, steps_figure
 from relation_neurons.figures.dose_slider import dose_slider_figure
-from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure, summary_figure
+from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
 from relation_neurons.figures.error_analysis import error_kinds_figure
 from relation_neurons.figures.frequency import frequency_figure
 from relation_neurons.figures.language_bars import language_bars_figure
@@ -24,6 +24,7 @@ from relation_neurons.figures.single_neuron import (
     neuron_values_figure,
     shaded_prompts,
 )
+from relation_neurons.figures.summary import summary_figure
 from relation_neurons.figures.transfer import (
     drops_figure,
     languages_figure,

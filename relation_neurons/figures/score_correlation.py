@@ -47,6 +47,13 @@ def score_pair_figure(table: pd.DataFrame) -> go.Figure:
             hovertemplate="%{customdata[0]}<br>site %{customdata[1]}, layer %{customdata[2]}, index %{customdata[3]}"
             f"<br>{first} %{{x:.3f}}<br>{second} %{{y:.3f}}<extra>{name}</extra>",
         )
+    _add_thresholds(figure, table)
+    figure.update_layout(xaxis_title=f"average precision for {first}", yaxis_title=f"average precision for {second}")
+    return styled(figure, title, height=520, legend_rows=2).update_layout(legend_itemsizing="constant")
+
+
+def _add_thresholds(figure: go.Figure, table: pd.DataFrame) -> None:
+    """Add lines at the lowest score of each relation's top neurons."""
     line = {"line_width": 1, "line_dash": "dot", "line_color": RANDOM}
     for column, group, add_line in (
         ("score_first", "first", figure.add_vline),
@@ -55,5 +62,3 @@ def score_pair_figure(table: pd.DataFrame) -> go.Figure:
         best = table.loc[table["group"].isin([group, "both"]), column]
         if len(best):
             add_line(best.min(), **line)
-    figure.update_layout(xaxis_title=f"average precision for {first}", yaxis_title=f"average precision for {second}")
-    return styled(figure, title, height=520, legend_rows=2).update_layout(legend_itemsizing="constant")

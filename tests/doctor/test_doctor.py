@@ -20,6 +20,7 @@ from relation_neurons.doctor import doctor
 from relation_neurons.doctor import invariance as invariance_part
 from relation_neurons.doctor import machine as machine_part
 from relation_neurons.doctor import model as model_part
+from relation_neurons.doctor import network as network_part
 from relation_neurons.doctor.machine import machine_checks
 from relation_neurons.doctor.model import model_checks
 from relation_neurons.models import hooked_model, loading, pretrained
@@ -71,9 +72,9 @@ def machine(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(machine_part, "metadata", stub)
     monkeypatch.setattr(machine_part, "problems_of", lambda path: [])
-    monkeypatch.setattr(machine_part.requests, "head", head)
+    monkeypatch.setattr(network_part.requests, "head", head)
     monkeypatch.setattr(machine_part, "_driver", lambda: "")
-    monkeypatch.setattr(machine_part.huggingface_hub, "get_token", lambda: SECRET)
+    monkeypatch.setattr(network_part.huggingface_hub, "get_token", lambda: SECRET)
     monkeypatch.setattr(machine_part.hub_constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(machine_part.hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("RELATION_NEURONS_DATA", str(tmp_path / "data"))
@@ -274,7 +275,7 @@ def test_no_network_is_a_warning_without_the_text_of_the_error(machine, monkeypa
     def fail(*_, **__):
         raise requests.exceptions.ProxyError(f"http://user:{SECRET}@proxy")
 
-    monkeypatch.setattr(machine_part.requests, "head", fail)
+    monkeypatch.setattr(network_part.requests, "head", fail)
     check = only("Model hub", machine_checks())
     assert check.state == "warning"
     assert SECRET not in check.result
@@ -282,9 +283,9 @@ def test_no_network_is_a_warning_without_the_text_of_the_error(machine, monkeypa
 
 
 def test_an_unresponsive_hub_times_out(machine, monkeypatch):
-    monkeypatch.setattr(machine_part, "HUB_SECONDS", 0.05)
+    monkeypatch.setattr(network_part, "HUB_SECONDS", 0.05)
     tested, response = threading.Event(), SimpleNamespace(status_code=200)
-    monkeypatch.setattr(machine_part.requests, "head", lambda *_, **__: tested.wait() and response)
+    monkeypatch.setattr(network_part.requests, "head", lambda *_, **__: tested.wait() and response)
     assert "does not respond within" in only("Model hub", machine_checks()).result
     tested.set()
 
