@@ -191,13 +191,8 @@ def _ablate(
     study: Study, sets: Mapping[str, NeuronSet], asked: Mapping[str, tuple[Prompt, ...]], n_controls: int | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Changes under each ablated set and under its matched controls."""
-    own = [Case(neurons, asked[name], {"ablated": name}) for name, neurons in sets.items()]
-    controls = [
-        Case(control, asked[name], {"ablated": name, "draw": draw})
-        for name, neurons in sets.items()
-        for draw, control in enumerate(study.controls(neurons, n=n_controls))
-    ]
-    return study.changes(own), study.changes(controls)
+    cases = [Case(neurons, asked[name], {"ablated": name}) for name, neurons in sets.items()]
+    return study.with_controls(cases, n=n_controls)
 
 
 def _too_few(known: Mapping[str, str], names: Sequence[str]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
 from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.config import SelectionConfig
 from relation_neurons.experiments.study import Case, Study
@@ -38,15 +36,18 @@ def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> Expe
         that are among those detected as configured; `controls`, from `effects.compare` by `ablated` and `match`.
     """
     detected, impossible = _detected(study)
-    own, random = [], []
-    for way, selection in detected.items():
-        for name in study.names:
-            target, labels = study.target(name, selection=selection), {"ablated": name, "selection": way}
-            own.append(Case(target, study.evaluation(name), labels))
-            drawn = study.controls(target, n=config.n_confound_controls, selection=selection)
-            random += [Case(one, study.evaluation(name), labels | {"draw": draw}) for draw, one in enumerate(drawn)]
-    seed = study.config.seed
-    selections = compare(study.changes(own), study.changes(random), by=["ablated", "selection"], seed=seed)
+    n, seed = config.n_confound_controls, study.config.seed
+    cases = [
+        Case(
+            study.target(name, selection=selection),
+            study.evaluation(name),
+            {"ablated": name, "selection": way},
+            selection,
+        )
+        for way, selection in detected.items()
+        for name in study.names
+    ]
+    selections = compare(*study.with_controls(cases, n=n), by=["ablated", "selection"], seed=seed)
     shared = {
         (name, way): study.target(name, selection=selection).overlap(study.target(name)) / study.k
         for way, selection in detected.items()
@@ -55,7 +56,12 @@ def confounds(study: Study, config: ConfoundsConfig = ConfoundsConfig()) -> Expe
     selections["shared"] = [
         shared[name, way] for name, way in zip(selections["ablated"], selections["selection"], strict=True)
     ]
-    controls = _controls(study, config)
+    cases = [
+        Case(study.target(name), study.evaluation(name), {"ablated": name, "match": match}, match=match)
+        for name in study.names
+        for match in MATCHES
+    ]
+    controls = compare(*study.with_controls(cases, n=n), by=["ablated", "match"], seed=seed)
     return ExperimentResult(
         "confounds",
         QUESTION,
@@ -96,15 +102,3 @@ def _detected(study: Study) -> tuple[dict[str, SelectionConfig], dict[str, str]]
             seen.add(best)
             possible[way] = selection
     return possible, impossible
-
-
-def _controls(study: Study, config: ConfoundsConfig) -> pd.DataFrame:
-    own, random = [], []
-    for name in study.names:
-        target, prompts = study.target(name), study.evaluation(name)
-        for match in MATCHES:
-            labels = {"ablated": name, "match": match}
-            own.append(Case(target, prompts, labels))
-            drawn = study.controls(target, n=config.n_confound_controls, match=match)
-            random += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
-    return compare(study.changes(own), study.changes(random), by=["ablated", "match"], seed=study.config.seed)

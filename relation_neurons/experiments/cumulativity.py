@@ -197,15 +197,11 @@ def interaction(answers: pd.DataFrame) -> pd.DataFrame:
 
 def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:
     """Own facts under the best k neurons, the next k, and so on."""
-    own, controls = [], []
+    cases = []
     for name in study.names:
         best, prompts = study.ranking().best[name], study.evaluation(name)
         for number in range(min(config.n_slices, len(best) // study.k)):
             piece = best.part(number * study.k, (number + 1) * study.k)
-            labels = {"ablated": name, "slice": number + 1}
-            own.append(Case(piece, prompts, labels))
-            drawn = study.controls(piece, n=config.n_slice_controls)
-            controls += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
-    return compare(
-        study.changes(own), study.changes(controls), by=["ablated", "slice"], pool="ablated", seed=study.config.seed
-    )
+            cases.append(Case(piece, prompts, {"ablated": name, "slice": number + 1}))
+    own, controls = study.with_controls(cases, n=config.n_slice_controls)
+    return compare(own, controls, by=["ablated", "slice"], pool="ablated", seed=study.config.seed)

@@ -39,15 +39,9 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
         with `relative_drop`, the paper's (accuracy before - after) / before; `flips`, the facts that were lost and
         gained under other relations' neurons; and `answers`, the relation's own facts among them.
     """
-    asked = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_tested])
-    answers = study.changes([Case(study.target(name), asked, {"ablated": name}) for name in study.names])
-    controls = study.changes(
-        [
-            Case(control, asked, {"ablated": name, "draw": draw})
-            for name in study.names
-            for draw, control in enumerate(study.controls(study.target(name), n=config.n_cross_controls))
-        ]
-    )
+    prompts = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_tested])
+    cases = [Case(study.target(name), prompts, {"ablated": name}) for name in study.names]
+    answers, controls = study.with_controls(cases, n=config.n_cross_controls)
     other, other_controls = (table[table["ablated"] != table["relation"]] for table in (answers, controls))
     effects = compare(other, other_controls, by=["ablated", "relation"], pool="relation", seed=study.config.seed)
     accuracy = effects["measure"] == "correct"

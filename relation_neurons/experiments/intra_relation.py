@@ -40,14 +40,10 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult
         distinct objects) and the share of the most frequent object; `calibration`, the control test applied to each
         control set against the others, whose p-values should be evenly spread; and `answers`.
     """
-    asked, seed = _asked(study, config), study.config.seed
-    own = study.changes([Case(study.target(name), prompts, _labels(name, facts)) for name, facts, prompts in asked])
-    cases = [
-        Case(control, prompts, _labels(name, facts) | {"draw": draw})
-        for name, facts, prompts in asked
-        for draw, control in enumerate(study.controls(study.target(name)))
-    ]
-    controls = study.changes(cases)
+    tested, seed = _tested(study, config), study.config.seed
+    own, controls = study.with_controls(
+        [Case(study.target(name), prompts, {"ablated": name, "facts": facts}) for name, facts, prompts in tested]
+    )
     parts = [
         compare(own[own["facts"] == facts], controls[controls["facts"] == facts], by=["ablated", "facts"], seed=seed)
         for facts in own["facts"].unique()  # a family of tests each
@@ -63,17 +59,13 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult
     return ExperimentResult("intra", QUESTION, tables, verdicts.intra(table, calibration))
 
 
-def _asked(study: Study, config: IntraConfig) -> list[tuple[str, str, tuple[Prompt, ...]]]:
-    asked = [(name, "evaluation", study.evaluation(name)) for name in study.names]
+def _tested(study: Study, config: IntraConfig) -> list[tuple[str, str, tuple[Prompt, ...]]]:
+    tested = [(name, "evaluation", study.evaluation(name)) for name in study.names]
     if config.n_detection_tested != 0:
         for name in study.names:
             own = tuple(prompt for prompt in study.detection() if prompt.relation == name)
-            asked.append((name, "detection", own[: config.n_detection_tested]))
-    return asked
-
-
-def _labels(name: str, facts: str) -> dict[str, object]:
-    return {"ablated": name, "facts": facts}
+            tested.append((name, "detection", own[: config.n_detection_tested]))
+    return tested
 
 
 def _accuracies(own: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:

@@ -50,13 +50,8 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
         tables = dict.fromkeys(("effects", "by_language", "transfer", "answers"), pd.DataFrame())
         return ExperimentResult("languages", QUESTION, tables, (transfer_verdicts.no_translation(left_out),))
     seed, home = study.config.seed, {name: prompts[0].language for name, prompts in asked.items()}
-    own = study.changes([Case(study.target(name), prompts, {"ablated": name}) for name, prompts in asked.items()])
-    cases = [
-        Case(control, prompts, {"ablated": name, "draw": draw})
-        for name, prompts in asked.items()
-        for draw, control in enumerate(study.controls(study.target(name), n=config.n_language_controls))
-    ]
-    controls = study.changes(cases)
+    cases = [Case(study.target(name), prompts, {"ablated": name}) for name, prompts in asked.items()]
+    own, controls = study.with_controls(cases, n=config.n_language_controls)
     # The same control sets serve all languages, so only other relations' sets add information on their spread.
     effects = compare(own, controls, by=["ablated", "language"], pool="language", seed=seed)
     effects.insert(2, "own_language", effects["ablated"].map(home))

@@ -50,16 +50,13 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
     """
     spaces, left_out = _spaces(study, config)
     sizes = {site: _size(study, config, site, space) for site, space in spaces.items()}
-    own_cases, control_cases = [], []
+    cases = []
     for site, k in sizes.items():
         selection = replace(study.selection, site=site)
         for name in study.names:
-            target, prompts = study.target(name, k, selection), study.evaluation(name)
-            labels = {"ablated": name, "site": site}
-            own_cases.append(Case(target, prompts, labels))
-            drawn = study.controls(target, n=config.n_type_controls, selection=selection)
-            control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
-    own, controls, seed = study.changes(own_cases), study.changes(control_cases), study.config.seed
+            target, labels = study.target(name, k, selection), {"ablated": name, "site": site}
+            cases.append(Case(target, study.evaluation(name), labels, selection))
+    (own, controls), seed = study.with_controls(cases, n=config.n_type_controls), study.config.seed
     # Few controls each; of a site, other relations' sets tell more of their spread.
     effects = compare(own, controls, by=["ablated", "site"], pool="site", seed=seed)
     pooled = [table.assign(ablated="all") for table in (own, controls)]

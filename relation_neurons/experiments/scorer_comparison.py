@@ -52,19 +52,17 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
     """
     scorers = tuple(dict.fromkeys((FIRST, *config.scorers)))
     ks = config.ks or tuple(sorted({max(1, study.k // 10), study.k}))
-    own, controls, other = [], [], []
+    own, other = [], []
     for scorer in scorers:
         selection = replace(study.selection, scorer=scorer)
         for k in ks:
             for name in study.names:
                 target, labels = study.target(name, k, selection), {"scorer": scorer, "k": k, "ablated": name}
-                own.append(Case(target, study.evaluation(name), labels))
-                drawn = study.controls(target, n=config.n_method_controls, selection=selection)
-                controls += [Case(one, study.evaluation(name), labels | {"draw": i}) for i, one in enumerate(drawn)]
+                own.append(Case(target, study.evaluation(name), labels, selection))
                 facts = [study.evaluation(one)[: config.n_other] for one in study.names if one != name]
                 other.append(Case(target, tuple(prompt for prompts in facts for prompt in prompts), labels))
     by, seed = ["scorer", "k", "ablated"], study.config.seed
-    on_own = compare(study.changes(own), study.changes(controls), by=by, seed=seed)
+    on_own = compare(*study.with_controls(own, n=config.n_method_controls), by=by, seed=seed)
     on_other = _changes_of_others(study.changes(other))
     specific = _specific(on_own, on_other)
     table, against = _averages(specific, seed), _against_first(specific, seed)

@@ -43,11 +43,15 @@ class Case:
         neurons: The neurons.
         prompts: The prompts.
         labels: Columns that name both in tables, such as `{"ablated": "country_capital", "k": 400}`.
+        selection: How the neurons were chosen, which their controls are drawn by; None is the study's own way.
+        match: What their controls are matched by; None is what the study matches by.
     """
 
     neurons: NeuronSet
     prompts: tuple[Prompt, ...]
     labels: Mapping[str, object]
+    selection: SelectionConfig | None = None
+    match: str | None = None
 
 
 @validated
@@ -235,6 +239,15 @@ class Study:
             table[name] = table[name].astype(float)
             table[f"d_{name}"] = table[name] - table[f"clean_{name}"]
         return pd.concat([labels, table], axis=1)
+
+    def with_controls(self, cases: Sequence[Case], *, n: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The changes of every case, and those of its `n` matched random controls, which have a label `draw` more."""
+        controls = [
+            Case(control, case.prompts, {**case.labels, "draw": draw})
+            for case in cases
+            for draw, control in enumerate(self.controls(case.neurons, n=n, match=case.match, selection=case.selection))
+        ]
+        return self.changes(cases), self.changes(controls)
 
     def table(self, name: str, make: Callable[[], pd.DataFrame], *determined_by: object) -> pd.DataFrame:
         """A table that takes long to make: read from the folder if it was made from the same things before."""

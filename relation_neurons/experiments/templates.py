@@ -63,15 +63,12 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
     prompted = {name: replace(part.config.prompts, template_set=name) for name in SETS}
     selections = {name: replace(part.selection, prompts=one) for name, one in prompted.items()}
     targets = {(name, found): part.target(name, selection=selections[found]) for name in part.names for found in SETS}
-    own_cases, control_cases = [], []
+    cases = []
     for (name, found), target in targets.items():
-        drawn = part.controls(target, n=config.n_template_controls, selection=selections[found])
         for asked in SETS:
-            prompts = part.evaluation(name, prompted[asked])
             labels = {"ablated": name, "detected": found, "asked": asked}
-            own_cases.append(Case(target, prompts, labels))
-            control_cases += [Case(one, prompts, labels | {"draw": draw}) for draw, one in enumerate(drawn)]
-    own, controls, seed = part.changes(own_cases), part.changes(control_cases), study.config.seed
+            cases.append(Case(target, part.evaluation(name, prompted[asked]), labels, selections[found]))
+    (own, controls), seed = part.with_controls(cases, n=config.n_template_controls), study.config.seed
     pooled = [table.assign(ablated="all") for table in (own, controls)]
     tables = {
         "effects": compare(own, controls, by=CELL, seed=seed),
