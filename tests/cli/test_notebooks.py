@@ -145,8 +145,14 @@ CHECKS = {
 }
 
 
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Where notebooks are executed; they share the model's answers, as those of one command do."""
+    return tmp_path_factory.mktemp("notebooks")
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_and_shows_what_the_api_gives(name, study, tmp_path, monkeypatch):
+def test_a_notebook_runs_and_shows_what_the_api_gives(name, study, out, tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
     table = tmp_path / "headline.json"
     notebook.cells.append(
@@ -155,7 +161,7 @@ def test_a_notebook_runs_and_shows_what_the_api_gives(name, study, tmp_path, mon
     asking_for_it = tmp_path / f"{name}.ipynb"
     nbformat.write(notebook, asking_for_it)
     monkeypatch.setattr(notebook_runner, "notebook_paths", lambda: {name: asking_for_it})
-    (outcome,) = notebook_runner.run_notebooks([name], tmp_path / "out", profile="smoke")
+    (outcome,) = notebook_runner.run_notebooks([name], out, profile="smoke")
     assert outcome.error == ""
     executed = nbformat.read(outcome.path, as_version=4)
     said = [one for cell in code_cells(executed) for one in cell.outputs if one.get("name") == "stderr"]
