@@ -1,1 +1,1 @@
-"""From facts to prompts to tokens, and the positives and negatives of each relation."""
+"""Prompts from facts, their tokens, and the positives and negatives of each relation."""

@@ -1,4 +1,4 @@
-"""Texts beside the relations: prompts about subjects without a relation, and sentences without subject or relation."""
+"""Prompts that mention subjects without a relation, and neutral sentences without subjects."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from relation_neurons.validation import validated
 
 
 def concept_of(relation: str) -> str:
-    """What kind of thing the subjects of a relation are: `person`, `company`, `country`, `landmark`, `star`, `product`.
+    """The concept of a relation's subjects: `person`, `company`, `country`, `landmark`, `star` or `product`.
 
     Raises:
-        RelationNeuronsError: A relation of which that is not known.
+        RelationNeuronsError: The relation has no known concept.
     """
     concepts = _content()["concepts"]
     known = {name: concept for concept, names in concepts.items() for name in names}
@@ -32,67 +32,72 @@ def concept_of(relation: str) -> str:
 def concept_prompts(
     relations: Sequence[Relation], *, n: int | None = None, stems: Sequence[str] | None = None, seed: int = 0
 ) -> tuple[Prompt, ...]:
-    """Prompts that mention subjects in stems that express no relation, for neurons of concepts (paper, section 6).
+    """Prompts that mention subjects in stems that express no relation, for concept neurons (paper, section 6).
 
-    Every concept has as many prompts as the others, and the stems are dealt out evenly over each, so that a stem says
-    nothing about the concept. Subjects of two concepts, such as Singapore, are left out.
+    All concepts have the same number of prompts, and each uses the stems equally often, so that the
+    stem carries no information about the concept. Subjects of several concepts, such as Singapore,
+    are dropped.
 
     Args:
-        relations: Whose subjects to take; of at least two concepts.
-        n: Prompts per concept; by default as many as the smallest concept has subjects.
+        relations: Relations with the subjects of at least two concepts.
+        n: Prompts per concept; by default the number of subjects of the smallest concept.
         stems: Texts with one `{}`; by default the shipped ones.
-        seed: Chooses subjects and stems.
+        seed: Seed of the choice of subjects and stems.
 
     Returns:
-        Prompts whose `relation` is the concept and whose object is empty; they can be read, but not asked.
+        Prompts with the concept as `relation` and an empty object: activations can be collected on
+        them, but they have no correct answer.
 
     Raises:
-        RelationNeuronsError: Fewer than two concepts, more prompts than subjects, or a stem without one `{}`.
+        RelationNeuronsError: There are fewer than two concepts or fewer subjects than `n`, or a
+            stem does not have exactly one `{}`.
     """
     stems = tuple(_content()["stems"]) if stems is None else tuple(stems)
     if not stems:
         raise refuse("There are no stems", expected="at least one text with {} for the subject")
     for stem in stems:
         if stem.count("{}") != 1:
-            raise refuse(f"The stem {stem!r} has {stem.count('{}')} places", expected="one {} for the subject")
-    subjects: dict[str, dict[str, str]] = {}
-    for relation in relations:
-        named = subjects.setdefault(concept_of(relation.name), {})
-        named.update({key(fact.subject): fact.subject for fact in relation.facts})
-    shared = {
-        name for name, count in Counter(name for named in subjects.values() for name in named).items() if count > 1
-    }
-    pools = {concept: sorted(named.keys() - shared) for concept, named in subjects.items()}
-    fewest = min(map(len, pools.values()), default=0)
-    wanted = fewest if n is None else n
-    if len(pools) < 2 or not 1 <= wanted <= fewest:
+            raise refuse(f"The stem {stem!r} has {stem.count('{}')} placeholders", expected="one {} for the subject")
+    subjects = _subjects_by_concept(relations)
+    fewest = min(map(len, subjects.values()), default=0)
+    n_prompts = fewest if n is None else n
+    if len(subjects) < 2 or not 1 <= n_prompts <= fewest:
         raise refuse(
-            f"There are {len(pools)} concepts, the smallest with {fewest} subjects; n is {n}",
+            f"There are {len(subjects)} concepts, the smallest with {fewest} subjects; n is {n}",
             expected=f"at least two concepts, and n from 1 to {fewest}",
         )
     prompts = []
-    for concept, pool in pools.items():
-        chosen = sorted(pool, key=lambda name: stable_rank(seed, name))[:wanted]
+    for concept, names in subjects.items():
+        chosen = sorted(names, key=lambda name: stable_rank(seed, name))[:n_prompts]
         for number, name in enumerate(chosen):
-            subject, index = subjects[concept][name], number % len(stems)
-            prompts.append(
-                Prompt(concept, subject, "", stems[index].replace("{}", subject), template=index, fact=subject)
-            )
+            subject, index = names[name], number % len(stems)
+            text = stems[index].replace("{}", subject)
+            prompts.append(Prompt(concept, subject, "", text, template=index, fact=subject))
     return tuple(prompts)
+
+
+def _subjects_by_concept(relations: Sequence[Relation]) -> dict[str, dict[str, str]]:
+    """Subjects by key for each concept, without those of several concepts."""
+    subjects: dict[str, dict[str, str]] = {}
+    for relation in relations:
+        names = subjects.setdefault(concept_of(relation.name), {})
+        names.update({key(fact.subject): fact.subject for fact in relation.facts})
+    count = Counter(name for names in subjects.values() for name in names)
+    return {concept: {name: names[name] for name in names if count[name] == 1} for concept, names in subjects.items()}
 
 
 @validated
 def neutral_sentences(relation: str) -> tuple[str, ...]:
-    """Sentences that end in an object of a relation and say nothing of the relation or its subjects (paper, Table 2).
+    """Fictitious sentences that end in an object but do not express the relation (paper, Table 2).
 
-    What they tell is made up.
+    They do not mention the relation's subjects.
 
     Raises:
-        RelationNeuronsError: A relation that none are shipped for.
+        RelationNeuronsError: No sentences are shipped for the relation.
     """
     folder = data_folder() / "neutral"
     path = folder / f"{relation}.json"
-    names = [one.stem for one in folder.glob("*.json")]
+    names = [file.stem for file in folder.glob("*.json")]
     if relation not in names:
         raise refuse(f"There are no neutral sentences for '{relation}'", expected=nearest(relation, names))
     return tuple(sentence["text"] for sentence in json.loads(path.read_text(encoding="utf-8"))["sentences"])

@@ -1,10 +1,9 @@
-"""Prompts from relations: templates, solved examples, and which prompts speak for or against a relation."""
+"""Prompts from relations: filled templates after few-shot examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 from relation_neurons.errors import refuse, require_at_least
@@ -17,27 +16,27 @@ from relation_neurons.validation import validated
 @validated
 @dataclass(frozen=True)
 class PromptConfig:
-    """How facts become prompts; stored with every result."""
+    """Format of prompts and sizes of the split; stored with every result."""
 
     shots: int = 2
-    """Solved examples in front of each query; 0 is the paper's zero-shot form."""
+    """Few-shot examples before each query; 0 is the paper's zero-shot format."""
     template_set: Literal["main", "zs"] = "main"
-    """`main` is the paper's P_eva, `zs` its P_eva-2."""
+    """`main`: the paper's P_eva; `zs`: the paper's P_eva-2."""
     templates: Literal["cycle", "all", "first"] = "cycle"
-    """`all` asks each fact in every template, as the paper does; `cycle` deals the templates out over the facts, so
-    that there is one prompt a fact; `first` uses one template only."""
+    """`all`: each fact in every template, as in the paper; `cycle`: one template per fact, in turn;
+    `first`: only the first template."""
     answer: str | None = None
-    """What follows the filled template; by default `? Answer:` in the prompt's language."""
+    """Text after the filled template; by default `? Answer:` in the prompt's language."""
     language: str | None = None
-    """Ask in this language, such as de, es, fr, ja or zh; by default in each relation's own."""
+    """Language of the prompts, such as de, es, fr, ja or zh; by default each relation's own."""
     bos: bool | None = None
-    """Whether prompts begin with a BOS token; by default as the model's tokenizer has it."""
+    """Whether prompts begin with a BOS token; by default as the model's tokenizer is configured."""
     n_evaluation: int = 40
-    """Evaluation facts per relation (the paper: 50)."""
+    """Evaluation subjects per relation (the paper: 50)."""
     n_detection: int | None = None
-    """Detection facts per relation at most; none means all that are left."""
+    """Maximum number of detection facts per relation; None means all remaining facts."""
     split_seed: int = 0
-    """Chooses which facts detect, which are evaluated and which are the solved examples."""
+    """Seed of the split into detection facts, evaluation facts and few-shot examples."""
 
     def __post_init__(self) -> None:
         require_at_least(self, shots=0, n_evaluation=1, n_detection=1)
@@ -46,21 +45,22 @@ class PromptConfig:
 @validated
 @dataclass(frozen=True)
 class Prompt:
-    """One question about one fact.
+    """A query for the object of one fact.
 
     Attributes:
         relation: The relation's name.
-        subject: Whom or what is asked about.
-        object: The right answer.
-        text: All that the model reads: solved examples, if any, then the query.
-        query_start: Where in `text` (in characters) the query begins.
-        template: Number of the template in its set.
-        candidates: The relation's distinct objects, for ranking the right one among them.
-        aliases: Other names of the right answer.
-        language: What it is asked in.
-        joint: What stands between prompt and answer.
-        fact: The subject in the relation's own language, which is the same for a fact in all languages.
-        bos: Whether a BOS token stands in front; none leaves it to the tokenizer.
+        subject: The subject of the fact.
+        object: The correct answer.
+        text: The input of the model: few-shot examples, if any, and the query.
+        query_start: Offset of the query in `text`, in characters.
+        template: Index of the template in its set.
+        candidates: The relation's distinct objects, among which the correct one is ranked.
+        aliases: Other names of the object.
+        language: Language code of the prompt.
+        joint: The text between prompt and answer.
+        fact: The subject in the relation's original language, which identifies a fact across
+            languages.
+        bos: Whether the prompt begins with a BOS token; None means as the tokenizer is configured.
     """
 
     relation: str
@@ -78,14 +78,14 @@ class Prompt:
 
     @property
     def examples(self) -> str:
-        """The solved examples in front of the query; prompts that share them can share their computation."""
+        """The few-shot examples before the query; prompts with equal examples share their computation."""
         return self.text[: self.query_start]
 
 
 @validated
 @dataclass(frozen=True)
 class Prompts:
-    """Subject-disjoint prompts of all relations (the paper's P_det and P_eva) and how they were made."""
+    """Subject-disjoint prompts of all relations (the paper's P_det and P_eva) and their configuration."""
 
     detection: tuple[Prompt, ...]
     evaluation: tuple[Prompt, ...]
@@ -93,24 +93,25 @@ class Prompts:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Relation names, in the order of the prompts."""
+        """Relation names, in the order of the detection prompts."""
         return relation_names(self.detection)
 
 
 @validated
 def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = None) -> Prompts:
-    """Turn relations into detection and evaluation prompts.
+    """Create the detection and evaluation prompts of relations.
 
     Args:
         relations: At least one relation, each name once.
-        config: How to; the default is `PromptConfig()`.
+        config: Configuration of the prompts; by default `PromptConfig()`.
 
     Returns:
-        The prompts. Detection and evaluation share no subject, in whatever relation it stands; the solved examples
-        are used nowhere else.
+        The prompts. No subject is in both detection and evaluation, even across relations; facts
+        of the few-shot examples are in neither.
 
     Raises:
-        RelationNeuronsError: Too few facts for the split, or a template set that a relation does not have.
+        RelationNeuronsError: A relation has too few facts for the split, no templates in the set,
+            or no translation.
 
     Example:
         >>> from relation_neurons.relations.loading import load_relations
@@ -124,31 +125,33 @@ def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = No
     evaluation: list[Prompt] = []
     for relation in relations:
         split = splits[relation.name]
-        detection += _ask(relation, split.detection[: config.n_detection], split.shots, config)
-        evaluation += _ask(relation, split.evaluation, split.shots, config)
+        detection += _fact_prompts(relation, split.detection[: config.n_detection], split.shots, config)
+        evaluation += _fact_prompts(relation, split.evaluation, split.shots, config)
     return Prompts(tuple(detection), tuple(evaluation), config)
 
 
 def relation_names(prompts: Sequence[Prompt]) -> tuple[str, ...]:
-    """The relations of some prompts, each once, in order of appearance."""
+    """The distinct relations of prompts, in order of appearance."""
     return tuple(dict.fromkeys(prompt.relation for prompt in prompts))
 
 
-def _ask(relation: Relation, facts: Sequence[Fact], shots: Sequence[Fact], config: PromptConfig) -> list[Prompt]:
-    """Prompts of some facts; each query is preceded by the solved examples in its own template."""
+def _fact_prompts(
+    relation: Relation, facts: Sequence[Fact], shots: Sequence[Fact], config: PromptConfig
+) -> list[Prompt]:
+    """Prompts of facts; each query is preceded by the few-shot examples in the same template."""
     code = config.language or relation.language
-    spoken: Relation | Translation = relation if code == relation.language else translation(relation, code)
-    templates = spoken.templates if config.template_set == "main" else spoken.templates_zs
+    source: Relation | Translation = relation if code == relation.language else translation(relation, code)
+    templates = source.templates if config.template_set == "main" else source.templates_zs
     if not templates:
         raise refuse(
             f"Relation '{relation.name}' has no template in the set '{config.template_set}'",
             do="add prompt_templates_zs to its file or use the set 'main'",
         )
-    said = partial(_say, spoken)
-    numbered = [(number, one) for number, fact in enumerate(facts) for one in said([fact])]
-    if not numbered or len(said(shots)) < config.shots:
+    numbered = [(number, named) for number, fact in enumerate(facts) for named in _in_language(source, [fact])]
+    examples = _in_language(source, shots)
+    if not numbered or len(examples) < config.shots:
         raise refuse(
-            f"Relation '{relation.name}' has names in '{code}' for {len(numbered)} facts, {len(said(shots))} examples",
+            f"Relation '{relation.name}' has names in '{code}' for {len(numbered)} facts, {len(examples)} examples",
             expected=f"at least one and {config.shots}",
             do="translate more names, or lower shots",
         )
@@ -158,25 +161,25 @@ def _ask(relation: Relation, facts: Sequence[Fact], shots: Sequence[Fact], confi
         "",
         "",
         "",
-        candidates=tuple(sorted({fact.object for fact in said(relation.facts)})),
+        candidates=tuple(sorted({fact.object for fact in _in_language(source, relation.facts)})),
         language=code,
         joint=language(code).joint,
         bos=config.bos,
     )
     return [
-        _prompt(common, fact, said(shots), index, templates[index] + answer)
+        _prompt(common, fact, examples, index, templates[index] + answer)
         for number, fact in numbered
         for index in _templates_of(number, len(templates), config.templates)
     ]
 
 
-def _say(spoken: Relation | Translation, facts: Sequence[Fact]) -> tuple[Fact, ...]:
+def _in_language(source: Relation | Translation, facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """Facts in the language of a relation or of its translation."""
-    return translate(facts, spoken) if isinstance(spoken, Translation) else tuple(facts)
+    return translate(facts, source) if isinstance(source, Translation) else tuple(facts)
 
 
 def _prompt(common: Prompt, fact: Fact, shots: Sequence[Fact], index: int, query: str) -> Prompt:
-    """A prompt like `common`, about one fact, in one template."""
+    """The prompt of one fact in one template, with the other attributes of `common`."""
     examples = "".join(f"{query.replace('{}', shot.subject)}{common.joint}{shot.object}\n" for shot in shots)
     return replace(
         common,
@@ -190,5 +193,5 @@ def _prompt(common: Prompt, fact: Fact, shots: Sequence[Fact], index: int, query
     )
 
 
-def _templates_of(number: int, n_templates: int, how: str) -> Sequence[int]:
-    return {"all": range(n_templates), "first": range(1), "cycle": (number % n_templates,)}[how]
+def _templates_of(number: int, n_templates: int, mode: str) -> Sequence[int]:
+    return {"all": range(n_templates), "first": range(1), "cycle": (number % n_templates,)}[mode]

@@ -1,4 +1,4 @@
-"""Prompts as token ids."""
+"""Tokenise prompts and texts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class Encoded:
     """One prompt as token ids.
 
     Attributes:
-        ids: The whole prompt, with a BOS token where the model's tokenizer sets one by default.
-        query_start: Number of the first token of the query; before it stand BOS and the solved examples.
-        object_ids: The tokens of the right answer when it continues the prompt; none if the prompt asks nothing.
+        ids: The whole prompt, with a BOS token if the prompt or the tokenizer asks for one.
+        query_start: Index of the first token of the query, after BOS and few-shot examples.
+        object_ids: The tokens of the correct answer as a continuation of the prompt; empty if the
+            prompt has no object.
         bos: Whether the first token is BOS.
     """
 
@@ -29,21 +30,21 @@ class Encoded:
 
 
 def encode(model: HookedModel, prompts: Sequence[Prompt]) -> list[Encoded]:
-    """Turn prompts into token ids, each text tokenised as a whole.
+    """Tokenise prompts, each together with its answer.
 
     Args:
         model: A model from `load_model`.
         prompts: The prompts.
 
     Raises:
-        RelationNeuronsError: No tokenizer or a slow one, a prompt longer than the model's context, or an answer whose
-            tokens change those of the prompt.
+        RelationNeuronsError: The model has no fast tokenizer, a prompt exceeds the model's context
+            length, or appending an answer changes the tokens of the prompt.
     """
     tokenizer = _tokenizer(model)
-    alone = _tokenise(tokenizer, [prompt.text for prompt in prompts])
+    unanswered = _tokenise(tokenizer, [prompt.text for prompt in prompts])
     answered = _tokenise(tokenizer, [f"{prompt.text}{prompt.joint}{prompt.object}" for prompt in prompts])
     encoded = []
-    for prompt, (ids, ends), (whole, _) in zip(prompts, alone, answered, strict=True):
+    for prompt, (ids, ends), (whole, _) in zip(prompts, unanswered, answered, strict=True):
         bos = _bos(model, prompt.bos)
         start = sum(end <= prompt.query_start for end in ends)
         if not prompt.object:
@@ -51,7 +52,7 @@ def encode(model: HookedModel, prompts: Sequence[Prompt]) -> list[Encoded]:
         elif tuple(whole[: len(ids)]) != tuple(ids) or len(whole) == len(ids):
             raise refuse(
                 f"The answer '{prompt.object}' changes the tokens of the prompt '{prompt.text[-40:]}'",
-                do="end the prompt's answer form with a character that stands alone, such as ':'",
+                do="end the prompt with a character that is a token by itself, such as ':'",
             )
         if len(bos) + len(whole) > model.cfg.n_ctx:
             raise refuse(f"A prompt has {len(whole)} tokens; the model takes {model.cfg.n_ctx}", do="use fewer shots")
@@ -60,17 +61,17 @@ def encode(model: HookedModel, prompts: Sequence[Prompt]) -> list[Encoded]:
 
 
 def encode_texts(model: HookedModel, texts: Sequence[str]) -> list[Encoded]:
-    """Turn texts without any question into token ids; there is no answer, and all of it is query.
+    """Tokenise texts without answers.
 
     Raises:
-        RelationNeuronsError: No tokenizer or a slow one, or a text longer than the model's context.
+        RelationNeuronsError: The model has no fast tokenizer, or a text exceeds its context length.
     """
     tokenizer, bos = _tokenizer(model), _bos(model, None)
     encoded = [Encoded(bos + tuple(ids), len(bos), (), bool(bos)) for ids, _ in _tokenise(tokenizer, texts)]
-    for number, one in enumerate(encoded):
-        if len(one.ids) > model.cfg.n_ctx:
-            found = f"Text {number} has {len(one.ids)} tokens; the model takes {model.cfg.n_ctx}"
-            raise refuse(found, do="cut it into shorter ones")
+    for number, text in enumerate(encoded):
+        if len(text.ids) > model.cfg.n_ctx:
+            found = f"Text {number} has {len(text.ids)} tokens; the model takes {model.cfg.n_ctx}"
+            raise refuse(found, do="split it into shorter texts")
     return encoded
 
 
@@ -79,22 +80,22 @@ def _tokenizer(model: HookedModel) -> Any:
     if tokenizer is None or not tokenizer.is_fast:
         raise refuse(
             f"Model '{model.cfg.model_name}' has {'no' if tokenizer is None else 'a slow'} tokenizer",
-            expected="a fast tokenizer, which tells where in the text each token stands",
+            expected="a fast tokenizer, which gives the character offsets of tokens",
         )
     return tokenizer
 
 
-def _bos(model: HookedModel, wanted: bool | None) -> tuple[int, ...]:
-    """The BOS token in front of a prompt, if there is to be one; none wanted leaves it to the tokenizer."""
-    if not (model.cfg.default_prepend_bos if wanted is None else wanted):
+def _bos(model: HookedModel, prepend: bool | None) -> tuple[int, ...]:
+    """The BOS token of a prompt, if any; None means as the tokenizer is configured."""
+    if not (model.cfg.default_prepend_bos if prepend is None else prepend):
         return ()
     if model.tokenizer.bos_token_id is None:
-        raise refuse(f"Model '{model.cfg.model_name}' has no BOS token", do="leave the option bos out")
+        raise refuse(f"Model '{model.cfg.model_name}' has no BOS token", do="omit the option bos")
     return (model.tokenizer.bos_token_id,)
 
 
 def _tokenise(tokenizer: Any, texts: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:
-    """Token ids and the character at which each token ends."""
+    """Token ids and the end offset of each token, in characters."""
     out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     for ids, offsets in zip(out.input_ids, out.offset_mapping, strict=True):
         yield ids, [end for _, end in offsets]

@@ -18,7 +18,7 @@ from pathlib import Path
 from relation_neurons.errors import FILE_NAME, RelationNeuronsError, is_file_name, refuse, shortened
 from relation_neurons.validation import validated
 
-UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be encoded in UTF-8 or tokenized
+UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be encoded in UTF-8 or tokenised
 
 
 @validated
@@ -235,7 +235,7 @@ def _term(value: object, where: str) -> str:
 
 
 def _text(value: object, where: str) -> str:
-    """Validate a text: unpaired surrogates cannot be encoded or tokenized."""
+    """Validate a text: unpaired surrogates cannot be encoded or tokenised."""
     if not isinstance(value, str) or UNPAIRED_SURROGATE.search(value):
         raise refuse(f"{where} is {value!r}", expected="a text without unpaired surrogates")
     return value

@@ -75,7 +75,7 @@ class RunFolder:
         return len(self._valid([f"{name}.parquet" for name in names])) == len(names)
 
     def text(self, name: str, make: Callable[[], str]) -> None:
-        """Write a file unless this run wrote it before and it is still what was written."""
+        """Write a text file unless this run has already written it and its digest still matches."""
         if not self._valid([name]):
             self.write_text(name, make())
 

@@ -49,7 +49,7 @@ def test_concepts_that_cannot_be_balanced_are_refused():
     two = rn.load_relations("person_father", "company_ceo")
     for options, says in [
         ({"n": 10_000}, "n from 1 to"),
-        ({"stems": ["{} and {}"]}, "has 2 places"),
+        ({"stems": ["{} and {}"]}, "has 2 placeholders"),
         ({"n": 0}, "n is 0"),
     ]:
         with pytest.raises(rn.RelationNeuronsError, match=says):
