@@ -1,1 +1,1 @@
-"""From pooled activations to scores: pure functions of arrays."""
+"""Scores of neurons for relations, as pure functions of pooled activations."""

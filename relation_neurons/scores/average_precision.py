@@ -1,4 +1,4 @@
-"""How well each neuron's activation tells a relation's prompts from others: pure functions of arrays."""
+"""Average precision of each neuron's activation as a classifier of a relation's prompts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relation_neurons.scores.cpu_kernel import can_rank, rank_average_precision
 from relation_neurons.validation import validated
 
 CHUNK_BYTES = 256 * 2**20
-"""Working memory of the PyTorch path, whatever the size of its input."""
+"""Working memory of the PyTorch implementation, for any input size."""
 
 
 @validated
@@ -27,22 +27,22 @@ def average_precision(
 ) -> Float[Tensor, "relation neuron"]:
     """Average precision of every neuron for every relation, as scikit-learn defines it (paper, section 3).
 
-    AP = sum over thresholds t of (recall_t - recall_before) * precision_t. Equal scores share one threshold. One sort
-    of each neuron serves all relations; counts are integers and sums float64, so the result is exact to rounding. On a
-    CPU the compiled path of `scores.cpu_kernel` is taken where it can be, on a GPU with 16-bit scores the fused kernel
-    of `scores.triton_kernel`, else plain PyTorch.
+    AP = sum over thresholds t of (recall_t - recall_{t-1}) * precision_t. Equal scores share one
+    threshold. Each neuron is sorted once for all relations. Counts are integers and sums float64,
+    so the result is exact up to rounding. Implementations: `scores.cpu_kernel` on a CPU if
+    possible, `scores.triton_kernel` for 16-bit scores on a GPU, otherwise plain PyTorch.
 
     Args:
-        scores: Activations; any float type, infinities allowed.
-        labels: True on the positives; [example] or [example, relation].
-        mask: True on the examples that take part in a relation; none means all.
+        scores: Activations of any float type; infinities are allowed.
+        labels: True for positives; [example] or [example, relation].
+        mask: True for the examples included in a relation's score; None means all.
 
     Returns:
-        float32, in the device of `scores`.
+        Average precision in float32, on the device of `scores`.
 
     Raises:
-        RelationNeuronsError: NaN scores, lengths that differ, labels that are not booleans, or a relation without
-            positives.
+        RelationNeuronsError: There are NaN scores, shapes do not match, labels are not boolean, or
+            a relation has no positives.
 
     Example:
         >>> scores = torch.tensor([[0.9], [0.8], [0.8], [0.1]])
@@ -52,10 +52,9 @@ def average_precision(
     scores = torch.as_tensor(scores)
     labels, mask = checked(scores, labels, mask, nan=False)
     if can_rank(scores):
-        ranked = rank_average_precision(scores, (labels & mask).numpy(), mask.numpy())
-        found = torch.from_numpy(ranked)
-        refuse_nan(found)
-        return found.float()
+        ranked = torch.from_numpy(rank_average_precision(scores, (labels & mask).numpy(), mask.numpy()))
+        refuse_nan(ranked)
+        return ranked.float()
     fused = _fused(scores, labels, mask) if scores.is_cuda else None
     if fused is not None:
         refuse_nan(fused)
@@ -64,7 +63,7 @@ def average_precision(
 
 
 def _fused(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor | None:
-    """The result of the fused kernel, or none where it does not apply; a warning where it should and does not run."""
+    """The result of the fused kernel, or None if it does not apply; warns if the kernel fails."""
     try:
         from relation_neurons.scores import triton_kernel
     except ImportError:
@@ -74,7 +73,7 @@ def _fused(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor | None:
     try:
         return triton_kernel.average_precision_triton(scores, labels, mask)
     except Exception as error:  # Triton raises many kinds of errors when it cannot compile for a device
-        warnings.warn(f"The fused kernel failed ({error}); plain PyTorch takes over, more slowly", stacklevel=3)
+        warnings.warn(f"The fused kernel failed ({error}); using the slower PyTorch implementation", stacklevel=3)
         return None
 
 
@@ -83,7 +82,7 @@ def average_precision_torch(
     labels: Bool[Tensor, "example relation"],
     mask: Bool[Tensor, "example relation"],
 ) -> Float[Tensor, "relation neuron"]:
-    """`average_precision` in plain PyTorch, on any device; needs `CHUNK_BYTES` beside its input."""
+    """`average_precision` in plain PyTorch on any device, with `CHUNK_BYTES` of working memory."""
     n_examples, n_neurons = scores.shape
     out = torch.empty((labels.shape[1], n_neurons), dtype=torch.float32, device=scores.device)
     # Per element: the key, its rank (int64), booleans, two counts and two float64 temporaries.
@@ -96,7 +95,7 @@ def average_precision_torch(
 
 
 def difference_from_scikit_learn(
-    found: Float[Tensor, "relation neuron"],
+    result: Float[Tensor, "relation neuron"],
     scores: Float[Tensor, "example neuron"],
     labels: Bool[ndarray, "example relation"],
     mask: Bool[ndarray, "example relation"],
@@ -104,23 +103,23 @@ def difference_from_scikit_learn(
     n: int = 200,
     seed: int = 0,
 ) -> float:
-    """Largest difference between `average_precision` and scikit-learn's over randomly drawn neurons and relations.
+    """Largest absolute difference from scikit-learn's average precision in a random sample.
 
     Args:
-        found: What `average_precision` gave for the other arguments.
+        result: The result of `average_precision` for the other arguments.
         scores: Activations.
-        labels: True on the positives.
-        mask: True on the examples that take part.
-        n: How many pairs of a neuron and a relation to draw.
-        seed: Chooses them.
+        labels: True for positives.
+        mask: True for the examples included in a relation's score.
+        n: Number of pairs of a neuron and a relation in the sample.
+        seed: Seed of the sample.
     """
     generator = np.random.default_rng(seed)
     worst = 0.0
-    for relation, neuron in generator.integers(found.shape, size=(n, 2)):
+    for relation, neuron in generator.integers(result.shape, size=(n, 2)):
         part = mask[:, relation]
         values = scores[:, neuron].float().numpy(force=True)
         expected = average_precision_score(labels[part, relation], values[part])
-        worst = max(worst, abs(expected - float(found[relation, neuron])))
+        worst = max(worst, abs(expected - float(result[relation, neuron])))
     return worst
 
 
@@ -130,12 +129,12 @@ def _average_precision(
     mask: Bool[Tensor, "example relation"],
 ) -> Float[Tensor, "relation neuron"]:
     ordered, order = scores.T.contiguous().sort(dim=1, descending=True)  # [neuron, example]
-    ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of a run of equal scores
+    ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of each group of equal scores
     ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
     rows = []
-    for positive, taking_part in zip((labels & mask).T, mask.T, strict=True):
+    for positive, included in zip((labels & mask).T, mask.T, strict=True):
         hits = positive[order].cumsum(dim=1, dtype=torch.int32)
-        seen = taking_part[order].cumsum(dim=1, dtype=torch.int32)
+        seen = included[order].cumsum(dim=1, dtype=torch.int32)
         hits_at_ends = torch.where(ends, hits, 0).cummax(dim=1).values
         gained = hits_at_ends.diff(dim=1, prepend=torch.zeros_like(hits[:, :1]))
         precision = hits.double() / seen.clamp(min=1)
@@ -144,18 +143,27 @@ def _average_precision(
 
 
 def refuse_nan(scores: Tensor) -> None:
-    """Raise if there is a NaN, which nothing can be ranked by."""
+    """Raise an error if a score is NaN."""
     if torch.isnan(scores).any():
-        raise refuse("Some scores are NaN", do="check the model and its activations; nothing can be ranked by NaN")
+        raise refuse("Some scores are NaN", do="check the model and its activations; NaN cannot be ranked")
 
 
 def checked(
     scores: Tensor, labels: Tensor | ndarray, mask: Tensor | ndarray | None, *, nan: bool = True
 ) -> tuple[Bool[Tensor, "example relation"], Bool[Tensor, "example relation"]]:
-    """Labels and mask as [example, relation] on the scores' device, after a look at everything.
+    """Validate the arguments of a scorer and return labels and mask as [example, relation].
+
+    Args:
+        scores: As for `average_precision`.
+        labels: As for `average_precision`.
+        mask: As for `average_precision`.
+        nan: Whether to check the scores for NaN.
+
+    Returns:
+        Labels and mask, on the device of `scores`.
 
     Raises:
-        RelationNeuronsError: As `average_precision`; NaN only if `nan`.
+        RelationNeuronsError: As for `average_precision`.
     """
     labels = torch.as_tensor(labels, device=scores.device)
     mask = torch.ones_like(labels) if mask is None else torch.as_tensor(mask, device=scores.device)

@@ -1,8 +1,8 @@
-"""Average precision on a CPU at a small multiple of the time of one sort.
+"""Average precision on a CPU, in little more time than sorting takes.
 
-Scores become order-preserving integer keys with the example's number in their low bits, so that a sort of plain
-integers (vectorised in NumPy) also says which example is where. One compiled pass over the sorted keys then serves all
-relations (`relation_neurons.scores.numba_kernel`).
+Scores are converted to order-preserving integer keys with the index of the example in the low bits,
+so that sorting plain integers (vectorised in NumPy) also sorts the examples. One compiled pass over
+the sorted keys then computes the score for all relations (`relation_neurons.scores.numba_kernel`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy import ndarray
 from torch import Tensor
 
 BLOCK = 64
-"""Neurons that a thread handles at a time; its keys stay in the processor's cache."""
+"""Neurons that a thread processes at a time, so that their keys fit in the processor's cache."""
 MAX_EXAMPLES = 2**16 - 1
 """Counts are kept in 16 bits."""
 RELATIONS_AT_ONCE = 16
 NO_LABEL, SEVERAL_LABELS = 254, 255
-"""In place of the number of an example's one relation."""
+"""Codes used instead of the index of an example's only relation."""
 INFINITY = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80, torch.float32: 0x7F800000}
-"""Bits of +infinity; what lies beyond is NaN."""
+"""Bits of +infinity; larger values are NaN."""
 
 
 def can_rank(scores: Tensor) -> bool:
-    """Whether `rank_average_precision` takes these scores; where numba is absent it takes none."""
+    """Whether `rank_average_precision` supports these scores; never without numba."""
     fits = scores.device.type == "cpu" and scores.dtype in INFINITY and len(scores) <= MAX_EXAMPLES
     return fits and _compiled() is not None
 
@@ -41,12 +41,12 @@ def rank_average_precision(
 ) -> Float[ndarray, "relation neuron"]:
     """Average precision in float64, for float16, bfloat16 or float32 scores of up to 65,535 examples on a CPU.
 
-    Beside the result it needs, for each of PyTorch's threads, 64 x examples keys of 4 bytes (8 for float32).
+    Working memory: 64 keys per example for each of PyTorch's threads, of 4 bytes (8 for float32).
 
     Args:
-        scores: Activations; where one is NaN, the result of its neuron is NaN.
-        labels: True on the positives, which take part.
-        mask: True on the examples that take part.
+        scores: Activations; the result of a neuron with a NaN is NaN.
+        labels: True for positives; must be a subset of `mask`.
+        mask: True for the examples included in a relation's score.
     """
     bits, infinity = _bits(scores), INFINITY[scores.dtype]
     out = np.empty((labels.shape[1], scores.shape[1]))
@@ -63,10 +63,10 @@ def _rank_block(
     mask: Bool[ndarray, "example relation"],
     out: ndarray,
 ) -> None:
-    """Fill `out` for up to 16 relations; each thread takes a share of the neurons, a block at a time."""
+    """Fill `out` for up to 16 relations; each thread processes a share of the neurons in blocks."""
     compiled = _compiled()
-    assert compiled is not None, "can_rank says whether numba is there"
-    pack, walk = compiled
+    assert compiled is not None, "can_rank checks that numba is installed"
+    pack, score_sorted = compiled
     half = 8 * bits.itemsize
     key_type = np.uint32 if half == 16 else np.uint64
     constants = [key_type(value) for value in (half, 2**half - 1, 2 ** (half - 1), infinity)]
@@ -78,7 +78,7 @@ def _rank_block(
             keys = buffer[: min(BLOCK, neurons.stop - first)]
             pack(bits, first, keys, *constants[:3])
             keys.sort(axis=1)
-            walk(keys, *examples, out, first, *constants)
+            score_sorted(keys, *examples, out, first, *constants)
 
     n_threads = torch.get_num_threads()
     share = -(-bits.shape[1] // (n_threads * BLOCK)) * BLOCK
@@ -91,7 +91,7 @@ def _rank_block(
 def _examples(
     labels: Bool[ndarray, "example relation"], mask: Bool[ndarray, "example relation"]
 ) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
-    """What the pass needs to know of each example: lanes, their totals, the one label, and where several stand."""
+    """For the compiled pass: lanes, their totals, each example's only label, and lists of several labels."""
     lanes = np.concatenate([_lanes(mask), _lanes(labels)], axis=1)
     n_labels = labels.sum(axis=1)
     only = np.select([n_labels == 0, n_labels == 1], [NO_LABEL, labels.argmax(axis=1)], SEVERAL_LABELS)
@@ -100,7 +100,7 @@ def _examples(
 
 
 def _bits(scores: Tensor) -> ndarray:
-    """The scores' own bits as unsigned integers, not copied where they are contiguous."""
+    """The bits of the scores as unsigned integers, without a copy if they are contiguous."""
     signed = torch.int16 if scores.element_size() == 2 else torch.int32
     bits = scores.contiguous().view(signed).numpy()
     return bits.view(np.uint16 if scores.element_size() == 2 else np.uint32)
@@ -119,4 +119,4 @@ def _compiled() -> tuple[Callable[..., None], Callable[..., None]] | None:
         from relation_neurons.scores import numba_kernel
     except ImportError:
         return None
-    return numba_kernel.pack, numba_kernel.walk
+    return numba_kernel.pack, numba_kernel.score_sorted

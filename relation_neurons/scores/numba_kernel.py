@@ -1,6 +1,7 @@
-"""The compiled loops of `relation_neurons.scores.cpu_kernel`: sort keys from scores, and one pass over the sorted keys.
+"""The compiled loops of `relation_neurons.scores.cpu_kernel`: packing of sort keys, and scoring of sorted keys.
 
-The pass keeps the numbers of positives and of examples not yet passed, four relations to a 64-bit word.
+Scoring keeps the numbers of positives and examples not yet visited, for four relations per 64-bit
+word.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     plain = inspect.unwrap(function)
     try:
         compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True)(plain)
-    except RuntimeError:  # no folder can be written to keep what was compiled: every process compiles anew
+    except RuntimeError:  # no writable cache folder: compile in every process
         compiled = numba.njit(nogil=True)(plain)
     return compiled
 
 
 @_compiled
 def pack(bits: ndarray, first: int, keys: ndarray, half: Any, low: Any, sign: Any) -> None:
-    """Write sortable keys with the example's number behind them; eight rows at a time, so that writes are whole."""
+    """Write sort keys followed by the example's index; eight at a time, to fill cache lines."""
     n_neurons, n_examples = keys.shape
     whole = n_examples - n_examples % 8
     for i in range(0, whole, 8):
@@ -44,13 +45,13 @@ def pack(bits: ndarray, first: int, keys: ndarray, half: Any, low: Any, sign: An
     for j in range(n_neurons):
         for i in range(n_examples):
             value = keys[j, i]
-            value = value ^ sign if value == sign else value  # -0 is 0
+            value = value ^ sign if value == sign else value  # -0 equals 0
             flip = low if value >= sign else sign  # negative numbers sort in reverse
             keys[j, i] = ((value ^ flip) << half) | np.uint32(i)
 
 
 @_compiled
-def walk(
+def score_sorted(
     keys: ndarray,
     lanes: ndarray,
     totals: ndarray,
@@ -64,7 +65,7 @@ def walk(
     sign: Any,
     infinity: Any,
 ) -> None:
-    """Pass from the lowest score to the highest; what is left at a positive is all that scores at least as high."""
+    """Visit examples by increasing score; those not yet visited at a positive score at least as high."""
     highest = infinity | sign
     at_tie = np.zeros(16, dtype=np.uint64)
     sums = np.zeros(16)
@@ -90,22 +91,23 @@ def _pass(
     half: Any,
     low: Any,
 ) -> None:
-    """Add up one neuron's precisions.
+    """Sum the precisions of one neuron.
 
-    `at_tie` holds what was left when the run of equal scores began; its second half takes what is written within a run,
-    for to write always and not be read is faster than a branch that cannot be foretold.
+    The first half of `at_tie` holds the counts at the start of the current group of equal scores.
+    Within a group, counts are written to the second half, which is never read: an unconditional
+    write is faster than an unpredictable branch.
     """
     previous = ~(row[0] >> half)
     s0, s1, s2, s3 = totals[0], totals[1], totals[2], totals[3]
     h0, h1, h2, h3 = totals[4], totals[5], totals[6], totals[7]
     for i in range(len(row)):
         key, example = row[i] >> half, row[i] & low
-        to = np.uint64(0) if key != previous else np.uint64(8)
+        half_start = np.uint64(0) if key != previous else np.uint64(8)
         previous = key
-        at_tie[to], at_tie[to + np.uint64(1)] = s0, s1
-        at_tie[to + np.uint64(2)], at_tie[to + np.uint64(3)] = s2, s3
-        at_tie[to + np.uint64(4)], at_tie[to + np.uint64(5)] = h0, h1
-        at_tie[to + np.uint64(6)], at_tie[to + np.uint64(7)] = h2, h3
+        at_tie[half_start], at_tie[half_start + np.uint64(1)] = s0, s1
+        at_tie[half_start + np.uint64(2)], at_tie[half_start + np.uint64(3)] = s2, s3
+        at_tie[half_start + np.uint64(4)], at_tie[half_start + np.uint64(5)] = h0, h1
+        at_tie[half_start + np.uint64(6)], at_tie[half_start + np.uint64(7)] = h2, h3
         relation = np.uint64(only[example])
         if relation < np.uint64(16):
             sums[relation] += _precision(at_tie, relation)
@@ -124,7 +126,7 @@ def _pass(
 
 @_compiled
 def _precision(at_tie: ndarray, relation: Any) -> float:
-    """Positives per example, of those left of a relation."""
+    """The precision of a relation over the examples not yet visited."""
     word, shift = relation >> np.uint64(2), (relation & np.uint64(3)) << np.uint64(4)
     seen = (at_tie[word] >> shift) & np.uint64(0xFFFF)
     hits = (at_tie[word + np.uint64(4)] >> shift) & np.uint64(0xFFFF)

@@ -1,8 +1,8 @@
-"""Scorers of neighbouring methods, beside average precision and with its signature.
+"""Scorers from related methods, with the signature of `average_precision`.
 
-All take activations, boolean labels (true on a relation's positives) and boolean mask (true on the examples that
-take part in a relation; none means all), return float32 in the device of the activations, and give the higher score to
-the neuron more specific to the relation. Sums are float64.
+All take activations, boolean labels (true for a relation's positives) and a boolean mask (true for
+the examples included in a relation's score; None means all). They return float32 on the device of
+the activations; higher scores mean neurons more specific to the relation. Sums are float64.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from relation_neurons.errors import refuse
 from relation_neurons.scores.average_precision import CHUNK_BYTES, average_precision, checked, refuse_nan
 
 Scores = Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"]
-Labels = Shaped[Tensor, "row *relation"] | Shaped[ndarray, "row *relation"]  # `checked` says more of wrong shapes
-Weights = Bool[Tensor, "row *relation"] | Bool[ndarray, "row *relation"] | None
-Found = Float[Tensor, "relation neuron"]
+Labels = (
+    Shaped[Tensor, "row *relation"] | Shaped[ndarray, "row *relation"]
+)  # wrong shapes get a clearer error from `checked`
+Mask = Bool[Tensor, "row *relation"] | Bool[ndarray, "row *relation"] | None
+NeuronScores = Float[Tensor, "relation neuron"]
 Formula = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
 
 
-def auroc(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
+def auroc(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
     """Area under the ROC curve of every neuron for every relation, as scikit-learn defines it.
 
-    It is the share of pairs of a positive and a negative in which the positive scores higher, ties counted half; 0.5 is
-    chance, whatever the base rate. Counts are integers. Infinities are allowed.
+    It is the share of pairs of a positive and a negative in which the positive scores higher, with
+    ties counted half; chance level is 0.5 for any base rate. Counts are integers. Infinities are
+    allowed.
 
     Raises:
-        RelationNeuronsError: As for `average_precision`, and for a relation without negatives.
+        RelationNeuronsError: As for `average_precision`, or a relation has no negatives.
 
     Example:
         >>> scores = torch.tensor([[0.9], [0.8], [0.8], [0.1]])
@@ -43,14 +46,16 @@ def auroc(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
     return _in_chunks(_auroc, scores, labels, mask, size=96)
 
 
-def standardised_mean_difference(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
+def standardised_mean_difference(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
     """Cohen's d: mean over positives minus mean over negatives, in pooled standard deviations (Cohen, 1988).
 
-    Variances are pooled over n - 2 degrees of freedom. Constant neurons give 0; neurons that are constant over each
-    but differ between them give infinity with the sign of the difference.
+    Variances are pooled over n - 2 degrees of freedom. Constant neurons score 0; neurons that are
+    constant within each class but differ between them score infinity with the sign of the
+    difference.
 
     Raises:
-        RelationNeuronsError: As for `average_precision`, for a relation without negatives, and for infinite scores.
+        RelationNeuronsError: As for `average_precision`, a relation has no negatives, or activations
+            are infinite.
     """
 
     def formula(difference: Tensor, inner: Tensor, outer: Tensor, n: int, m: int) -> Tensor:
@@ -60,13 +65,14 @@ def standardised_mean_difference(scores: Scores, labels: Labels, mask: Weights =
     return _from_moments(formula, scores, labels, mask)
 
 
-def point_biserial(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
-    """Pearson's correlation of label and activation, in [-1, 1]; constant neurons give 0.
+def point_biserial(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
+    """Pearson's correlation of label and activation, in [-1, 1]; constant neurons score 0.
 
-    For one relation it orders neurons as `standardised_mean_difference` does, but for rounding.
+    For one relation it ranks neurons like `standardised_mean_difference`, up to rounding.
 
     Raises:
-        RelationNeuronsError: As for `average_precision`, for a relation without negatives, and for infinite scores.
+        RelationNeuronsError: As for `average_precision`, a relation has no negatives, or activations
+            are infinite.
     """
 
     def formula(difference: Tensor, inner: Tensor, outer: Tensor, n: int, m: int) -> Tensor:
@@ -76,17 +82,20 @@ def point_biserial(scores: Scores, labels: Labels, mask: Weights = None) -> Foun
     return _from_moments(formula, scores, labels, mask)
 
 
-def contrast_score(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
-    """Root mean square over the positives of the activation minus the negatives' mean, in units of the activation.
+def contrast_score(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
+    """Root mean square over positives of the activation minus the mean over negatives, in activation units.
 
-    After the change score of "Finding Safety Neurons in Large Language Models" (Chen et al., 2024, arXiv:2406.14144)
-    and its published code: there the root mean square, over the tokens of responses, of the difference between two
-    models' activations on the same token, before and after alignment. Adapted: the two conditions are prompts of the
-    relation and of others in one model; as these do not pair up, the second activation is the mean over the negatives;
-    the root mean square is over prompts. As there, the sign of the change does not count, and large neurons score high.
+    Adapted from the change score of "Finding Safety Neurons in Large Language Models" (Chen et al.,
+    2024, arXiv:2406.14144) and its published code: the root mean square, over response tokens, of
+    the difference between two models' activations on the same token, before and after alignment.
+    Here the two conditions are a relation's prompts and other prompts in one model. As they are not
+    paired, the second activation is the mean over the negatives, and the root mean square is over
+    prompts. As in the original, the sign of the change is ignored, and neurons with large
+    activations score high.
 
     Raises:
-        RelationNeuronsError: As for `average_precision`, for a relation without negatives, and for infinite scores.
+        RelationNeuronsError: As for `average_precision`, a relation has no negatives, or activations
+            are infinite.
     """
 
     def formula(difference: Tensor, inner: Tensor, outer: Tensor, n: int, m: int) -> Tensor:
@@ -95,24 +104,28 @@ def contrast_score(scores: Scores, labels: Labels, mask: Weights = None) -> Foun
     return _from_moments(formula, scores, labels, mask)
 
 
-def activation_probability_entropy(scores: Scores, labels: Labels, mask: Weights = None) -> Found:
-    """How unevenly a neuron fires over relations, in nats, after LAPE (Tang et al., 2024, arXiv:2402.16438).
+def activation_probability_entropy(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
+    """Specificity by the entropy of activation probabilities, in nats, after LAPE (Tang et al., 2024).
 
-    Per neuron, the share of each relation's positives with an activation above 0, these divided by their sum, and the
-    entropy of that: low entropy is specific. LAPE scores neurons only; here log(number of relations) minus entropy goes
-    to the relation of the largest share (to each of them if several share it) and, negated, to the others, so that 0 is
-    even firing. Neurons that never fire give 0; negatives do not count; infinities are allowed. LAPE counts tokens, and
-    reads what follows the activation function, whose sign is that of site `gate`. It also drops neurons with no share
-    in the top 5 % of all; that is left out, so a neuron that fires on a single prompt scores highest.
+    The activation probability of a neuron for a relation is the share of the relation's positives
+    with an activation above 0. The entropy of these probabilities, normalised to sum to 1, is low
+    for specific neurons. LAPE (arXiv:2402.16438) gives one score per neuron. Here, log(number of
+    relations) minus the entropy is the score for the relation with the highest probability (for all
+    of them if several tie) and, negated, for the others, so that 0 means equal probabilities.
+    Neurons that are never active score 0. Negatives are ignored; infinities are allowed.
+
+    LAPE counts tokens and uses the output of the activation function, whose sign is that of site
+    `gate`. It also drops neurons without a probability in the top 5 % of all probabilities. That
+    filter is not applied here, so a neuron that is active on a single prompt scores highest.
 
     Raises:
-        RelationNeuronsError: As for `average_precision`, and for fewer than two relations.
+        RelationNeuronsError: As for `average_precision`, or there are fewer than two relations.
     """
     scores = torch.as_tensor(scores)
     labels, mask = checked(scores, labels, mask, nan=False)
     if labels.shape[1] < 2:
-        raise refuse("There is one relation", expected="at least two: the entropy is of firing over relations")
-    return _in_chunks(_unevenness, scores, labels, mask, size=16)
+        raise refuse("There is one relation", expected="at least two, since the entropy is over relations")
+    return _in_chunks(_entropy_specificity, scores, labels, mask, size=16)
 
 
 SCORERS: Mapping[str, Callable[..., Tensor]] = {
@@ -123,10 +136,10 @@ SCORERS: Mapping[str, Callable[..., Tensor]] = {
     "activation_probability_entropy": activation_probability_entropy,
     "contrast_score": contrast_score,
 }
-"""All scorers by name; the paper's comes first."""
+"""All scorers by name; the first is the paper's."""
 
 
-def _with_negatives(scores: Scores, labels: Labels, mask: Weights) -> tuple[Tensor, Tensor, Tensor]:
+def _with_negatives(scores: Scores, labels: Labels, mask: Mask) -> tuple[Tensor, Tensor, Tensor]:
     scores = torch.as_tensor(scores)
     labels, mask = checked(scores, labels, mask, nan=False)
     empty = (~(~labels & mask).any(dim=0)).nonzero().flatten().tolist()
@@ -137,36 +150,36 @@ def _with_negatives(scores: Scores, labels: Labels, mask: Weights) -> tuple[Tens
 
 def _in_chunks(
     compute: Callable[[Tensor, Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor, mask: Tensor, size: int
-) -> Found:
-    """Score as many neurons at a time as fit the working memory, of which an element of `scores` takes `size` bytes."""
+) -> NeuronScores:
+    """Score neurons in chunks that fit the working memory, at `size` bytes per element of `scores`."""
     width = max(1, CHUNK_BYTES // (len(scores) * size))
-    found = []
-    for part in scores.split(width, dim=1):
-        refuse_nan(part)
-        found.append(compute(part, labels, mask).float())
-    return torch.cat(found, dim=1)
+    chunks = []
+    for chunk in scores.split(width, dim=1):
+        refuse_nan(chunk)
+        chunks.append(compute(chunk, labels, mask).float())
+    return torch.cat(chunks, dim=1)
 
 
 def _auroc(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     ordered, order = scores.T.contiguous().sort(dim=1)  # [neuron, example]
-    ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of a run of equal scores
+    ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of each group of equal scores
     ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
 
-    def up_to_ends(taken: Tensor) -> tuple[Tensor, Tensor]:
-        counts = torch.where(ends, taken[order].cumsum(dim=1, dtype=torch.int32), 0).cummax(dim=1).values
+    def counts_at_ends(included: Tensor) -> tuple[Tensor, Tensor]:
+        counts = torch.where(ends, included[order].cumsum(dim=1, dtype=torch.int32), 0).cummax(dim=1).values
         return counts, counts.diff(dim=1, prepend=torch.zeros_like(counts[:, :1]))
 
     rows = []
     for positive, negative in zip((labels & mask).T, (~labels & mask).T, strict=True):
-        _, gained = up_to_ends(positive)
-        below, tied = up_to_ends(negative)  # `below` counts the tied ones too
+        _, gained = counts_at_ends(positive)
+        below, tied = counts_at_ends(negative)  # `below` includes ties
         wins = (gained.long() * (2 * below - tied)).sum(dim=1)
         rows.append(wins.double() / (2 * positive.sum() * negative.sum()))
     return torch.stack(rows)
 
 
-def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Weights) -> Found:
-    """A score made of the difference of means, both sums of squares about the means, and both numbers of examples."""
+def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Mask) -> NeuronScores:
+    """A score from the difference of means, the sums of squared deviations and the class sizes."""
     scores, labels, mask = _with_negatives(scores, labels, mask)
 
     def compute(values: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -183,13 +196,13 @@ def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Weight
 
 
 def _moments(values: Float[Tensor, "example neuron"]) -> tuple[Tensor, Tensor]:
-    """The mean and the sum of squares about it; exact for constants, as the first value is taken off first."""
+    """Mean and sum of squared deviations; exact for constants, since the first value is subtracted."""
     shifted = values - values[0]
     mean = shifted.mean(dim=0)
     return values[0] + mean, (shifted - mean).square().sum(dim=0)
 
 
-def _unevenness(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def _entropy_specificity(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     positive = (labels & mask).double()
     shares = positive.T @ (scores > 0).double() / positive.sum(dim=0)[:, None]
     total = shares.sum(dim=0)

@@ -1,4 +1,4 @@
-"""Average precision of every neuron for every relation in one fused Triton kernel: exact counts, ties included."""
+"""Average precision of every neuron for every relation in one fused Triton kernel."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MAX_EXAMPLES = 2**14
-"""An element's 16-bit key and its example's number share one positive int32 while it is sorted."""
+"""During sorting, a 16-bit key and the index of its example share one non-negative int32."""
 
 RELATIONS_PER_LAUNCH = 32
 """An example's labels and mask share one int32 (up to 16 relations) or int64 (up to 32)."""
 
 BUFFER_BYTES = 64 * 2**20
-"""Memory for transposed scores, whatever their number: most of a piece then stays in a Hopper GPU's 60 MB of cache."""
+"""Memory for transposed scores; most of a chunk then stays in the 60 MB cache of a Hopper GPU."""
 
 _INFINITY_BITS = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 _INDEX_BITS = tl.constexpr(14)
 _INDEX_MASK = tl.constexpr(2**14 - 1)
-_COUNT_BITS = tl.constexpr(15)  # a count may be 16384 itself; two of them fit an int32
+_COUNT_BITS = tl.constexpr(15)  # counts go up to 16384; two of them fit in an int32
 _COUNT_MASK = tl.constexpr(2**15 - 1)
 
 
@@ -32,25 +32,26 @@ def average_precision_triton(
     labels: Bool[Tensor, "example relation"],
     mask: Bool[Tensor, "example relation"],
 ) -> Float[Tensor, "relation neuron"]:
-    """Average precision of every neuron for every relation, as scikit-learn defines it; equal scores share a threshold.
+    """Average precision of every neuron for every relation, as scikit-learn defines it.
 
-    Each program sorts one neuron on chip and serves all relations from that sort. Device memory beyond the result is
-    `BUFFER_BYTES` and, while masks are packed, at most 20 MB.
+    Equal scores share one threshold. Each program sorts one neuron on chip, once for all relations.
+    Device memory beyond the result is `BUFFER_BYTES` and, while masks are packed, at most 20 MB.
 
-    Columns of row-major scores would cost one 32-byte sector for each 2-byte score, and several neurons per program
-    do not fit the registers; so neurons are transposed in pieces: 6 bytes moved per score (read, written, read).
+    Reading columns of row-major scores would cost one 32-byte sector per 2-byte score, and several
+    neurons per program do not fit in the registers. Scores are therefore transposed in chunks,
+    which moves 6 bytes per score (read, write, read).
 
     Args:
-        scores: float16 or bfloat16; infinities allowed. A neuron with a NaN gets NaN.
-        labels: True on the positives.
-        mask: True on the examples that take part in a relation.
+        scores: float16 or bfloat16; infinities are allowed. A neuron with a NaN scores NaN.
+        labels: True for positives.
+        mask: True for the examples included in a relation's score.
 
     Returns:
-        float32, in the device of `scores`. Counts are exact; the sum and quotients are float32.
+        float32, on the device of `scores`. Counts are exact; the sum and quotients are float32.
 
     Raises:
-        ValueError: Shapes, types or devices other than these, more than `MAX_EXAMPLES` examples, or a relation
-            without positives.
+        ValueError: A shape, dtype or device is not supported, there are more than `MAX_EXAMPLES`
+            examples, or a relation has no positives.
     """
     _check(scores, labels, mask)
     n_examples, n_neurons = scores.shape
@@ -58,7 +59,7 @@ def average_precision_triton(
     out = torch.empty((n_relations, n_neurons), dtype=torch.float32, device=scores.device)
     groups = [slice(i, i + RELATIONS_PER_LAUNCH) for i in range(0, n_relations, RELATIONS_PER_LAUNCH)]
     packed = [(*_packed(labels[:, group], mask[:, group]), out[group]) for group in groups]
-    # Rows start at multiples of 16, or Triton gives each thread scattered elements and its scans cost three times more.
+    # Rows start at multiples of 16; otherwise Triton scatters each thread's elements and scans take three times longer.
     stride = triton.cdiv(max(1, n_examples), 16) * 16
     width = max(1, min(n_neurons, BUFFER_BYTES // (2 * stride)))
     buffer = torch.empty((width, stride), dtype=scores.dtype, device=scores.device)
@@ -91,8 +92,9 @@ def _launch(
         BLOCK=block,
         HALF=words.element_size() * 4,
         INFINITY_BITS=_INFINITY_BITS[by_neuron.dtype],
-        # 16 elements and 64 registers for each thread: two programs of 8192 elements, or one of 16384, fill half the
-        # threads of a Hopper multiprocessor; without the limit only one of 8192 fits, and waits at its own barriers.
+        # 16 elements and 64 registers per thread: two programs of 8192 elements, or one of 16384, fill
+        # half the threads of a Hopper multiprocessor. Without the limit only one of 8192 fits, and it
+        # stalls at its own barriers.
         num_warps=max(1, block // 512),
         maxnreg=64,
     )
@@ -106,7 +108,7 @@ def _packed(
     half, dtype = (16, torch.int32) if n_relations <= 16 else (32, torch.int64)
     hits = labels & mask
     shifts = torch.arange(n_relations, device=labels.device)
-    # The bits are distinct, so their sum is their union; the highest may be the sign, which the kernel masks away.
+    # The bits are distinct, so their sum is their union. The highest may be the sign bit; the kernel masks it.
     words = ((hits.long() << shifts) + (mask.long() << (shifts + half))).sum(dim=1)
     totals = (mask.sum(dim=0) << _COUNT_BITS.value) + hits.sum(dim=0)
     return words.to(dtype), totals.int()
@@ -131,7 +133,7 @@ def _check(scores: Tensor, labels: Tensor, mask: Tensor) -> None:
 
 @triton.jit(do_not_specialize=["n_relations"])
 @no_type_check
-def _kernel(  # not type-checked, like all below: a checker's wrapper hides a function's source from Triton
+def _kernel(  # not type-checked, like those below: a checker's wrapper hides the source from Triton
     scores, words, totals, out, n_examples, n_relations, scores_stride, out_stride,
     BLOCK: tl.constexpr, HALF: tl.constexpr, INFINITY_BITS: tl.constexpr,
 ):  # fmt: skip
@@ -139,10 +141,10 @@ def _kernel(  # not type-checked, like all below: a checker's wrapper hides a fu
     positions = tl.arange(0, BLOCK)
     bits = tl.load(scores + neuron * scores_stride + positions, mask=positions < n_examples, other=0).to(tl.int32)
     has_nan = tl.max(bits & 0x7FFF) > INFINITY_BITS
-    # Ascending, so that a group's end in descending order is its start here, and all scans run forwards.
+    # Ascending: the end of a group in descending order is its start here, so all scans run forwards.
     ordered = tl.sort((_ascending(bits) << _INDEX_BITS) | positions)
     index = ordered & _INDEX_MASK
-    # Padding has no weight in any relation, so where it was sorted does not matter.
+    # Padding is outside every relation's mask, so its position does not matter.
     word = tl.load(words + index, mask=index < n_examples, other=0)
     starts = _starts(ordered >> _INDEX_BITS, positions)
     for relation in range(n_relations):
@@ -154,7 +156,7 @@ def _kernel(  # not type-checked, like all below: a checker's wrapper hides a fu
 @triton.jit
 @no_type_check
 def _ascending(bits):
-    """Keys of 16 bits in the order of the floating-point numbers; -0 and +0 share one."""
+    """16-bit keys in the order of the floating-point numbers; -0 and +0 have the same key."""
     bits = bits & 0xFFFF
     bits = tl.where(bits == 0x8000, 0, bits)
     return tl.where(bits >= 0x8000, 0xFFFF - bits, bits + 0x8000)
@@ -163,7 +165,7 @@ def _ascending(bits):
 @triton.jit
 @no_type_check
 def _starts(keys, positions):
-    """Where a group of equal keys starts. A scan finds it, for a block cannot look at its neighbours."""
+    """Whether a group of equal keys starts here; by a scan, since a block cannot read its neighbours."""
     first = tl.associative_scan((keys << _INDEX_BITS) | positions, 0, _first_of_group)
     return (first & _INDEX_MASK) == positions
 
@@ -171,14 +173,14 @@ def _starts(keys, positions):
 @triton.jit
 @no_type_check
 def _average_precision(word, starts, total, relation, HALF: tl.constexpr):
-    """Sum over positives of hits / seen at the end of their group; both counts in one int32, seen above hits."""
+    """Mean over positives of hits / seen at the end of their group; both counts share one int32."""
     hit = ((word >> relation) & 1).to(tl.int32)
     seen = ((word >> (relation + HALF)) & 1).to(tl.int32)
-    taken = (seen << _COUNT_BITS) | hit
-    lower = tl.cumsum(taken, 0) - taken
-    # `lower` never falls, so its latest value at a start is the largest so far.
+    counts = (seen << _COUNT_BITS) | hit
+    lower = tl.cumsum(counts, 0) - counts
+    # `lower` never decreases, so its latest value at a group start is the largest so far.
     lower = tl.associative_scan(tl.where(starts, lower, 0), 0, _larger)
-    upper = total - lower  # what scores at least as high
+    upper = total - lower  # examples that score at least as high
     hits, counted = upper & _COUNT_MASK, upper >> _COUNT_BITS
     precision = hits.to(tl.float32) / tl.maximum(counted, 1).to(tl.float32)
     n_positives = total & _COUNT_MASK
