@@ -13,7 +13,8 @@ from rich.console import Console
 
 from relation_neurons import figures
 from relation_neurons.errors import file_name, refuse
-from relation_neurons.evaluation.relation_summary import Part, console_table, describe, overlaps
+from relation_neurons.evaluation.relation_summary import Part, describe, overlaps
+from relation_neurons.evaluation.summary_table import console_table
 from relation_neurons.models.loading import load_model
 from relation_neurons.progress import bar, silent
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts

@@ -1,4 +1,4 @@
-"""Collateral damage: how much worse a model predicts texts that have nothing to do with what was ablated."""
+"""Perplexity on unrelated texts, to measure the collateral damage of an ablation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from numpy import ndarray
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batching import Batch, Task, stream
@@ -28,58 +30,64 @@ def perplexity(
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """How well a model predicts each token of texts from those before it, under any number of conditions.
+    """Perplexity of texts under any number of conditions.
 
     The perplexity of a set of texts (the paper's Table 2) is `exp(nll.sum() / n_tokens.sum())`.
 
     Args:
         model: A model from `load_model`.
-        texts: Texts of at least two tokens, BOS included where the tokenizer sets one.
-        conditions: Interventions by the name of the condition; by default one condition, `clean`, without any.
-            An intervention from outside, `with ablate(...)`, holds under all of them.
-        batch_size: Texts at a time; by default what memory holds. Results do not depend on it.
-        progress: Called with the number of texts finished.
+        texts: Texts of at least two tokens, including BOS if the tokenizer adds one.
+        conditions: Interventions by the name of the condition; by default one condition, `clean`,
+            without interventions. An enclosing `with ablate(...)` applies to all conditions.
+        batch_size: Texts per batch; by default as many as fit in memory. Results do not depend on it.
+        progress: Called with the number of finished texts.
 
     Returns:
-        A row per condition and text, in order: `condition`; `text`, its number; `n_tokens` that were predicted, all
-        but the first; `nll`, their negative log-probability in nats; `perplexity`, exp(nll / n_tokens).
+        A row per condition and text, in order: `condition`; `text`, its index; `n_tokens`, the
+        number of predicted tokens (all but the first); `nll`, their negative log-probability in
+        nats; `perplexity`, exp(nll / n_tokens).
 
     Raises:
-        RelationNeuronsError: No texts, or one that is too short or longer than the model's context.
+        RelationNeuronsError: There are no texts or conditions, or a text is too short or exceeds the
+            model's context length.
     """
     conditions = {"clean": ()} if conditions is None else conditions
     if isinstance(texts, str):
-        raise refuse("texts is one text", expected="a list of texts")
+        raise refuse("texts is a single text", expected="a list of texts")
     if not texts or not conditions:
         raise refuse(f"There are {len(texts)} texts and {len(conditions)} conditions", expected="at least one of each")
     encoded = encode_texts(model, texts)
-    for number, one in enumerate(encoded):
-        if len(one.ids) < 2:
-            raise refuse(f"Text {number} ('{texts[number]}') has {len(one.ids)} token(s)", expected="at least two")
-    tasks = [Task(one, number) for number in range(len(conditions)) for one in encoded]
+    lengths = [len(text.ids) for text in encoded]
+    for number, length in enumerate(lengths):
+        if length < 2:
+            raise refuse(f"Text {number} ('{texts[number]}') has {length} token(s)", expected="at least two")
+    tasks = [Task(text, number) for number in range(len(conditions)) for text in encoded]
     nll = np.empty(len(tasks))
 
     def work(batch: Batch, cache: Cache) -> None:
         tokens, kinds = batch.read()
         logits = forward(model, tokens, kinds, cache, keep=tokens.shape[1]).all()[:, :-1]
-        wanted = tokens[:, 1:, None]
-        losses = logits.logsumexp(dim=2) - logits.gather(2, wanted)[:, :, 0]
+        targets = tokens[:, 1:, None]
+        losses = logits.logsumexp(dim=2) - logits.gather(2, targets)[:, :, 0]
         predicted = (kinds[:, :-1] != PAD) & (kinds[:, 1:] != PAD)
         nll[list(batch.rows)] = torch.where(predicted, losses, 0).double().sum(dim=1).numpy(force=True)
 
-    longest = max(len(one.ids) for one in encoded)
     with rows_under(model, list(conditions.values())) as writer:
-        stream(model, tasks, work, writer=writer, n_logits=longest, batch_size=batch_size, progress=progress)
+        stream(model, tasks, work, writer=writer, n_logits=max(lengths), batch_size=batch_size, progress=progress)
     if np.isnan(nll).any():
         raise refuse(
             "Some log-probabilities are NaN",
-            do="check the model's weights, and what interventions write; float32 overflows later than float16",
+            do="check the model's weights and the interventions; float32 overflows later than float16",
         )
-    n_tokens = np.tile([len(one.ids) - 1 for one in encoded], len(conditions))
+    return _table(list(conditions), lengths, nll)
+
+
+def _table(conditions: Sequence[str], lengths: Sequence[int], nll: Float[ndarray, " row"]) -> pd.DataFrame:
+    n_tokens = np.tile(np.array(lengths) - 1, len(conditions))
     return pd.DataFrame(
         {
-            "condition": np.repeat(list(conditions), len(texts)),
-            "text": np.tile(np.arange(len(texts)), len(conditions)),
+            "condition": np.repeat(conditions, len(lengths)),
+            "text": np.tile(np.arange(len(lengths)), len(conditions)),
             "n_tokens": n_tokens,
             "nll": nll,
             "perplexity": np.exp(nll / n_tokens),

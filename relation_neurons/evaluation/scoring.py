@@ -1,4 +1,4 @@
-"""Rows of the table of `recall`: what a model answers to a batch of prompts, and how probable it finds the objects."""
+"""Rows of the table of `recall`: greedy answers to a batch of prompts, and probabilities of the objects."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
 
 MAX_NEW_TOKENS = 12
-"""Longest answer that is generated unless more is asked for."""
+"""Maximum length of a generated answer unless `max_new_tokens` is given."""
 
 WHOLE_ANSWER_RULES = tuple(name for name, rule in RULES.items() if rule.tokens is None)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Whether and for how many tokens the model is to answer."""
+    """Whether to generate answers, and their maximum number of tokens."""
 
     generate: bool
     max_new_tokens: int | None
 
     def length(self, object_ids: Sequence[int]) -> int:
-        """How many tokens are generated where the object has these."""
+        """Number of tokens to generate for an object with these tokens."""
         return self.max_new_tokens or min(MAX_NEW_TOKENS, max(2, len(object_ids) + 1))
 
-    def judge(self, said: str, prompt: Prompt) -> dict[str, object]:
-        """An answer, what the rules that read the whole of it say, and of what kind it is."""
-        line = to_line_end(said)
-        right = prompt.object, prompt.aliases, prompt.language
-        verdicts = {f"correct_{name}": RULES[name](line, *right) for name in WHOLE_ANSWER_RULES}
-        query, (name, aliases, code) = prompt.text[prompt.query_start :], right
+    def judge(self, generated: str, prompt: Prompt) -> dict[str, object]:
+        """The answer, the results of the rules that use the whole answer, and its error kind."""
+        line = to_line_end(generated)
+        target = prompt.object, prompt.aliases, prompt.language
+        verdicts = {f"correct_{name}": RULES[name](line, *target) for name in WHOLE_ANSWER_RULES}
+        query, (name, aliases, code) = prompt.text[prompt.query_start :], target
         error = error_kind(line, query, name, prompt.candidates, aliases, code)
-        return {"generated": said if self.max_new_tokens else line, **verdicts, "error": error}
+        return {"generated": generated if self.max_new_tokens else line, **verdicts, "error": error}
 
 
 def rows_of(
@@ -54,22 +54,23 @@ def rows_of(
     candidates: Mapping[tuple[str, ...], Sequence[int]],
     answers: Answers,
 ) -> list[dict[str, object]]:
-    """A row per prompt: a pass over the prompts with their objects behind them, then the answers if they are wanted."""
+    """A row per prompt: a pass over the prompts with their objects appended, then any generation."""
     objects = [task.encoded.object_ids for task in batch.tasks]
     judged = judge(model, batch, cache, objects, aligned=answers.generate)
-    said = _said(model, batch, cache, judged, prompts, answers)
+    answer_ids = _answer_ids(model, batch, cache, judged, prompts, answers)
     token_ranks = _ranks(judged.first, objects, None)
     object_ranks = _ranks(judged.first, objects, [candidates.get(prompt.candidates, ()) for prompt in prompts])
     logprobs = judged.logprobs.tolist()
     if any(map(math.isnan, logprobs)):
         raise refuse(
             "Some log-probabilities are NaN",
-            do="check the model's weights, and what interventions write; float32 overflows later than float16",
+            do="check the model's weights and the interventions; float32 overflows later than float16",
         )
-    two = decode(model, [ids[:2] for ids in said])
+    two = decode(model, [ids[:2] for ids in answer_ids])
     judgements: list[dict[str, object]] = [{}] * len(prompts)
     if answers.generate:
-        whole = decode(model, [ids[: answers.length(right)] for ids, right in zip(said, objects, strict=True)])
+        lengths = [answers.length(object_ids) for object_ids in objects]
+        whole = decode(model, [ids[:length] for ids, length in zip(answer_ids, lengths, strict=True)])
         judgements = [answers.judge(text, prompt) for text, prompt in zip(whole, prompts, strict=True)]
     return [
         {
@@ -86,13 +87,13 @@ def rows_of(
 
 
 def first_tokens(model: HookedModel, prompts: Sequence[Prompt]) -> dict[tuple[str, ...], list[int]]:
-    """First token of every candidate answer, when it continues a prompt."""
-    found: dict[tuple[str, ...], list[int]] = {}
+    """First token of every candidate answer as the continuation of a prompt."""
+    tokens: dict[tuple[str, ...], list[int]] = {}
     for prompt in prompts:
-        if prompt.candidates and prompt.candidates not in found:
-            asked = [replace(prompt, object=candidate) for candidate in prompt.candidates]
-            found[prompt.candidates] = [one.object_ids[0] for one in encode(model, asked)]
-    return found
+        if prompt.candidates and prompt.candidates not in tokens:
+            variants = [replace(prompt, object=candidate) for candidate in prompt.candidates]
+            tokens[prompt.candidates] = [encoded.object_ids[0] for encoded in encode(model, variants)]
+    return tokens
 
 
 def _about(prompt: Prompt) -> dict[str, object]:
@@ -106,10 +107,10 @@ def _about(prompt: Prompt) -> dict[str, object]:
     }
 
 
-def _said(
+def _answer_ids(
     model: HookedModel, batch: Batch, cache: Cache, judged: Judged, prompts: Sequence[Prompt], answers: Answers
 ) -> list[list[int]]:
-    """The first greedy tokens of each row: as many as are wanted, or as the verdict of two depends on."""
+    """The greedy tokens of each row: the whole answer, or those that decide the rule `prefix`."""
     first = judged.greedy
     if answers.generate:
         lengths = [max(2, answers.length(task.encoded.object_ids)) for task in batch.tasks]
@@ -128,15 +129,15 @@ def _said(
 def _ranks(
     first: Float[Tensor, "row vocab"],
     objects: Sequence[Sequence[int]],
-    rivals: Sequence[Sequence[int]] | None,
+    candidates: Sequence[Sequence[int]] | None,
 ) -> list[int]:
-    """Rank of each object's first token among its rivals, or among all tokens."""
-    right = torch.tensor([[ids[0]] for ids in objects], device=first.device)
-    score = first.gather(1, right)
-    if rivals is not None:
-        longest = max(1, *map(len, rivals))
-        filled = [
-            [*ids, *[ids_right[0]] * (longest - len(ids))] for ids, ids_right in zip(rivals, objects, strict=True)
+    """Rank of each object's first token among the candidates' first tokens, or among all tokens."""
+    targets = torch.tensor([[ids[0]] for ids in objects], device=first.device)
+    score = first.gather(1, targets)
+    if candidates is not None:
+        longest = max(1, *map(len, candidates))
+        padded = [
+            [*ids, *[object_ids[0]] * (longest - len(ids))] for ids, object_ids in zip(candidates, objects, strict=True)
         ]
-        first = first.gather(1, torch.tensor(filled, device=first.device))
+        first = first.gather(1, torch.tensor(padded, device=first.device))
     return (1 + (first > score).sum(dim=1)).tolist()

@@ -1,1 +1,1 @@
-"""Neuron sets: ranked, saved, and their matched random controls."""
+"""Neuron sets: ranking, saving, and matched random controls."""

@@ -1,4 +1,4 @@
-"""Random sets of neurons to compare a set with: matched by site and layer, by activity too, or by size alone."""
+"""Random control sets of neurons, matched by site and layer, optionally by activity, or by size only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relation_neurons.validation import validated
 
 MOST_CONTROLS = 100_000
 NEIGHBOURS = 20
-"""Neurons of most similar activity among which a control matched by activity is drawn."""
+"""Number of neurons with the most similar activity from which a matched control is drawn."""
 
 
 @validated
@@ -29,23 +29,25 @@ def random_controls(
     exclude: Iterable[Neuron] = (),
     activity: Float[ndarray, " neuron"] | None = None,
 ) -> list[NeuronSet]:
-    """Random sets with as many neurons as the target in each site and layer, and none of the target's.
+    """Draw random sets with as many neurons as the target in each site and layer, disjoint from the target.
 
-    The paper's control (section 5.1) is random over all layers; matching takes away that early layers matter more.
-    Neuron j of a control stands in the site and layer of neuron j of the target, so that the first k neurons of a
-    control match the first k of the target, for any k.
+    The paper's controls (section 5.1) are random over all layers. Matching by layer removes the
+    confound that early layers matter more. Neuron j of a control is in the same site and layer as
+    neuron j of the target, so for any k the first k neurons of a control match the first k neurons
+    of the target.
 
     Args:
         target: The set to match.
         space: All neurons to draw from.
-        n: How many sets.
-        seed: Chooses them.
-        exclude: Further neurons to leave out.
-        activity: A number for each neuron of `space`, such as its mean absolute activation; each neuron of a control is
-            then drawn from the `NEIGHBOURS` neurons of the site and layer that are nearest in it to the target's.
+        n: Number of sets.
+        seed: Seed of the draws.
+        exclude: Additional neurons to exclude.
+        activity: A value for each neuron of `space`, such as its mean absolute activation. If given,
+            each control neuron is drawn from the `NEIGHBOURS` neurons of the same site and layer
+            whose values are nearest to that of the target neuron.
 
     Raises:
-        RelationNeuronsError: A layer has too few other neurons.
+        RelationNeuronsError: A layer has too few other neurons, or an argument is invalid.
     """
     _require_draws(n, seed)
     if activity is not None and len(activity) != len(space):
@@ -65,7 +67,7 @@ def random_controls(
                 drawn = generator.choice(pool, size=len(wanted), replace=False)
             else:
                 indices = [target.neurons[member].index for member in wanted]
-                drawn = np.array(_draw_alike(activity[places[site, layer]], indices, pool, generator))
+                drawn = np.array(_draw_similar(activity[places[site, layer]], indices, pool, generator))
             for member, index in zip(wanted, drawn, strict=True):
                 neurons[member] = Neuron(site, layer, int(index))
         controls.append(NeuronSet(tuple(neurons), f"{target.name} random {number}"))
@@ -73,16 +75,16 @@ def random_controls(
 
 
 def random_sets(target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int = 0) -> list[NeuronSet]:
-    """Random sets as large as the target and outside of it, wherever their neurons are (the paper's control).
+    """Draw random sets of the target's size from all other neurons (the paper's control).
 
     Args:
         target: The set to match in size.
         space: All neurons to draw from.
-        n: How many sets.
-        seed: Chooses them.
+        n: Number of sets.
+        seed: Seed of the draws.
 
     Raises:
-        RelationNeuronsError: Too few other neurons.
+        RelationNeuronsError: There are too few other neurons, or an argument is invalid.
     """
     _require_draws(n, seed)
     pool = np.setdiff1d(np.arange(len(space)), space.flatten(list(target)))
@@ -107,17 +109,18 @@ def _require_draws(n: int, seed: int) -> None:
 def _pools(
     target: NeuronSet, space: NeuronSpace, members: Mapping[tuple[str, int], list[int]], exclude: Iterable[Neuron]
 ) -> dict[tuple[str, int], Int[ndarray, " candidate"]]:
-    """The indices to draw from in each site and layer of the target."""
+    """The indices to draw from, for each site and layer of the target."""
     space.flatten(list(target))
-    barred: dict[tuple[str, int], list[int]] = {}
+    excluded: dict[tuple[str, int], list[int]] = {}
     exclude = list(exclude)
-    for stranger in (one for one in exclude if not isinstance(one, Neuron)):
-        raise refuse(f"exclude holds {number_text(stranger)}", expected="neurons, such as Neuron('gate', 12, 345)")
+    for item in exclude:
+        if not isinstance(item, Neuron):
+            raise refuse(f"exclude has {number_text(item)}", expected="neurons, such as Neuron('gate', 12, 345)")
     for neuron in (*target, *exclude):
-        barred.setdefault((neuron.site, neuron.layer), []).append(neuron.index)
+        excluded.setdefault((neuron.site, neuron.layer), []).append(neuron.index)
     pools = {}
     for (site, layer), wanted in members.items():
-        pool = np.setdiff1d(np.arange(dict(space.widths)[site]), barred[site, layer])
+        pool = np.setdiff1d(np.arange(dict(space.widths)[site]), excluded[site, layer])
         if len(pool) < len(wanted):
             raise refuse(
                 f"Layer {layer} of site '{site}' has {len(pool)} neurons outside the target, {len(wanted)} needed",
@@ -127,19 +130,19 @@ def _pools(
     return pools
 
 
-def _draw_alike(
+def _draw_similar(
     activity: Float[ndarray, " index"],
-    wanted: Sequence[int],
+    targets: Sequence[int],
     pool: Int[ndarray, " candidate"],
     generator: np.random.Generator,
 ) -> list[int]:
-    """For each wanted neuron, in random order, one of those still in the pool whose activity is nearest."""
+    """For each target neuron, in random order, draw one of the most similar neurons left in the pool."""
     left = sorted(pool.tolist(), key=lambda index: (activity[index], index))
     keys = [float(activity[index]) for index in left]
-    drawn = [0] * len(wanted)
-    for turn in generator.permutation(len(wanted)).tolist():
-        place = bisect.bisect_left(keys, float(activity[wanted[turn]]))
-        start = max(0, min(place - NEIGHBOURS // 2, len(left) - NEIGHBOURS))
+    drawn = [0] * len(targets)
+    for turn in generator.permutation(len(targets)).tolist():
+        position = bisect.bisect_left(keys, float(activity[targets[turn]]))
+        start = max(0, min(position - NEIGHBOURS // 2, len(left) - NEIGHBOURS))
         chosen = start + int(generator.integers(min(NEIGHBOURS, len(left))))
         drawn[turn] = left.pop(chosen)
         keys.pop(chosen)

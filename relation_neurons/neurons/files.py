@@ -1,10 +1,10 @@
-"""Neuron sets as one small file to hand on: parquet, with all that says which neurons they are in its metadata."""
+"""Save and load neuron sets as one small parquet file, with metadata that identifies the neurons."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,33 +14,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relation_neurons.errors import RelationNeuronsError, reason, refuse
-from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.models.types import HookedModel
+from relation_neurons.neurons.compatibility import require_same_shape, require_same_weights
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.storage.files import DAMAGED, atomic
 from relation_neurons.storage.fingerprint import versions
 from relation_neurons.validation import validated
 
 FORMAT = 1
-"""Version of what this module writes; a higher one is refused."""
+"""Version of the file format; newer versions are refused."""
 TIE_RULE = "of equal scores the neuron earlier in the flat order (site, then layer, then index) comes first"
 METADATA, DIGEST = b"relation_neurons", b"relation_neurons_sha256"
 TYPES = {"name": pa.string(), "rank": pa.int64(), "site": pa.string(), "layer": pa.int64(), "index": pa.int64()}
 SCHEMA = pa.schema(TYPES | {"score": pa.float64()})
-"""The columns of `NeuronSet.to_frame`; the score is null where a set was not ranked."""
+"""The columns of `NeuronSet.to_frame`; scores are null for sets without a ranking."""
 
 
 @dataclass(frozen=True)
 class NeuronFile:
-    """What a file of neuron sets holds.
+    """The contents of a file of neuron sets.
 
     Attributes:
-        sets: By the names under which they were saved.
-        space: The neurons among which they were found.
-        score: What the scores are, such as `average_precision`.
-        weights_digest: What pins the weights of the model, if it was known.
-        made_from: What else was said of them when they were saved.
+        sets: The sets by the names under which they were saved.
+        space: The neurons from which they were selected.
+        score: The name of the score, such as `average_precision`.
+        weights_digest: Digest of the model's weights, if known.
+        made_from: Further information given when the file was saved.
         version: Version of the package that wrote the file.
     """
 
@@ -62,27 +62,32 @@ def save_neurons(
     weights_digest: str | None = None,
     made_from: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write neuron sets, whole or not at all, in place of an older file.
+    """Write neuron sets to a file atomically, replacing an older file.
 
     Args:
-        path: Where to; by custom it ends in `.parquet`.
-        sets: By name, such as what `top_k` gives.
-        space: The neurons among which they were found.
-        score: What the scores are, such as `average_precision`.
-        weights_digest: What pins the weights, `model.cfg.weights_digest`.
-        made_from: What else to say of them, in what JSON can hold, such as relations and configuration.
+        path: The file; by convention it ends in `.parquet`.
+        sets: The sets by name, such as the result of `top_k`.
+        space: The neurons from which they were selected.
+        score: The name of the score, such as `average_precision`.
+        weights_digest: Digest of the model's weights, `model.cfg.weights_digest`.
+        made_from: Further information to store, such as relations and configuration; must be
+            serialisable as JSON.
+
+    Returns:
+        The path.
 
     Raises:
-        RelationNeuronsError: No sets, a neuron outside of the space, or something that cannot be written.
+        RelationNeuronsError: There are no sets, a neuron is outside the space, or something cannot
+            be written.
     """
     path = Path(path)
     if not sets:
         raise refuse("There are no neuron sets to save", expected="at least one")
-    for one in sets.values():
-        space.flatten(list(one))
+    for neurons in sets.values():
+        space.flatten(list(neurons))
     metadata = {
         "format": FORMAT,
-        "sets": [[key, one.name, len(one), one.scores is not None] for key, one in sets.items()],
+        "sets": [[key, neurons.name, len(neurons), neurons.scores is not None] for key, neurons in sets.items()],
         "model": space.model,
         "weights_digest": weights_digest,
         "n_layers": space.n_layers,
@@ -92,20 +97,14 @@ def save_neurons(
         "made_from": dict(made_from or {}),
         "version": versions().get("relation-neurons", "unknown"),
     }
-    try:
-        text, table = json.dumps(metadata, allow_nan=False), _table(sets)
-    except (TypeError, ValueError) as error:
-        raise refuse(
-            f"The neuron sets cannot be written down ({error})",
-            expected="names that are text, and in made_from text, finite numbers, lists and dicts",
-        ) from error
+    text, table = _serialised(metadata, sets)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as unfinished, pq.ParquetWriter(unfinished, SCHEMA, store_schema=False) as file:
             file.write_table(table)
             file.add_key_value_metadata({METADATA: text, DIGEST: _digest(text, table)})
     except OSError as error:
-        raise refuse(f"{path} cannot be written ({reason(error)})", do="name another file") from error
+        raise refuse(f"{path} cannot be written ({reason(error)})", do="choose another file") from error
     return path
 
 
@@ -113,30 +112,34 @@ def save_neurons(
 def load_neurons(
     path: str | Path, model: HookedModel | None = None, *, allow_other_weights: bool = False
 ) -> dict[str, NeuronSet]:
-    """Read neuron sets that `save_neurons` wrote; nothing in the file is run or unpickled.
+    """Read neuron sets written by `save_neurons`; nothing in the file is executed or unpickled.
 
     Args:
         path: The file.
-        model: The model that they are to be used with; it is refused if they are not its neurons.
-        allow_other_weights: Take them for a model of the same shape with other or unknown weights, if it was tuned.
+        model: The model that the sets will be used with; checked against the file if given.
+        allow_other_weights: Whether to accept a model of the same shape with other or unknown
+            weights, such as a fine-tuned model.
+
+    Returns:
+        The sets by the names under which they were saved.
 
     Raises:
-        RelationNeuronsError: No such file, no file of neuron sets, one that was cut short or altered or is of a newer
-            format, or neurons of another model.
+        RelationNeuronsError: The file does not exist, is not a file of neuron sets, was truncated or
+            altered, has a newer format, or belongs to another model.
     """
-    found = read_neuron_file(path)
+    file = read_neuron_file(path)
     if model is not None:
-        _require_shape(found, model, path)
+        require_same_shape(file.space, model, path)
         if not allow_other_weights:
-            _require_weights(found, model, path)
-    return found.sets
+            require_same_weights(file.space, file.weights_digest, model, path)
+    return file.sets
 
 
 def read_neuron_file(path: str | Path) -> NeuronFile:
-    """Read a file of neuron sets and what it says of them; refused as by `load_neurons`."""
+    """Read a file of neuron sets with its metadata; raises as `load_neurons` does."""
     path = Path(path)
     if not path.is_file():
-        raise refuse(f"There is no file {path}", expected="a file that save_neurons wrote", do="check the path")
+        raise refuse(f"There is no file {path}", expected="a file written by save_neurons", do="check the path")
     try:
         with pq.ParquetFile(path) as file:
             written = file.metadata.metadata or {}
@@ -146,7 +149,7 @@ def read_neuron_file(path: str | Path) -> NeuronFile:
         if any(table[name].null_count for name in SCHEMA.names if name != "score"):
             raise _altered(path, "some values are missing")
         if _digest(written[METADATA].decode(), table) != written.get(DIGEST, b"").decode():
-            raise _altered(path, "its rows do not have the SHA-256 that it names")
+            raise _altered(path, "its rows do not match the SHA-256 in its metadata")
         return _neuron_file(path, metadata, table)
     except PermissionError as error:
         raise refuse(f"{path} cannot be read (Permission denied)", do="check its permissions") from error
@@ -154,16 +157,27 @@ def read_neuron_file(path: str | Path) -> NeuronFile:
         raise _altered(path, " ".join(str(error).split())[:200]) from error
 
 
+def _serialised(metadata: Mapping[str, Any], sets: Mapping[str, NeuronSet]) -> tuple[str, pa.Table]:
+    try:
+        return json.dumps(metadata, allow_nan=False), _table(sets)
+    except (TypeError, ValueError) as error:
+        raise refuse(
+            f"The neuron sets cannot be serialised ({error})",
+            expected="names that are text, and in made_from text, finite numbers, lists and dicts",
+        ) from error
+
+
 def _table(sets: Mapping[str, NeuronSet]) -> pa.Table:
     """A row per neuron, set by set."""
-    rows = [(key, rank, *neuron) for key, one in sets.items() for rank, neuron in enumerate(one, start=1)]
-    scores = [score for one in sets.values() for score in (one.scores or [None] * len(one))]
+    rows = [(key, rank, *neuron) for key, neurons in sets.items() for rank, neuron in enumerate(neurons, start=1)]
+    scores = [score for neurons in sets.values() for score in (neurons.scores or [None] * len(neurons))]
     columns = [*map(list, zip(*rows, strict=True)), scores]
-    return pa.table([pa.array(one, field.type) for one, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.table(arrays, schema=SCHEMA)
 
 
 def _digest(metadata: str, table: pa.Table) -> str:
-    """SHA-256 of the metadata and of every row, exact to the bits of the scores."""
+    """SHA-256 of the metadata and all rows, including the exact bits of the scores."""
     hasher = hashlib.sha256(metadata.encode())
     for name in ("name", "site"):
         hasher.update(json.dumps(table[name].to_pylist()).encode())
@@ -175,9 +189,9 @@ def _digest(metadata: str, table: pa.Table) -> str:
 
 
 def _metadata(path: Path, written: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """What the file says of itself, after a look at its format."""
+    """The metadata of a file, after a check of its format."""
     if METADATA not in written:
-        raise refuse(f"{path} holds no neuron sets", expected="a file that save_neurons wrote")
+        raise refuse(f"{path} has no neuron sets", expected="a file written by save_neurons")
     metadata = json.loads(written[METADATA])
     version = metadata["format"]
     if type(version) is not int or version < 1:
@@ -192,12 +206,14 @@ def _metadata(path: Path, written: Mapping[bytes, bytes]) -> dict[str, Any]:
 
 
 def _require_columns(path: Path, file: pq.ParquetFile, metadata: Mapping[str, Any]) -> None:
-    """Plain columns, and as many rows as are spoken of, before a row is read."""
+    """Check the schema and the number of rows before any row is read."""
     if not file.schema_arrow.equals(SCHEMA):
-        raise _altered(path, f"its columns are {', '.join(f'{one.name} {one.type}' for one in file.schema_arrow)}")
-    named = [n for _, _, n, _ in metadata["sets"]]
-    if file.metadata.num_rows != sum(named) or min(named, default=0) < 1:
-        raise _altered(path, f"it has {file.metadata.num_rows} rows and speaks of {named}")
+        raise _altered(
+            path, f"its columns are {', '.join(f'{field.name} {field.type}' for field in file.schema_arrow)}"
+        )
+    sizes = [n for _, _, n, _ in metadata["sets"]]
+    if file.metadata.num_rows != sum(sizes) or min(sizes, default=0) < 1:
+        raise _altered(path, f"it has {file.metadata.num_rows} rows but sets of {sizes}")
 
 
 def _neuron_file(path: Path, metadata: Mapping[str, Any], table: pa.Table) -> NeuronFile:
@@ -212,7 +228,7 @@ def _neuron_file(path: Path, metadata: Mapping[str, Any], table: pa.Table) -> Ne
         scores = columns["score"][part]
         if [score is not None for score in scores] != [scored] * n:
             raise _altered(path, f"some scores of set '{key}' are missing")
-        neurons = tuple(map(Neuron, *(columns[one][part] for one in ("site", "layer", "index"))))
+        neurons = tuple(map(Neuron, *(columns[column][part] for column in ("site", "layer", "index"))))
         for site, layer, index in neurons:
             if not (0 <= layer < space.n_layers and 0 <= index < dict(widths).get(site, 0)):
                 raise _altered(path, str(space.outside(Neuron(site, layer, index))))
@@ -222,36 +238,9 @@ def _neuron_file(path: Path, metadata: Mapping[str, Any], table: pa.Table) -> Ne
     return NeuronFile(sets, space, score, weights, dict(metadata["made_from"]), version)
 
 
-def _require_shape(found: NeuronFile, model: HookedModel, path: str | Path) -> None:
-    widths = tuple(pair for site, _ in found.space.widths for pair in neuron_space(model, site).widths)
-    if (model.cfg.n_layers, widths) != (found.space.n_layers, found.space.widths):
-        raise refuse(
-            f"{path} has neurons of '{found.space.model}', {_shape(found.space.n_layers, found.space.widths)}",
-            expected=f"neurons of '{model.cfg.model_name}', {_shape(model.cfg.n_layers, widths)}",
-            do="load the model that they were found in, or find this model's own",
-        )
-
-
-def _require_weights(found: NeuronFile, model: HookedModel, path: str | Path) -> None:
-    """The same weights by their digest; by the model's name only if neither the file nor the model has a digest."""
-    theirs, own = found.weights_digest, getattr(model.cfg, "weights_digest", None)
-    if theirs == own and (own is not None or found.space.model == model.cfg.model_name):
-        return
-    said = "neurons of '{}' with weights {}"
-    raise refuse(
-        f"{path} has {said.format(found.space.model, theirs or 'unknown')}",
-        expected=said.format(model.cfg.model_name, own or "unknown"),
-        do="load the model that they were found in, or say allow_other_weights=True if other weights are meant",
-    )
-
-
-def _shape(n_layers: int, widths: Sequence[tuple[str, int]]) -> str:
-    return f"{n_layers} layers of {', '.join(f'{width} at {site}' for site, width in widths)}"
-
-
 def _altered(path: Path, why: str) -> RelationNeuronsError:
     return refuse(
-        f"{path} cannot be trusted: it was cut short, altered, or is no file of neuron sets ({why})",
-        expected="a file just as save_neurons wrote it",
-        do="copy it again from where it came, or make it anew",
+        f"{path} cannot be trusted: it was truncated, altered, or is not a file of neuron sets ({why})",
+        expected="an unchanged file written by save_neurons",
+        do="copy it again from its source, or save the sets again",
     )

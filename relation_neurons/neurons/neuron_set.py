@@ -1,4 +1,4 @@
-"""Sets of neurons: the top of a ranking, overlap, layers."""
+"""Ordered sets of neurons, and selection of the top-scoring neurons."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MOST_LAYERS = 100_000
 @validated
 @dataclass(frozen=True)
 class NeuronSet:
-    """Neurons in a stated order, each once.
+    """Distinct neurons in order.
 
     Attributes:
-        neurons: Best first, where they were ranked.
-        name: What they are, such as `country_capital`.
-        scores: The score of each, where they were ranked.
+        neurons: The neurons; if ranked, best first.
+        name: Name of the set, such as `country_capital`.
+        scores: The score of each neuron, if ranked.
     """
 
     neurons: tuple[Neuron, ...]
@@ -39,9 +39,9 @@ class NeuronSet:
     def __post_init__(self) -> None:
         if not self.neurons:
             raise refuse(f"Neuron set '{self.name}' is empty", expected="at least one neuron")
-        twice = [neuron for neuron, n in Counter(self.neurons).items() if n > 1]
-        if twice:
-            raise refuse(f"Neuron set '{self.name}' holds {twice[0]} twice", expected="each neuron once")
+        duplicates = [neuron for neuron, n in Counter(self.neurons).items() if n > 1]
+        if duplicates:
+            raise refuse(f"Neuron set '{self.name}' has {duplicates[0]} twice", expected="each neuron once")
         if self.scores is not None and len(self.scores) != len(self.neurons):
             raise refuse(
                 f"Neuron set '{self.name}' has {len(self.neurons)} neurons and {len(self.scores)} scores",
@@ -52,10 +52,11 @@ class NeuronSet:
     def from_pairs(
         cls, pairs: Iterable[Iterable[SupportsIndex]], site: str = "post", name: str = "neurons"
     ) -> NeuronSet:
-        """Make a set from (layer, index) pairs at one simple site.
+        """Create a set from (layer, index) pairs at one simple site.
 
         Raises:
-            RelationNeuronsError: No pairs, a pair given twice, an unknown or composite site.
+            RelationNeuronsError: There are no pairs, a pair occurs twice, or the site is unknown or
+                composite.
 
         Example:
             >>> len(NeuronSet.from_pairs([(12, 345), (13, 7)]))
@@ -68,23 +69,25 @@ class NeuronSet:
             try:
                 layer, index = map(operator.index, pair)
             except (TypeError, ValueError) as error:
-                raise refuse(f"{pair!r} is no pair ({error})", expected="layer and index, such as (12, 345)") from None
+                raise refuse(
+                    f"{pair!r} is not a pair ({error})", expected="layer and index, such as (12, 345)"
+                ) from None
             neurons.append(Neuron(site, layer, index))
         return cls(tuple(neurons), name)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:
-        """Read back what `to_frame` wrote for one set.
+        """Create a set from the result of `to_frame`.
 
         Raises:
-            RelationNeuronsError: A frame that `to_frame` did not write.
+            RelationNeuronsError: A column is missing or duplicated, or there are no rows.
         """
         missing = [column for column in ("name", "site", "layer", "index", "score") if column not in frame.columns]
         if missing or not len(frame) or not frame.columns.is_unique:
             columns = ", ".join(map(str, frame.columns))
             raise refuse(
                 f"The table has {len(frame)} rows and the columns {shortened(columns)}",
-                expected="what NeuronSet.to_frame gives",
+                expected="a result of NeuronSet.to_frame",
             )
         neurons = zip(frame["site"], frame["layer"].tolist(), frame["index"].tolist(), strict=True)
         scores = None if frame["score"].isna().all() else tuple(frame["score"].tolist())
@@ -97,31 +100,31 @@ class NeuronSet:
         return iter(self.neurons)
 
     def part(self, start: int, stop: int) -> NeuronSet:
-        """The neurons of some ranks, counted from 0: `part(0, k)` are the k best.
+        """The neurons of ranks `start` to `stop - 1`, counted from 0: `part(0, k)` has the k best.
 
         Raises:
-            RelationNeuronsError: Ranks that the set does not have.
+            RelationNeuronsError: The ranks are out of range.
         """
         if not 0 <= start < stop <= len(self):
             raise refuse(
-                f"Ranks {number_text(start)} to {number_text(stop)} of neuron set '{self.name}' were asked for",
-                expected=f"at least one rank between 0 and {len(self)}",
+                f"Ranks {number_text(start)} to {number_text(stop)} of neuron set '{self.name}' were requested",
+                expected=f"a range of at least one rank between 0 and {len(self)}",
             )
         scores = None if self.scores is None else self.scores[start:stop]
         return NeuronSet(self.neurons[start:stop], self.name, scores)
 
     def by_place(self) -> dict[tuple[str, int], list[int]]:
-        """Indices for each site and layer."""
+        """The indices of neurons in each site and layer."""
         places: dict[tuple[str, int], list[int]] = {}
         for neuron in self.neurons:
             places.setdefault((neuron.site, neuron.layer), []).append(neuron.index)
         return places
 
     def layer_counts(self, n_layers: int) -> Int[ndarray, " layer"]:
-        """Neurons in each layer."""
+        """Number of neurons in each layer."""
         if min(neuron.layer for neuron in self.neurons) < 0 or not 1 <= n_layers <= MOST_LAYERS:
             raise refuse(
-                f"n_layers is {number_text(n_layers)}", expected=f"1 to {MOST_LAYERS}, and neurons in layers from 0 on"
+                f"n_layers is {number_text(n_layers)}", expected=f"1 to {MOST_LAYERS}, and layers of neurons from 0"
             )
         return np.bincount([neuron.layer for neuron in self.neurons], minlength=int(n_layers))
 
@@ -130,7 +133,7 @@ class NeuronSet:
         return len(set(self.neurons) & set(other.neurons))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per neuron: name, rank from 1, site, layer, index, score."""
+        """A table with one row per neuron: name, rank (from 1), site, layer, index, score."""
         frame = pd.DataFrame(self.neurons, columns=["site", "layer", "index"])
         frame.insert(0, "name", self.name)
         frame.insert(1, "rank", np.arange(1, len(self) + 1))
@@ -147,28 +150,32 @@ def top_k(
 ) -> dict[str, NeuronSet]:
     """The k best neurons of each relation (paper, section 3).
 
-    Tie rule: of equal scores the neuron earlier in the flat order of `space` (site, then layer, then index) wins.
+    Ties are broken by the flat order of `space`: site, then layer, then index.
 
     Args:
-        scores: Higher is better.
-        k: How many; the paper takes 3,000 of Llama-2-7B's 835,584.
-        space: What the columns are.
-        names: What the rows are.
+        scores: Scores; higher is better.
+        k: Neurons per relation; the paper selects 3,000 of Llama-2-7B's 835,584.
+        space: The neurons of the columns.
+        names: The relations of the rows.
+
+    Returns:
+        A set for each relation, best first.
 
     Raises:
-        RelationNeuronsError: k outside 1 to the number of neurons, or shapes that do not fit.
+        RelationNeuronsError: There are NaN scores, `k` is not between 1 and the number of neurons,
+            or shapes do not match.
     """
     scores = scores.numpy(force=True) if isinstance(scores, Tensor) else scores
     if np.isnan(scores).any():
-        raise refuse("Some scores are NaN", do="check the model and its activations; nothing can be ranked by NaN")
+        raise refuse("Some scores are NaN", do="check the model and its activations; NaN cannot be ranked")
     if not 1 <= k <= len(space):
         raise refuse(f"k is {number_text(k)}", expected=f"1 to {len(space)}, the number of neurons of '{space.model}'")
     if scores.shape != (len(names), len(space)):
         raise refuse(f"scores have shape {scores.shape}", expected=f"({len(names)}, {len(space)}): [relation, neuron]")
-    chosen = {}
+    sets = {}
     for name, row in zip(names, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:k]
         sites, layers, indices = space.locate(best)
         neurons = tuple(map(Neuron, sites, layers.tolist(), indices.tolist()))
-        chosen[name] = NeuronSet(neurons, name, tuple(row[best].tolist()))
-    return chosen
+        sets[name] = NeuronSet(neurons, name, tuple(row[best].tolist()))
+    return sets

@@ -1,4 +1,4 @@
-"""Rank every relation's neurons by one scorer, deep enough for any k, and keep what matched controls need."""
+"""Rank every relation's neurons by a scorer, and keep the activity for matched random controls."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ import pyarrow.csv
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.progress import Progress, silent
 from relation_neurons.relations.corpus import SUFFIXES, corpus_files, documents, refuse_file
+from relation_neurons.relations.diagnostics import shown
 from relation_neurons.relations.relation import Relation, key
-from relation_neurons.relations.tables import shown
 from relation_neurons.storage.files import read_parquet
 
 COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "n_documents")

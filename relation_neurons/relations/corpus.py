@@ -19,7 +19,7 @@ from typing import NoReturn
 import pyarrow as pa
 
 from relation_neurons.errors import refuse
-from relation_neurons.relations.tables import shown
+from relation_neurons.relations.diagnostics import shown
 
 SUFFIXES = tuple(kind + compression for kind in (".txt", ".jsonl") for compression in ("", ".gz", ".zst"))
 LARGEST = 1 << 26  # bytes per document

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relation_neurons.errors import RelationNeuronsError, number_text, refuse
+from relation_neurons.relations.diagnostics import Diagnostic
 from relation_neurons.relations.lint_parser import ParsedRelation, parse_file, parse_relation
 from relation_neurons.relations.lint_warnings import lint_warnings
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.splits import split_relations
-from relation_neurons.relations.tables import Diagnostic
 
 
 @dataclass(frozen=True)

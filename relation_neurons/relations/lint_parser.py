@@ -11,18 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from relation_neurons.errors import RelationNeuronsError
+from relation_neurons.relations.diagnostics import Diagnostic, is_template, is_term, read_text, shown
 from relation_neurons.relations.relation import key, relation_from_dict
-from relation_neurons.relations.tables import (
-    SUFFIXES,
-    Diagnostic,
-    aliases_in,
-    distinct,
-    is_template,
-    is_term,
-    read_text,
-    scan_table,
-    shown,
-)
+from relation_neurons.relations.tables import SUFFIXES, aliases_in, distinct, scan_table
 
 TEMPLATE_SETS = ("prompt_templates", "prompt_templates_zs")
 FIELDS = ("name", *TEMPLATE_SETS, "properties", "source", "language", "aliases", "samples", "translations")

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 
+from relation_neurons.relations.diagnostics import Diagnostic, shown
 from relation_neurons.relations.lint_parser import ParsedRelation, Text
 from relation_neurons.relations.relation import key
-from relation_neurons.relations.tables import Diagnostic, shown
 
 ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
 """Scripts with lookalike letters, as the first word of a letter's Unicode name."""

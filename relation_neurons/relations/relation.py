@@ -1,8 +1,7 @@
 """Relations and their facts, read from files and validated.
 
-A relation file follows the JSON schema of the LRE dataset (Hernandez et al. 2024) with optional
-additional fields, among them `source`, and `aliases`, which maps objects to lists of names that are
-equally correct answers.
+A relation file follows the JSON schema of the LRE dataset (Hernandez et al. 2024). Its optional new
+fields include `source`, and `aliases`: lists of equally correct names, by object.
 """
 
 from __future__ import annotations
@@ -99,8 +98,7 @@ def read_relation(path: Path) -> Relation:
     """Read and validate a relation file in JSON.
 
     Raises:
-        RelationNeuronsError: The file cannot be read, is not JSON, or is invalid; the message names
-            the field.
+        RelationNeuronsError: The file cannot be read, is not JSON, or has an invalid field.
     """
     try:
         raw = json.loads(Path(path).read_text(encoding="utf-8-sig"))

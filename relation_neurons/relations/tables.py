@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import csv
 import io
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,26 +28,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from relation_neurons.errors import FILE_NAME, is_file_name, refuse
-from relation_neurons.relations.relation import UNPAIRED_SURROGATE, Relation, key, relation_from_dict
+from relation_neurons.relations.diagnostics import TEMPLATE, TERM, Diagnostic, is_template, is_term, read_text, shown
+from relation_neurons.relations.relation import Relation, key, relation_from_dict
 from relation_neurons.validation import validated
 
 SUFFIXES = (".csv", ".tsv")  # file extensions of tables
 COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation")
-TERM = "a non-empty text without surrounding spaces or unpaired surrogates"
-TEMPLATE = "a text with exactly one {} for the subject"
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = 80
-shown = _SHORT.repr
-"""The shortened representation of a value, for messages."""
-
-
-class Diagnostic(NamedTuple):
-    """A problem in a file: its line (if known) and field, what was found, and what was expected."""
-
-    line: int | None
-    field: str
-    found: str
-    expected: str
 
 
 class Row(NamedTuple):
@@ -161,31 +146,6 @@ def scan_table(path: str | Path) -> Table:
     for name, rows in relations.items():
         errors += _relation_errors(name, rows)
     return Table(relations, errors, ignored)
-
-
-def read_text(path: str | Path) -> tuple[str, list[Diagnostic]]:
-    """Read a file as UTF-8, without its byte order mark; the text is empty if there is an error."""
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        return "", [Diagnostic(None, "file", f"cannot be read ({reason})", "a readable file")]
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff"), []
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        found = f"byte {error.start} (0x{data[error.start]:02x}) is not UTF-8"
-        return "", [Diagnostic(line, "file", found, "a file saved as UTF-8")]
-
-
-def is_term(value: object) -> bool:
-    """Whether a value is a valid name (see `TERM`)."""
-    return isinstance(value, str) and value != "" and value == value.strip() and not UNPAIRED_SURROGATE.search(value)
-
-
-def is_template(value: object) -> bool:
-    """Whether a value is a valid template (see `TEMPLATE`)."""
-    return isinstance(value, str) and value.count("{}") == 1 and not UNPAIRED_SURROGATE.search(value)
 
 
 def distinct(rows: Iterable[Row], column: str) -> dict[str, int]:

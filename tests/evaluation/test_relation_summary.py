@@ -8,7 +8,8 @@ from rich.console import Console
 
 import relation_neurons as rn
 from relation_neurons import figures
-from relation_neurons.evaluation.relation_summary import console_table, describe, jaccard, overlaps
+from relation_neurons.evaluation.relation_summary import describe, jaccard, overlaps
+from relation_neurons.evaluation.summary_table import console_table
 from relation_neurons.relations.relation import Translation
 
 Z2 = 1.959964**2
@@ -180,9 +181,9 @@ def test_progress_counts_prompts(planted):
 def test_invalid_descriptions_are_refused(planted):
     with pytest.raises(rn.RelationNeuronsError, match="no relations"):
         describe([])
-    with pytest.raises(rn.RelationNeuronsError, match="'pets' is there 2 times"):
+    with pytest.raises(rn.RelationNeuronsError, match="'pets' occurs 2 times"):
         overlaps([PETS, HOMES, PETS], "objects")
-    with pytest.raises(rn.RelationNeuronsError, match="no model to ask"):
+    with pytest.raises(rn.RelationNeuronsError, match="there is no model"):
         describe([PETS], validate="prefix")
     with pytest.raises(rn.RelationNeuronsError, match="did you mean 'prefix'"):
         describe([PETS], model=planted.model, validate="prefx")
