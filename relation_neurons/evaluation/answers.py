@@ -19,7 +19,7 @@ ERROR_KINDS = ("right", "empty", "repeats the prompt", "other answer", "the", "a
 _BARE_ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
 """Scripts whose accents are ignored, as the first word of a letter's Unicode name."""
 _STOPS = ".,;:!?…\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
-# Thai, Lao, Burmese, Khmer, Hiragana and Chinese are written without spaces: each character is a word.
+# Thai, Lao, Burmese, Khmer, Hiragana, Chinese: without spaces, so each character is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u309f\u3005\u3007\u3400-\u9fff\U00020000-\U000323af"
 _WORD = re.compile(rf"[{_UNSPACED}][^\w\s]*|(?![{_UNSPACED}])\w[^\s{_UNSPACED}]*")
 

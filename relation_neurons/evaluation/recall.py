@@ -1,4 +1,4 @@
-"""Factual recall: a model's answers and the probability of the correct ones, under any conditions."""
+"""Factual recall: a model's answers, and probabilities and ranks of the correct ones."""
 
 from __future__ import annotations
 

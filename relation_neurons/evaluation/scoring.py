@@ -1,4 +1,4 @@
-"""Rows of the table of `recall`: greedy answers to a batch of prompts, and probabilities of the objects."""
+"""Rows of the table of `recall`: answers to a batch of prompts and probabilities of the objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random control sets of neurons, matched by site and layer, optionally by activity, or by size only."""
+"""Random control sets of neurons, matched by site, layer and activity, or by size only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def random_controls(
     exclude: Iterable[Neuron] = (),
     activity: Float[ndarray, " neuron"] | None = None,
 ) -> list[NeuronSet]:
-    """Draw random sets with as many neurons as the target in each site and layer, disjoint from the target.
+    """Draw random sets, disjoint from the target, with as many neurons in each site and layer.
 
     The paper's controls (section 5.1) are random over all layers. Matching by layer removes the
     confound that early layers matter more. Neuron j of a control is in the same site and layer as
@@ -136,7 +136,7 @@ def _draw_similar(
     pool: Int[ndarray, " candidate"],
     generator: np.random.Generator,
 ) -> list[int]:
-    """For each target neuron, in random order, draw one of the most similar neurons left in the pool."""
+    """For each target neuron, in random order, draw a similar neuron left in the pool."""
     left = sorted(pool.tolist(), key=lambda index: (activity[index], index))
     keys = [float(activity[index]) for index in left]
     drawn = [0] * len(targets)

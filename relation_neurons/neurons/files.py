@@ -1,4 +1,4 @@
-"""Save and load neuron sets as one small parquet file, with metadata that identifies the neurons."""
+"""Save and load neuron sets as one parquet file, with metadata that identifies them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from relation_neurons.scores.scorers import SCORERS
 PAPER_K = 3000
 AP_TOLERANCE = 1e-6
 COLUMNS = 4096
-"""Neurons at a time where a number of each is computed."""
+"""Number of neurons per chunk in the computation of activity."""
 LLAMA_2_7B = {"post": 352_256, "gate": 352_256, "up": 352_256} | dict.fromkeys(("down", "q", "k", "v", "o"), 131_072)
 """Neurons of Llama-2-7B at each simple site."""
 
@@ -33,11 +33,13 @@ class Ranking:
     """The best neurons of every relation, in order.
 
     Attributes:
-        best: For each relation its best neurons, best first, as deep as was asked for.
+        best: The best neurons of each relation, best first, up to the depth of the ranking.
         space: All neurons.
-        activity: Mean absolute activation of each neuron over the detection prompts, for controls matched by it.
-        counts: A row per relation: `n_positive`, `n_negative`, `share_perfect`, the share of neurons with score 1, and
-            `ap_check`, the largest difference from scikit-learn's AP in a sample (NaN for other scorers).
+        activity: Mean absolute activation of each neuron over the detection prompts, by which
+            controls may be matched.
+        counts: A row per relation: `n_positive`, `n_negative`, `share_perfect` (the share of neurons
+            with score 1) and `ap_check` (the largest difference from scikit-learn's average precision
+            in a sample; NaN for other scorers).
     """
 
     best: Mapping[str, NeuronSet]
@@ -49,14 +51,14 @@ class Ranking:
         """The k best neurons of a relation.
 
         Raises:
-            RelationNeuronsError: A relation that was not ranked, or k beyond the depth of the ranking.
+            RelationNeuronsError: The relation was not ranked, or `k` exceeds the depth.
         """
         if relation not in self.best:
             raise refuse(f"Relation '{relation}' was not ranked", expected=nearest(relation, self.best))
         return self.best[relation].part(0, k)
 
     def controls(self, target: NeuronSet, *, n: int, seed: int, match: str = "layer") -> list[NeuronSet]:
-        """Random sets like `target` in site and layer, and in mean activation if asked to `match` it, or anywhere."""
+        """Random sets matched by `match`: `layer`, `activation` (and layer), or `none`."""
         if match == "none":
             return random_sets(target, self.space, n=n, seed=seed)
         activity = self.activity if match == "activation" else None
@@ -75,16 +77,16 @@ def rank_neurons(
     """Score every neuron for every relation and keep the best of each (paper, section 3).
 
     Args:
-        activations: Of the detection prompts of at least two relations.
-        depth: How many neurons to keep per relation; more than there are means all.
+        activations: Activations on the detection prompts of at least two relations.
+        depth: Number of neurons to keep per relation, at most all.
         scorer: One of `relation_neurons.scores.scorers.SCORERS`.
         ratio: Negatives per positive.
-        balanced: Whether negatives are drawn evenly from the other relations.
-        seed: Chooses the negatives.
+        balanced: Whether negatives are drawn equally from the other relations.
+        seed: Seed of the choice of negatives.
 
     Raises:
-        RelationNeuronsError: An unknown scorer, fewer than two relations, or an average precision that differs from
-            scikit-learn's.
+        RelationNeuronsError: The scorer is unknown, there are fewer than two relations, or average
+            precision differs from scikit-learn's.
     """
     if scorer not in SCORERS:
         raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
@@ -106,13 +108,13 @@ def rank_neurons(
             "ap_check": difference,
         }
     )
-    parts = activations.values.split(COLUMNS, dim=1)  # so that memory holds no second copy of the activations
+    parts = activations.values.split(COLUMNS, dim=1)  # to avoid a second copy of the activations
     activity = torch.cat([part.abs().float().mean(dim=0) for part in parts]).numpy(force=True)
     return Ranking(top_k(scores, min(depth, len(space)), space, names), space, activity, counts)
 
 
 def scaled_k(k: int, space: NeuronSpace) -> int:
-    """As large a share of this model's neurons as k is of Llama-2-7B's at the same sites; k itself for larger models.
+    """Scale k by this model's number of neurons relative to Llama-2-7B's at the same sites, up to k.
 
     Example:
         >>> scaled_k(3000, NeuronSpace("half of Llama-2-7B", 16, (("gate", 11008),)))

@@ -16,7 +16,7 @@ from relation_neurons.validation import validated
 
 
 def concept_of(relation: str) -> str:
-    """The concept of a relation's subjects: `person`, `company`, `country`, `landmark`, `star` or `product`.
+    """The concept of a relation's subjects, such as `person`, `company` or `country`.
 
     Raises:
         RelationNeuronsError: The relation has no known concept.
@@ -32,7 +32,7 @@ def concept_of(relation: str) -> str:
 def concept_prompts(
     relations: Sequence[Relation], *, n: int | None = None, stems: Sequence[str] | None = None, seed: int = 0
 ) -> tuple[Prompt, ...]:
-    """Prompts that mention subjects in stems that express no relation, for concept neurons (paper, section 6).
+    """Prompts that mention subjects without a relation, for concept neurons (paper, section 6).
 
     All concepts have the same number of prompts, and each uses the stems equally often, so that the
     stem carries no information about the concept. Subjects of several concepts, such as Singapore,

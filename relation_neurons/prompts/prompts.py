@@ -78,14 +78,14 @@ class Prompt:
 
     @property
     def examples(self) -> str:
-        """The few-shot examples before the query; prompts with equal examples share their computation."""
+        """The few-shot examples before the query; equal examples are computed once."""
         return self.text[: self.query_start]
 
 
 @validated
 @dataclass(frozen=True)
 class Prompts:
-    """Subject-disjoint prompts of all relations (the paper's P_det and P_eva) and their configuration."""
+    """Subject-disjoint prompts of all relations: the paper's P_det and P_eva."""
 
     detection: tuple[Prompt, ...]
     evaluation: tuple[Prompt, ...]

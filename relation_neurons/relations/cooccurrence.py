@@ -1,4 +1,4 @@
-"""Document co-occurrence counts of a fact's subject and object in a corpus (for the paper's Figure 23).
+"""Co-occurrence of subjects and objects in the documents of a corpus (the paper's Figure 23).
 
 A document mentions a name if it contains the words of the name in sequence. As in `relations.key`,
 case and compatibility forms are ignored; so are accents (of Latin, Greek and Cyrillic letters) and

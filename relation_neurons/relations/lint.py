@@ -83,7 +83,7 @@ def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, sh
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
-    """Format problems for the console, one per line, followed by the counts of errors and warnings."""
+    """Format problems for the console, one per line, followed by their counts."""
     lines = []
     for problem in problems:
         place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
@@ -93,7 +93,7 @@ def format_problems(problems: Sequence[Problem]) -> str:
 
 
 def _split_errors(parsed: Sequence[ParsedRelation], n_evaluation: int, shots: int) -> Iterator[Diagnostic]:
-    """Relations with too few facts to split: alone or, if there are none, with the rest of the file."""
+    """Relations with too few facts to split alone or, if none, together with the others."""
     relations = []
     for relation in parsed:
         facts = tuple(Fact(subject.text, answer.text) for subject, answer in relation.facts)

@@ -94,7 +94,7 @@ def _parse_json(path: str) -> ParseResult:
 
 
 def _collect_offsets(text: str, at: int, path: JsonPath, offsets: list[tuple[JsonPath, int]]) -> int:
-    """Append the offset of the JSON value at `at` and of each value nested in it; return where the value ends."""
+    """Append the offsets of the JSON value at `at` and all nested values; return where it ends."""
     offsets.append((path, at))
     if text[at] not in "[{" or len(path) == _DEPTH:
         return _DECODER.raw_decode(text, at)[1]

@@ -105,7 +105,7 @@ def paper(folder: str | Path | None = None) -> tuple[Relation, ...]:
 
 
 def repairs(names: str | Iterable[str] | None = None, folder: str | Path | None = None) -> pd.DataFrame:
-    """The corrections that `load` makes: a row per `Repair`, its fields as columns; arguments as for `load`."""
+    """The corrections that `load` makes: a row per `Repair`; arguments as for `load`."""
     corrections = [change for name in _chosen(names) for change in repair(lre_download.read(name, folder), name)[1]]
     return pd.DataFrame(corrections, columns=list(Repair.__dataclass_fields__))
 

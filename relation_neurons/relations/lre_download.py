@@ -35,7 +35,7 @@ ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Registry:
-    """The pinned commit, and checksums and sample counts by relative path, such as `factual/company_ceo.json`."""
+    """The pinned commit, and the checksum and number of samples of each file, by relative path."""
 
     commit: str
     sha256: Mapping[str, str]
@@ -43,7 +43,7 @@ class Registry:
 
 
 def data_folder() -> Path:
-    """The folder of shipped data: inside the installed package, or in the root of a source checkout."""
+    """The folder of shipped data, in the installed package or a source checkout."""
     installed = Path(str(resources.files("relation_neurons"))) / "data"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
 

@@ -64,7 +64,7 @@ def split_relations(
 
 
 def stable_rank(seed: int, *texts: str) -> bytes:
-    """A pseudo-random sort key that depends only on seed and texts, not on machine or library versions."""
+    """A pseudo-random sort key that is the same on all machines and with all library versions."""
     return hashlib.sha256("\x1f".join((str(seed), *texts)).encode()).digest()
 
 

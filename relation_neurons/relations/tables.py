@@ -86,7 +86,7 @@ def read_table(path: str | Path) -> tuple[Relation, ...]:
 def relation_from_frame(
     frame: pd.DataFrame, *, name: str, templates: Sequence[str], templates_zs: Sequence[str] = ()
 ) -> Relation:
-    """Create a relation from a data frame with the columns `subject`, `object` and optionally `aliases`.
+    """Create a relation from a data frame with columns `subject`, `object` and, optionally, `aliases`.
 
     Args:
         frame: A row per fact. Aliases in a cell are separated by `|`; missing values mean none.
@@ -163,7 +163,7 @@ def aliases_in(row: Row) -> list[str]:
 
 
 def _records(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], list[Diagnostic]]:
-    """The non-empty records (at least one) with their first lines, and the error that ended reading, if any."""
+    """The non-empty records with their first lines, and the error that ended reading, if any."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     records: list[tuple[int, list[str]]] = []
     errors, line = [], 1

@@ -1,4 +1,4 @@
-"""Relations in other languages: translated templates and names, and language-specific answer cues."""
+"""Relations in other languages: translated templates and names, and answer cues."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LANGUAGES: Mapping[str, Language] = {
 
 
 def language(code: str) -> Language:
-    """A language by its code; languages not in `LANGUAGES` have no articles and the English answer cue."""
+    """A language by its code, with the English defaults if it is not in `LANGUAGES`."""
     return LANGUAGES.get(code, Language(code))
 
 
@@ -102,5 +102,5 @@ def read_translations(folder: Path, name: str) -> dict[str, Translation]:
 
 
 def translated(relation: Relation, folder: Path) -> Relation:
-    """Add the translations in a folder to a relation; the relation's own translations take precedence."""
+    """Add the translations in a folder to a relation; its own take precedence."""
     return replace(relation, translations={**read_translations(folder, relation.name), **relation.translations})

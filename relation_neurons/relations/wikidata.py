@@ -123,7 +123,7 @@ def translate_names(
 def translate_relation(
     relation: Relation, language: str, templates: Sequence[str], templates_zs: Sequence[str] = (), **options: Any
 ) -> tuple[dict[str, Any], Translations]:
-    """Translate the subjects and objects of an English relation; you provide the translated templates.
+    """Translate the subjects and objects of an English relation; templates must be provided.
 
     Args:
         relation: A relation in English.

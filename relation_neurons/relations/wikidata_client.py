@@ -25,7 +25,7 @@ from relation_neurons.relations.relation import key
 CODES: Mapping[str, tuple[str, ...]] = {"zh": ("zh-hans", "zh")}
 """Wikidata's codes of languages with several codes, in order of preference."""
 ANY_LANGUAGE = "mul"
-"""Wikidata's code of labels that apply to all languages without their own; many people have only this one."""
+"""Wikidata's code of labels for all languages; many people have no other label."""
 BATCH = 50
 """Items per request, the API's limit."""
 PAUSES = (5, 10, 20)
@@ -42,7 +42,7 @@ _Read = TypeVar("_Read")
 
 
 def _read_candidates(name: str, hits: Sequence[Any]) -> Candidates:
-    """The search results with this English name, in order; searches also match prefixes and other languages."""
+    """The search results with this English name; searches also match prefixes and other languages."""
     candidates: Candidates = []
     for hit in hits:
         item, match = hit["id"], hit["match"]
@@ -74,7 +74,7 @@ def _text(term: Any) -> str:
 
 
 class ResponseCache:
-    """The API's responses for one language, reduced to the fields in use, in a file that is written atomically."""
+    """The API's responses for one language, reduced to the fields in use, in an atomic file."""
 
     def __init__(self, path: Path, endpoint: str) -> None:
         self.path = path

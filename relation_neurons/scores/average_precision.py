@@ -25,7 +25,7 @@ def average_precision(
     labels: Shaped[Tensor, "example ..."] | Shaped[ndarray, "example ..."],
     mask: Bool[Tensor, "example ..."] | Bool[ndarray, "example ..."] | None = None,
 ) -> Float[Tensor, "relation neuron"]:
-    """Average precision of every neuron for every relation, as scikit-learn defines it (paper, section 3).
+    """Average precision of every neuron for every relation, as in scikit-learn (paper, section 3).
 
     AP = sum over thresholds t of (recall_t - recall_{t-1}) * precision_t. Equal scores share one
     threshold. Each neuron is sorted once for all relations. Counts are integers and sums float64,

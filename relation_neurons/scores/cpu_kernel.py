@@ -39,7 +39,7 @@ def rank_average_precision(
     labels: Bool[ndarray, "example relation"],
     mask: Bool[ndarray, "example relation"],
 ) -> Float[ndarray, "relation neuron"]:
-    """Average precision in float64, for float16, bfloat16 or float32 scores of up to 65,535 examples on a CPU.
+    """Average precision in float64, for scores accepted by `can_rank`: up to 65,535 examples.
 
     Working memory: 64 keys per example for each of PyTorch's threads, of 4 bytes (8 for float32).
 
@@ -91,7 +91,7 @@ def _rank_block(
 def _examples(
     labels: Bool[ndarray, "example relation"], mask: Bool[ndarray, "example relation"]
 ) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
-    """For the compiled pass: lanes, their totals, each example's only label, and lists of several labels."""
+    """Arguments of the compiled pass: lanes and their totals, single labels, multiple labels."""
     lanes = np.concatenate([_lanes(mask), _lanes(labels)], axis=1)
     n_labels = labels.sum(axis=1)
     only = np.select([n_labels == 0, n_labels == 1], [NO_LABEL, labels.argmax(axis=1)], SEVERAL_LABELS)

@@ -1,4 +1,4 @@
-"""The compiled loops of `relation_neurons.scores.cpu_kernel`: packing of sort keys, and scoring of sorted keys.
+"""Compiled loops of `relation_neurons.scores.cpu_kernel`: packing and scoring of sort keys.
 
 Scoring keeps the numbers of positives and examples not yet visited, for four relations per 64-bit
 word.
@@ -65,7 +65,7 @@ def score_sorted(
     sign: Any,
     infinity: Any,
 ) -> None:
-    """Visit examples by increasing score; those not yet visited at a positive score at least as high."""
+    """Visit examples by increasing score: those not yet visited score at least as high."""
     highest = infinity | sign
     at_tie = np.zeros(16, dtype=np.uint64)
     sums = np.zeros(16)

@@ -47,7 +47,7 @@ def auroc(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
 
 
 def standardised_mean_difference(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
-    """Cohen's d: mean over positives minus mean over negatives, in pooled standard deviations (Cohen, 1988).
+    """Cohen's d: difference of the class means in pooled standard deviations (Cohen, 1988).
 
     Variances are pooled over n - 2 degrees of freedom. Constant neurons score 0; neurons that are
     constant within each class but differ between them score infinity with the sign of the
@@ -83,7 +83,7 @@ def point_biserial(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronS
 
 
 def contrast_score(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
-    """Root mean square over positives of the activation minus the mean over negatives, in activation units.
+    """Root mean square over positives of the activation minus its mean over negatives.
 
     Adapted from the change score of "Finding Safety Neurons in Large Language Models" (Chen et al.,
     2024, arXiv:2406.14144) and its published code: the root mean square, over response tokens, of
@@ -105,7 +105,7 @@ def contrast_score(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronS
 
 
 def activation_probability_entropy(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
-    """Specificity by the entropy of activation probabilities, in nats, after LAPE (Tang et al., 2024).
+    """Entropy-based specificity of activation, in nats, after LAPE (Tang et al., 2024).
 
     The activation probability of a neuron for a relation is the share of the relation's positives
     with an activation above 0. The entropy of these probabilities, normalised to sum to 1, is low
@@ -151,7 +151,7 @@ def _with_negatives(scores: Scores, labels: Labels, mask: Mask) -> tuple[Tensor,
 def _in_chunks(
     compute: Callable[[Tensor, Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor, mask: Tensor, size: int
 ) -> NeuronScores:
-    """Score neurons in chunks that fit the working memory, at `size` bytes per element of `scores`."""
+    """Score neurons in chunks that need `size` bytes of working memory per activation."""
     width = max(1, CHUNK_BYTES // (len(scores) * size))
     chunks = []
     for chunk in scores.split(width, dim=1):
@@ -196,7 +196,7 @@ def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Mask) 
 
 
 def _moments(values: Float[Tensor, "example neuron"]) -> tuple[Tensor, Tensor]:
-    """Mean and sum of squared deviations; exact for constants, since the first value is subtracted."""
+    """Mean and sum of squared deviations; exact for constants by subtracting the first value."""
     shifted = values - values[0]
     mean = shifted.mean(dim=0)
     return values[0] + mean, (shifted - mean).square().sum(dim=0)

@@ -59,7 +59,7 @@ def average_precision_triton(
     out = torch.empty((n_relations, n_neurons), dtype=torch.float32, device=scores.device)
     groups = [slice(i, i + RELATIONS_PER_LAUNCH) for i in range(0, n_relations, RELATIONS_PER_LAUNCH)]
     packed = [(*_packed(labels[:, group], mask[:, group]), out[group]) for group in groups]
-    # Rows start at multiples of 16; otherwise Triton scatters each thread's elements and scans take three times longer.
+    # Rows start at multiples of 16; otherwise Triton's scans take three times longer.
     stride = triton.cdiv(max(1, n_examples), 16) * 16
     width = max(1, min(n_neurons, BUFFER_BYTES // (2 * stride)))
     buffer = torch.empty((width, stride), dtype=scores.dtype, device=scores.device)
@@ -103,12 +103,12 @@ def _launch(
 def _packed(
     labels: Bool[Tensor, "example relation"], mask: Bool[Tensor, "example relation"]
 ) -> tuple[Int[Tensor, " example"], Int[Tensor, " relation"]]:
-    """One word per example (low half: its positives, high half: its mask), and each relation's packed totals."""
+    """A word per example (low half: labels, high half: mask), and each relation's packed totals."""
     n_relations = labels.shape[1]
     half, dtype = (16, torch.int32) if n_relations <= 16 else (32, torch.int64)
     hits = labels & mask
     shifts = torch.arange(n_relations, device=labels.device)
-    # The bits are distinct, so their sum is their union. The highest may be the sign bit; the kernel masks it.
+    # Distinct bits: their sum is their union. The kernel masks the sign bit if it is set.
     words = ((hits.long() << shifts) + (mask.long() << (shifts + half))).sum(dim=1)
     totals = (mask.sum(dim=0) << _COUNT_BITS.value) + hits.sum(dim=0)
     return words.to(dtype), totals.int()
@@ -141,7 +141,7 @@ def _kernel(  # not type-checked, like those below: a checker's wrapper hides th
     positions = tl.arange(0, BLOCK)
     bits = tl.load(scores + neuron * scores_stride + positions, mask=positions < n_examples, other=0).to(tl.int32)
     has_nan = tl.max(bits & 0x7FFF) > INFINITY_BITS
-    # Ascending: the end of a group in descending order is its start here, so all scans run forwards.
+    # Ascending: groups start here where they end in descending order, so scans run forwards.
     ordered = tl.sort((_ascending(bits) << _INDEX_BITS) | positions)
     index = ordered & _INDEX_MASK
     # Padding is outside every relation's mask, so its position does not matter.
@@ -165,7 +165,7 @@ def _ascending(bits):
 @triton.jit
 @no_type_check
 def _starts(keys, positions):
-    """Whether a group of equal keys starts here; by a scan, since a block cannot read its neighbours."""
+    """Whether a group of equal keys starts here, by a scan: a block cannot read neighbours."""
     first = tl.associative_scan((keys << _INDEX_BITS) | positions, 0, _first_of_group)
     return (first & _INDEX_MASK) == positions
 

@@ -41,7 +41,7 @@ def file_digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to `path` after the block, or deleted if the block fails.
+    """Yield a temporary path that is renamed to `path` after the block, or deleted if it fails.
 
     The block must create the file. If this function created it, an interrupt before the block could
     leave it behind.
@@ -58,7 +58,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder or its nearest existing parent; for a broken link, the nearest parent of its target."""
+    """The folder or its nearest existing parent; for a broken link, that of its target."""
     return next(path for path in (folder, *Path(os.path.realpath(folder)).parents) if path.exists())
 
 

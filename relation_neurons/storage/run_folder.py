@@ -60,13 +60,13 @@ class RunFolder:
                 self._begin()
 
     def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Read a table if this run has already written it; otherwise compute it and write it as parquet."""
+        """Read a table if this run has already written it; otherwise compute and write it."""
         if not self.has(name):
             self.write_table(name, make())
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def tables(self, pattern: str) -> list[pd.DataFrame]:
-        """All tables of this run whose names match a pattern, such as `answers/*`, sorted by name."""
+        """The tables of this run that match a pattern, such as `answers/*`, sorted by name."""
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob(f"{pattern}.parquet"))
         return [pd.read_parquet(self.path / name) for name in self._valid(names)]
 
@@ -121,7 +121,7 @@ class RunFolder:
         self._record({})
 
     def _archive(self, before: Mapping[str, Any], differing: list[str]) -> None:
-        """Move all files but the key, so that a process killed meanwhile leaves a valid run folder."""
+        """Move all files but the key, so that an interruption leaves a valid run folder."""
         stem, number = f"before-{digest(sorted(before.items()))[:8]}", 0
         while (archive := self.path / (f"{stem}-{number}" if number else stem)).exists():
             number += 1
@@ -149,7 +149,7 @@ class RunFolder:
         return path
 
     def _valid(self, names: Sequence[str]) -> list[str]:
-        """The files whose digests match; a warning names each damaged file, which the caller recomputes."""
+        """The files whose digests match; warns about each damaged file."""
         entries, valid = read_manifest(self.path), []
         for name in names:
             path = self.path / name
@@ -204,7 +204,7 @@ def read_key(path: Path) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Entry]:
-    """The `sha256` and `bytes` of each file of a run folder; empty if the manifest is missing or damaged.
+    """The `sha256` and `bytes` of each file; empty if the manifest is missing or damaged.
 
     Raises:
         RelationNeuronsError: The manifest exists but reading is not permitted.
