@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
+from scipy.stats import rankdata
 from torch import Tensor
 
 from relation_neurons.errors import refuse
@@ -161,20 +162,14 @@ def _in_chunks(
 
 
 def _auroc(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    ordered, order = scores.T.contiguous().sort(dim=1)  # [neuron, example]
-    ends = torch.ones_like(ordered, dtype=torch.bool)  # the last of each group of equal scores
-    ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
-
-    def counts_at_ends(included: Tensor) -> tuple[Tensor, Tensor]:
-        counts = torch.where(ends, included[order].cumsum(dim=1, dtype=torch.int32), 0).cummax(dim=1).values
-        return counts, counts.diff(dim=1, prepend=torch.zeros_like(counts[:, :1]))
-
     rows = []
-    for positive, negative in zip((labels & mask).T, (~labels & mask).T, strict=True):
-        _, gained = counts_at_ends(positive)
-        below, tied = counts_at_ends(negative)  # `below` includes ties
-        wins = (gained.long() * (2 * below - tied)).sum(dim=1)
-        rows.append(wins.double() / (2 * positive.sum() * negative.sum()))
+    for positive, member in zip(labels.T, mask.T, strict=True):
+        values, is_positive = scores[member], positive[member]
+        numbers = values.float() if values.dtype.itemsize < 4 else values  # NumPy has no bfloat16
+        ranks = torch.from_numpy(rankdata(numbers.numpy(force=True), axis=0)).to(scores.device)
+        n = int(is_positive.sum())
+        wins = ranks[is_positive].sum(dim=0) - n * (n + 1) / 2  # Mann-Whitney's U
+        rows.append(wins / (n * (len(ranks) - n)))
     return torch.stack(rows)
 
 
