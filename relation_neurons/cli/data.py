@@ -87,8 +87,8 @@ def describe_command(
     """
     relations = load_relations(*sources)
     loaded = None if model is None else load_model(model)
-    asked = make_prompts(relations, prompts).detection if loaded is not None and validate else ()
-    with bar("Answering prompts", len(asked)) if asked else contextlib.nullcontext(silent) as progress:
+    detection = make_prompts(relations, prompts).detection if loaded is not None and validate else ()
+    with bar("Answering prompts", len(detection)) if detection else contextlib.nullcontext(silent) as progress:
         table = describe(relations, model=loaded, config=prompts, validate=validate, progress=progress)
     Console().print(console_table(table))
     if out is None:

@@ -58,6 +58,6 @@ def _line(check: Check) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
     for width in (7, 18, None):
         table.add_column(width=width, overflow="fold")
-    said = check.result + (f"\nDo: {check.do}" if check.do else "")
-    table.add_row(Text(check.state, style=STYLES[check.state]), Text(check.name), Text(said))
+    text = check.result + (f"\nDo: {check.do}" if check.do else "")
+    table.add_row(Text(check.state, style=STYLES[check.state]), Text(check.name), Text(text))
     return table

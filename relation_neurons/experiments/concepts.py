@@ -163,8 +163,8 @@ def _ablate_concepts(
     study: Study, found: Mapping[str, NeuronSet], known: Mapping[str, str], n_controls: int
 ) -> pd.DataFrame:
     """Every concept's neurons ablated, recall of every relation's facts, beside matched controls."""
-    asked = tuple(prompt for name in known for prompt in study.evaluation(name))
-    own, controls = _ablate(study, found, dict.fromkeys(found, asked), n_controls)
+    prompts = tuple(prompt for name in known for prompt in study.evaluation(name))
+    own, controls = _ablate(study, found, dict.fromkeys(found, prompts), n_controls)
     effects = compare(own, controls, by=["ablated", "relation"], pool="relation", seed=study.config.seed)
     effects.insert(2, "own", effects["relation"].map(known) == effects["ablated"])
     return effects
@@ -188,10 +188,10 @@ def _ablate_rest(study: Study, targets: Mapping[str, NeuronSet], own: Mapping[st
 
 
 def _ablate(
-    study: Study, sets: Mapping[str, NeuronSet], asked: Mapping[str, tuple[Prompt, ...]], n_controls: int | None
+    study: Study, sets: Mapping[str, NeuronSet], prompts: Mapping[str, tuple[Prompt, ...]], n_controls: int | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Changes under each ablated set and under its matched controls."""
-    cases = [Case(neurons, asked[name], {"ablated": name}) for name, neurons in sets.items()]
+    cases = [Case(neurons, prompts[name], {"ablated": name}) for name, neurons in sets.items()]
     return study.with_controls(cases, n=n_controls)
 
 

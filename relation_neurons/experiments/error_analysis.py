@@ -64,12 +64,12 @@ def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> 
 
 def _answers(study: Study) -> pd.DataFrame:
     """Answers in every state, a row per prompt and state, with the clean model's answer and whether it was right."""
-    asked = {name: study.evaluation(name) for name in study.names}
-    clean = study.clean([prompt for prompts in asked.values() for prompt in prompts], generate=True)
+    evaluation = {name: study.evaluation(name) for name in study.names}
+    clean = study.clean([prompt for prompts in evaluation.values() for prompt in prompts], generate=True)
     states = [clean.assign(state="clean", clean_correct=clean["correct"])]
     for state in STATES[1:]:
         cases = []
-        for name, prompts in asked.items():
+        for name, prompts in evaluation.items():
             target = study.target(name)
             neurons = target if state == "own" else study.controls(target, n=1)[0]
             cases.append(Case(neurons, prompts, {"state": state}))

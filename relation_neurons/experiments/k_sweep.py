@@ -133,8 +133,8 @@ def _others(study: Study, ks: Sequence[int], n_other: int | None) -> pd.DataFram
     own, controls = [], []
     for name in study.names:
         facts = [study.evaluation(other)[:n_other] for other in study.names if other != name]
-        asked = tuple(prompt for prompts in facts for prompt in prompts)
-        own += [Case(study.target(name, k), asked, {"ablated": name, "k": k}) for k in ks]
+        others = tuple(prompt for prompts in facts for prompt in prompts)
+        own += [Case(study.target(name, k), others, {"ablated": name, "k": k}) for k in ks]
         drawn = nested_controls(study, name, ks, 1)
-        controls += [Case(one, asked, {"ablated": name, "k": k, "draw": draw}) for k, draw, one in drawn]
+        controls += [Case(one, others, {"ablated": name, "k": k, "draw": draw}) for k, draw, one in drawn]
     return compare(study.changes(own), study.changes(controls), by=["ablated", "k"], seed=study.config.seed)

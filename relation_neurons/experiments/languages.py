@@ -45,12 +45,12 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
         same pooled over relations (`ablated` is `all`), with the `ratio` of `transfer`; `transfer`, from
         `transfers`; and `answers`.
     """
-    asked, left_out = _asked(study, config.languages)
-    if not asked:
+    prompts_of, left_out = _prompts(study, config.languages)
+    if not prompts_of:
         tables = dict.fromkeys(("effects", "by_language", "transfer", "answers"), pd.DataFrame())
         return ExperimentResult("languages", QUESTION, tables, (transfer_verdicts.no_translation(left_out),))
-    seed, home = study.config.seed, {name: prompts[0].language for name, prompts in asked.items()}
-    cases = [Case(study.target(name), prompts, {"ablated": name}) for name, prompts in asked.items()]
+    seed, home = study.config.seed, {name: prompts[0].language for name, prompts in prompts_of.items()}
+    cases = [Case(study.target(name), prompts, {"ablated": name}) for name, prompts in prompts_of.items()]
     own, controls = study.with_controls(cases, n=config.n_language_controls)
     # The same control sets serve all languages, so only other relations' sets add information on their spread.
     effects = compare(own, controls, by=["ablated", "language"], pool="language", seed=seed)
@@ -99,9 +99,9 @@ def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = Fals
     return pd.DataFrame(rows, columns=["ablated", "language", "measure", "n", "effect", "own_effect", *RATIO])
 
 
-def _asked(study: Study, codes: Sequence[str]) -> tuple[dict[str, tuple[Prompt, ...]], dict[str, list[str]]]:
+def _prompts(study: Study, codes: Sequence[str]) -> tuple[dict[str, tuple[Prompt, ...]], dict[str, list[str]]]:
     """Evaluation prompts of each relation, those in its own language first; and which languages it does not have."""
-    asked: dict[str, tuple[Prompt, ...]] = dict.fromkeys(study.names, ())
+    prompts_of: dict[str, tuple[Prompt, ...]] = dict.fromkeys(study.names, ())
     missing: dict[str, list[str]] = {name: [] for name in study.names}
     for code in dict.fromkeys(codes):
         foreign = [one for one in study.relations if code != (study.config.prompts.language or one.language)]
@@ -110,9 +110,9 @@ def _asked(study: Study, codes: Sequence[str]) -> tuple[dict[str, tuple[Prompt, 
             if one.name not in able:
                 missing[one.name].append(code)
         for prompt in _in_language(study, code, able):
-            asked[prompt.relation] += (prompt,)
+            prompts_of[prompt.relation] += (prompt,)
     return (
-        {name: study.evaluation(name) + prompts for name, prompts in asked.items() if prompts},
+        {name: study.evaluation(name) + prompts for name, prompts in prompts_of.items() if prompts},
         {name: found for name, found in missing.items() if found},
     )
 

@@ -92,13 +92,13 @@ def _across_templates(effects: pd.DataFrame) -> Rows:
     """Neurons detected with one set of templates, tested with the other."""
     if effects.empty:
         return []
-    crossed = effects[effects["detected"] != effects["asked"]]
+    crossed = effects[effects["detected"] != effects["tested"]]
     return [
         _tested(
             row,
             "versatility",
             "other templates",
-            f"{row['ablated']}, {row['detected']} to {row['asked']}",
+            f"{row['ablated']}, {row['detected']} to {row['tested']}",
             row["verdict"] == FALLS,
         )
         for row in _records(crossed, "logprob")

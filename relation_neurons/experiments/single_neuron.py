@@ -132,12 +132,12 @@ def token_text(tokenizer: Any, number: int) -> str:
 
 def _ablated(study: Study, neuron: Neuron) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What ablating the neuron alone changes in all evaluation facts, and what random single neurons do."""
-    target, asked = NeuronSet((neuron,), str(neuron)), study.evaluation()
+    target, prompts = NeuronSet((neuron,), str(neuron)), study.evaluation()
     seed = int.from_bytes(stable_rank(study.config.seed, str(neuron))[:6], "big")
     space = neuron_space(study.model, neuron.site)
-    own = study.changes([Case(target, asked, {"ablated": str(neuron)})])
+    own = study.changes([Case(target, prompts, {"ablated": str(neuron)})])
     cases = [
-        Case(control, asked, {"ablated": str(neuron), "draw": draw})
+        Case(control, prompts, {"ablated": str(neuron), "draw": draw})
         for draw, control in enumerate(random_controls(target, space, n=study.config.n_controls, seed=seed))
     ]
     return own, study.changes(cases)

@@ -46,8 +46,8 @@ def score_table(
     """How well a neuron's mean activation tells each relation's prompts from others'.
 
     Positives and negatives are those that `rank_neurons` takes. Facts are the units: the interval resamples positive
-    and negative facts, each on their own, so that the share of positives stays; the null deals the labels out over the
-    facts anew. It asks only whether the neuron tells the relation apart at all, for which words of its templates are
+    and negative facts, each on their own, so that the share of positives stays; the null shuffles the labels over the
+    facts. It tests only whether the neuron tells the relation apart at all, for which words of its templates can be
     enough.
 
     Args:

@@ -28,7 +28,7 @@ QUESTION = "Does the drop hold when neurons found with one template set are test
 TemplateSet = Literal["main", "zs"]
 OTHER: dict[TemplateSet, TemplateSet] = {"main": "zs", "zs": "main"}
 SETS = tuple(OTHER)
-CELL = ["ablated", "detected", "asked"]
+CELL = ["ablated", "detected", "tested"]
 
 
 @validated
@@ -49,7 +49,7 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
     Relations without a second template set are left out; the others are each other's negatives.
 
     Returns:
-        Tables `effects`, from `effects.compare` by `ablated`, `detected` and `asked`; `pooled`, the same over all
+        Tables `effects`, from `effects.compare` by `ablated`, `detected` and `tested`; `pooled`, the same over all
         relations (`ablated` is `all`); `crossing`, from `crossings`, with rows for `all` as well; `overlap`, per
         relation the neurons `shared` by the two sets of `k`, their `coefficient` shared / k, and how many would be
         `expected` of two random sets; and `answers`.
@@ -65,9 +65,9 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
     targets = {(name, found): part.target(name, selection=selections[found]) for name in part.names for found in SETS}
     cases = []
     for (name, found), target in targets.items():
-        for asked in SETS:
-            labels = {"ablated": name, "detected": found, "asked": asked}
-            cases.append(Case(target, part.evaluation(name, prompted[asked]), labels, selections[found]))
+        for tested in SETS:
+            labels = {"ablated": name, "detected": found, "tested": tested}
+            cases.append(Case(target, part.evaluation(name, prompted[tested]), labels, selections[found]))
     (own, controls), seed = part.with_controls(cases, n=config.n_template_controls), study.config.seed
     pooled = [table.assign(ablated="all") for table in (own, controls)]
     tables = {
@@ -85,21 +85,21 @@ def crossings(own: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """The drop under neurons found with the other template set, as a share of that under those found with the same.
 
     Args:
-        own: From `Study.changes`, with the labels `ablated`, `detected` and `asked`.
+        own: From `Study.changes`, with the labels `ablated`, `detected` and `tested`.
         seed: Of resamples.
 
     Returns:
-        A row per `ablated`, `asked` and `measure`: `n`, facts; the effects `same` and `crossed`; `ratio` of the two
+        A row per `ablated`, `tested` and `measure`: `n`, facts; the effects `same` and `crossed`; `ratio` of the two
         with `_low` and `_high`, see `languages.share_of_drop`.
     """
     rows = []
-    for measure, (name, asked) in product(MEASURES, own[["ablated", "asked"]].drop_duplicates().to_numpy()):
-        group = own[(own["ablated"] == name) & (own["asked"] == asked)]
+    for measure, (name, tested) in product(MEASURES, own[["ablated", "tested"]].drop_duplicates().to_numpy()):
+        group = own[(own["ablated"] == name) & (own["tested"] == tested)]
         by_fact = group.groupby(["relation", "fact", "detected"], sort=False)[f"d_{measure}"].mean().unstack("detected")
-        crossed, same = by_fact[OTHER[asked]].to_numpy(), by_fact[asked].to_numpy()
+        crossed, same = by_fact[OTHER[tested]].to_numpy(), by_fact[tested].to_numpy()
         ratio = share_of_drop(crossed, same, seed=seed)
-        rows.append((name, asked, measure, len(same), same.mean(), crossed.mean(), *ratio[:3]))
-    return pd.DataFrame(rows, columns=["ablated", "asked", "measure", "n", "same", "crossed", *RATIO])
+        rows.append((name, tested, measure, len(same), same.mean(), crossed.mean(), *ratio[:3]))
+    return pd.DataFrame(rows, columns=["ablated", "tested", "measure", "n", "same", "crossed", *RATIO])
 
 
 def overlaps(targets: Mapping[tuple[str, TemplateSet], NeuronSet], n_neurons: int) -> pd.DataFrame:

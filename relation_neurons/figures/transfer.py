@@ -122,11 +122,11 @@ def templates_figure(effects: pd.DataFrame, pooled: pd.DataFrame, measure: str =
     if effects.empty:
         return empty_figure(title)
     cells = _cells(effects, pooled, measure)
-    names, sets = list(cells["ablated"].unique()), list(effects["asked"].unique())
+    names, sets = list(cells["ablated"].unique()), list(effects["tested"].unique())
     figure = go.Figure().set_subplots(1, len(sets), shared_yaxes=True, horizontal_spacing=0.04)
     for panel, evaluated in enumerate(sets, start=1):
         for number, detected in enumerate(sets):
-            rows = cells[(cells["asked"] == evaluated) & (cells["detected"] == detected)]
+            rows = cells[(cells["tested"] == evaluated) & (cells["detected"] == detected)]
             positions = [names.index(name) + 0.34 * number - 0.17 for name in rows["ablated"]]
             hover = [f"{name}<br>{text}" for name, text in zip(rows["ablated"], _hover(rows), strict=True)]
             marker = _dot((OWN, OTHER)[number], ("circle", "diamond")[number])

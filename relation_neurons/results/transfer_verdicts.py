@@ -36,7 +36,7 @@ def languages(
 
 def no_translation(left_out: Mapping[str, Sequence[str]]) -> str:
     """The only sentence of `languages` where no relation has any translation."""
-    return f"Nothing was asked.{_untranslated(left_out)}"
+    return f"Nothing was tested.{_untranslated(left_out)}"
 
 
 def templates(
@@ -48,10 +48,10 @@ def templates(
     left_out: Sequence[str],
 ) -> Sentences:
     """Drops within and across template sets."""
-    way = {"way": lambda table: table["detected"] + " -> " + table["asked"]}
+    way = {"way": lambda table: table["detected"] + " -> " + table["tested"]}
     sentences = [crossed_templates(effects), *by_group("way", effects.assign(**way), pooled.assign(**way))]
     for what, rows in by_measure(crossing[crossing["ablated"] == "all"].dropna(subset="ratio")):
-        kept = [f"{row['asked']} {_ratio(row)}" for row in rows.to_dict("records")]
+        kept = [f"{row['tested']} {_ratio(row)}" for row in rows.to_dict("records")]
         sentences.append(
             f"{what}: the pooled change under neurons found with the other template set, as a share of that under "
             f"neurons found with the tested set, where the interval of the latter lies below zero: {name_list(kept)}."
@@ -68,9 +68,9 @@ def crossed_templates(effects: pd.DataFrame) -> str:
     """In how many relations a drop that is shown with one template set is shown with the other as well."""
     parts = []
     for what, rows in by_measure(effects):
-        falls = rows.loc[rows["verdict"] == FALLS, ["ablated", "detected", "asked"]]
+        falls = rows.loc[rows["verdict"] == FALLS, ["ablated", "detected", "tested"]]
         cells = set(falls.itertuples(index=False, name=None))
-        same = [(name, detected) for name, detected, asked in cells if detected == asked]
+        same = [(name, detected) for name, detected, tested in cells if detected == tested]
         kept = [cell for cell in same if (*cell, TEMPLATE_SETS[cell[1]]) in cells]
         parts.append(f"{what[0].lower()}{what[1:]} {len(kept)} of {len(same)}")
     return (

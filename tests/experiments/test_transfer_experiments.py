@@ -130,7 +130,7 @@ def test_controls_are_the_studys_and_are_asked_in_the_same_language(study, spoke
 
 
 def test_the_spread_of_controls_is_that_of_other_relations_in_the_same_language(spoken):
-    # The same sets are asked in every language, so that pooling over languages would count each set more than once.
+    # The same sets are tested in every language, so that pooling over languages would count each set more than once.
     for (_, _), rows in spoken.table.groupby(["language", "measure"]):
         assert rows["random_sd"].nunique() == 1
     assert spoken.table.query("measure == 'logprob'").groupby("ablated")["random_sd"].nunique().max() > 1
@@ -138,8 +138,8 @@ def test_the_spread_of_controls_is_that_of_other_relations_in_the_same_language(
 
 def test_relations_without_a_translation_are_left_out_and_named(spoken):
     rows = spoken.table[spoken.table["measure"] == "logprob"]
-    asked = set(zip(rows["ablated"], rows["language"], strict=True))
-    assert asked == {(name, code) for name in NAMES for code in ("en", "de", "es")} - {("plays", "es")}
+    tested = set(zip(rows["ablated"], rows["language"], strict=True))
+    assert tested == {(name, code) for name in NAMES for code in ("en", "de", "es")} - {("plays", "es")}
     assert "left out: plays (es)" in " ".join(spoken.verdict)
 
 
@@ -198,19 +198,19 @@ def test_relations_without_a_translation_do_not_change_which_facts_are_examples(
     facts = tuple(rn.Fact(name, plays.objects[n % 4]) for n, name in enumerate([*ordered[-10:], *later]))
     plays = dataclasses.replace(plays, facts=facts)
     config = dataclasses.replace(CONFIG, prompts=dataclasses.replace(PROMPTS, shots=2))
-    asked = []
+    tested = []
     for third in (translated(plays), plays):
         some = (translated(lives), eats, third)
         found = languages(Study(planted.model, some, config), LanguagesConfig(languages=("es",), n_language_controls=2))
-        asked.append(found.tables["answers"].query("ablated == 'lives' and language == 'es'")["clean_logprob"])
-    assert len(asked[0]) == 10
-    np.testing.assert_allclose(*asked, atol=1e-5)
+        tested.append(found.tables["answers"].query("ablated == 'lives' and language == 'es'")["clean_logprob"])
+    assert len(tested[0]) == 10
+    np.testing.assert_allclose(*tested, atol=1e-5)
 
 
 def test_without_any_translation_nothing_is_asked(study):
     found = languages(study, LanguagesConfig(languages=("fr", "zh")))
     assert found.verdict == (
-        "Nothing was asked. Without a translation and left out: lives (fr, zh); eats (fr, zh); plays (fr, zh).",
+        "Nothing was tested. Without a translation and left out: lives (fr, zh); eats (fr, zh); plays (fr, zh).",
     )
     with pytest.raises(rn.RelationNeuronsError, match="no language"):
         LanguagesConfig(languages=())
@@ -251,9 +251,9 @@ def crossed(study):
 
 
 @pytest.mark.parametrize("found", ["main", "zs"])
-@pytest.mark.parametrize("asked", ["main", "zs"])
-def test_each_cell_is_found_with_one_set_and_asked_in_another(planted, study, crossed, found, asked):
-    other = dict(zip(("main", "zs"), ("{} eats in", "in in {} plays"), strict=True))[asked]
+@pytest.mark.parametrize("tested", ["main", "zs"])
+def test_each_cell_is_found_with_one_set_and_asked_in_another(planted, study, crossed, found, tested):
+    other = dict(zip(("main", "zs"), ("{} eats in", "in in {} plays"), strict=True))[tested]
     result = dataclasses.replace(CONFIG, prompts=dataclasses.replace(PROMPTS, template_set=found))
     target = Study(planted.model, study.relations, result).target("eats")
     prompts = [
@@ -261,7 +261,7 @@ def test_each_cell_is_found_with_one_set_and_asked_in_another(planted, study, cr
         for one in study.evaluation("eats")
     ]
     change = ask(study.model, prompts, target)["logprob"] - ask(study.model, prompts)["logprob"]
-    row = row_of(crossed.table, ablated="eats", detected=found, asked=asked, measure="logprob")
+    row = row_of(crossed.table, ablated="eats", detected=found, tested=tested, measure="logprob")
     assert row["effect"] == pytest.approx(change.mean(), abs=1e-5)
     assert row["n_controls"] == 3
 
@@ -277,10 +277,10 @@ def test_the_overlap_of_two_sets_is_counted(study, crossed):
 
 
 def test_a_crossing_keeps_a_share_of_the_drop(crossed):
-    answers = crossed.tables["answers"].query("asked == 'main'")
+    answers = crossed.tables["answers"].query("tested == 'main'")
     for name, rows in [("eats", answers.query("ablated == 'eats'")), ("all", answers)]:
         by_set = rows.groupby("detected")["d_logprob"].mean()
-        row = row_of(crossed.tables["crossing"], ablated=name, asked="main", measure="logprob")
+        row = row_of(crossed.tables["crossing"], ablated=name, tested="main", measure="logprob")
         assert (row["same"], row["crossed"]) == pytest.approx((by_set["main"], by_set["zs"]))
         assert row["ratio"] == pytest.approx(by_set["zs"] / by_set["main"])
         assert row["n"] == rows["fact"].size / 2
@@ -301,11 +301,11 @@ def test_relations_without_a_second_set_are_left_out_and_named(planted, study):
 def test_the_verdict_on_templates_says_what_holds_when_crossed():
     shown = {("a", "main", "main"), ("a", "main", "zs"), ("a", "zs", "zs"), ("b", "main", "main"), ("b", "zs", "main")}
     rows = [
-        effect_row("falls" if (name, found, asked) in shown else "x", m, ablated=name, detected=found, asked=asked)
+        effect_row("falls" if (name, found, tested) in shown else "x", m, ablated=name, detected=found, tested=tested)
         for m in ("logprob", "correct")
         for name in "ab"
         for found in ("main", "zs")
-        for asked in ("main", "zs")
+        for tested in ("main", "zs")
     ]
     held = transfer_verdicts.crossed_templates(pd.DataFrame(rows))
     assert "accuracy 1 of 3, log-probability of the object (nats) 1 of 3." in held

@@ -83,7 +83,7 @@ def test_drops_show_values_before_and_after_ablation(spoken):
 
 def test_templates_have_a_panel_per_evaluation_set():
     cells = [(detected, evaluated) for detected in ("main", "zs") for evaluated in ("main", "zs")]
-    columns = ["ablated", "detected", "asked"]
+    columns = ["ablated", "detected", "tested"]
     effects = effects_of([("a", *cell) for cell in cells] + [("b", *cell) for cell in cells], columns)
     figure = templates_figure(effects, effects_of([("all", *cell) for cell in cells], columns))
     assert list(figure.layout.yaxis.ticktext) == [ALL, "a", "b"]
