@@ -22,7 +22,7 @@ import torch
 import relation_neurons as rn
 from relation_neurons.experiments.session import prepare
 from relation_neurons.inference.memory_estimate import estimate
-from relation_neurons.inference.memory_parts import FIXED
+from relation_neurons.inference.memory_plan import FIXED
 from relation_neurons.storage.fingerprint import versions
 
 
@@ -32,7 +32,7 @@ def measure(site: str, model: str, kept: bool) -> dict[str, object]:
     config = replace(rn.StudyConfig(model=model, site=site, validation="none"), prompts=rn.PromptConfig())
     prompts = rn.make_prompts(rn.load_relations(*config.relations), config.prompts)
     found = estimate(model, prompts.detection, site, shards=kept)
-    estimated = found.plan.needs.ram(found.rows) - FIXED
+    estimated = found.plan.estimate.ram(found.rows) - FIXED
     with tempfile.TemporaryDirectory() as folder:
         study = prepare(config, say=lambda line: None)
         if kept:

@@ -11,7 +11,7 @@ import relation_neurons as rn
 from intervention_parts.conditions import N_CONDITIONS
 from intervention_parts.inputs import SHOTS, K, random_set
 from intervention_parts.measuring import Bench, Row, compare, table
-from relation_neurons.inference.batching import MAX_ROWS, Batch, Task, stream
+from relation_neurons.inference.batching import MAX_ROWS, Batch, Task, run_batches
 from relation_neurons.interventions.interventions import rows_under
 from relation_neurons.models.hooked_model import Cache, forward, hook_name
 from relation_neurons.models.position_kinds import PAD
@@ -40,10 +40,11 @@ def hooks(bench: Bench) -> list[Row]:
 def read(model: Any, tasks: Sequence[Task], *, keep: int = 1, **options: Any) -> float:
     """Run plain passes over prompts and unembed the last `keep` positions."""
 
-    def work(batch: Batch, cache: Cache) -> None:
+    def read_batch(batch: Batch, cache: Cache) -> range:
         forward(model, *batch.read(), cache, keep=keep).all()
+        return range(len(batch.rows))
 
-    stream(model, tasks, work, n_logits=keep, **options)
+    run_batches(model, tasks, read_batch, n_logits=keep, **options)
     return 0.0
 
 
@@ -51,9 +52,9 @@ def read_under(model: Any, tasks: Sequence[Task], sets: Sequence[rn.NeuronSet]) 
     """Run the same passes with rows distributed over conditions; returns the seconds to enter these."""
     distributed = [Task(task.encoded, number % len(sets)) for number, task in enumerate(tasks)]
     start = time.perf_counter()
-    with rows_under(model, [[rn.Intervention(neurons)] for neurons in sets]) as writer:
+    with rows_under(model, [[rn.Intervention(neurons)] for neurons in sets]) as patches:
         entering = time.perf_counter() - start
-        read(model, distributed, writer=writer)
+        read(model, distributed, patches=patches)
     return entering
 
 
@@ -93,12 +94,13 @@ def cached_bytes(model: Any, tasks: Sequence[Task], only: str | None = None) -> 
     caches = []
     names = None if only is None else {hook_name(only, layer) for layer in range(model.cfg.n_layers)}
 
-    def work(batch: Batch, cache: Cache) -> None:
+    def read_batch(batch: Batch, cache: Cache) -> range:
         tokens, kinds = batch.read()
         mask = (kinds != PAD).long()
         chosen = None if names is None else names.__contains__
         caches.append(model.run_with_cache(tokens, attention_mask=mask, return_type=None, names_filter=chosen)[1])
+        return range(len(batch.rows))
 
-    stream(model, tasks, work, share=False)
+    run_batches(model, tasks, read_batch, share=False)
     storages = [tensor.untyped_storage() for cache in caches for tensor in cache.values()]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -10,7 +10,7 @@ import relation_neurons as rn
 from intervention_parts.inputs import SHOTS, K, random_set
 from intervention_parts.measuring import Bench, Row, compare, table
 from relation_neurons.evaluation.answers import RULES
-from relation_neurons.inference.batching import Batch, Task, stream
+from relation_neurons.inference.batching import Batch, Task, run_batches
 from relation_neurons.inference.decoding import decode, greedy, judge
 from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.prompts.tokenization import encode
@@ -52,21 +52,21 @@ def two_tokens(
     model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt], *, share: bool = True, score: bool = False
 ) -> list[bool]:
     """One pass over the prompts, one decoding step, and the same rule."""
-    answers: dict[int, str] = {}
 
-    def answer(batch: Batch, cache: Cache) -> None:
+    def answer(batch: Batch, cache: Cache) -> list[str]:
         first = forward(model, *batch.read(), cache, keep=1).all()[:, 0].argmax(dim=1).tolist()
-        texts = decode(model, greedy(model, first, cache, [2] * len(batch.rows)))
-        answers.update(zip(batch.rows, texts, strict=True))
+        return decode(model, greedy(model, first, cache, [2] * len(batch.rows)))
 
-    def log_probabilities(batch: Batch, cache: Cache) -> None:
-        judge(model, batch, cache, [task.encoded.object_ids for task in batch.tasks], aligned=True)
+    def log_probabilities(batch: Batch, cache: Cache) -> list[float]:
+        objects = [task.encoded.object_ids for task in batch.tasks]
+        return judge(model, batch, cache, objects, aligned=True).logprobs.tolist()
 
-    tasks = [Task(one) for one in encode(model, prompts)]
+    tasks, options = [Task(one) for one in encode(model, prompts)], {"share": share, "batch_size": len(prompts)}
     with rn.ablate(model, ablated):
-        for work in (answer, log_probabilities)[: 1 + score]:
-            stream(model, tasks, work, share=share, batch_size=len(prompts))
-    return [RULES["prefix"](answers[row], prompt.object) for row, prompt in enumerate(prompts)]
+        texts = run_batches(model, tasks, answer, **options)
+        if score:
+            run_batches(model, tasks, log_probabilities, **options)
+    return [RULES["prefix"](text, prompt.object) for text, prompt in zip(texts, prompts, strict=True)]
 
 
 def plain_generation(model: Any, ablated: rn.NeuronSet, prompts: Sequence[rn.Prompt]) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Activations kept while they are read, so that a killed process goes on from the last whole shard.
+"""Activations kept while they are read, so that a killed process resumes after the last whole shard.
 
 Shards are cut from the prompts in their order before any batch is made, so that a shard's values do not depend on
 which process reads it or on what was read before. Values equal, bit for bit, those of `collect_activations` on the
@@ -29,7 +29,7 @@ from relation_neurons.storage.fingerprint import code_digest, digest, versions
 SHARD_BYTES = 256 * 2**20
 """The most values of a shard, unless a single prompt has more."""
 UNEMBEDDED = 3
-"""Positions of each row that `relation_neurons.inference.batching.stream` reckons with by default."""
+"""Positions of each row that `relation_neurons.inference.batching.run_batches` expects to unembed by default."""
 
 
 def kept_activations(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import einops
 import torch
@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.inference.batching import Batch, Task, stream
-from relation_neurons.models.hooked_model import Cache, add_hook, forward, hook_name, neuron_space
+from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.models.hooked_model import Cache, forward, hook_name, hooked, neuron_space
 from relation_neurons.models.position_kinds import PAD
 from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
 from relation_neurons.models.types import HookedModel
@@ -91,17 +91,38 @@ def collect_activations(
     values = torch.empty((len(prompts), len(space)), dtype=dtype)
     tasks = [Task(one) for one in encode(model, prompts)]
     include_bos = include_bos and any(task.encoded.bos for task in tasks)
-    with _Pool(model, space) as pool:
 
-        def work(batch: Batch, cache: Cache) -> None:
-            found = _pool_batch(model, batch, cache, pool, include_bos).to("cpu", dtype)
-            if not torch.isfinite(found).all():
-                do = "store float32, and check the model's weights for NaN"
-                raise refuse(f"Some activations are not finite as {dtype}", do=do)
-            values[list(batch.rows)] = found
+    def read_batch(batch: Batch, cache: Cache) -> Tensor:
+        tokens, kinds = batch.read()
+        with token_means(model, space, _counted(batch, kinds, include_bos)) as means:
+            forward(model, tokens, kinds, cache, keep=0)
+        found = means.to("cpu", dtype)
+        if not torch.isfinite(found).all():
+            do = "store float32, and check the model's weights for NaN"
+            raise refuse(f"Some activations are not finite as {dtype}", do=do)
+        return found
 
-        stream(model, tasks, work, share=not include_bos, batch_size=batch_size, progress=progress)
+    run_batches(model, tasks, read_batch, into=values, share=not include_bos, batch_size=batch_size, progress=progress)
     return Activations(values, tuple(prompts), space, include_bos)
+
+
+@contextlib.contextmanager
+def token_means(
+    model: HookedModel, space: NeuronSpace, mask: Float[Tensor, "row pos"]
+) -> Iterator[Float[Tensor, "row neuron"]]:
+    """Each neuron's mean over the positions where the mask is 1, in float32, of the forward pass in this block.
+
+    Yields:
+        Means that the pass fills in; until then they are NaN.
+    """
+    means = torch.full((len(mask), len(space)), float("nan"), device=mask.device)
+    weights = mask / mask.sum(dim=1, keepdim=True)
+
+    def average(place: slice, activation: Tensor) -> None:
+        means[:, place] = einops.einsum(activation.flatten(2).float(), weights, "row pos neuron, row pos -> row neuron")
+
+    with hooked(model, {hook_name(site, layer): partial(average, place) for site, layer, place in space.slices()}):
+        yield means
 
 
 def token_activations(
@@ -131,76 +152,23 @@ def token_activations(
     neuron_space(model, neuron.site).flatten([neuron])
     tasks = [Task(one) for one in encode(model, prompts)]
     include_bos = include_bos and any(task.encoded.bos for task in tasks)
-    found: list[Tensor] = [torch.empty(0)] * len(prompts)
     read: list[Tensor] = []
 
     def hook(activation: Tensor) -> None:
         read.append(activation.flatten(2)[:, :, neuron.index].float())
 
-    def work(batch: Batch, cache: Cache) -> None:
+    def read_batch(batch: Batch, cache: Cache) -> list[Tensor]:
         tokens, kinds = batch.read()
-        counted = _counted(batch, kinds, include_bos) > 0
         read.clear()  # what was read in advance
         forward(model, tokens, kinds, cache, keep=0)
-        for row, values, there in zip(batch.rows, read.pop(), counted, strict=True):
-            found[row] = values[there].cpu()
+        counted = _counted(batch, kinds, include_bos) > 0
+        return [values[there].cpu() for values, there in zip(read.pop(), counted, strict=True)]
 
-    remove = add_hook(model, hook_name(neuron.site, neuron.layer), hook)
-    try:
-        stream(model, tasks, work, share=not include_bos, batch_size=batch_size, progress=progress)
-    finally:
-        remove()
+    with hooked(model, {hook_name(neuron.site, neuron.layer): hook}):
+        found = run_batches(model, tasks, read_batch, share=not include_bos, batch_size=batch_size, progress=progress)
     if not all(bool(torch.isfinite(one).all()) for one in found):
         raise refuse(f"Some activations of {neuron} are not finite", do="check the model's weights for NaN")
     return found
-
-
-class _Pool:
-    """Hooks at every site and layer of a space that add up one batch; they do nothing outside `into`."""
-
-    def __init__(self, model: HookedModel, space: NeuronSpace) -> None:
-        self.model, self.space = model, space
-        self._now: tuple[Float[Tensor, "row neuron"], Float[Tensor, "row pos"]] | None = None
-
-    def __enter__(self) -> _Pool:
-        self._removals = []
-        for site, layer, place in self.space.slices():
-            self._removals.append(add_hook(self.model, hook_name(site, layer), self._hook(place)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for remove in self._removals:
-            remove()
-
-    @contextlib.contextmanager
-    def into(self, pooled: Float[Tensor, "row neuron"], weights: Float[Tensor, "row pos"]) -> Iterator[None]:
-        """Pool the forward pass in this block."""
-        self._now = pooled, weights
-        try:
-            yield
-        finally:
-            self._now = None
-
-    def _hook(self, place: slice) -> Any:
-        def hook(activation: Tensor) -> None:
-            if self._now is not None:
-                pooled, weights = self._now
-                pooled[:, place] = einops.einsum(
-                    activation.flatten(2).float(), weights, "row pos neuron, row pos -> row neuron"
-                )
-
-        return hook
-
-
-def _pool_batch(
-    model: HookedModel, batch: Batch, cache: Cache, pool: _Pool, include_bos: bool
-) -> Float[Tensor, "row neuron"]:
-    tokens, kinds = batch.read()
-    counted = _counted(batch, kinds, include_bos)
-    pooled = torch.full((len(batch.rows), len(pool.space)), float("nan"), device=tokens.device)
-    with pool.into(pooled, counted / counted.sum(dim=1, keepdim=True)):
-        forward(model, tokens, kinds, cache, keep=0)
-    return pooled
 
 
 def _counted(batch: Batch, kinds: Int[Tensor, "row pos"], include_bos: bool) -> Float[Tensor, "row pos"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from relation_neurons.errors import refuse
-from relation_neurons.inference.batching import Batch, Task, stream
+from relation_neurons.inference.batching import Batch, Task, run_batches
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.models.position_kinds import PAD
@@ -62,18 +62,20 @@ def perplexity(
         if length < 2:
             raise refuse(f"Text {number} ('{texts[number]}') has {length} token(s)", expected="at least two")
     tasks = [Task(text, number) for number in range(len(conditions)) for text in encoded]
-    nll = np.empty(len(tasks))
 
-    def work(batch: Batch, cache: Cache) -> None:
+    def read_batch(batch: Batch, cache: Cache) -> list[float]:
         tokens, kinds = batch.read()
         logits = forward(model, tokens, kinds, cache, keep=tokens.shape[1]).all()[:, :-1]
         targets = tokens[:, 1:, None]
         losses = logits.logsumexp(dim=2) - logits.gather(2, targets)[:, :, 0]
         predicted = (kinds[:, :-1] != PAD) & (kinds[:, 1:] != PAD)
-        nll[list(batch.rows)] = torch.where(predicted, losses, 0).double().sum(dim=1).numpy(force=True)
+        return torch.where(predicted, losses, 0).double().sum(dim=1).tolist()
 
-    with rows_under(model, list(conditions.values())) as writer:
-        stream(model, tasks, work, writer=writer, n_logits=max(lengths), batch_size=batch_size, progress=progress)
+    with rows_under(model, list(conditions.values())) as patches:
+        found = run_batches(
+            model, tasks, read_batch, patches=patches, n_logits=max(lengths), batch_size=batch_size, progress=progress
+        )
+    nll = np.array(found)
     if np.isnan(nll).any():
         raise refuse(
             "Some log-probabilities are NaN",

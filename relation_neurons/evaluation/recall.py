@@ -9,7 +9,7 @@ import pandas as pd
 
 from relation_neurons.errors import refuse
 from relation_neurons.evaluation.scoring import Answers, first_tokens, rows_of
-from relation_neurons.inference.batching import Batch, Task, stream
+from relation_neurons.inference.batching import Batch, Task, run_batches
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache
 from relation_neurons.models.types import HookedModel
@@ -129,16 +129,14 @@ def recall_under(
         for number, prompt in items
     ]
     candidates, answers = first_tokens(model, unique), Answers(generate, max_new_tokens)
-    rows: list[dict[str, object]] = [{}] * len(tasks)
 
-    def work(batch: Batch, cache: Cache) -> None:
-        results = rows_of(model, batch, cache, [items[row][1] for row in batch.rows], candidates, answers)
-        for row, result in zip(batch.rows, results, strict=True):
-            rows[row] = {"condition": conditions[items[row][0]].name} | result
+    def read_batch(batch: Batch, cache: Cache) -> list[dict[str, object]]:
+        return rows_of(model, batch, cache, [items[row][1] for row in batch.rows], candidates, answers)
 
-    with rows_under(model, [condition.interventions for condition in conditions]) as writer:
-        stream(model, tasks, work, writer=writer, batch_size=batch_size, progress=progress)
-    return pd.DataFrame(rows)
+    with rows_under(model, [condition.interventions for condition in conditions]) as patches:
+        rows = run_batches(model, tasks, read_batch, patches=patches, batch_size=batch_size, progress=progress)
+    names = [conditions[number].name for number, _ in items]
+    return pd.DataFrame([{"condition": name} | row for name, row in zip(names, rows, strict=True)])
 
 
 def _check_conditions(conditions: Sequence[Condition], max_new_tokens: int | None) -> None:

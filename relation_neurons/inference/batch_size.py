@@ -20,7 +20,7 @@ OUT_OF_MEMORY = re.compile("can't allocate memory|not enough memory|out of memor
 """What PyTorch says in errors of no kind of their own."""
 
 _limits: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-"""Bytes, as `row_bytes` reckons them, of the batches that models were left with when memory ran out."""
+"""Bytes, as `row_bytes` estimates them, of the batches that models were left with when memory ran out."""
 
 
 def row_bytes(cfg: Any, n_tokens: int, n_logits: int, *, dtype: torch.dtype | None = None) -> int:

@@ -1,11 +1,11 @@
-"""Prompts under conditions as one stream of full batches that share the computation of common beginnings."""
+"""Prompts under conditions, read in full batches that share the computation of common beginnings."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batch_size import BatchSizes, is_out_of_memory, memory_of, row_bytes
-from relation_neurons.inference.patching import Writer
+from relation_neurons.inference.patching import Patches
 from relation_neurons.models.hooked_model import Cache, forward, new_cache, select_cache
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
 from relation_neurons.models.types import HookedModel
@@ -52,24 +52,24 @@ class Batch:
         tasks: The tasks.
         starts: How many tokens of each are read in advance, with others' that begin alike under the same condition.
         device: Where to.
-        writer: The conditions at work, if any.
+        patches: The conditions at work, if any.
     """
 
     rows: tuple[int, ...]
     tasks: tuple[Task, ...]
     starts: tuple[int, ...]
     device: Any
-    writer: Writer | None = None
+    patches: Patches | None = None
 
     def use(self) -> None:
         """Put the rows of the coming passes under their conditions."""
-        if self.writer is not None:
-            self.writer.use([task.condition for task in self.tasks])
+        if self.patches is not None:
+            self.patches.use([task.condition for task in self.tasks])
 
     def part(self, rows: Sequence[int]) -> Batch:
         """Some rows of the batch."""
         numbers, tasks = tuple(self.rows[row] for row in rows), tuple(self.tasks[row] for row in rows)
-        return Batch(numbers, tasks, tuple(self.starts[row] for row in rows), self.device, self.writer)
+        return Batch(numbers, tasks, tuple(self.starts[row] for row in rows), self.device, self.patches)
 
     def read(
         self, appended: Sequence[Sequence[int]] | None = None, *, aligned: bool = False
@@ -92,37 +92,43 @@ class Batch:
         return _tensor(tokens, self.device), _tensor(kinds, self.device)
 
 
-Work = Callable[[Batch, Cache], None]
+Result = TypeVar("Result")
+ReadBatch = Callable[[Batch, Cache], Iterable[Result]]
+"""Reads a batch, given the cache of what its rows have read in advance; returns a result for each row."""
 
 
-def stream(
+def run_batches(
     model: HookedModel,
     tasks: Sequence[Task],
-    work: Work,
+    read_batch: ReadBatch[Result],
     *,
-    writer: Writer | None = None,
+    into: Tensor | None = None,
+    patches: Patches | None = None,
     share: bool = True,
     n_logits: int = 3,
     batch_size: int | None = None,
     progress: Progress = silent,
-) -> None:
+) -> list[Result]:
     """Read tasks in full batches, whatever their conditions; what a task yields does not depend on its batch.
 
     That is so within the rounding of float arithmetic: numbers may differ in their last digits, and answers only where
     two tokens are as close as that. So results are the same when memory runs out: the batch that did not fit is tried
     again with half as many rows, and so on, while batches that are done stay done. The model keeps to smaller batches
-    from then on, in later streams as well.
+    from then on, in later calls as well.
 
     Args:
         model: A model from `load_model`.
         tasks: What to read.
-        work: Called with each batch and the cache of what its rows have read in advance; again with fewer rows where
-            memory ran out in it, so that what it keeps of a batch must be written last.
-        writer: The conditions at work, if any; it is told which rows are under which.
+        read_batch: What makes results of a batch; called again with fewer rows where memory ran out in it.
+        into: Takes the results as its rows, so that they are in memory only once; by default a list does.
+        patches: The conditions at work, if any; they are told which rows are under which.
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
-        n_logits: Positions of each row that `work` unembeds, for the estimate of memory.
+        n_logits: Positions of each row that `read_batch` unembeds, for the estimate of memory.
         batch_size: Rows at a time; by default what memory holds. Halved whenever memory runs out all the same.
         progress: Called with the number of tasks finished.
+
+    Returns:
+        The results in the order of the tasks.
 
     Raises:
         RelationNeuronsError: Memory runs out even for a single row.
@@ -134,17 +140,18 @@ def stream(
     sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits))
     starts = _starts(tasks) if share else [0] * len(tasks)
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
+    whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches)
+    results: Any = [None] * len(tasks) if into is None else into
     done = 0
-    with torch.inference_mode():
-        while done < len(order):
-            rows = tuple(order[done : done + sizes.rows])
-            chosen, begun = tuple(tasks[row] for row in rows), tuple(starts[row] for row in rows)
-            if _ran_out_of_memory(model, Batch(rows, chosen, begun, model.cfg.device, writer), work):
-                sizes.shrink([len(task.encoded.ids) for task in chosen])
-                continue
-            sizes.tell()
-            done += len(rows)
-            progress(len(rows))
+    while done < len(order):
+        batch = whole.part(order[done : done + sizes.rows])
+        if not _fits(model, batch, read_batch, results):
+            sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
+            continue
+        sizes.tell()
+        done += len(batch.rows)
+        progress(len(batch.rows))
+    return list(results)
 
 
 def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int) -> int:
@@ -161,16 +168,20 @@ def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int) -> int:
     return int(min(most, max(1, free // 2 // row_bytes(model.cfg, n_tokens, n_logits))))
 
 
-def _ran_out_of_memory(model: HookedModel, batch: Batch, work: Work) -> bool:
+@torch.inference_mode()
+def _fits(model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], results: Any) -> bool:
+    """Read a batch and store its results, unless memory runs out."""
     try:
         cache = _read_beginnings(model, batch)
         batch.use()
-        work(batch, cache)
+        found = read_batch(batch, cache)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return True
-    return False
+        return False
+    for row, result in zip(batch.rows, found, strict=True):
+        results[row] = result
+    return True
 
 
 def _read_beginnings(model: HookedModel, batch: Batch) -> Cache:

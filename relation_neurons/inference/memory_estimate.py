@@ -1,4 +1,4 @@
-"""What a run will need of memory and disk, known before its long work begins, and refused where there is not enough."""
+"""Compare what a plan takes of memory and disk with what is free, and refuse what cannot fit before work begins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batch_size import memory_of
-from relation_neurons.inference.memory_parts import Plan
+from relation_neurons.inference.memory_plan import Plan
 from relation_neurons.models.loading import DTYPES, named_device
 from relation_neurons.models.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.models.size import Shape, loaded_shape, shape_of
@@ -27,7 +27,7 @@ CHARACTERS = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan needs and what there is.
+    """What a plan takes beside what is free.
 
     Attributes:
         plan: What is to be done.
@@ -45,33 +45,33 @@ class Estimate:
 
     @property
     def rows(self) -> int:
-        """Rows of a batch: those that were asked for, else as many as half of what is free holds beside the rest."""
-        needs = self.plan.needs
-        if self.plan.batch_size is not None or not needs.row:
-            return needs.rows
-        free = self.ram - needs.ram(0) if self.gpu is None else self.gpu - needs.gpu(0)
-        return max(1, min(needs.rows, free // 2 // needs.row))
+        """Rows of a batch: the plan's, else as many as half of what is free holds beside the rest."""
+        taken = self.plan.estimate
+        if self.plan.batch_size is not None or not taken.row:
+            return taken.rows
+        free = self.ram - taken.ram(0) if self.gpu is None else self.gpu - taken.gpu(0)
+        return max(1, min(taken.rows, free // 2 // taken.row))
 
     def lacks(self, plan: Plan | None = None) -> list[str]:
         """Which of `memory`, `GPU memory` and `disk` another plan, or this one, has too little of."""
-        needs = (plan or self.plan).needs
-        rows = needs.rows if (plan or self.plan).batch_size else 1
-        found = ["memory"] if needs.ram(rows) > self.ram else []
-        if self.gpu is not None and needs.gpu(rows) > self.gpu:
-            found.append("GPU memory")
-        return found + (["disk"] if self.disk is not None and needs.disk > self.disk else [])
+        taken = (plan or self.plan).estimate
+        rows = taken.rows if (plan or self.plan).batch_size else 1
+        short = ["memory"] if taken.ram(rows) > self.ram else []
+        if self.gpu is not None and taken.gpu(rows) > self.gpu:
+            short.append("GPU memory")
+        return short + (["disk"] if self.disk is not None and taken.disk > self.disk else [])
 
     def __str__(self) -> str:
         """One line, such as `needs about 3.1 GB of 24 GB free memory, 0.2 of 80 GB free disk`."""
-        needs, said = self.plan.needs, []
+        taken, parts = self.plan.estimate, []
         if self.plan.shape is not None:
-            said.append(f"{_gb(needs.ram(self.rows))} GB of {_gb(self.ram)} GB free memory")
+            parts.append(f"{_gb(taken.ram(self.rows))} GB of {_gb(self.ram)} GB free memory")
             if self.gpu is not None:
-                said.append(f"{_gb(needs.gpu(self.rows))} of {_gb(self.gpu)} GB free GPU memory")
+                parts.append(f"{_gb(taken.gpu(self.rows))} of {_gb(self.gpu)} GB free GPU memory")
         if self.disk is not None:
-            said.append(f"{_gb(needs.disk)} of {_gb(self.disk)} GB free disk")
+            parts.append(f"{_gb(taken.disk)} of {_gb(self.disk)} GB free disk")
         unknown = " (how much memory is not known before the model is loaded)" if self.plan.shape is None else ""
-        return "needs about " + ", ".join(said) + unknown
+        return "needs about " + ", ".join(parts) + unknown
 
 
 def estimate(
@@ -86,34 +86,29 @@ def estimate(
     shards: bool = False,
     out: str | Path | None = None,
 ) -> Estimate:
-    """Reckon what finding neurons and asking for facts will need, and see what is free.
+    """Estimate what finding neurons and recall will take, and see what is free.
 
     Args:
         model: A model from `load_model`, or what `load_model` takes: then its size is known from its configuration.
         prompts: The detection prompts.
         site: What is read of them.
-        n_answers: How many prompts are asked, under all conditions.
+        n_answers: How many answers are read, under all conditions.
         batch_size: Prompts at a time; by default what memory holds.
         device: As for `load_model`; that of a loaded model is its own.
         dtype: As for `load_model`; for a loaded model leave it out.
         shards: Whether activations are kept on disk while they are read.
-        out: The folder of results, there or not.
+        out: The folder of results, present or not.
     """
     loaded = None if isinstance(model, str | Path) else model
     shape = shape_of(model) if isinstance(model, str | Path) else loaded_shape(model)
     place = named_device(device) if loaded is None else torch.device(loaded.cfg.device)
-    counts = Counter(prompt.relation for prompt in prompts)
     facts = Counter((prompt.relation, prompt.subject, prompt.object) for prompt in prompts)
-    longest = max((prompt.text for prompt in prompts), key=lambda text: len(text.encode()), default="")
-    n_tokens = len(longest.encode()) // CHARACTERS + 2
-    if loaded is not None and loaded.tokenizer is not None:
-        n_tokens = len(loaded.tokenizer(longest).input_ids) + 1
     plan = Plan(
         shape=shape,
         loaded=loaded is not None,
-        counts=tuple(counts.values()),
+        counts=tuple(Counter(prompt.relation for prompt in prompts).values()),
         per_fact=max(facts.values(), default=1),
-        n_tokens=n_tokens,
+        n_tokens=_longest(prompts, loaded),
         site=site,
         batch_size=batch_size,
         device=place.type,
@@ -126,12 +121,20 @@ def estimate(
     return Estimate(plan, memory_of("cpu")[0], _gpu_memory(place), disk, folder)
 
 
+def _longest(prompts: Sequence[Prompt], model: HookedModel | None) -> int:
+    """Tokens of the longest prompt, from its bytes where no tokenizer is loaded."""
+    text = max((prompt.text for prompt in prompts), key=lambda text: len(text.encode()), default="")
+    if model is not None and model.tokenizer is not None:
+        return len(model.tokenizer(text).input_ids) + 1
+    return len(text.encode()) // CHARACTERS + 2
+
+
 def require_memory(found: Estimate, say: Callable[[str], None] | None = None) -> None:
-    """Say in one line what is needed, or refuse what cannot fit, with what would make it fit.
+    """Print in one line what a plan takes, or refuse what cannot fit, with what would make it fit.
 
     Args:
         found: From `estimate`.
-        say: What says the line; by default it goes to standard error.
+        say: What prints the line; by default to standard error.
 
     Raises:
         RelationNeuronsError: Too little memory, GPU memory or disk.
@@ -145,15 +148,15 @@ def require_memory(found: Estimate, say: Callable[[str], None] | None = None) ->
 
 def _remedy(found: Estimate) -> str:
     """What would make it fit, in words."""
-    said, rest = [], replace(found, disk=None)
+    parts, rest = [], replace(found, disk=None)
     if rest.lacks():
         ways = [" with ".join(way) for way in _ways(rest, found.plan, 1)]
         for together in (2, 3):  # the first few options that are enough together, where none is alone
             ways = ways or [" with ".join(way) for way in islice(_ways(rest, found.plan, together), 1)]
-        said.append(f"use {' or '.join(ways)}" if ways else "use a smaller model, or a machine with more memory")
+        parts.append(f"use {' or '.join(ways)}" if ways else "use a smaller model, or a machine with more memory")
     if "disk" in found.lacks():
-        said.append(f"name another --out, on a disk with {_gb(found.plan.needs.disk)} GB free")
-    return "; and ".join(said)
+        parts.append(f"name another --out, on a disk with {_gb(found.plan.estimate.disk)} GB free")
+    return "; and ".join(parts)
 
 
 def _ways(found: Estimate, plan: Plan, n: int) -> Iterator[list[str]]:
@@ -172,10 +175,10 @@ def _changes(plan: Plan) -> dict[str, dict[str, Plan]]:
     if not plan.loaded and plan.dtype.itemsize > 2:
         changes["--dtype"] = {"bfloat16": replace(plan, dtype=torch.bfloat16)}
     gated = plan.shape is None or plan.shape.gated_mlp
-    there = [site for site in (*COMPOSITE_SITES, *SITES) if gated or not {"gate", "up"} & set(expand_site(site))]
-    sites = {site: replace(plan, site=site) for site in there}
-    size = {site: other.needs.activations for site, other in sites.items()}
-    smaller = [site for site in size if size[site] < plan.needs.activations]
+    names = [site for site in (*COMPOSITE_SITES, *SITES) if gated or not {"gate", "up"} & set(expand_site(site))]
+    sites = {site: replace(plan, site=site) for site in names}
+    size = {site: other.estimate.activations for site, other in sites.items()}
+    smaller = [site for site in size if size[site] < plan.estimate.activations]
     changes["--site"] = {site: sites[site] for site in sorted(smaller, key=lambda site: -size[site])}
     facts = max(plan.counts, default=0) // plan.per_fact
     numbers = [n for n in (facts * part // 16 for part in range(15, 0, -1)) if n > 0]
@@ -188,10 +191,10 @@ def _changes(plan: Plan) -> dict[str, dict[str, Plan]]:
     return {name: options for name, options in changes.items() if options}
 
 
-def _dtype(asked: str | torch.dtype | None, shape: Shape | None, *, always: bool) -> torch.dtype:
-    """Type of the weights: what was asked for, or that in which they are stored, if they keep it."""
+def _dtype(wanted: str | torch.dtype | None, shape: Shape | None, *, always: bool) -> torch.dtype:
+    """Type of the weights: the wanted one, or that in which they are stored, if they keep it."""
     stored = None if shape is None else shape.stored_dtype
-    found = DTYPES.get(asked) if isinstance(asked, str) else asked
+    found = DTYPES.get(wanted) if isinstance(wanted, str) else wanted
     return found or (stored if always and stored is not None else torch.float32)
 
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.inference.patching import Write, Writer
+from relation_neurons.inference.patching import ELEMENT, Patches, Write, patched
 from relation_neurons.interventions.values import Value, Zero, value_from_dict
 from relation_neurons.models.hooked_model import hook_name, neuron_space
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PROMPT
@@ -103,7 +103,7 @@ class Intervention:
 @contextlib.contextmanager
 def ablate(
     model: HookedModel, neurons: NeuronSet, *, value: Value = Zero(), positions: Positions = "all", bos: bool = True
-) -> Iterator[Writer]:
+) -> Iterator[Patches]:
     """Overwrite neurons for as long as the block runs (paper, section 4).
 
     Holds for `model(...)`, `model.generate(...)` and everything in this package, at every generation step; nests, so
@@ -127,13 +127,13 @@ def ablate(
         >>> with ablate(model, neurons, value=Scale(2)):      # doctest: +SKIP
         ...     model.generate("The capital of France is", max_new_tokens=5)
     """
-    with intervene(model, Intervention(neurons, value, positions, bos)) as writer:
-        yield writer
+    with intervene(model, Intervention(neurons, value, positions, bos)) as patches:
+        yield patches
 
 
 @validated
 @contextlib.contextmanager
-def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Writer]:
+def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Patches]:
     """Carry out interventions, one after the other at each place, for as long as the block runs; see `ablate`.
 
     Raises:
@@ -141,16 +141,16 @@ def intervene(model: HookedModel, *interventions: Intervention) -> Iterator[Writ
     """
     if not interventions:
         raise refuse("There is no intervention", expected="at least one")
-    with rows_under(model, [interventions]) as writer:
-        assert writer is not None
-        yield writer
+    with rows_under(model, [interventions]) as patches:
+        assert patches is not None
+        yield patches
 
 
 @contextlib.contextmanager
-def rows_under(model: HookedModel, conditions: Sequence[Sequence[Intervention]]) -> Iterator[Writer | None]:
-    """Let each row of a batch be under a condition of its own; `Writer.use` says which.
+def rows_under(model: HookedModel, conditions: Sequence[Sequence[Intervention]]) -> Iterator[Patches | None]:
+    """Let each row of a batch be under a condition of its own; `Patches.use` says which.
 
-    Where no condition intervenes there is nothing to write, to watch or to prove, and no writer.
+    Where no condition intervenes there is nothing to write, to watch or to prove, and no patches.
 
     Args:
         model: A model from `load_model`.
@@ -159,12 +159,8 @@ def rows_under(model: HookedModel, conditions: Sequence[Sequence[Intervention]])
     if not any(conditions):
         yield None
         return
-    writer = Writer(model, [[_write(model, one) for one in condition] for condition in conditions]).start()
-    try:
-        yield writer
-    finally:
-        writer.stop()
-    writer.check()
+    with patched(model, [[_write(model, one) for one in condition] for condition in conditions]) as patches:
+        yield patches
 
 
 def _write(model: HookedModel, intervention: Intervention) -> Write:
@@ -178,7 +174,7 @@ def _write(model: HookedModel, intervention: Intervention) -> Write:
         neuron_space(model, site).flatten([neuron for neuron in neurons if neuron.site == site])
     places = {}
     for (site, layer), which in members.items():
-        columns = np.array([neurons.neurons[member].index for member in which], dtype=np.int64)
-        places[hook_name(site, layer)] = (columns, numbers[which])
-    kinds = KINDS[intervention.positions] - (frozenset() if intervention.bos else {BOS})
-    return Write(neurons.name, places, intervention.value.scale, kinds)
+        elements = places[hook_name(site, layer)] = np.empty(len(which), ELEMENT)
+        elements["column"] = [neurons.neurons[member].index for member in which]
+        elements["number"], elements["scale"] = numbers[which], intervention.value.scale
+    return Write(neurons.name, places, KINDS[intervention.positions] - (set() if intervention.bos else {BOS}))

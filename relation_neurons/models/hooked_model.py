@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,15 @@ def add_hook(model: HookedModel, name: str, function: Hook) -> Callable[[], None
         point.fwd_hooks[:] = [other for other in point.fwd_hooks if other is not handle]
 
     return remove
+
+
+@contextlib.contextmanager
+def hooked(model: HookedModel, functions: Mapping[str, Hook]) -> Iterator[None]:
+    """Hook places of a model for as long as the block runs; see `add_hook`."""
+    with contextlib.ExitStack() as hooks:
+        for name, function in functions.items():
+            hooks.callback(add_hook(model, name, function))
+        yield
 
 
 @dataclass

@@ -127,7 +127,7 @@ def cast(model: HookedModel, dtype: torch.dtype) -> bool:
     """Turn a float32 model of Llama's architecture, in place, into what `load_model` gives in another type.
 
     That is to the bit the same, because there the loaders, too, only round each weight and the finished table of
-    rotary positions; of other architectures they may keep some weights as they are, or reckon with them.
+    rotary positions; of other architectures they may keep some weights as they are, or compute with them.
 
     Returns:
         Whether it was done; a model of another type or architecture is left as it is.

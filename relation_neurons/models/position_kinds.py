@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -67,25 +67,22 @@ def announce(kinds: Int[Tensor, "row pos"]) -> Iterator[None]:
         _announced.reset(token)
 
 
-def watch(model: HookedModel, watcher: Watcher) -> Callable[[], None]:
-    """Tell the watcher of every forward pass of a model, whoever calls it.
+@contextlib.contextmanager
+def watched(model: HookedModel, watcher: Watcher) -> Iterator[None]:
+    """Tell the watcher of every forward pass of a model in this block, whoever calls it.
 
     Of passes that this package did not announce, the kinds of position are inferred. Padding is what the attention mask
     that reaches the model leaves out or, for a list of texts without one, what its tokenizer padded. A pass with an
     empty key-value cache or none reads a prompt, one with a filled cache decodes; and a pass without a cache that
     repeats the inputs of the pass before and adds one position decodes that one.
-
-    Returns:
-        A function that ends it.
     """
     inference = _Inference(model, watcher)
     handles = (_watch_bridge if is_bridge(model) else _watch_hooked)(model, inference)
-
-    def end() -> None:
+    try:
+        yield
+    finally:
         for handle in handles:
             handle.remove()
-
-    return end
 
 
 def prompt_kinds(

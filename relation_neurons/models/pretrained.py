@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 import transformers
@@ -229,22 +228,26 @@ def _sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def _read_once(source: Source) -> Iterator[None]:
-    """Let Transformers parse a GGUF file once, and list the names of its tensors once, not for every module."""
+    """Let Transformers parse a GGUF file once, and list the names of its tensors once, not for every module.
+
+    It looks both functions up in `gguf` at every call and takes no parsed file, so that results are kept there.
+    """
     if source.gguf is None:
         yield
         return
     import gguf
 
-    with (
-        mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
-        mock.patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-    ):
+    parse, list_names = gguf.GGUFReader, gguf.get_tensor_name_map
+    vars(gguf).update(GGUFReader=functools.cache(parse), get_tensor_name_map=functools.cache(list_names))
+    try:
         yield
+    finally:
+        vars(gguf).update(GGUFReader=parse, get_tensor_name_map=list_names)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ablate the loaders' progress bars and advice, and restore them."""
+    """Hide the loaders' progress bars and advice in this block."""
     level, hub_level = transformers.utils.logging.get_verbosity(), hub_logging.get_verbosity()
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.set_verbosity_error()

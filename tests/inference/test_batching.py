@@ -12,7 +12,7 @@ import relation_neurons as rn
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.evaluation.answers import RULES
 from relation_neurons.inference import batch_size, batching, patching
-from relation_neurons.inference.batching import Batch, Task, rows_that_fit, stream
+from relation_neurons.inference.batching import Batch, Task, rows_that_fit, run_batches
 from relation_neurons.interventions.interventions import rows_under
 from relation_neurons.models.hooked_model import add_hook, forward
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
@@ -54,16 +54,16 @@ def run_out(error=None):
 
 
 def read_all(model, tasks, most=1000, error=None, **options):
-    logits, rows, sizes = torch.full((len(tasks), model.cfg.d_vocab), torch.nan), [], []
+    rows, sizes = [], []
 
-    def work(batch, cache):
+    def read_batch(batch, cache):
         found = forward(model, *batch.read(), cache, keep=1).all()
         if len(batch.rows) > most:
             run_out(error)
-        logits[list(batch.rows)] = found[:, 0]
         rows.extend(batch.rows)
+        return found[:, 0]
 
-    stream(model, tasks, work, progress=sizes.append, **options)
+    logits = torch.stack(run_batches(model, tasks, read_batch, progress=sizes.append, **options))
     assert sorted(rows) == list(range(len(tasks)))
     return logits, sizes
 
@@ -92,8 +92,8 @@ def test_every_task_is_read_once_and_as_if_alone(tiny, share, batch_size, sizes,
 def test_batches_of_mixed_conditions_shrink_until_they_fit(tiny, most, error):
     tasks = some_tasks(len(CONDITIONS), n=11)
     with rn.ablate(tiny, GATES):
-        with rows_under(tiny, CONDITIONS) as writer:
-            found, told = read_all(tiny, tasks, most, error, writer=writer, batch_size=50)
+        with rows_under(tiny, CONDITIONS) as patches:
+            found, told = read_all(tiny, tasks, most, error, patches=patches, batch_size=50)
         torch.testing.assert_close(found, read_alone(tiny, tasks), atol=1e-5, rtol=1e-5)
     assert max(told) == most  # of 50, 25, 13, 7, 4, 2, 1
 
@@ -106,8 +106,8 @@ def test_a_common_beginning_is_read_once_for_each_condition(tiny, monkeypatch):
         return forward(model, tokens, kinds, cache, keep=keep)
 
     monkeypatch.setattr(batching, "forward", spy)
-    with rows_under(tiny, CONDITIONS[:2]) as writer:
-        read_all(tiny, tasks, writer=writer, batch_size=1000)
+    with rows_under(tiny, CONDITIONS[:2]) as patches:
+        read_all(tiny, tasks, patches=patches, batch_size=1000)
     prompts = [task.encoded for task in tasks]
     alike = {one.ids[: min(one.query_start, len(one.ids) - 1)] for one in prompts if one.query_start in (9, 12)}
     assert (len(alike), sorted(filter(None, read))) == (4, sorted([*alike, *alike]))
@@ -171,7 +171,7 @@ TEXTS = ["w1 w2 w3", "w4 w5 w6 w7 w8 w9", "w10 w11", *(f"w{n} w2 w{n + 7} w1" fo
 
 
 def everything(model, **options):
-    """One result of each kind that streams make."""
+    """One result of each kind that batches make."""
     two = {f"c{number}": one for number, one in enumerate(CONDITIONS)}
     return {
         "activations": rn.collect_activations(model, PROMPTS * 4, site="all", **options).values,
@@ -234,16 +234,17 @@ def test_longer_prompts_have_smaller_batches_where_memory_ran_out_before(tiny):
 def test_what_a_batch_held_is_given_back_before_it_is_tried_again(tiny):
     held = []
 
-    def work(batch, cache):
+    def read_batch(batch, cache):
         assert not any(one() is not None for one in held)
         if len(batch.rows) > 3:
             much = torch.zeros(1000)
             held.append(weakref.ref(much))
             much.itself = much  # a cycle
             run_out()
+        return batch.rows
 
     with pytest.warns(UserWarning, match="Memory ran out"):
-        stream(tiny, some_tasks()[:10], work, batch_size=10)
+        assert run_batches(tiny, some_tasks()[:10], read_batch, batch_size=10) == list(range(10))
     assert len(held) == 2  # of 10 and 5 rows
 
 
@@ -309,9 +310,9 @@ def test_a_row_that_does_not_fit_is_refused(tiny):
 def test_other_errors_are_not_tried_again(tiny, error):
     tried = []
     with pytest.raises(type(error), match=error.args[0]):
-        stream(tiny, some_tasks(), lambda *batch: tried.append(batch) or run_out(error), batch_size=5)
+        run_batches(tiny, some_tasks(), lambda *batch: tried.append(batch) or run_out(error), batch_size=5)
     with pytest.raises(rn.RelationNeuronsError, match="batch_size is 0"):
-        stream(tiny, some_tasks(), lambda *batch: tried.append(batch), batch_size=0)
+        run_batches(tiny, some_tasks(), lambda *batch: tried.append(batch), batch_size=0)
     assert len(tried) == 1
 
 

@@ -15,7 +15,7 @@ import transformers
 import relation_neurons as rn
 from relation_neurons.inference import memory_estimate
 from relation_neurons.inference.memory_estimate import estimate, require_memory
-from relation_neurons.inference.memory_parts import FIXED
+from relation_neurons.inference.memory_plan import FIXED
 from relation_neurons.models.sites import expand_site
 from relation_neurons.models.size import shape_of
 from relation_neurons.neurons.ranking import rank_neurons
@@ -53,9 +53,9 @@ def test_a_configuration_tells_the_size_of_weights_that_are_not_there(tmp_path):
     assert (shape.n_layers, shape.d_mlp, shape.d_vocab, shape.n_ctx) == (32, 11008, 32000, 2048)
     prompts = prompts_of(2, 50)
     whole, half = (estimate(tmp_path, prompts, "ffn", device="cpu", dtype=dtype) for dtype in (None, "bfloat16"))
-    assert whole.plan.needs.activations == 100 * 835_584 * 4  # the paper's number of neurons
-    assert 4 * LLAMA_2_7B < whole.plan.needs.weights < 1.01 * 4 * LLAMA_2_7B
-    assert 2 * LLAMA_2_7B < half.plan.needs.weights < 1.02 * 2 * LLAMA_2_7B
+    assert whole.plan.estimate.activations == 100 * 835_584 * 4  # the paper's number of neurons
+    assert 4 * LLAMA_2_7B < whole.plan.estimate.weights < 1.01 * 4 * LLAMA_2_7B
+    assert 2 * LLAMA_2_7B < half.plan.estimate.weights < 1.02 * 2 * LLAMA_2_7B
 
 
 def test_a_gguf_file_tells_its_size_from_its_head(tmp_path):
@@ -108,8 +108,8 @@ def test_a_size_that_cannot_be_known_is_left_to_the_loader(tmp_path, broken, mon
 def test_activations_of_a_loaded_model_are_known_exactly(tiny, site):
     prompts = word_prompts(12, examples=True)
     found = estimate(tiny, prompts, site).plan
-    assert found.needs.activations == rn.collect_activations(tiny, prompts, site=site).values.nbytes
-    assert (found.needs.weights, found.loaded, found.dtype) == (0, True, torch.float32)
+    assert found.estimate.activations == rn.collect_activations(tiny, prompts, site=site).values.nbytes
+    assert (found.estimate.weights, found.loaded, found.dtype) == (0, True, torch.float32)
     assert found.n_tokens >= max(len(one.text.split()) for one in prompts)
 
 
@@ -129,8 +129,8 @@ def test_the_estimate_is_within_a_factor_of_two_of_what_is_taken(wrap, tiny_llam
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
     rank_neurons(rn.collect_activations(model, prompts, site="ffn"), depth=100)
     taken = most_memory() - before
-    assert found.plan.needs.activations == 300 * 3 * 40_032 * 4
-    needed = found.plan.needs.ram(found.rows) - FIXED
+    assert found.plan.estimate.activations == 300 * 3 * 40_032 * 4
+    needed = found.plan.estimate.ram(found.rows) - FIXED
     assert 0.5 < needed / taken < 2, (needed, taken)
 
 

@@ -287,10 +287,10 @@ def test_rows_under_their_own_conditions_equal_each_alone(tiny):
     conditions = [[]] + [[rn.Intervention(one, values[n % 3])] for n, one in enumerate(sets)]
     conditions.append([rn.Intervention(sets[0]), rn.Intervention(sets[1], positions="last")])
     tokens = torch.randint(4, 60, (len(conditions), 6), generator=torch.Generator().manual_seed(0))
-    with rows_under(tiny, conditions) as writer:
-        writer.use(range(len(conditions)))
+    with rows_under(tiny, conditions) as patches:
+        patches.use(range(len(conditions)))
         together = tiny(tokens)
-        writer.use(list(range(len(conditions)))[::-1])
+        patches.use(list(range(len(conditions)))[::-1])
         reverse = tiny(tokens.flip(0)).flip(0)
     torch.testing.assert_close(together, reverse, atol=1e-5, rtol=1e-5)
     for row, condition in enumerate(conditions):
@@ -301,8 +301,8 @@ def test_rows_under_their_own_conditions_equal_each_alone(tiny):
 
 def test_rows_without_a_condition_are_an_error(tiny):
     one = rn.Intervention(rn.NeuronSet.from_pairs(PAIRS))
-    with pytest.raises(rn.RelationNeuronsError, match="2 rows"), rows_under(tiny, [[one]]) as writer:
-        writer.use([0, 0, 0])
+    with pytest.raises(rn.RelationNeuronsError, match="2 rows"), rows_under(tiny, [[one]]) as patches:
+        patches.use([0, 0, 0])
         tiny(TOKENS)
 
 
@@ -322,7 +322,7 @@ def test_a_hook_that_fires_twice_is_an_error(tiny):
 
 def test_elements_that_were_not_written_are_an_error(tiny, monkeypatch):
     neurons = rn.NeuronSet.from_pairs([(1, 5), (1, 6)])
-    monkeypatch.setattr(patching._Pass, "_write_slot", lambda self, changed, pairs, slot: 7)
+    monkeypatch.setattr(patching, "_write_elements", lambda changed, elements, mask: 7)
     with pytest.raises(rn.RelationNeuronsError, match=r"missed 13 elements at blocks\.1"), rn.ablate(tiny, neurons):
         tiny(TOKENS)
 

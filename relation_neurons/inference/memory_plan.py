@@ -1,4 +1,4 @@
-"""The arithmetic of memory: what finding neurons and asking for facts takes, from sizes alone."""
+"""A plan and the bytes that it takes, from sizes alone; `memory_estimate` compares them with what is free."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Plan:
         return replace(self, counts=tuple(min(count, n * self.per_fact) for count in self.counts))
 
     @property
-    def needs(self) -> MemoryEstimate:
-        """What it comes to."""
+    def estimate(self) -> MemoryEstimate:
+        """What it takes."""
         if self.shape is None:
             return MemoryEstimate(0, 0, 0, 0, 0, 0, self.n_answers * PER_ANSWER + PAGES, self.device != "cpu")
         item, shape = self.dtype.itemsize, replace(self.shape, stored_dtype=self.dtype)
@@ -83,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes.
+    """What a plan takes, in bytes.
 
     Attributes:
         weights: Of the model, as it runs.
