@@ -1,4 +1,4 @@
-"""Shared models; the import hook checks every shape in the package's signatures while tests run."""
+"""Shared models; an import hook checks every shape in the package's signatures while tests run."""
 
 import copy
 import dataclasses
@@ -9,15 +9,15 @@ import huggingface_hub
 import hypothesis
 import pytest
 import torch
-from jaxtyping import install_import_hook
+import transformers
 
 if not torch.cuda.is_available():  # before anything imports Triton
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-with install_import_hook("relation_neurons", "beartype.beartype"):
-    import relation_neurons
+from tests.import_hook import checked_import
 
-import transformers
+with checked_import():
+    import relation_neurons
 
 from relation_neurons.models.pretrained import EMBEDDED, resolve
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
