@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from relation_neurons.errors import refuse
+from relation_neurons.evaluation.answers import RULES
 from relation_neurons.evaluation.scoring import Answers, first_tokens, rows_of
 from relation_neurons.inference.batching import Batch, Task, run_batches
 from relation_neurons.interventions.interventions import Intervention, rows_under
@@ -19,6 +20,12 @@ from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import UNPAIRED_SURROGATE
 from relation_neurons.validation import validated
 
+RESERVED = {
+    *("condition", "relation", "subject", "object", "template", "language", "fact", "generated", "error", "logprob"),
+    *("first_token_rank", "object_rank", "n_candidates", *(f"correct_{rule}" for rule in RULES)),
+}
+"""Columns of the table, which no label may have as its name."""
+
 
 @validated
 @dataclass(frozen=True)
@@ -29,11 +36,14 @@ class Condition:
         name: Name of the condition in the table.
         prompts: The prompts.
         interventions: The interventions; none leaves the model unchanged.
+        labels: Further columns of the table, such as `{"ablated": "country_capital", "draw": 3}`; all
+            conditions of a table have the same ones.
     """
 
     name: str
     prompts: tuple[Prompt, ...]
     interventions: tuple[Intervention, ...] = ()
+    labels: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @validated
@@ -103,7 +113,8 @@ def recall_under(
 
     Returns:
         A row per condition and prompt, in order, with columns
-        `condition`, `relation`, `subject`, `object`, `template`, `language`;
+        `condition`, the labels of the conditions, `relation`, `subject`, `object`, `template`,
+        `language`;
         `fact`: the subject in the relation's original language;
         `generated`: the greedy answer;
         `correct_<rule>`: whether it is correct by each of
@@ -135,8 +146,8 @@ def recall_under(
 
     with rows_under(model, [condition.interventions for condition in conditions]) as patches:
         rows = run_batches(model, tasks, read_batch, patches=patches, batch_size=batch_size, progress=progress)
-    names = [conditions[number].name for number, _ in items]
-    return pd.DataFrame([{"condition": name} | row for name, row in zip(names, rows, strict=True)])
+    labels = [{"condition": conditions[number].name, **conditions[number].labels} for number, _ in items]
+    return pd.DataFrame([named | row for named, row in zip(labels, rows, strict=True)])
 
 
 def _check_conditions(conditions: Sequence[Condition], max_new_tokens: int | None) -> None:
@@ -145,6 +156,10 @@ def _check_conditions(conditions: Sequence[Condition], max_new_tokens: int | Non
         raise refuse(f"The name of a condition is {name!r}", expected="a text without unpaired surrogates")
     if len(set(names)) < len(names):
         raise refuse("Two conditions have the same name", expected=f"distinct names, not {names[:5]}")
+    labels = {tuple(condition.labels) for condition in conditions}
+    if len(labels) > 1 or RESERVED.intersection(*labels):
+        expected = f"the same labels in every condition, none of them among {', '.join(sorted(RESERVED))}"
+        raise refuse(f"The labels of conditions are {sorted(labels)}", expected=expected)
     if not conditions or not all(condition.prompts for condition in conditions):
         raise refuse("There are no prompts", expected="at least one for each condition")
     if max_new_tokens is not None and max_new_tokens < 1:

@@ -202,3 +202,20 @@ def test_empty_and_duplicate_conditions_are_refused(tiny):
     twice = [rn.Condition("same", tuple(word_prompts(1, examples=False)))] * 2
     with pytest.raises(rn.RelationNeuronsError, match="same name"):
         rn.recall_under(tiny, twice)
+
+
+def test_labels_of_conditions_become_columns(tiny):
+    prompts = tuple(word_prompts(3, examples=False))
+    neurons = rn.NeuronSet.from_pairs([(1, 2)])
+    conditions = [
+        rn.Condition("clean", prompts, labels={"ablated": "none", "k": 0}),
+        rn.Condition("one", prompts[:2], (rn.Intervention(neurons),), {"ablated": "r0", "k": 1}),
+    ]
+    table = rn.recall_under(tiny, conditions, generate=False)
+    assert list(table.columns[:4]) == ["condition", "ablated", "k", "relation"]
+    assert table[["condition", "ablated", "k"]].values.tolist() == 3 * [["clean", "none", 0]] + 2 * [["one", "r0", 1]]
+    plain = [rn.Condition(one.name, one.prompts, one.interventions) for one in conditions]
+    assert rn.recall_under(tiny, plain, generate=False).equals(table.drop(columns=["ablated", "k"]))
+    for wrong in ({"ablated": "r0"}, {"ablated": "r0", "fact": 1}):
+        with pytest.raises(rn.RelationNeuronsError, match="The labels of conditions are"):
+            rn.recall_under(tiny, [conditions[0], rn.Condition("one", prompts, labels=wrong)])
