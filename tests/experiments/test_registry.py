@@ -41,7 +41,7 @@ def test_relations_may_be_given_themselves(opened, planted, planted_folder):
     )
     assert study.names == tuple(relation.name for relation in planted.relations)
     assert study.config.relations == study.names
-    with pytest.raises(rn.RelationNeuronsError, match="asked for twice"):
+    with pytest.raises(rn.RelationNeuronsError, match="requested twice"):
         rn.open_study(str(planted_folder / "model"), [planted_folder, planted.relations[0]])
 
 
