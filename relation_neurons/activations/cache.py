@@ -45,7 +45,7 @@ def kept_activations(
 ) -> Activations:
     """What `collect_activations` finds, kept shard by shard; what a process before this one kept is not read again.
 
-    Memory holds the values once, and one shard. A shard that is damaged is named in a warning and read anew. Where
+    Memory holds the values once, and one shard. A shard that is damaged is named in a warning and read again. Where
     another process keeps the same activations, this one waits for it and takes over what it kept.
 
     Args:

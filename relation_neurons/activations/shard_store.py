@@ -61,7 +61,7 @@ class Shards:
             raise refuse(
                 f"{self._place} is on a disk with {free / 1e9:.1f} GB free",
                 expected=f"{needed / 1e9:.1f} GB, to keep activations while they are read",
-                do="make room, then give the same command again: it goes on from here; or name another folder",
+                do="make room, then give the same command again, which resumes from here, or name another folder",
             )
 
     def read(self, number: int, into: Float[Tensor, "prompt neuron"]) -> bool:
@@ -78,11 +78,11 @@ class Shards:
                     into.copy_(values)
                     return True
                 wrong = "it holds other values"
-        warnings.warn(f"{path} is damaged ({wrong}): its {len(into)} prompts are read anew", stacklevel=3)
+        warnings.warn(f"{path} is damaged ({wrong}): its {len(into)} prompts are read again", stacklevel=3)
         return False
 
     def write(self, number: int, values: Float[Tensor, "prompt neuron"], batch_size: int) -> None:
-        """Write a shard, then the index that vouches for it; a process may end at any moment."""
+        """Write a shard, then the index with its digest; a process may end at any moment."""
         path = self._place / _name(number)
         try:
             with atomic(path) as unfinished:
@@ -97,7 +97,7 @@ class Shards:
 
 
 def _read_index(path: Path) -> tuple[dict[int, str], int | None]:
-    """Digests of the shards by their numbers, and the batch size; an index that cannot be read vouches for none."""
+    """Digests of the shards by their numbers, and the batch size; none from an index that cannot be read."""
     if not path.is_file():
         return {}, None
     try:
@@ -107,7 +107,7 @@ def _read_index(path: Path) -> tuple[dict[int, str], int | None]:
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        warnings.warn(f"{path} is damaged ({error}): all activations are read anew", stacklevel=4)
+        warnings.warn(f"{path} is damaged ({error}): all activations are read again", stacklevel=4)
         return {}, None
 
 
@@ -126,7 +126,9 @@ def _name(number: int) -> str:
 def _remove(place: Path, but: Sequence[str]) -> None:
     """Remove shards and unfinished files, but for some; never what this module does not write."""
     own = re.compile(rf"[0-9]+{re.escape(SHARD)}|{re.escape(INDEX)}")
-    for path in sorted(place.iterdir(), key=lambda path: path.name != INDEX):  # it vouches for the others: first
+    for path in sorted(
+        place.iterdir(), key=lambda path: path.name != INDEX
+    ):  # first, since it holds the others' digests
         name = re.sub(r"^\.(.+)\.[^.]+$", r"\1", path.name)  # what an unfinished file would have been called
         if own.fullmatch(name) and path.name not in but:
             path.unlink(missing_ok=True)
@@ -144,16 +146,16 @@ def locked(place: Path) -> Iterator[None]:
 
 
 def _acquire(lock: filelock.BaseFileLock, place: Path) -> None:
-    told = False
+    waiting = False
     while not (lock.is_locked and (place / LOCK).exists()):  # it may be dropped while this process waits for it
         lock.release()
         try:
             place.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=1 if told else 0)
+            lock.acquire(timeout=1 if waiting else 0)
         except filelock.Timeout:
-            if not told:
+            if not waiting:
                 warnings.warn(f"Another process reads the activations in {place}: waiting for it", stacklevel=6)
-            told = True
+            waiting = True
         except FileNotFoundError:
             continue
         except OSError as error:

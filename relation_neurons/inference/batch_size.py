@@ -63,7 +63,7 @@ class BatchSizes:
         self._too_many: int | None = None
 
     def shrink(self, lengths: Sequence[int]) -> None:
-        """Give back what a batch of prompts of these lengths held, and go on with half as many.
+        """Release the memory of a batch of prompts of these lengths, and continue with half as many.
 
         Raises:
             RelationNeuronsError: There was only one.

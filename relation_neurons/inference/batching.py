@@ -121,7 +121,7 @@ def run_batches(
         tasks: What to read.
         read_batch: What makes results of a batch; called again with fewer rows where memory ran out in it.
         into: Takes the results as its rows, so that they are in memory only once; by default a list does.
-        patches: The conditions at work, if any; they are told which rows are under which.
+        patches: The active conditions, if any, which learn the condition of each row.
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
         n_logits: Positions of each row that `read_batch` unembeds, for the estimate of memory.
         batch_size: Rows at a time; by default what memory holds. Halved whenever memory runs out all the same.

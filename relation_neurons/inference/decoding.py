@@ -109,21 +109,21 @@ def greedy(
         lengths: How many tokens each answer has at most.
         done: Stops once it holds for the texts of all rows, but not before the second token.
     """
-    said = step = torch.tensor(first, dtype=torch.long, device=cache.mask.device)[:, None]
+    generated = step = torch.tensor(first, dtype=torch.long, device=cache.mask.device)[:, None]
     for number in range(1, max(lengths)):
-        if number >= 2 and done is not None and all(map(done, decode(model, said.tolist()))):
+        if number >= 2 and done is not None and all(map(done, decode(model, generated.tolist()))):
             break
         reading = forward(model, step, torch.full_like(step, DECODE), cache, keep=1)
         step = reading.all().argmax(dim=-1)
-        said = torch.cat([said, step], dim=1)
-    return [row[:length] for row, length in zip(said.tolist(), lengths, strict=True)]
+        generated = torch.cat([generated, step], dim=1)
+    return [row[:length] for row, length in zip(generated.tolist(), lengths, strict=True)]
 
 
-def decode(model: HookedModel, said: Sequence[Sequence[int]]) -> list[str]:
+def decode(model: HookedModel, generated: Sequence[Sequence[int]]) -> list[str]:
     """Texts up to the end-of-text token."""
     tokenizer = model.tokenizer
     texts = []
-    for ids in said:
+    for ids in generated:
         end = list(ids).index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
         texts.append(tokenizer.decode(list(ids)[:end], skip_special_tokens=True))
     return texts

@@ -39,7 +39,7 @@ class Plan:
         batch_size: Rows at a time; none is as many as fit.
         device: Where the model runs.
         dtype: Of its weights.
-        n_answers: How often the model is asked.
+        n_answers: Number of answers.
         shards: Whether activations are kept on disk.
     """
 

@@ -1,4 +1,4 @@
-"""What stands at each position of a forward pass, told to whoever watches the model."""
+"""The kind of every position of a forward pass, announced to those who watch the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAD, BOS, PROMPT, LAST, DECODE = range(5)
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Someone who is told of every forward pass before any hook fires in it."""
+    """A listener that learns of every forward pass before any hook fires in it."""
 
     def begin(self, kinds: Int[Tensor, "row pos"]) -> None:
         """A pass begins over these positions."""
@@ -38,11 +38,11 @@ class _Announced:
 
     Attributes:
         kinds: What stands at each of its positions.
-        told: The watchers whom it began for so far.
+        notified: The watchers that learned of it so far.
     """
 
     kinds: Tensor
-    told: list[Watcher] = field(default_factory=list)
+    notified: list[Watcher] = field(default_factory=list)
 
 
 _announced: ContextVar[_Announced | None] = ContextVar("announced", default=None)
@@ -52,15 +52,15 @@ _announced: ContextVar[_Announced | None] = ContextVar("announced", default=None
 def announce(kinds: Int[Tensor, "row pos"]) -> Iterator[None]:
     """Say what the positions of the forward pass in this block are, which else is inferred.
 
-    A pass that breaks off, as when memory runs out, will be run anew, and whoever was told of it is told that it does
-    not count. Who was not yet told keeps the pass before it.
+    A pass that breaks off, as when memory runs out, will be run again, and the watchers that were notified of it
+    learn that it does not count. The others keep the pass before it.
     """
     announced = _Announced(kinds)
     token = _announced.set(announced)
     try:
         yield
     except BaseException:
-        for watcher in announced.told:
+        for watcher in announced.notified:
             watcher.abandon()
         raise
     finally:
@@ -69,7 +69,7 @@ def announce(kinds: Int[Tensor, "row pos"]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def watched(model: HookedModel, watcher: Watcher) -> Iterator[None]:
-    """Tell the watcher of every forward pass of a model in this block, whoever calls it.
+    """Notify the watcher of every forward pass of a model in this block, whoever calls it.
 
     Of passes that this package did not announce, the kinds of position are inferred. Padding is what the attention mask
     that reaches the model leaves out or, for a list of texts without one, what its tokenizer padded. A pass with an
@@ -130,7 +130,7 @@ class _Inference:
             self.before = None if n_cached else (inputs, kinds)
         else:
             kinds, self.before = announced.kinds, None
-            announced.told.append(self.watcher)
+            announced.notified.append(self.watcher)
         self.texts, self.tokens = False, None
         self.watcher.begin(kinds)
 

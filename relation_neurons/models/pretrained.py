@@ -52,7 +52,7 @@ class Source:
     """A place that Transformers can load from.
 
     Attributes:
-        name: What the user asked for.
+        name: The model's name as the user gave it.
         location: A folder or a Hugging Face id.
         gguf: File name inside the folder, for a GGUF model.
         digest: What pins the weights: a SHA-256 for a file, the commit for a hub model, none for a plain folder.
