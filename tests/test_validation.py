@@ -60,7 +60,7 @@ def test_shapes_that_do_not_fit_together_are_all_named():
         (lambda: rn.open_study(kk=3), "'kk'. Expected: did you mean 'k'?"),
         (lambda: rn.Neuron("post", 1.5, 2), "The layer of a neuron is 1.5. Expected: an integer"),
         (lambda: rn.NeuronSet((rn.Neuron("post", 1, 2), 3)), "argument 'neurons' holds 3 (an int)"),
-        (lambda: rn.NeuronSet.from_pairs([(1, 2, 3)]), "(1, 2, 3) is no pair"),
+        (lambda: rn.NeuronSet.from_pairs([(1, 2, 3)]), "(1, 2, 3) is not a pair"),
         (lambda: rn.Intervention([(1, 2)]), "neurons"),
         (lambda: rn.Scale("x"), "alpha"),
     ],
@@ -107,7 +107,7 @@ def test_records_are_equal_copied_pickled_and_listed_as_before():
 def test_functions_keep_their_names_docstrings_and_signatures_and_are_found_by_pickle():
     assert rn.contrast is contrast.contrast
     assert rn.contrast.__name__ == "contrast"
-    assert rn.contrast.__doc__.startswith("Say for every relation")
+    assert rn.contrast.__doc__.startswith("Choose the positive and negative prompts")
     assert list(inspect.signature(rn.contrast).parameters) == ["prompts", "ratio", "balanced", "seed"]
     assert list(inspect.signature(rn.Fact).parameters) == ["subject", "object", "aliases", "original"]
     assert pickle.loads(pickle.dumps(rn.contrast)) is rn.contrast

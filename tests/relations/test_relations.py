@@ -151,7 +151,7 @@ def test_a_malformed_file_is_refused_with_its_field(tmp_path, content, says):
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "..", "a\\b", "a:b", ".hidden", "nul\0", "x" * 201, "é" * 101])
 def test_a_name_that_is_not_a_valid_file_name_is_refused_by_every_reader(tmp_path, name):
-    said = "cannot be the name of a file. Expected: a name of at most 200 bytes, without /"
+    said = "cannot be the name of a file. Expected: a name of at most 200 bytes that contains no /"
     path, table = tmp_path / "bad.json", tmp_path / "bad.csv"
     path.write_text(json.dumps(sample(name=name)), encoding="utf-8")
     table.write_text(f"relation,subject,object,template\nfine,a,b,{{}} is\n{name},a,b,{{}} is\n", encoding="utf-8")
