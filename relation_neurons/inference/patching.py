@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from numpy import ndarray
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
@@ -19,9 +17,7 @@ from relation_neurons.models.hooked_model import hooked
 from relation_neurons.models.position_kinds import DECODE, watched
 from relation_neurons.models.types import HookedModel
 
-ELEMENT = np.dtype([("column", np.int64), ("number", np.float64), ("scale", np.float64)])
-"""What becomes of one neuron at a hook: its column is multiplied by the scale, then the number is added."""
-NO_ELEMENTS = np.empty(0, ELEMENT)
+NO_ELEMENTS = torch.empty((0, 3), dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +26,13 @@ class Write:
 
     Attributes:
         name: Whose neurons are written, for messages.
-        places: The elements to write at each hook, of type `ELEMENT`.
+        places: For each neuron at each hook its column, the number to add, and the scale of what was there, by which it
+            is multiplied before.
         kinds: Which kinds of position, see `relation_neurons.models.position_kinds`.
     """
 
     name: str
-    places: Mapping[str, ndarray]
+    places: Mapping[str, Float64[Tensor, "_ 3"]]
     kinds: frozenset[int]
 
 
@@ -150,8 +147,9 @@ class Patches:
         found = {}
         for number, writes in enumerate(zip(*(self._writes[condition] for condition in rows), strict=True)):
             parts = [write.places.get(place, NO_ELEMENTS) for write in writes]
-            if any(map(len, parts)):
-                found[number] = _together(parts, like)
+            counts = [len(part) for part in parts]
+            if any(counts):
+                found[number] = _together(parts, counts, like)
         return found
 
     def check(self) -> None:
@@ -195,14 +193,14 @@ class _Elements(NamedTuple):
     scales: Float[Tensor, "element 1"] | None
 
 
-def _together(parts: Sequence[ndarray], like: Tensor) -> _Elements:
-    """The elements of rows, each row's given."""
-    rows, found = np.repeat(np.arange(len(parts)), [len(part) for part in parts]), np.concatenate(parts)
+def _together(parts: list[Float64[Tensor, "_ 3"]], counts: Sequence[int], like: Tensor) -> _Elements:
+    """The elements of rows, each row's and their number given."""
+    rows, found = torch.repeat_interleave(torch.tensor(counts)), torch.cat(parts)
     return _Elements(
-        torch.from_numpy(rows).to(like.device),
-        torch.from_numpy(found["column"]).to(like.device),
-        torch.from_numpy(found["number"][:, None]).to(like),
-        torch.from_numpy(found["scale"][:, None]).to(like) if found["scale"].any() else None,
+        rows.to(like.device),
+        found[:, 0].to(like.device, torch.long),
+        found[:, 1:2].to(like),
+        found[:, 2:].to(like) if found[:, 2].any() else None,
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.inference.patching import ELEMENT, Patches, Write, patched
+from relation_neurons.inference.patching import Patches, Write, patched
 from relation_neurons.interventions.values import Value, Zero, value_from_dict
 from relation_neurons.models.hooked_model import hook_name, neuron_space
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PROMPT
@@ -174,7 +175,6 @@ def _write(model: HookedModel, intervention: Intervention) -> Write:
         neuron_space(model, site).flatten([neuron for neuron in neurons if neuron.site == site])
     places = {}
     for (site, layer), which in members.items():
-        elements = places[hook_name(site, layer)] = np.empty(len(which), ELEMENT)
-        elements["column"] = [neurons.neurons[member].index for member in which]
-        elements["number"], elements["scale"] = numbers[which], intervention.value.scale
+        columns, scales = [neurons.neurons[member].index for member in which], [intervention.value.scale] * len(which)
+        places[hook_name(site, layer)] = torch.from_numpy(np.column_stack([columns, numbers[which], scales]))
     return Write(neurons.name, places, KINDS[intervention.positions] - (set() if intervention.bos else {BOS}))
