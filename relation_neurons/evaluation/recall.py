@@ -15,13 +15,13 @@ from relation_neurons.interventions.interventions import Intervention, rows_unde
 from relation_neurons.models.hooked_model import Cache
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts.prompts import Prompt
+from relation_neurons.prompts.prompts import PROMPT_COLUMNS, Prompt
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import UNPAIRED_SURROGATE
 from relation_neurons.validation import validated
 
 RESERVED = {
-    *("condition", "relation", "subject", "object", "template", "language", "fact", "generated", "error", "logprob"),
+    *("condition", *PROMPT_COLUMNS, "generated", "error", "logprob"),
     *("first_token_rank", "object_rank", "n_candidates", *(f"correct_{rule}" for rule in RULES)),
 }
 """Columns of the table, which no label may have as its name."""
@@ -115,7 +115,9 @@ def recall_under(
         A row per condition and prompt, in order, with columns
         `condition`, the labels of the conditions, `relation`, `subject`, `object`, `template`,
         `language`;
-        `fact`: the subject in the relation's original language;
+        `fact`: identifier of the fact in its relation, the same in every language and template;
+        `unit`: the subject in the relation's original language, whose facts are one unit in
+        statistics;
         `generated`: the greedy answer;
         `correct_<rule>`: whether it is correct by each of
         `relation_neurons.evaluation.answers.RULES`;

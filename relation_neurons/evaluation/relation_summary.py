@@ -207,7 +207,7 @@ def _accuracy_columns(
     columns: dict[str, dict[str, object]] = {}
     for name, rows in answers.groupby("relation", sort=False):
         correct = rows[f"correct_{rule}"]
-        means = correct.groupby(rows["subject"]).mean().to_numpy()
+        means = correct.groupby(rows["unit"]).mean().to_numpy()
         binary = np.isin(means, (0, 1)).all()  # for which the bootstrap is inaccurate, above all near 0 and 1
         interval = proportion_interval(means == 1) if binary else mean_interval(means)
         named = zip(("valid_share", "valid_low", "valid_high", "valid_n"), interval, strict=True)

@@ -74,7 +74,7 @@ def rows_of(
         judgements = [answers.judge(text, prompt) for text, prompt in zip(whole, prompts, strict=True)]
     return [
         {
-            **_about(prompt),
+            **prompt.columns,
             "correct_prefix": RULES["prefix"](two[i], prompt.object),
             **judgements[i],
             "logprob": logprobs[i],
@@ -94,17 +94,6 @@ def first_tokens(model: HookedModel, prompts: Sequence[Prompt]) -> dict[tuple[st
             variants = [replace(prompt, object=candidate) for candidate in prompt.candidates]
             tokens[prompt.candidates] = [encoded.object_ids[0] for encoded in encode(model, variants)]
     return tokens
-
-
-def _about(prompt: Prompt) -> dict[str, object]:
-    return {
-        "relation": prompt.relation,
-        "subject": prompt.subject,
-        "object": prompt.object,
-        "template": prompt.template,
-        "language": prompt.language,
-        "fact": prompt.fact or prompt.subject,
-    }
 
 
 def _answer_ids(

@@ -14,14 +14,12 @@ from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts.prompts import Prompt
+from relation_neurons.prompts.prompts import PROMPT_COLUMNS, Prompt
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 
 PART_ROWS = 1000
 """Answers that are stored together, so that a stopped study loses no more than these."""
-PROMPT_COLUMNS = ("relation", "subject", "object", "template", "language")
-"""What a table of answers repeats of each prompt, beside its fact."""
 INDEX = ["state", "prompt"]
 Request = tuple[NeuronSet | None, tuple[Prompt, ...]]
 """Neurons to ablate, None for the clean model, and prompts to answer."""
@@ -72,8 +70,7 @@ class AnswerCache:
         if missing:
             self._known[kind] = known = pd.concat([known, *self._compute(missing, states, kind)])
         answers = known.loc[pd.MultiIndex.from_tuples(keys)].reset_index(drop=True)
-        about = [[*(getattr(one, name) for name in PROMPT_COLUMNS), one.fact or one.subject] for one in prompts]
-        return pd.concat([pd.DataFrame(about, columns=[*PROMPT_COLUMNS, "fact"]), answers], axis=1)
+        return pd.concat([pd.DataFrame([prompt.columns for prompt in prompts]), answers], axis=1)
 
     def _compute(
         self, missing: dict[Key, Prompt], states: dict[str, NeuronSet | None], kind: str
@@ -106,7 +103,7 @@ class AnswerCache:
             _condition(state, states[state], tuple(missing[key] for key in keys)) for state, keys in by_state.items()
         ]
         table = recall_under(self.model, conditions, generate=generate, batch_size=self.batch_size, progress=progress)
-        answers = table.drop(columns=["condition", *PROMPT_COLUMNS, "fact"])
+        answers = table.drop(columns=["condition", *PROMPT_COLUMNS])
         answers.insert(0, "state", table["condition"])
         answers.insert(1, "prompt", [prompt for keys in by_state.values() for _, prompt in keys])
         return answers

@@ -151,7 +151,7 @@ def _empty() -> dict[str, pd.DataFrame]:
 def _outside_evaluation(study: Study) -> list[Relation]:
     """The relations of known concept without the subjects that any relation is evaluated on."""
     known = known_concepts(study.names)
-    evaluated = {key(prompt.fact or prompt.subject) for prompt in study.evaluation()}
+    evaluated = {key(prompt.columns["unit"]) for prompt in study.evaluation()}
     return [
         dataclasses.replace(one, facts=tuple(fact for fact in one.facts if key(fact.subject) not in evaluated))
         for one in study.relations

@@ -114,7 +114,7 @@ def difference_table(nested: pd.DataFrame, parts: pd.DataFrame, *, seed: int = 0
 
 def _turned(nested: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
     """Prompts right at a smaller k and wrong at a larger; `part`, `random`: wrong under the difference alone."""
-    prompt = ["ablated", "relation", "fact", "template"]
+    prompt = ["ablated", "relation", "fact", "unit", "template"]
     step = [*prompt, "k_small", "k"]
     table = parts.loc[parts["kind"] == "part", [*step, "correct"]].rename(columns={"correct": "part"})
     random = parts.loc[parts["kind"] == "random", [*step, "correct"]].rename(columns={"correct": "random"})
@@ -131,7 +131,7 @@ def _step(name: str, turned: pd.DataFrame, seed: int) -> dict[str, object]:
     row: dict[str, object] = {"relation": name, "total": total, "affected": affected}
     row["affected_random"] = turned["random"].sum(min_count=1) if total else np.nan
     row["cumulativity"] = 1 - affected / total if total else np.nan
-    counts = turned.groupby(["relation", "fact"])["part"].agg(["sum", "size"]).to_numpy(dtype=float)
+    counts = turned.groupby(["relation", "unit"])["part"].agg(["sum", "size"]).to_numpy(dtype=float)
     low = high = np.nan
     if len(counts):
         drawn = np.random.default_rng(seed).integers(len(counts), size=(N_RESAMPLES, len(counts)))
@@ -147,11 +147,11 @@ def flip_table(nested: pd.DataFrame) -> pd.DataFrame:
         nested: Answers with the labels `ablated` and `k`.
 
     Returns:
-        A row per prompt: `relation`, `subject`, `object`, `template`, `fact`; `clean`, right without ablating;
+        A row per prompt: `relation`, `subject`, `object`, `template`, `fact`, `unit`; `clean`, right without ablating;
         `course`, right (1) or wrong (0) from clean through every k; `lost_at`, the first k with a wrong answer to a
         prompt that was right, else NaN; `gained_at`, the reverse; `back`, how often the answer turned right again.
     """
-    about = ["relation", "subject", "object", "template", "fact"]
+    about = ["relation", "subject", "object", "template", "fact", "unit"]
     wide = nested.pivot_table(index=about, columns="k", values="correct", sort=False)
     clean = nested.groupby(about, sort=False)["clean_correct"].first().reindex(wide.index)
     course = np.column_stack([clean.to_numpy(), wide.to_numpy()]).astype(int)
@@ -187,7 +187,7 @@ def _halves(k: int) -> dict[str, tuple[int, int]]:
 
 def interaction(answers: pd.DataFrame) -> pd.DataFrame:
     """Change under `whole` minus the changes under the other pieces, in the columns of `Study.changes`."""
-    keys = [key for key in ("ablated", "draw", "relation", "fact", "template") if key in answers]
+    keys = [key for key in ("ablated", "draw", "relation", "fact", "unit", "template") if key in answers]
     sign = np.where(answers["piece"] == "whole", 1, -1)
     changes = [f"d_{measure}" for measure in MEASURES]
     signed = answers.assign(**{name: answers[name] * sign for name in changes})

@@ -76,7 +76,7 @@ def _answers(study: Study) -> pd.DataFrame:
         states.append(study.changes(cases, generate=True))
     whole = pd.concat([one.assign(before=clean["generated"].to_numpy()) for one in states], ignore_index=True)
     right = {name: whole[name].astype(bool) for name in ("correct", "clean_correct")}
-    about = ["relation", "state", "subject", "object", "template", "language", "fact"]
+    about = ["relation", "state", "subject", "object", "template", "language", "fact", "unit"]
     return whole.assign(**right)[[*about, "before", "generated", "error", "clean_correct", "correct", "logprob"]]
 
 
@@ -94,7 +94,7 @@ def count_kinds(answers: pd.DataFrame) -> pd.DataFrame:
         for kind in ERROR_KINDS:
             of_kind = (group["error"] == kind).to_numpy(dtype=bool)
             share = proportion_interval(of_kind)
-            rows.append((name, state, kind, int(of_kind.sum()), share.n, group["fact"].nunique(), *share[:3]))
+            rows.append((name, state, kind, int(of_kind.sum()), share.n, group["unit"].nunique(), *share[:3]))
     return pd.DataFrame(rows, columns=["relation", "state", "kind", "count", "n", "facts", *SHARE])
 
 
@@ -106,7 +106,7 @@ def count_changes(answers: pd.DataFrame) -> pd.DataFrame:
             before, after = (group[column].to_numpy(dtype=bool) for column in ("clean_correct", "correct"))
             lost = ~after[before]
             share = proportion_interval(lost)[:3] if len(lost) else (np.nan,) * 3
-            sizes = (len(group), group["fact"].nunique(), len(lost))
+            sizes = (len(group), group["unit"].nunique(), len(lost))
             rows.append((name, state, *sizes, int(lost.sum()), *share, int((after & ~before).sum())))
     names = ["relation", "state", "n", "facts", "right_before", "newly_wrong", *SHARE, "newly_right"]
     return pd.DataFrame(rows, columns=names)
@@ -116,7 +116,7 @@ def newly_wrong(answers: pd.DataFrame) -> pd.DataFrame:
     """The prompts that turned from right to wrong, with both answers."""
     rows = answers[answers["clean_correct"] & ~answers["correct"]]
     named = rows.rename(columns={"generated": "after", "error": "kind"}).reset_index(drop=True)
-    return named[["relation", "state", "subject", "object", "template", "fact", "before", "after", "kind"]]
+    return named[["relation", "state", "subject", "object", "template", "fact", "unit", "before", "after", "kind"]]
 
 
 def top_answers(answers: pd.DataFrame, n_top: int = 5) -> pd.DataFrame:

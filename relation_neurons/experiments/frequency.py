@@ -27,6 +27,7 @@ from relation_neurons.validation import validated
 
 QUESTION = "Do facts that survive the ablating of their relation's neurons stand in more documents?"
 FACT = ["relation", "subject", "object"]
+"""What is counted in a corpus; a fact that a relation's file repeats counts once."""
 
 
 @validated
@@ -194,9 +195,10 @@ def _check(facts: pd.DataFrame) -> None:
 
 def divided(answers: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """Facts that were right and are counted, with `resilient`, whether they stay right, and `n_both`."""
-    right = answers[answers["clean_correct"] == 1]
-    facts = right.groupby(FACT, sort=False)["correct"].min().eq(1).rename("resilient").reset_index()
-    return facts.merge(counts[[*FACT, "n_both"]], on=FACT, how="inner", validate="1:1")
+    right = answers.loc[answers["clean_correct"] == 1, ["relation", "fact", "correct"]]
+    counted = right.merge(counts[[*FACT, "fact", "n_both"]], on=["relation", "fact"], how="inner", validate="m:1")
+    facts = counted.groupby(FACT, sort=False).agg({"n_both": "first", "correct": "min"}).reset_index()
+    return facts.assign(resilient=facts.pop("correct").eq(1))
 
 
 def _counts(study: Study, config: FrequencyConfig) -> pd.DataFrame:

@@ -57,5 +57,5 @@ def flips(answers: pd.DataFrame) -> pd.DataFrame:
         The rows of `answers` whose `correct` changed, with `flip`, `lost` or `gained`.
     """
     changed = answers[answers["d_correct"] != 0]
-    columns = ["ablated", "relation", "subject", "object", "template", "fact", "clean_logprob", "logprob"]
+    columns = ["ablated", "relation", "subject", "object", "template", "fact", "unit", "clean_logprob", "logprob"]
     return changed[columns].assign(flip=(changed["d_correct"] > 0).map({True: "gained", False: "lost"}))

@@ -87,7 +87,7 @@ def _calibration(controls: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for measure in MEASURES:
         means = chosen.groupby(["ablated", "draw"], sort=False)[f"d_{measure}"].mean().unstack("draw").to_numpy()
-        least = LEAST_NATS if measure == "logprob" else 1 / int(chosen.groupby("ablated")["fact"].nunique().min())
+        least = LEAST_NATS if measure == "logprob" else 1 / int(chosen.groupby("ablated")["unit"].nunique().min())
         for draw in range(means.shape[1]):
             others = np.delete(means, draw, axis=1)
             spreads = moderated_spreads(list(others), least=least)

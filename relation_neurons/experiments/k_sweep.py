@@ -102,7 +102,7 @@ def nested_controls(study: Study, name: str, ks: Sequence[int], n: int) -> list[
 
 def slopes(answers: pd.DataFrame) -> pd.DataFrame:
     """Least-squares slope of each fact's measures over log10(k), in the columns of `Study.changes`."""
-    keys = [key for key in ("ablated", "draw", "relation", "fact") if key in answers]
+    keys = [key for key in ("ablated", "draw", "relation", "unit") if key in answers]
     averaged = answers.groupby([*keys, "k"], sort=False)[
         [f"{part}{measure}" for measure in MEASURES for part in ("clean_", "d_")]
     ].mean()

@@ -81,7 +81,7 @@ def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = Fals
         `ratio` of the two with `_low` and `_high`, see `share_of_drop`.
     """
     rows = []
-    unit = ["ablated", "fact"]
+    unit = ["ablated", "unit"]
     for measure in MEASURES:
         by_fact = own.groupby(["language", *unit], sort=False)[f"d_{measure}"].mean()
         mine = by_fact[[language == home[name] for language, name, _ in by_fact.index]].droplevel("language")

@@ -73,7 +73,7 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
 def _changes_of_others(answers: pd.DataFrame) -> pd.DataFrame:
     """Mean change of all other relations' facts, each fact counting once, by scorer, k and ablated relation."""
     columns = {"logprob": "d_logprob", "correct": "d_correct"}
-    facts = answers.groupby(["scorer", "k", "ablated", "relation", "fact"], sort=False)[list(columns.values())].mean()
+    facts = answers.groupby(["scorer", "k", "ablated", "relation", "unit"], sort=False)[list(columns.values())].mean()
     groups = facts.groupby(["scorer", "k", "ablated"], sort=False)
     parts = [
         groups[column].agg(effect="mean", n="size").assign(measure=measure).reset_index()

@@ -25,12 +25,12 @@ DRAWS_AT_ONCE = 256
 
 
 def pooled_values(prompts: Sequence[Prompt], tokens: Sequence[Float[Tensor, " token"]]) -> pd.DataFrame:
-    """A row per prompt: `relation`, `subject`, `fact`, `template`, `prompt` (its query) and `value`, the mean."""
+    """A row per prompt: `relation`, `subject`, `fact`, `unit`, `template`, its query `prompt`, and the mean `value`."""
     rows = [
-        (one.relation, one.subject, one.fact or one.subject, one.template, one.text[one.query_start :], values.mean())
+        one.columns | {"prompt": one.text[one.query_start :], "value": values.mean()}
         for one, values in zip(prompts, tokens, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=["relation", "subject", "fact", "template", "prompt", "value"])
+    table = pd.DataFrame(rows, columns=["relation", "subject", "fact", "unit", "template", "prompt", "value"])
     return table.astype({"value": np.float32})
 
 
@@ -67,7 +67,7 @@ def score_table(
     labels, mask = contrast(prompts, balanced=balanced, seed=seed)
     scores, rows = np.array(values["value"], dtype=np.float32), []
     found = average_precision(scores[:, None], labels, mask)[:, 0].tolist()
-    facts = values.groupby(["relation", "fact"], sort=False).ngroup().to_numpy()
+    facts = values.groupby(["relation", "unit"], sort=False).ngroup().to_numpy()
     for number, (name, ap) in enumerate(zip(relation_names(prompts), found, strict=True)):
         there = mask[:, number]
         positive, taken = labels[there, number], scores[there]

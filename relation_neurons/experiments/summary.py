@@ -124,18 +124,18 @@ def sentence(table: pd.DataFrame, measure: str = "logprob") -> str:
 def _clean(rows: pd.DataFrame, measure: str, seed: int) -> Interval:
     values = rows[f"clean_{measure}"].to_numpy()
     if measure == "logprob":
-        return mean_interval(values, list(rows["fact"]), seed=seed)
+        return mean_interval(values, list(rows["unit"]), seed=seed)
     return proportion_interval(values.astype(bool))
 
 
 def _changes(kinds: Mapping[str, pd.DataFrame], column: str, seed: int) -> dict[str, Interval]:
     """Intervals of one column for own, other, random, and own minus random."""
     found = {
-        kind: mean_interval(rows[column].to_numpy(), list(rows["relation"] + "\x1f" + rows["fact"]), seed=seed)
+        kind: mean_interval(rows[column].to_numpy(), list(rows["relation"] + "\x1f" + rows["unit"]), seed=seed)
         for kind, rows in kinds.items()
         if len(rows)
     }
-    own, random = (kinds[kind].groupby("fact")[column].mean() for kind in ("own", "random"))
+    own, random = (kinds[kind].groupby("unit")[column].mean() for kind in ("own", "random"))
     found["own_minus_random"] = mean_interval((own - random).to_numpy(), seed=seed)
     nothing = Interval(np.nan, np.nan, np.nan, 0)
     return {part: found.get(part, nothing) for part in PARTS if part != "clean"}

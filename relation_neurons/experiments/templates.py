@@ -95,7 +95,7 @@ def crossings(own: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     rows = []
     for measure, (name, tested) in product(MEASURES, own[["ablated", "tested"]].drop_duplicates().to_numpy()):
         group = own[(own["ablated"] == name) & (own["tested"] == tested)]
-        by_fact = group.groupby(["relation", "fact", "detected"], sort=False)[f"d_{measure}"].mean().unstack("detected")
+        by_fact = group.groupby(["relation", "unit", "detected"], sort=False)[f"d_{measure}"].mean().unstack("detected")
         crossed, same = by_fact[OTHER[tested]].to_numpy(), by_fact[tested].to_numpy()
         ratio = share_of_drop(crossed, same, seed=seed)
         rows.append((name, tested, measure, len(same), same.mean(), crossed.mean(), *ratio[:3]))

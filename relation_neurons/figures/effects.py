@@ -159,7 +159,7 @@ def _control_sets(answers: pd.DataFrame | None, measure: str, cell: Sequence[str
     if missing := [name for name in (*cell, "draw") if name not in answers]:
         raise refuse(f"The answers have no column {', '.join(missing)}", expected="a table with control sets")
     controls = answers[answers["draw"] >= 0]
-    facts = controls.groupby([*cell, "draw", "relation", "fact"], sort=False)[f"d_{measure}"].mean()
+    facts = controls.groupby([*cell, "draw", "relation", "unit"], sort=False)[f"d_{measure}"].mean()
     return facts.groupby([*cell, "draw"], sort=False).mean().rename("change").reset_index()
 
 

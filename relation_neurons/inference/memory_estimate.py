@@ -102,7 +102,7 @@ def estimate(
     loaded = None if isinstance(model, str | Path) else model
     shape = shape_of(model) if isinstance(model, str | Path) else loaded_shape(model)
     place = named_device(device) if loaded is None else torch.device(loaded.cfg.device)
-    facts = Counter((prompt.relation, prompt.subject, prompt.object) for prompt in prompts)
+    facts = Counter((prompt.relation, prompt.columns["fact"]) for prompt in prompts)
     plan = Plan(
         shape=shape,
         loaded=loaded is not None,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from relation_neurons.errors import refuse, require_at_least
-from relation_neurons.relations.relation import Fact, Relation, Translation
+from relation_neurons.relations.relation import Fact, Relation, Translation, fact_ids, key
 from relation_neurons.relations.splits import split_relations
 from relation_neurons.relations.translations import language, translate, translation
 from relation_neurons.validation import validated
+
+PROMPT_COLUMNS = ("relation", "subject", "object", "template", "language", "fact", "unit")
+"""Columns of tables of answers that say which prompt was answered; tables are joined by relation, fact and template."""
 
 
 @validated
@@ -58,8 +61,10 @@ class Prompt:
         aliases: Other names of the object.
         language: Language code of the prompt.
         joint: The text between prompt and answer.
-        fact: The subject in the relation's original language, which identifies a fact across
-            languages.
+        fact: Identifier of the fact among those of its relation, the same in every language and
+            template; see `fact_ids`. By default "<subject> = <object>".
+        unit: The subject in the relation's original language. All facts of a subject count as one
+            unit in statistics, since they share a prompt. By default the subject.
         bos: Whether the prompt begins with a BOS token; None means as the tokenizer is configured.
     """
 
@@ -74,7 +79,16 @@ class Prompt:
     language: str = "en"
     joint: str = " "
     fact: str = ""
+    unit: str = ""
     bos: bool | None = None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that identify the prompt in every table, `PROMPT_COLUMNS`."""
+        named = {name: getattr(self, name) for name in PROMPT_COLUMNS}
+        named["fact"] = self.fact or f"{self.subject} = {self.object}"
+        named["unit"] = self.unit or self.subject
+        return named
 
     @property
     def examples(self) -> str:
@@ -166,8 +180,9 @@ def _fact_prompts(
         joint=language(code).joint,
         bos=config.bos,
     )
+    ids, units = fact_ids(facts), _units(facts)
     return [
-        _prompt(common, fact, examples, index, templates[index] + answer)
+        _prompt(replace(common, fact=ids[number], unit=units[number]), fact, examples, index, templates[index] + answer)
         for number, fact in numbered
         for index in _templates_of(number, len(templates), config.templates)
     ]
@@ -189,8 +204,13 @@ def _prompt(common: Prompt, fact: Fact, shots: Sequence[Fact], index: int, query
         query_start=len(examples),
         template=index,
         aliases=fact.aliases,
-        fact=fact.original or fact.subject,
     )
+
+
+def _units(facts: Sequence[Fact]) -> list[str]:
+    """The subject of each fact, in its first spelling."""
+    first: dict[str, str] = {}
+    return [first.setdefault(key(fact.subject), fact.subject) for fact in facts]
 
 
 def _templates_of(number: int, n_templates: int, mode: str) -> Sequence[int]:

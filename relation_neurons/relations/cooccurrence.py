@@ -29,10 +29,10 @@ from relation_neurons.errors import nearest, refuse
 from relation_neurons.progress import Progress, silent
 from relation_neurons.relations.corpus import SUFFIXES, corpus_files, documents, refuse_file
 from relation_neurons.relations.diagnostics import shown
-from relation_neurons.relations.relation import Relation, key
+from relation_neurons.relations.relation import Fact, Relation, fact_ids, key
 from relation_neurons.storage.files import read_parquet
 
-COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "n_documents")
+COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "n_documents", "fact")
 REQUIRED = ("relation", "subject", "object", "n_both")
 
 _ACCENTS = re.compile("[\u0300-\u036f]+")
@@ -66,18 +66,18 @@ def count_cooccurrences(relations: Sequence[Relation], corpus: Path, *, progress
 
     Returns:
         A row per fact, in order: `relation`, `subject`, `object`, `n_subject`, `n_object`
-        (documents with the object or any of its aliases), `n_both`, and `n_documents`, the size of
-        the corpus.
+        (documents with the object or any of its aliases), `n_both`, `n_documents`, the size of
+        the corpus, and `fact` (see `relation.fact_ids`).
 
     Raises:
         RelationNeuronsError: The corpus has no documents, a file cannot be read or parsed, or a
             name has no letters or digits.
     """
-    facts = [(relation.name, fact) for relation in relations for fact in relation.facts]
+    facts = _named_facts(relations)
     entities: dict[tuple[str, ...], int] = {}  # the id of each subject and object, by all its names
     pairs = [
         [entities.setdefault(names, len(entities)) for names in ((fact.subject,), (fact.object, *fact.aliases))]
-        for _, fact in facts
+        for _, _, fact in facts
     ]
     objects: dict[int, set[int]] = defaultdict(set)
     for subject, answer in pairs:
@@ -94,8 +94,8 @@ def count_cooccurrences(relations: Sequence[Relation], corpus: Path, *, progress
     if not n_documents:
         raise refuse(f"Corpus {corpus} has no documents", expected=f"files that end in {', '.join(SUFFIXES)}")
     rows = [
-        (relation, fact.subject, fact.object, single[subject], single[answer], both[subject, answer], n_documents)
-        for (relation, fact), (subject, answer) in zip(facts, pairs, strict=True)
+        (relation, fact.subject, fact.object, *(single[subject], single[name], both[subject, name]), n_documents, label)
+        for (relation, label, fact), (subject, name) in zip(facts, pairs, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -110,31 +110,42 @@ def read_cooccurrences(path: Path, relations: Sequence[Relation]) -> pd.DataFram
         relations: The facts. Subjects and objects are compared by `relations.key`.
 
     Returns:
-        A row per distinct fact that is in the table, in the order and spelling of `relations`.
+        A row per fact that is in the table, in the order and spelling of `relations`, with its
+        identifier `fact`.
         Facts that are not in the table have no row; their number is `attrs["n_facts_missing"]`.
         Rows for other facts are dropped; their number is `attrs["n_rows_unused"]`.
 
     Raises:
         RelationNeuronsError: The file cannot be read, a column is missing, a count is not a
-            non-negative integer, a relation is not in `relations`, a fact occurs twice, or the
-            table has none of the facts.
+            non-negative integer, a relation is not in `relations`, a fact occurs twice
+            with different counts, or the table has none of the facts.
     """
     table = _read_table(path)
-    columns = [column for column in COLUMNS if list(table.columns).count(column) == 1]
+    columns = [column for column in COLUMNS if list(table.columns).count(column) == 1 and column != "fact"]
     if not {*REQUIRED} <= {*columns}:
         found = f"{path}: has the columns {', '.join(map(str, table.columns))}"
         raise refuse(found, expected=f"{', '.join(REQUIRED)}, each once")
-    facts = {
-        (relation.name, key(fact.subject), key(fact.object)): (relation.name, fact.subject, fact.object)
-        for relation in relations
-        for fact in relation.facts
-    }
+    facts = [
+        ((relation, key(fact.subject), key(fact.object)), (relation, fact.subject, fact.object), identifier)
+        for relation, identifier, fact in _named_facts(relations)
+    ]
     counts = _counts_by_fact(table[columns], {relation.name for relation in relations}, path)
-    kept = pd.DataFrame([(*facts[fact], *counts[fact]) for fact in facts if fact in counts], columns=columns)
+    rows = [(*names, *counts[pair], identifier) for pair, names, identifier in facts if pair in counts]
+    kept = pd.DataFrame(rows, columns=[*columns, "fact"])
     if kept.empty:
         raise refuse(f"{path}: has none of the {len(facts)} facts", do="check the spelling of subjects and objects")
-    kept.attrs = {"n_facts_missing": len(facts) - len(kept), "n_rows_unused": len(counts) - len(kept)}
+    unused = counts.keys() - {pair for pair, _, _ in facts}
+    kept.attrs = {"n_facts_missing": len(facts) - len(kept), "n_rows_unused": len(unused)}
     return kept
+
+
+def _named_facts(relations: Sequence[Relation]) -> list[tuple[str, str, Fact]]:
+    """Every fact with its relation's name and its identifier."""
+    return [
+        (relation.name, identifier, fact)
+        for relation in relations
+        for identifier, fact in zip(fact_ids(relation.facts), relation.facts, strict=True)
+    ]
 
 
 def _counts_by_fact(table: pd.DataFrame, relations: set[str], path: Path) -> dict[tuple[str, str, str], list[int]]:
@@ -146,9 +157,10 @@ def _counts_by_fact(table: pd.DataFrame, relations: set[str], path: Path) -> dic
         if relation not in relations:
             raise refuse(f"{where}: relation {shown(relation)} is unknown", expected=nearest(relation, relations))
         fact = (relation, key(subject), key(name))
-        if fact in counts:
-            raise refuse(f"{where}: {shown(subject)}, {shown(name)} occurs twice", expected="one row for each fact")
-        counts[fact] = [int(text.split(".")[0]) for text in texts]
+        numbers = [int(text.split(".")[0]) for text in texts]
+        if counts.setdefault(fact, numbers) != numbers:
+            found = f"{where}: {shown(subject)}, {shown(name)} occurs twice, with other counts"
+            raise refuse(found, expected="the same counts for the same fact")
     return counts
 
 

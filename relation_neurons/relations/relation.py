@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Relation:
         templates: Sentences with one `{}` for the subject that end before the object (the paper's
             P_eva).
         templates_zs: The second template set (the paper's P_eva-2).
-        facts: Subject-object pairs; in the shipped files no subject occurs twice.
+        facts: Subject-object pairs; a subject may have several objects, and a pair may repeat.
         source: The source of the facts.
         properties: The LRE schema's `properties`, such as `domain_name` and `range_name`.
         language: Language code of templates and facts.
@@ -243,6 +243,19 @@ def _properties(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise refuse(f"field 'properties' is {value!r}", expected="an object")
     return value
+
+
+def fact_ids(facts: Sequence[Fact]) -> list[str]:
+    """An identifier for each fact, unique even where facts repeat, such as `Peru = Lima` and `Peru = Lima (2)`."""
+    ids: dict[str, None] = {}
+    for fact in facts:
+        name = identifier = f"{fact.subject} = {fact.object}"
+        copy = 1
+        while identifier in ids:
+            copy += 1
+            identifier = f"{name} ({copy})"
+        ids[identifier] = None
+    return list(ids)
 
 
 def key(name: str) -> str:

@@ -116,7 +116,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measure: str) -> Facts:
-    unit, change = ["relation", "fact"], f"d_{measure}"
+    unit, change = ["relation", "unit"], f"d_{measure}"
     means = own.groupby(unit, sort=False)[[f"clean_{measure}", change]].mean()
     if controls is None:
         changes = np.empty((len(means), 0))

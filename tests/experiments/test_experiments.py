@@ -108,7 +108,7 @@ def test_flips_are_the_answers_that_changed():
     rows = pd.DataFrame(
         {"d_correct": [0.0, 1.0, -1.0], "fact": ["f", "g", "h"], "clean_logprob": -1.0, "logprob": -2.0}
     )
-    for name in ("ablated", "relation", "subject", "object", "template"):
+    for name in ("ablated", "relation", "subject", "object", "template", "unit"):
         rows[name] = name
     assert flips(rows)[["fact", "flip"]].to_numpy().tolist() == [["g", "gained"], ["h", "lost"]]
 
@@ -133,7 +133,7 @@ def test_sweep_equals_ablating_by_hand(study):
 
 def test_slopes_keep_controls_apart():
     rows = [
-        {"ablated": "a", "draw": draw, "k": k, "relation": "a", "fact": "f", "clean_logprob": -1.0,
+        {"ablated": "a", "draw": draw, "k": k, "relation": "a", "unit": "f", "clean_logprob": -1.0,
          "clean_correct": 1.0, "d_logprob": slope * np.log10(k) + 5, "d_correct": 0.0}
         for draw, slope in enumerate((-2.0, 3.0)) for k in (1, 10, 100)
     ]  # fmt: skip
@@ -187,7 +187,14 @@ def table_of(courses, column="k", **labels):
     for (relation, fact), course in courses.items():
         clean, *after = map(int, course)
         for k, right in enumerate(after, start=1):
-            row = {"ablated": relation, "relation": relation, "subject": fact, "object": "o", "fact": fact}
+            row = {
+                "ablated": relation,
+                "relation": relation,
+                "subject": fact,
+                "object": "o",
+                "fact": fact,
+                "unit": fact,
+            }
             rows.append(row | {"template": 0, column: k, "correct": right, "clean_correct": clean} | labels)
     return pd.DataFrame(rows)
 
@@ -198,7 +205,17 @@ def test_the_arithmetic_of_difference_sets():
     )
     parts = pd.DataFrame(
         [
-            {"ablated": r, "relation": r, "fact": f, "template": 0, "k_small": 2, "k": 3, "kind": "part", "correct": c}
+            {
+                "ablated": r,
+                "relation": r,
+                "fact": f,
+                "unit": f,
+                "template": 0,
+                "k_small": 2,
+                "k": 3,
+                "kind": "part",
+                "correct": c,
+            }
             for r, f, c in (("a", "f", 0), ("a", "g", 1), ("a", "h", 0), ("b", "i", 1), ("b", "j", 0))
         ]
     )
@@ -223,8 +240,8 @@ def test_when_facts_flip_and_come_back():
 
 def test_an_interaction_is_the_whole_minus_its_pieces():
     rows = [
-        {"ablated": "a", "relation": "a", "fact": "f", "template": 0, "piece": piece, "clean_logprob": -1.0,
-         "clean_correct": 1.0, "d_logprob": value, "d_correct": -float(value < -2)}
+        {"ablated": "a", "relation": "a", "fact": "f", "unit": "f", "template": 0, "piece": piece,
+         "clean_logprob": -1.0, "clean_correct": 1.0, "d_logprob": value, "d_correct": -float(value < -2)}
         for piece, value in (("whole", -5.0), ("better", -1.0), ("worse", -2.5))
     ]  # fmt: skip
     found = interaction(pd.DataFrame(rows)).iloc[0]
@@ -274,9 +291,10 @@ def test_confounds_compare_ways_of_detecting_and_of_matching(study):
 def test_facts_that_stay_right_are_resilient():
     answers = pd.DataFrame(
         [("r", "a", 1, 1), ("r", "a", 1, 0), ("r", "b", 1, 1), ("r", "b", 0, 0), ("r", "c", 0, 1), ("r", "d", 1, 1)],
-        columns=["relation", "subject", "clean_correct", "correct"],
-    ).assign(object="o")
-    counts = pd.DataFrame({"relation": "r", "subject": ["a", "b", "c"], "object": "o", "n_both": [5, 7, 9]})
+        columns=["relation", "fact", "clean_correct", "correct"],
+    )
+    counts = pd.DataFrame({"relation": "r", "fact": ["a", "b", "c"], "object": "o", "n_both": [5, 7, 9]})
+    counts["subject"] = counts["fact"]
     found = divided(answers, counts)  # c was wrong before, d is not counted
     assert found[["subject", "resilient", "n_both"]].to_numpy().tolist() == [["a", False, 5], ["b", True, 7]]
 

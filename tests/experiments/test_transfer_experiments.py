@@ -182,7 +182,7 @@ def test_the_interval_of_a_share_is_a_bootstrap_over_facts():
 def test_transfer_pairs_facts_by_name_and_pools_over_relations():
     rows = [("a", "en", "x", -1.0), ("a", "en", "y", -3.0), ("a", "de", "y", -6.0), ("a", "de", "x", -2.0)]
     rows += [("b", "en", "x", -2.0), ("b", "en", "y", -2.0), ("b", "de", "x", -1.0), ("b", "de", "y", -1.0)]
-    own = pd.DataFrame(rows, columns=["ablated", "language", "fact", "d_logprob"]).assign(d_correct=0.0)
+    own = pd.DataFrame(rows, columns=["ablated", "language", "unit", "d_logprob"]).assign(d_correct=0.0)
     home = {"a": "en", "b": "en"}
     alone = transfers(own, home).query("measure == 'logprob'").set_index("ablated")
     assert alone["ratio"].to_dict() == {"a": 2.0, "b": 0.5}

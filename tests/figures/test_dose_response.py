@@ -25,7 +25,7 @@ def answers_to(ablated, relation, change, rng, **labels):
             "ablated": ablated,
             **labels,
             "relation": relation,
-            "fact": f"f{number}",
+            "unit": f"f{number}",
             "clean_logprob": -2.0,
             "d_logprob": change + rng.normal(0, 0.1),
             "clean_correct": 1.0,
@@ -207,7 +207,7 @@ def nested_answers(courses, ks):
                 "subject": f"{relation} s{number}",
                 "object": "o",
                 "template": 0,
-                "fact": f"{relation} s{number}",
+                "unit": f"{relation} s{number}",
                 "clean_correct": float(course[0] == "1"),
                 "correct": float(right == "1"),
             }
@@ -228,7 +228,7 @@ def steps():
         for kind in ("part", "random"):
             if (kind, large) != ("random", 3000):
                 rows = nested[nested["k"] == small].drop(columns="k")
-                wrong = rows["fact"].isin(["alpha s0"] if kind == "part" else ["beta s0"])
+                wrong = rows["unit"].isin(["alpha s0"] if kind == "part" else ["beta s0"])
                 parts.append(rows.assign(k_small=small, k=large, kind=kind, correct=1.0 - wrong))
     return difference_table(nested, pd.concat(parts, ignore_index=True))
 

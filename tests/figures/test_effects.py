@@ -30,7 +30,7 @@ def answers_to(ablated, relation, change, rng, draw=-1, **labels):
                 **labels,
                 "draw": draw,
                 "relation": relation,
-                "fact": f"f{number}",
+                "unit": f"f{number}",
                 "clean_logprob": -2.0,
                 "d_logprob": change + noise[0],
                 "clean_correct": float(change <= 0),

@@ -107,7 +107,7 @@ def effects_tables():
     columns = ["ablated", "relation", "measure", "n", "effect", "effect_low", "effect_high", "n_controls", "random"]
     effects = pd.DataFrame(rows, columns=[*columns, "random_min", "random_max", "p_holm", "p_bh", "verdict"])
     answers = [(name, "f", draw, draw / 10, 0.0) for name in "ab" for draw in (-1, 0, 1)]
-    return effects, pd.DataFrame(answers, columns=["relation", "fact", "draw", "d_logprob", "d_correct"])
+    return effects, pd.DataFrame(answers, columns=["relation", "unit", "draw", "d_logprob", "d_correct"])
 
 
 @pytest.mark.parametrize("measure", ["logprob", "correct"])

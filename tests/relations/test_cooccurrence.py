@@ -32,11 +32,11 @@ TEXTS = [
     "Paris and the seine and the Loire, but not that country.",
 ]
 COUNTS = [  # by hand, of TEXTS: subject, object, both
-    ("capital", "France", "Paris", 2, 2, 1, 6),
-    ("capital", "India", "New Delhi", 1, 2, 1, 6),
-    ("capital", "Japan", "Tokyo", 0, 0, 0, 6),
-    ("river", "Paris", "Seine", 2, 2, 2, 6),
-    ("river", "France", "Loire", 2, 1, 0, 6),
+    ("capital", "France", "Paris", 2, 2, 1, 6, "France = Paris"),
+    ("capital", "India", "New Delhi", 1, 2, 1, 6, "India = New Delhi"),
+    ("capital", "Japan", "Tokyo", 0, 0, 0, 6, "Japan = Tokyo"),
+    ("river", "Paris", "Seine", 2, 2, 2, 6, "Paris = Seine"),
+    ("river", "France", "Loire", 2, 1, 0, 6, "France = Loire"),
 ]
 
 
@@ -149,7 +149,8 @@ def test_counts_equal_those_of_a_regular_expression_per_name(tmp_path_factory, d
         has_subject = [is_named(subject, text) for text in texts]
         has_object = [any(is_named(name, text) for name in (object, *aliases)) for text in texts]
         both = sum(left and right for left, right in zip(has_subject, has_object, strict=True))
-        expected.append(("r", subject, object, sum(has_subject), sum(has_object), both, len(texts)))
+        counts = (sum(has_subject), sum(has_object), both, len(texts))
+        expected.append(("r", subject, object, *counts, f"{subject} = {object}"))
     assert rows(count_cooccurrences([relation("r", *facts)], path)) == expected
 
 
@@ -242,10 +243,21 @@ def test_a_table_may_be_incomplete_reordered_respelt_and_have_other_facts(tmp_pa
 """
     (tmp_path / "a.csv").write_text(content, encoding="utf-8")
     found = read_cooccurrences(tmp_path / "a.csv", [RIVERS, CAPITALS])
-    columns = ["relation", "subject", "object", "n_both"]
-    expected = pd.DataFrame([("river", "Paris", "Seine", 12), ("capital", "France", "Paris", 3)], columns=columns)
+    columns = ["relation", "subject", "object", "n_both", "fact"]
+    rows = [("river", "Paris", "Seine", 12, "Paris = Seine"), ("capital", "France", "Paris", 3, "France = Paris")]
+    expected = pd.DataFrame(rows, columns=columns)
     pd.testing.assert_frame_equal(found, expected)
     assert found.attrs == {"n_facts_missing": 3, "n_rows_unused": 1}
+
+
+def test_a_fact_that_a_relation_repeats_has_a_row_for_each_copy(tmp_path):
+    twice = relation("capital", ("France", "Paris"), ("France", "Paris"), ("Japan", "Tokyo"))
+    (tmp_path / "a.txt").write_text("France: Paris")
+    counts = count_cooccurrences([twice], tmp_path / "a.txt")
+    assert counts["fact"].tolist() == ["France = Paris", "France = Paris (2)", "Japan = Tokyo"]
+    assert counts["n_both"].tolist() == [1, 1, 0]
+    counts.to_csv(tmp_path / "counts.csv", index=False)
+    pd.testing.assert_frame_equal(read_cooccurrences(tmp_path / "counts.csv", [twice]), counts)
 
 
 GOOD = "relation,subject,object,n_both\ncapital,France,Paris,3\n"

@@ -41,7 +41,7 @@ def made_summary():
         states = [(other, -1, -1.0 if other == relation else -0.1) for other in RELATIONS]
         for ablated, draw, effect in [*states, (relation, 0, 0.0), (relation, 1, 0.0)]:
             change = effect + generator.normal(0, 0.05)
-            row = {"relation": relation, "fact": f"s{number}", "ablated": ablated, "draw": draw}
+            row = {"relation": relation, "unit": f"s{number}", "ablated": ablated, "draw": draw}
             rows.append({**row, "clean_logprob": clean, "d_logprob": change, "clean_correct": 1.0, "d_correct": 0.0})
     answers = pd.DataFrame(rows)
     own, controls = answers[answers["draw"] < 0], answers[answers["draw"] >= 0]

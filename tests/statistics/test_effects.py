@@ -19,7 +19,7 @@ def answers(effects, *, spread=0.3, n=12, draws=(), seed=0, templates=2):
             for fact in range(n):
                 for template in range(templates):
                     change = effect + spread * generator.normal()
-                    row = {"ablated": group, "relation": group, "fact": f"f{fact}", "template": template}
+                    row = {"ablated": group, "relation": group, "unit": f"f{fact}", "template": template}
                     row |= {"clean_logprob": -1.0 - fact, "d_logprob": change, "clean_correct": float(fact % 2)}
                     row["d_correct"] = -float(fact % 2 and change < -0.5)
                     rows.append(row if draw is None else row | {"draw": draw})
@@ -30,10 +30,10 @@ def test_every_number_matches_a_loop_over_facts():
     own = answers({"a": -1.0, "b": 0.0})
     controls = answers({"a": 0.0, "b": 0.0}, draws=range(5), seed=1)
     row = compare(own, controls, by=["ablated"]).query("ablated == 'a' and measure == 'logprob'").iloc[0]
-    own_means = [own[(own["ablated"] == "a") & (own["fact"] == f"f{i}")]["d_logprob"].mean() for i in range(12)]
+    own_means = [own[(own["ablated"] == "a") & (own["unit"] == f"f{i}")]["d_logprob"].mean() for i in range(12)]
     drawn = controls[controls["ablated"] == "a"]
-    sets = [drawn[drawn["draw"] == draw].groupby("fact")["d_logprob"].mean().mean() for draw in range(5)]
-    by_fact = [drawn[drawn["fact"] == f"f{i}"]["d_logprob"].mean() for i in range(12)]
+    sets = [drawn[drawn["draw"] == draw].groupby("unit")["d_logprob"].mean().mean() for draw in range(5)]
+    by_fact = [drawn[drawn["unit"] == f"f{i}"]["d_logprob"].mean() for i in range(12)]
     assert row["n"] == 12
     assert row["effect"] == pytest.approx(np.mean(own_means))
     assert row["clean"] == pytest.approx(-6.5)
