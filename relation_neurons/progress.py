@@ -18,6 +18,15 @@ def silent(done: int) -> None:
     """Show nothing."""
 
 
+def tell(line: str) -> None:
+    """Print a line for the user to standard error, so that standard output stays clean."""
+    Console(stderr=True, highlight=False).print(line, soft_wrap=True)
+
+
+def keep_quiet(line: str) -> None:
+    """Print nothing."""
+
+
 @contextlib.contextmanager
 def bar(label: str, total: int, console: Console | None = None) -> Iterator[Progress]:
     """Show a progress bar on the console or in a notebook while the block runs.

@@ -39,7 +39,7 @@ class ConceptsConfig:
 
     n_prompts: int | None = None
     """Prompts per concept; by default as many as the smallest concept has subjects outside the evaluation."""
-    n_concept_controls: int = 3
+    n_concept_controls: int = 25
     """Random control sets per concept."""
 
     def __post_init__(self) -> None:
@@ -165,7 +165,7 @@ def _ablate_concepts(
     """Every concept's neurons ablated, recall of every relation's facts, beside matched controls."""
     prompts = tuple(prompt for name in known for prompt in study.evaluation(name))
     own, controls = _ablate(study, found, dict.fromkeys(found, prompts), n_controls)
-    effects = compare(own, controls, by=["ablated", "relation"], pool="relation", seed=study.config.seed)
+    effects = compare(own, controls, by=["ablated", "relation"], seed=study.config.seed)
     effects.insert(2, "own", effects["relation"].map(known) == effects["ablated"])
     return effects
 
@@ -192,7 +192,7 @@ def _ablate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Changes under each ablated set and under its matched controls."""
     cases = [Case(neurons, prompts[name], {"ablated": name}) for name, neurons in sets.items()]
-    return study.with_controls(cases, n=n_controls)
+    return study.with_controls(cases, n=n_controls, by_relation=n_controls is not None)
 
 
 def _too_few(known: Mapping[str, str], names: Sequence[str]) -> str:

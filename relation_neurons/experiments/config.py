@@ -50,8 +50,9 @@ class StudyConfig:
     scorer: str = "average_precision"
     """What neurons are ranked by: average_precision, auroc, standardised_mean_difference, point_biserial,
     activation_probability_entropy or contrast_score."""
-    n_controls: int = 10
-    """Matched random control sets per relation, tested on its own facts (the paper: 10 seeds)."""
+    n_controls: int = 50
+    """Matched random control sets per relation, tested on its own facts (the paper: 10 seeds). A verdict needs at
+    least 20."""
     match: Literal["none", "layer", "activation"] = "layer"
     """Controls have as many neurons in each layer and site; `activation`: and of like mean activation; `none`: as many
     neurons anywhere, as in the paper."""

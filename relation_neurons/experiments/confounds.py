@@ -21,7 +21,7 @@ MATCHES = ("none", "layer", "activation")
 class ConfoundsConfig:
     """Detect neurons in other ways, and compare them with controls matched in other ways."""
 
-    n_confound_controls: int = 5
+    n_confound_controls: int = 25
     """Control sets for each way."""
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class CumulativityConfig:
     """Whether ks are scaled to the size of the model."""
     n_slices: int = 5
     """Disjoint slices of k neurons each, from the best downwards."""
-    n_slice_controls: int = 3
+    n_slice_controls: int = 25
     """Control sets of each slice."""
 
     def __post_init__(self) -> None:
@@ -177,6 +177,7 @@ def _together(study: Study, config: CumulativityConfig) -> pd.DataFrame:
             for draw, control in enumerate(study.controls(target, n=config.n_slice_controls)):
                 labels = {"ablated": name, "piece": piece, "draw": draw}
                 controls.append(Case(control.part(start, stop), prompts, labels))
+    study.announce([case for case in own if case.labels["piece"] == "whole"], config.n_slice_controls)
     whole, random = (interaction(study.changes(cases)) for cases in (own, controls))
     return compare(whole, random, by=["ablated"], seed=study.config.seed)
 
@@ -204,4 +205,4 @@ def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:
             piece = best.part(number * study.k, (number + 1) * study.k)
             cases.append(Case(piece, prompts, {"ablated": name, "slice": number + 1}))
     own, controls = study.with_controls(cases, n=config.n_slice_controls)
-    return compare(own, controls, by=["ablated", "slice"], pool="ablated", seed=study.config.seed)
+    return compare(own, controls, by=["ablated", "slice"], seed=study.config.seed)

@@ -21,8 +21,8 @@ QUESTION = "Which other relations suffer, and which improve, when a relation's n
 class InterConfig:
     """Ablate each relation's neurons and a few of its control sets, and test every relation's facts."""
 
-    n_cross_controls: int = 2
-    """Control sets of each relation; their spread on each relation's facts is estimated over all ablated ones."""
+    n_cross_controls: int = 25
+    """Control sets of each relation, tested on all others."""
 
     n_tested: int | None = None
     """Evaluation prompts per relation; by default all, as in the paper."""
@@ -41,9 +41,9 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
     """
     prompts = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_tested])
     cases = [Case(study.target(name), prompts, {"ablated": name}) for name in study.names]
-    answers, controls = study.with_controls(cases, n=config.n_cross_controls)
+    answers, controls = study.with_controls(cases, n=config.n_cross_controls, by_relation=True)
     other, other_controls = (table[table["ablated"] != table["relation"]] for table in (answers, controls))
-    effects = compare(other, other_controls, by=["ablated", "relation"], pool="relation", seed=study.config.seed)
+    effects = compare(other, other_controls, by=["ablated", "relation"], seed=study.config.seed)
     accuracy = effects["measure"] == "correct"
     effects["relative_drop"] = (-effects["effect"] / effects["clean"]).where(accuracy & (effects["clean"] > 0))
     tables = {"effects": effects, "flips": flips(other), "answers": answers}

@@ -29,7 +29,7 @@ class SweepConfig:
     """How many neurons of Llama-2-7B; of a smaller model as large a share."""
     scale: bool = True
     """Whether ks are scaled to the size of the model."""
-    n_sweep_controls: int = 5
+    n_sweep_controls: int = 25
     """Control sets at each k; those of smaller k are parts of those of larger k."""
     n_other: int | None = None
     """Facts of each other relation; by default all evaluation facts, as in the paper."""
@@ -67,6 +67,8 @@ def sweep(study: Study, config: SweepConfig = SweepConfig()) -> ExperimentResult
         log10(k): nats, or share right, for each tenfold of k; and `answers` to own facts.
     """
     ks = doses(study, config.ks, config.scale)
+    trends = [Case(study.target(name), study.evaluation(name), {"ablated": name}) for name in study.names]
+    study.announce(trends, config.n_sweep_controls)
     own = own_answers(study, ks)
     controls = _control_answers(study, ks, config.n_sweep_controls)
     effects = compare(own, controls, by=["ablated", "k"], seed=study.config.seed)

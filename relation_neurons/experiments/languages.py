@@ -26,7 +26,7 @@ class LanguagesConfig:
 
     languages: tuple[str, ...] = ("de", "es", "fr", "zh", "ja")
     """Codes of the languages to test, besides each relation's own."""
-    n_language_controls: int = 3
+    n_language_controls: int = 25
     """Random control sets per relation, the same in every language."""
 
     def __post_init__(self) -> None:
@@ -52,8 +52,7 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
     seed, home = study.config.seed, {name: prompts[0].language for name, prompts in prompts_of.items()}
     cases = [Case(study.target(name), prompts, {"ablated": name}) for name, prompts in prompts_of.items()]
     own, controls = study.with_controls(cases, n=config.n_language_controls)
-    # The same control sets serve all languages, so only other relations' sets add information on their spread.
-    effects = compare(own, controls, by=["ablated", "language"], pool="language", seed=seed)
+    effects = compare(own, controls, by=["ablated", "language"], seed=seed)
     effects.insert(2, "own_language", effects["ablated"].map(home))
     transfer = transfers(own, home, seed=seed)
     ratios = transfers(own, home, pooled=True, seed=seed)[["language", "measure", *RATIO]]

@@ -29,7 +29,7 @@ class NeuronTypesConfig:
     site_k: int | None = None
     """Neurons per relation and site; by default 3,000 of Llama-2-7B's at the site, and the same share of a smaller
     model's. At the study's own site it is the study's."""
-    n_type_controls: int = 3
+    n_type_controls: int = 25
     """Random control sets per relation and site."""
 
     def __post_init__(self) -> None:
@@ -57,8 +57,7 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
             target, labels = study.target(name, k, selection), {"ablated": name, "site": site}
             cases.append(Case(target, study.evaluation(name), labels, selection))
     (own, controls), seed = study.with_controls(cases, n=config.n_type_controls), study.config.seed
-    # Few controls each; of a site, other relations' sets tell more of their spread.
-    effects = compare(own, controls, by=["ablated", "site"], pool="site", seed=seed)
+    effects = compare(own, controls, by=["ablated", "site"], seed=seed)
     pooled = [table.assign(ablated="all") for table in (own, controls)]
     over_all = compare(*pooled, by=["ablated", "site"], seed=seed)
     tables = {

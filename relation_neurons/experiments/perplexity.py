@@ -18,8 +18,8 @@ from relation_neurons.prompts.concepts import neutral_sentences
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
-from relation_neurons.statistics.effects import LEAST_NATS, judged
-from relation_neurons.statistics.hypothesis_tests import control_test, moderated_spreads, sign_flip_test
+from relation_neurons.statistics.effects import LEAST_NATS, decide
+from relation_neurons.statistics.hypothesis_tests import sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.validation import validated
 
@@ -36,7 +36,7 @@ class LanguageModellingConfig:
     default those shipped."""
     n_sentences: int = 50
     """Sentences per relation at most."""
-    n_sentence_controls: int = 5
+    n_sentence_controls: int = 25
     """Random control sets per relation."""
 
     def __post_init__(self) -> None:
@@ -152,40 +152,23 @@ def compare_sentences(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         A row per relation: `ablated`; `measure`, always `nll`; `n` sentences and their `tokens`; the perplexities
         `clean` and `own`, and of the `n_controls` control sets `random` (mean), `random_min` and `random_max`;
         `effect`, the mean over sentences of the change in nats per token, with `_low` and `_high`; `random_effect`,
-        the same of the control sets (mean), and `random_sd` between them; `p_chance` (sign flips over sentences),
-        `p_random` (control test), `p`, the larger of both, or 1 where the two disagree in direction; `p_holm`,
-        `p_bh` and `verdict`, where `rises` is damage.
+        the same of the control sets (mean), and `random_sd` between them; and the tests of `effects.decide`, over
+        sentences; the verdict `rises` is damage.
     """
     rows = []
     by_relation = {name: _changes(group) for name, group in readings.groupby("ablated", sort=False)}
-    sets = [changes["random"].to_numpy().mean(axis=0) for changes in by_relation.values()]
-    spreads = moderated_spreads(sets, least=LEAST_NATS)
-    for (name, changes), spread in zip(by_relation.items(), spreads, strict=True):
+    for name, changes in by_relation.items():
         states = perplexities(readings[readings["ablated"] == name])
-        shown = states.groupby("state")["perplexity"]
-        mean, least, most = shown.mean(), shown.min(), shown.max()
+        shown, effect = states.groupby("state")["perplexity"], mean_interval(changes["own", -1].to_numpy(), seed=seed)
+        mean, least, most, sets = shown.mean(), shown.min(), shown.max(), changes["random"].to_numpy().mean(axis=0)
         rows.append(
             {"ablated": name, "measure": "nll", "n": len(changes), "tokens": int(states["tokens"].iloc[0])}
-            | {"clean": mean["clean"], "own": mean["own"], "n_controls": changes["random"].shape[1]}
+            | {"clean": mean["clean"], "own": mean["own"], "n_controls": len(sets)}
             | {"random": mean["random"], "random_min": least["random"], "random_max": most["random"]}
-            | _tested(changes["own", -1].to_numpy(), changes["random"].to_numpy(), spread, seed)
+            | {"effect": effect.mean, "effect_low": effect.low, "effect_high": effect.high}
+            | {"random_effect": float(sets.mean()), "random_sd": float(sets.std(ddof=1))}
         )
-    return judged(pd.DataFrame(rows))
-
-
-def _tested(own: np.ndarray, controls: np.ndarray, spread: tuple[float, float], seed: int) -> dict[str, float]:
-    """The change per sentence under the neurons, with its tests against none and against the control sets."""
-    effect, draws = mean_interval(own, seed=seed), controls.mean(axis=0)
-    chance = sign_flip_test(own, seed=seed)
-    random = control_test(effect.mean, draws, resolution=LEAST_NATS, spread=spread)
-    alike = effect.mean * (effect.mean - float(draws.mean())) > 0
-    return {
-        "effect": effect.mean,
-        "effect_low": effect.low,
-        "effect_high": effect.high,
-        "random_effect": float(draws.mean()),
-        "random_sd": spread[0],
-        "p_chance": chance,
-        "p_random": random,
-        "p": max(chance, random) if alike else 1.0,
-    }
+    own = [changes["own", -1].to_numpy() for changes in by_relation.values()]
+    controls = [changes["random"].to_numpy() for changes in by_relation.values()]
+    tests = decide(own, controls, [sign_flip_test(values, seed=seed) for values in own], resolution=LEAST_NATS)
+    return pd.concat([pd.DataFrame(rows), tests], axis=1)

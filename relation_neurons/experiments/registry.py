@@ -58,7 +58,9 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "neuron-types": Experiment(neuron_types, NeuronTypesConfig(n_type_controls=2)),
     "overlap": Experiment(overlap, OverlapConfig(), OverlapConfig(n_permutations_multiplicity=20)),
     "intra": Experiment(intra, IntraConfig(n_detection_tested=10), IntraConfig(n_detection_tested=0)),
-    "inter": Experiment(inter, InterConfig(n_tested=12), InterConfig(n_tested=4)),
+    "inter": Experiment(
+        inter, InterConfig(n_cross_controls=2, n_tested=12), InterConfig(n_cross_controls=2, n_tested=4)
+    ),
     "sweep": Experiment(
         sweep,
         SweepConfig(ks=DEMO_KS, n_sweep_controls=2, n_other=1),
@@ -92,7 +94,7 @@ STUDIES: Mapping[str, StudyConfig] = {
     "smoke": StudyConfig(
         n_controls=2, validation="none", prompts=PromptConfig(shots=1, n_evaluation=6, n_detection=16)
     ),
-    "demo": StudyConfig(n_controls=4, validation="none", prompts=PromptConfig(n_evaluation=25)),
+    "demo": StudyConfig(n_controls=20, validation="none", prompts=PromptConfig(n_evaluation=25)),
     "full": StudyConfig(),
 }
 """The study of each profile."""
@@ -112,7 +114,7 @@ RUN = StudyConfig(
     relations=DEMO_RELATIONS,
     site="gate",
     k=400,
-    n_controls=5,
+    n_controls=20,
     validation="none",
     rule="string",
     prompts=PromptConfig(),
@@ -123,7 +125,7 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "layers": LayersConfig(n_shuffles=2),
     "overlap": OverlapConfig(),
     "intra": IntraConfig(n_detection_tested=0),
-    "inter": InterConfig(n_tested=20),
+    "inter": InterConfig(n_cross_controls=2, n_tested=20),
 }
 """The experiments of `relation-neurons run`, with their options."""
 

@@ -18,7 +18,7 @@ from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.registry import EXPERIMENTS, RUN, RUN_OPTIONS, Profile
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.study import Study
-from relation_neurons.progress import bar
+from relation_neurons.progress import bar, tell
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import ExperimentResult
@@ -56,6 +56,7 @@ def reproduce(
         read="all" if "neuron-types" in names else None,
         n_experiments=len(chosen),
         show=lambda what, total: bar(doing[0] + what, total),
+        say=lambda line: tell(doing[0] + line),
     )
     folder = study.keep_in(out)
     found = {}

@@ -31,7 +31,7 @@ class MethodsConfig:
     """How many neurons; by default a tenth of the study's k, and k."""
     n_other: int | None = None
     """Facts of each other relation; by default all evaluation facts."""
-    n_method_controls: int = 3
+    n_method_controls: int = 25
     """Control sets for each scorer, k and relation."""
 
     def __post_init__(self) -> None:

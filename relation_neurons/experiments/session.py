@@ -13,7 +13,7 @@ from relation_neurons.experiments.registry import find_experiment, options, stud
 from relation_neurons.experiments.study import Study, require_two
 from relation_neurons.inference.memory_estimate import estimate, require_memory
 from relation_neurons.models.loading import load_model
-from relation_neurons.progress import bar
+from relation_neurons.progress import bar, keep_quiet, tell
 from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
@@ -52,7 +52,7 @@ def open_study(
     named = tuple(one.name if isinstance(one, Relation) else str(one) for one in relations)
     config = study_config(profile, model=model, relations=named, **changes)
     # Free memory differs between machines, so notebooks should not record it.
-    study = prepare(config, found, out=folder, show=show, read=read, say=lambda line: None)
+    study = prepare(config, found, out=folder, show=show, read=read, say=keep_quiet)
     if folder is not None:
         study.keep_in(Path(folder) / digest(study.key)[:16])
     return study
@@ -77,7 +77,7 @@ def prepare(
         read: Sites to read together, where several will be ranked.
         n_experiments: How many will run; the disk space of each is a rough guess.
         show: Makes a progress bar of a label and a total.
-        say: As for `require_memory`.
+        say: Takes lines for the user: the memory needed, and what each family of tests can show.
 
     Raises:
         RelationNeuronsError: Input that cannot be used, or that cannot fit; the message names options with which it
@@ -99,7 +99,7 @@ def prepare(
     )
     require_memory(needed, say)
     model = load_model(config.model, device=config.device, dtype=config.dtype)
-    return Study(model, found, config, show=show, read=read)
+    return Study(model, found, config, show=show, read=read, say=say or tell)
 
 
 @validated

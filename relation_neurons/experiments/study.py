@@ -21,11 +21,12 @@ from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
-from relation_neurons.progress import Progress
+from relation_neurons.progress import Progress, keep_quiet
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.statistics.effects import MEASURES
+from relation_neurons.statistics.power import Design
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.validation import validated
@@ -76,6 +77,7 @@ class Study:
         *,
         show: Show = quiet,
         read: str | None = None,
+        say: Callable[[str], None] = keep_quiet,
     ) -> None:
         """Make the prompts; the model is not run yet.
 
@@ -85,6 +87,7 @@ class Study:
             config: What to measure; its `model`, `relations`, `device` and `dtype` are not read here.
             show: Makes a progress bar of a label and a total.
             read: Sites to read together, such as `all`, where several sites will be ranked.
+            say: Called with a line on the design of each family of tests before it is measured.
 
         Raises:
             RelationNeuronsError: Fewer than two relations, k larger than the model, or prompts that cannot be made.
@@ -92,7 +95,7 @@ class Study:
         require_two(relations)
         self.model, self.relations, self.config = model, tuple(relations), config or StudyConfig()
         self.folder: RunFolder | None = None
-        self._show = show
+        self._show, self.say = show, say
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[SelectionConfig, Ranking] = {}
         self._detection = DetectionActivations(model, self.config, show, read)
@@ -121,7 +124,7 @@ class Study:
 
     def subset(self, relations: Sequence[Relation]) -> Study:
         """The study of some of its relations, which shares its answers and its folder."""
-        part = Study(self.model, relations, self.config, show=self.show)
+        part = Study(self.model, relations, self.config, show=self.show, say=self.say)
         part.answers, part.folder, part._detection.folder = self.answers, self.folder, self._detection.folder
         return part
 
@@ -240,14 +243,38 @@ class Study:
             table[f"d_{name}"] = table[name] - table[f"clean_{name}"]
         return pd.concat([labels, table], axis=1)
 
-    def with_controls(self, cases: Sequence[Case], *, n: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The changes of every case, and those of its `n` matched random controls, which have a label `draw` more."""
+    def with_controls(
+        self, cases: Sequence[Case], *, n: int | None = None, by_relation: bool = False
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The changes of every case, and those of its matched random controls.
+
+        Args:
+            cases: A family of tests.
+            n: Control sets of each; by default as configured.
+            by_relation: Whether the facts of each relation are tested apart.
+
+        Returns:
+            The two tables of `changes`; that of the controls has a label `draw` more.
+        """
+        self.announce(cases, self.config.n_controls if n is None else n, by_relation=by_relation)
         controls = [
             Case(control, case.prompts, {**case.labels, "draw": draw})
             for case in cases
             for draw, control in enumerate(self.controls(case.neurons, n=n, match=case.match, selection=case.selection))
         ]
         return self.changes(cases), self.changes(controls)
+
+    def announce(self, cases: Sequence[Case], n_controls: int, *, by_relation: bool = False) -> None:
+        """Say what a family of tests can show with its facts and control sets, before it is measured."""
+        groups: dict[tuple[object, ...], set[str]] = {}
+        for case in cases:
+            labels = tuple(case.labels.values())
+            for prompt in case.prompts:
+                group = (*labels, prompt.relation) if by_relation else labels
+                if not by_relation or prompt.relation not in labels:  # its own facts are another experiment's
+                    groups.setdefault(group, set()).add(f"{prompt.relation}\x1f{prompt.columns['unit']}")
+        if groups:
+            self.say(f"{Design(len(groups), min(map(len, groups.values())), n_controls)}.")
 
     def table(self, name: str, make: Callable[[], pd.DataFrame], *determined_by: object) -> pd.DataFrame:
         """A table that takes long to make: read from the folder if it was made from the same things before."""

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.figures.style import BUTTONS, MANY, heatmap, name_size, row_height, styled, with_legend_space
-from relation_neurons.statistics.effects import FALLS, LEVEL, NOT_SHOWN, RISES
+from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, FALLS, LEVEL, NOT_SHOWN, RISES, SHOWN
 from relation_neurons.statistics.formatting import interval_text
 
 MEASURES = ("logprob", "correct")
@@ -23,7 +23,12 @@ SIGNIFICANCE = ("p_holm", "p_bh", "verdict")
 ENDS = ("_low", "_high")
 COLUMNS = 3
 """Small panels side by side; more would not be legible on a narrow page."""
-VERDICT_LABELS = {FALLS: "decrease", RISES: "increase", NOT_SHOWN: "not significant"}
+VERDICT_LABELS = {
+    FALLS: "decrease",
+    RISES: "increase",
+    NOT_SHOWN: "not significant",
+    CANNOT_BE_SHOWN: "cannot be shown",
+}
 """Labels of verdicts in figures."""
 
 
@@ -101,7 +106,7 @@ def effect_matrix(
         diverging=True,
     )
     figure.update_traces(hovertext=hover.to_numpy())
-    significant = cells["verdict"] != NOT_SHOWN
+    significant = cells["verdict"].isin(SHOWN)
     only_bh = ~significant & (cells["p_bh"] < LEVEL)
     right, up = 0.4 if numbered else 0, 0.28 if numbered and len(row_names) <= MANY else 0
     size = 7 if len(column_names) > MANY else 10

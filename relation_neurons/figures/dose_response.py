@@ -20,7 +20,7 @@ from relation_neurons.figures.common import (
     with_one_legend,
 )
 from relation_neurons.figures.style import FAINT, MEASURE_TITLES, OTHER, OWN, RANDOM, ZERO, styled
-from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.effects import SHOWN
 from relation_neurons.statistics.formatting import interval_text
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -162,7 +162,7 @@ def _line(rows: pd.DataFrame, column: str, ends: Sequence[str] | None, colour: s
         showlegend=False,
         hoverinfo="skip",
     )
-    hollow = rows["verdict"] == NOT_SHOWN if "verdict" in rows and column == "effect" else pd.Series(False, rows.index)
+    hollow = ~rows["verdict"].isin(SHOWN) if "verdict" in rows and column == "effect" else pd.Series(False, rows.index)
     line = go.Scatter(
         x=rows["k"],
         y=rows[column],

@@ -29,7 +29,7 @@ from relation_neurons.figures.style import (
     row_height,
     styled,
 )
-from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.effects import SHOWN
 
 Part = tuple[str, str, str, float, tuple[str, str]]
 PARTS: tuple[Part, ...] = (
@@ -83,7 +83,7 @@ def _state(tables: Sequence[pd.DataFrame], order: Sequence[object]) -> dict[str,
     for (_, column, _, shift, ends), symbol, table in zip(PARTS, SYMBOLS, tables, strict=True):
         rows = table[table[column].notna()]
         bars = error_bars(rows, column, ends)
-        is_hollow = (rows["verdict"] == NOT_SHOWN) & (symbol == "circle")
+        is_hollow = ~rows["verdict"].isin(SHOWN) & (symbol == "circle")
         names, ks = rows["ablated"].astype(str), rows["k"].map("k = {:,}".format)
         texts = [f"{name}, {k}<br>{text}" for name, k, text in zip(names, ks, hover_texts(rows), strict=True)]
         state["x"].append(rows[column].tolist())

@@ -36,7 +36,7 @@ from relation_neurons.figures.style import (
     row_height,
     styled,
 )
-from relation_neurons.statistics.effects import FALLS, NOT_SHOWN, RISES
+from relation_neurons.statistics.effects import FALLS, RISES, SHOWN
 
 SIDE_BY_SIDE = 3
 """Largest number of panels side by side; of more, one is selected from a menu."""
@@ -172,13 +172,13 @@ def _effects_and_controls(
     sets = sets.assign(
         hover=[f"{row[0]}<br>control set {row[1]}: {row[2]:+.3f}" for row in sets[[group, "draw", "change"]].to_numpy()]
     )
-    by_verdict = {side: rows[rows["verdict"] == side] for side in (FALLS, RISES, NOT_SHOWN)}
+    falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
     parts = (
         ("each control set", sets, "change", None, RANDOM, "line-ns-open"),
         ("control sets: mean and range", rows[rows["random"].notna()], "random", ("_min", "_max"), RANDOM, "square"),
-        ("decrease (Holm)", by_verdict[FALLS], "effect", ENDS, OWN, "circle"),
-        ("increase (Holm)", by_verdict[RISES], "effect", ENDS, RISE, "circle"),
-        ("not significant", by_verdict[NOT_SHOWN], "effect", ENDS, OWN, "circle-open"),
+        ("decrease (Holm)", falls, "effect", ENDS, OWN, "circle"),
+        ("increase (Holm)", rises, "effect", ENDS, RISE, "circle"),
+        ("not significant", rows[~rows["verdict"].isin(SHOWN)], "effect", ENDS, OWN, "circle-open"),
     )
     return [
         go.Scatter(

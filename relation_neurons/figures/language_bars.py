@@ -19,7 +19,7 @@ from relation_neurons.figures.style import (
     styled,
     with_legend_space,
 )
-from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.effects import SHOWN
 
 
 def language_bars_figure(effects: pd.DataFrame, measure: str = "correct") -> go.Figure:
@@ -112,7 +112,7 @@ def _changes(rows: pd.DataFrame, name: str, colour: str) -> list[go.Scatter]:
     ends = [end for pair in zip(rows["clean"], rows["after"], strict=True) for end in (*pair, None)]
     places = [place for place in rows["place"] for _ in range(3)]
     line = {"color": colour, "width": 2}
-    symbols = ["circle-open" if verdict == NOT_SHOWN else "circle" for verdict in rows["verdict"]]
+    symbols = ["circle" if verdict in SHOWN else "circle-open" for verdict in rows["verdict"]]
     marker = {"color": colour, "size": 8, "symbol": symbols, "line": {"width": 2, "color": colour}}
     return [
         go.Scatter(x=ends, y=places, mode="lines", line=line, legendgroup=name, hoverinfo="skip", showlegend=False),

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from relation_neurons.figures.common import VERDICT_LABELS, empty_figure, error_bars
 from relation_neurons.figures.effects import controls_figure
 from relation_neurons.figures.style import MANY, OTHER, OWN, RANDOM, name_size, row_height, styled
-from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.effects import SHOWN
 
 SIDES = {"promotes": OTHER, "suppresses": OWN}
 """Colours of promoted and suppressed tokens; activations above and below zero have the same."""
@@ -48,7 +48,7 @@ def neuron_scores_figure(scores: pd.DataFrame) -> go.Figure:
         name="shuffled labels, mean to 97.5 % quantile",
         hoverinfo="skip",
     )
-    significant = rows["verdict"] != NOT_SHOWN
+    significant = rows["verdict"].isin(SHOWN)
     kinds = (("above chance (Holm)", significant, "circle"), ("not significant", ~significant, "circle-open"))
     for name, is_kind, symbol in kinds:
         selected = rows[is_kind]

@@ -20,7 +20,7 @@ from relation_neurons.figures.style import (
     is_not_first_axis,
     styled,
 )
-from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.effects import SHOWN
 
 ALL = "all relations"
 STAR_NOTE = "*: significant against chance and random controls"
@@ -60,7 +60,7 @@ def _effects(effects: pd.DataFrame, pooled: pd.DataFrame, by: str, measure: str,
     if effects.empty:
         return empty_figure(title)
     cells = _cells(effects, pooled, measure)
-    stars = cells["verdict"].map({NOT_SHOWN: ""}).fillna("*")
+    stars = cells["verdict"].map(dict.fromkeys(SHOWN, "*")).fillna("")
     cells = cells.assign(text=cells["effect"].map("{:.2f}".format) + stars, hover=_hover(cells))
     names, columns = list(cells["ablated"].unique()), list(effects[by].unique())
     effect, text, hover = (
@@ -158,7 +158,7 @@ def perplexity_figure(perplexity: pd.DataFrame, states: pd.DataFrame) -> go.Figu
         return empty_figure(title)
     labels, hover, figure = {}, [], go.Figure()
     for row in perplexity.to_dict("records"):
-        star = "" if row["verdict"] == NOT_SHOWN else " *"
+        star = " *" if row["verdict"] in SHOWN else ""
         labels[row["ablated"]] = f"{row['ablated']} {row['clean']:.1f} → {row['own']:.1f}{star}"
         change = f"{row['effect']:+.4f} [{row['effect_low']:+.4f}, {row['effect_high']:+.4f}] nats per token"
         verdict = VERDICT_LABELS.get(row["verdict"], row["verdict"])

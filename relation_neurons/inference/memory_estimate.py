@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batch_size import memory_of
@@ -18,6 +17,7 @@ from relation_neurons.models.loading import DTYPES, named_device
 from relation_neurons.models.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.models.size import Shape, loaded_shape, shape_of
 from relation_neurons.models.types import HookedModel
+from relation_neurons.progress import tell
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.storage.files import free_bytes
 
@@ -141,7 +141,7 @@ def require_memory(found: Estimate, say: Callable[[str], None] | None = None) ->
     """
     short = found.lacks()
     if not short:
-        (say or _say)(f"This {found}.")
+        (say or tell)(f"This {found}.")
         return
     raise refuse(f"There is too little {' and '.join(short)}: this {found}", do=_remedy(found))
 
@@ -211,7 +211,3 @@ def _gpu_memory(device: torch.device) -> int | None:
 def _gb(n: int) -> str:
     """Bytes in GB, with a digit behind the point where there are few."""
     return f"{n / 1e9:.1f}" if n < 9.95e9 else f"{n / 1e9:.0f}"
-
-
-def _say(line: str) -> None:
-    Console(stderr=True, highlight=False).print(line, soft_wrap=True)

@@ -14,7 +14,7 @@ from relation_neurons.figures.single_neuron import shaded_prompts
 from relation_neurons.models.sites import Neuron
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import NOT_SHOWN
+from relation_neurons.statistics.effects import SHOWN
 from relation_neurons.statistics.formatting import interval_text
 
 
@@ -77,6 +77,6 @@ def _effect_rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
                 measure: interval_text(row, decimals=3 if measure == "logprob" else 2),
                 f"random_{measure}": f"{row['random']:+.3f}",
                 f"p_{measure}": f"{row['p_holm']:.2g}",
-                f"shown_{measure}": row["verdict"] != NOT_SHOWN,
+                f"shown_{measure}": row["verdict"] in SHOWN,
             }
     return texts

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from relation_neurons.models.sites import Neuron
+from relation_neurons.results.sentences import cannot
 from relation_neurons.statistics.effects import ABOVE, FALLS, LEVEL, RISES
 from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 from relation_neurons.statistics.intervals import mean_interval
@@ -204,7 +205,7 @@ def _tokens(neuron: Neuron, tokens: pd.DataFrame) -> str:
 def _ablated_alone(neuron: Neuron, what: str, rows: pd.DataFrame) -> str:
     falls, rises = (list(rows.loc[rows["verdict"] == side, "relation"]) for side in (FALLS, RISES))
     largest: dict[Any, Any] = rows.sort_values("effect", key=abs, ascending=False, kind="stable").to_dict("records")[0]
-    missed = float(rows["minimum_effect"].median())
+    least = float(rows["minimum_effect"].median())
     change = (
         f" Largest change: {largest['relation']} {interval_text(largest, decimals=3)}, random neurons "
         f"{largest['random']:+.3f}, {largest['verdict']}."
@@ -216,5 +217,6 @@ def _ablated_alone(neuron: Neuron, what: str, rows: pd.DataFrame) -> str:
         f"layer in {len(falls)} of {len(rows)} relations ({name_list(falls)}) and rises in {len(rises)} "
         f"({name_list(rises)}), Holm-corrected, n = {range_text(rows['n'])} facts and "
         f"{range_text(rows['n_controls'])} random neurons each.{change}"
-        + (f" Effects below {missed:.3f} (median) would be missed." if missed > 0 else "")
+        + (f" Effects below {least:.3f} (median) would be missed." if 0 < least < float("inf") else "")
+        + cannot(rows)
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
-from relation_neurons.statistics.effects import FALLS, RISES, WHAT
+from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, FALLS, RISES, WHAT
 from relation_neurons.statistics.formatting import interval_text, name_list, range_text
+from relation_neurons.statistics.power import Design
 
 
 def without(what: str, names: Sequence[str], separator: str = ", ") -> str:
@@ -29,7 +31,26 @@ def falls_and_rises(what: str, rows: pd.DataFrame) -> str:
     return (
         f"{what} falls beyond chance and beyond matched random controls in {len(falls)} of {len(rows)} relations "
         f"({name_list(falls)}) and rises in {len(rises)} ({name_list(rises)}), Holm-corrected, n = "
-        f"{range_text(rows['n'])} facts and {range_text(rows['n_controls'])} control sets each."
+        f"{range_text(rows['n'])} facts and {range_text(rows['n_controls'])} control sets each.{cannot(rows)}"
+    )
+
+
+def missed(rows: pd.DataFrame) -> str:
+    """How large effects must be to be shown with 80 % power, as a sentence to append; nothing if none can be."""
+    least = float(rows["minimum_effect"].median())
+    return f" Effects below {least:.2f} (median) would be missed." if np.isfinite(least) else ""
+
+
+def cannot(rows: pd.DataFrame) -> str:
+    """That some groups cannot have a verdict, and what they would need, as a sentence to append."""
+    without_verdict = rows[rows["verdict"] == CANNOT_BE_SHOWN]
+    if without_verdict.empty:
+        return ""
+    size = without_verdict.sort_values("smallest_p").iloc[-1]
+    design = Design(len(rows), int(size["n"]), int(size["n_controls"]))
+    return (
+        f" In {len(without_verdict)} of {len(rows)} no effect can be shown with {design.n_facts} facts and "
+        f"{design.n_controls} control sets: {design.needs} are needed."
     )
 
 
@@ -49,6 +70,6 @@ def by_group(column: str, effects: pd.DataFrame, pooled: pd.DataFrame) -> list[s
         sentences.append(
             f"{what} falls beyond chance and beyond matched random controls, by {column}, in so many relations: "
             f"{name_list(parts, most=12)}; n = {range_text(all_rows['n'])} facts and "
-            f"{range_text(all_rows['n_controls'])} control sets a relation, Holm-corrected over all."
+            f"{range_text(all_rows['n_controls'])} control sets a relation, Holm-corrected over all.{cannot(all_rows)}"
         )
     return sentences

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
-from relation_neurons.results.sentences import by_measure, falls_and_rises, without
+from relation_neurons.results.sentences import by_measure, cannot, falls_and_rises, missed, without
 from relation_neurons.statistics.effects import FALLS, LEVEL, NOT_SHOWN, RISES
 from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 
@@ -18,20 +18,16 @@ Sentences = tuple[str, ...]
 UNITS = {"correct": "share right", "logprob": "nats"}
 
 
-def intra(effects: pd.DataFrame, calibration: pd.DataFrame) -> Sentences:
-    """Own facts under own neurons, and whether the control test keeps its level."""
+def intra(effects: pd.DataFrame) -> Sentences:
+    """Own facts under own neurons."""
     sentences = []
     for what, rows in by_measure(effects[effects["facts"] == "evaluation"]):
         strongest = rows[rows["verdict"] == FALLS].sort_values("effect").head(1).to_dict("records")
         example = "".join(
             f" Strongest: {row['ablated']} {interval_text(row)}, controls {row['random']:+.2f}." for row in strongest
         )
-        missed = f" Effects below {rows['minimum_effect'].median():.2f} (median) would be missed."
-        sentences.append(falls_and_rises(what, rows) + example + missed)
-    levels = calibration.dropna().groupby("measure")["p"].agg(lambda p: (p < LEVEL).mean())
-    shares = ", ".join(f"{measure} {share:.3f}" for measure, share in levels.items())
-    level = f"is below 5 % in these shares of cases (nominal 0.05): {shares}" if shares else "needs more control sets"
-    return (*sentences, f"The p-value of each control set tested against the others {level}.")
+        sentences.append(falls_and_rises(what, rows) + example + missed(rows))
+    return tuple(sentences)
 
 
 def inter(effects: pd.DataFrame, flips: pd.DataFrame) -> Sentences:
@@ -42,7 +38,7 @@ def inter(effects: pd.DataFrame, flips: pd.DataFrame) -> Sentences:
         n_higher, n_bh = int((rows["effect"] > 0).sum()), int(((rows["p_bh"] < LEVEL) & (rows["effect"] > 0)).sum())
         falls.append(
             f"{what} of another relation falls beyond chance and beyond matched random controls in {len(down)} of "
-            f"{len(rows)} pairs, Holm-corrected: {_pairs(down)}."
+            f"{len(rows)} pairs, Holm-corrected: {_pairs(down)}.{cannot(rows)}{missed(rows)}"
         )
         rises.append(
             f"{what} of another relation is higher under ablation in {n_higher} of {len(rows)} pairs, beyond chance "
@@ -64,7 +60,7 @@ def k_sweep(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) ->
             f"{what} of own facts falls with k, more than under nested random sets, in {len(falls)} of {len(rows)} "
             f"relations ({name_list(list(falls['ablated']))}; Holm-corrected). Steepest: {steepest['ablated']} "
             f"{interval_text(steepest)} {UNITS[steepest['measure']]} for each tenfold of k, controls "
-            f"{steepest['random']:+.2f}, n = {steepest['n']} facts."
+            f"{steepest['random']:+.2f}, n = {steepest['n']} facts.{cannot(rows)}"
         )
     mean = pd.concat([effects.assign(facts="own"), others.assign(facts="other")])
     mean = mean[mean["measure"] == "logprob"].groupby(["k", "facts"])["effect"].mean().unstack("facts")
@@ -78,7 +74,8 @@ def cumulativity(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFra
     synergy = logprob[logprob["verdict"] == FALLS]
     strongest = synergy.head(1).to_dict("records")
     example = "".join(f" ({row['ablated']} {interval_text(row)} nats beyond the sum)" for row in strongest)
-    falls = slices[(slices["measure"] == "logprob") & (slices["verdict"] == FALLS)]
+    slices = slices[slices["measure"] == "logprob"]
+    falls = slices[slices["verdict"] == FALLS]
     n_slices = falls.groupby("ablated")["slice"].nunique()
     several = list(n_slices.index[n_slices > 1])
     lost, returned = facts["lost_at"].notna().sum(), (facts["back"] > 0).sum()
@@ -86,9 +83,9 @@ def cumulativity(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFra
         _steps(steps[steps["relation"] == "all"]),
         f"Ablating the better and the worse half of the k neurons together does more than the sum of both alone, and "
         f"more so than for random sets, in {len(synergy)} of {len(logprob)} relations "
-        f"({name_list(list(synergy['ablated']))}){example}.",
+        f"({name_list(list(synergy['ablated']))}){example}.{cannot(logprob)}",
         f"More than one of the disjoint slices of the ranking lowers the log-probability on its own in "
-        f"{len(several)} of {slices['ablated'].nunique()} relations ({name_list(several)}).",
+        f"{len(several)} of {slices['ablated'].nunique()} relations ({name_list(several)}).{cannot(slices)}",
         f"Over the sweep {lost} prompts were lost at some k; {returned} of them turned right again at a larger k.",
     )
 
@@ -107,7 +104,8 @@ def perplexity(table: pd.DataFrame, left_out: Sequence[str] = ()) -> Sentences:
         f"Damage, a rise beyond chance over sentences and beyond matched random controls, is shown in {len(damage)} "
         f"of {len(table)} relations ({name_list(list(damage['ablated']))}), improvement in {len(gain)} "
         f"({name_list(list(gain['ablated']))}), Holm-corrected, n = {range_text(table['n'])} sentences and "
-        f"{range_text(table['n_controls'])} control sets each.{example}{without('neutral sentences', left_out)}",
+        f"{range_text(table['n_controls'])} control sets each.{example}{cannot(table)}"
+        f"{without('neutral sentences', left_out)}",
     )
 
 

@@ -13,23 +13,26 @@ from scipy import stats
 
 from relation_neurons.errors import refuse
 from relation_neurons.statistics.hypothesis_tests import (
+    POWER,
     adjust,
     control_test,
     mcnemar_test,
     minimum_effect,
-    moderated_spreads,
-    pooled_spread,
     sign_flip_test,
 )
 from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
+from relation_neurons.statistics.power import LEVEL, Design
 
 MEASURES = ("logprob", "correct")
 """Measures of each answer: log-probability of the whole object in nats, and correctness."""
-LEVEL = 0.05
 LEAST_NATS = 1e-3
 """Differences in log-probability below this are rounding errors."""
 FALLS, RISES, NOT_SHOWN = "falls", "rises", "not shown"
+CANNOT_BE_SHOWN = "cannot be shown"
+"""The verdict where no effect, however large, could pass the tests with these facts, controls and groups."""
 ABOVE = "above chance"
+SHOWN = (FALLS, RISES, ABOVE)
+"""Verdicts that an effect is significant."""
 WHAT = {"correct": "Accuracy", "logprob": "Log-probability of the object (nats)"}
 RATIO = ("ratio", "ratio_low", "ratio_high")
 
@@ -48,15 +51,14 @@ def compare(
     controls: pd.DataFrame,
     *,
     by: Sequence[str],
-    pool: str | None = None,
     measures: Sequence[str] = MEASURES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Compare the effects of ablated neurons with those of matched random controls.
 
-    Prompts of one fact are averaged first, so that facts are the units. A group has the verdict
-    `falls` or `rises` only if its effect differs both from zero, in a test over facts, and from its
-    controls, in the same direction. Its `p` is the larger of both p-values, corrected over all
+    Prompts of one fact are averaged first, so that facts are the units; facts of one subject count
+    as one. A group has the verdict `falls` or `rises` only if its effect differs both from zero, in
+    a test over facts, and from its controls, in the same direction, each test corrected over all
     groups of the measure.
 
     Args:
@@ -64,9 +66,6 @@ def compare(
         controls: The same table for the control sets, numbered in the column `draw`, on the same
             prompts.
         by: Columns that define a group, such as `["ablated"]`.
-        pool: Column of `by` whose groups have a common variance: the spread of the controls is then
-            pooled over all groups that share its value. By default each group has its own spread,
-            shrunk towards the typical one (`hypothesis_tests.moderated_spreads`).
         measures: Some or all of `MEASURES`.
         seed: Seed of the bootstrap and of the sign flips.
 
@@ -76,9 +75,13 @@ def compare(
         whose measure fell and rose; `n_controls`; `random` (mean over control sets), `random_sd`,
         `random_min` and `random_max`; `difference` from the controls' mean with `_low` and `_high`,
         paired by fact; `p_chance`, of the exact McNemar test over facts for accuracy and of the
-        sign-flip test otherwise; `p_random`, of the control test; `p`, `p_holm` and `p_bh`;
-        `minimum_effect`, detectable with 80 % power at the level of Holm's first step; `verdict` at
-        the 5 % level by `p_holm`: `falls`, `rises` or `not shown`.
+        sign-flip test otherwise; `p_random`, of the rank test against the control sets; `p`, the
+        larger of both, and 1 where they disagree in direction; `p_holm`, the larger of both after
+        Holm's correction of the former and the max-T correction of the latter; `p_bh`, Benjamini and
+        Hochberg's correction of `p`; `smallest_p`, the least value that `p_holm` can have, see
+        `power.Design`; `minimum_effect`, detectable with 80 % power by both tests, infinite where
+        nothing is; `verdict` at the 5 % level by `p_holm`: `falls`, `rises`, `not shown`, or `cannot
+        be shown` where `smallest_p` is not below the level.
 
     Raises:
         RelationNeuronsError: If there are no groups, or if controls lack some facts of their group.
@@ -88,14 +91,66 @@ def compare(
         raise refuse("There is nothing to compare", expected="at least one group")
     controls_of = dict(list(controls.groupby(by, sort=False)))
     groups = [(key, rows, controls_of.get(key)) for key, rows in own.groupby(by, sort=False)]
-    rows_of_table = []
+    parts = []
     for measure in measures:
         cells = {key: _facts(key, rows, random, measure) for key, rows, random in groups}
-        spreads = _spreads(cells, by.index(pool) if pool else None)
-        for key, facts in cells.items():
-            row = _row(facts, spreads[key], measure, len(cells), seed)
-            rows_of_table.append(dict(zip(by, key, strict=True)) | {"measure": measure} | row)
-    return judged(pd.DataFrame(rows_of_table))
+        labels = pd.DataFrame([dict(zip(by, key, strict=True)) for key in cells])
+        rows = pd.DataFrame([_row(facts, seed) for facts in cells.values()])
+        tests = decide(
+            [facts.own for facts in cells.values()],
+            [facts.controls for facts in cells.values()],
+            [_chance(facts.own, measure, seed) for facts in cells.values()],
+            resolution=max(facts.resolution for facts in cells.values()),
+        )
+        parts.append(pd.concat([labels.assign(measure=measure), rows, tests], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def decide(
+    own: Sequence[Float[ndarray, " _"]],
+    controls: Sequence[Float[ndarray, "_ _"]],
+    p_chance: Sequence[float],
+    *,
+    resolution: float,
+) -> pd.DataFrame:
+    """Test a family of effects against chance over units and against matched random controls.
+
+    Args:
+        own: Changes of the units, such as facts or sentences, of each group.
+        controls: The changes of the same units under each control set, a column per set.
+        p_chance: P-value of each group's test over units.
+        resolution: As for `hypothesis_tests.control_test`.
+
+    Returns:
+        One row per group with the columns `p_chance` to `verdict` of `compare`.
+    """
+    means, draws = [float(values.mean()) for values in own], [values.mean(axis=0) for values in controls]
+    random, chance = control_test(means, draws, resolution=resolution, level=LEVEL), np.array(p_chance)
+    effects = np.array(means)
+    centres = np.array([values.mean() if len(values) else np.nan for values in draws])
+    opposed = effects * (effects - centres) <= 0  # false without controls, where p is NaN
+    table = pd.DataFrame({"p_chance": chance, "p_random": random.p})
+    table["p"] = np.where(opposed, 1.0, np.maximum(chance, random.p))
+    table["p_holm"] = np.where(opposed, 1.0, np.maximum(adjust(chance, "holm"), random.p_family))
+    table["p_bh"] = adjust(table["p"].to_numpy(), "benjamini-hochberg")
+    designs = [Design(len(own), *values.shape) for values in controls]
+    table["smallest_p"] = [design.smallest_p for design in designs]
+    table["minimum_effect"] = [
+        _minimum_effect(values, design, critical)
+        for values, design, critical in zip(own, designs, random.critical, strict=True)
+    ]
+    shown = table["p_holm"] < LEVEL
+    choices = [shown & (effects < 0), shown & (effects > 0), table["smallest_p"] >= LEVEL]
+    return table.assign(verdict=np.select(choices, [FALLS, RISES, CANNOT_BE_SHOWN], NOT_SHOWN))
+
+
+def _minimum_effect(own: Float[ndarray, " unit"], design: Design, critical: float) -> float:
+    """The effect that both tests detect with 80 % power; infinite where one of them cannot."""
+    if not design.can_show:
+        return float("inf")
+    error = float(np.std(own, ddof=1)) * np.sqrt(2 / len(own))  # the critical distance is as uncertain as the effect
+    beyond_controls = critical + float(stats.norm.ppf(POWER)) * error
+    return max(minimum_effect(own, alpha=LEVEL / design.n_tests), beyond_controls)
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
@@ -129,46 +184,35 @@ def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measur
     return Facts(means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes, resolution)
 
 
-def _spreads(cells: dict[tuple[object, ...], Facts], pool: int | None) -> dict[tuple[object, ...], tuple[float, float]]:
-    """Standard deviation and degrees of freedom of each group's control sets."""
-    sets = {key: facts.controls.mean(axis=0) for key, facts in cells.items()}
-    if pool is None:
-        least = max(facts.resolution for facts in cells.values())
-        return dict(zip(sets, moderated_spreads(list(sets.values()), least=least), strict=True))
-    groups_of: dict[object, list[ndarray]] = {}
-    for key, draws in sets.items():
-        groups_of.setdefault(key[pool], []).append(draws)
-    pooled = {value: pooled_spread([draws for draws in groups if len(draws)]) for value, groups in groups_of.items()}
-    return {key: pooled[key[pool]] for key in sets}
+def _chance(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
+    """The p-value of no effect over facts."""
+    if measure == "correct":
+        return mcnemar_test(int((changes < 0).sum()), int((changes > 0).sum()))
+    return sign_flip_test(changes, seed=seed)
 
 
-def _row(facts: Facts, spread: tuple[float, float], measure: str, family: int, seed: int) -> dict[str, object]:
+def _row(facts: Facts, seed: int) -> dict[str, object]:
     clean, effect = (mean_interval(values, seed=seed) for values in (facts.clean, facts.own))
     lost, gained = int((facts.own < 0).sum()), int((facts.own > 0).sum())
     row: dict[str, object] = {"n": effect.n}
     for name, interval in (("clean", clean), ("effect", effect)):
         row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    row |= {"lost": lost, "gained": gained} | _against_controls(facts, spread, seed)
-    chance = mcnemar_test(lost, gained) if measure == "correct" else sign_flip_test(facts.own, seed=seed)
-    random, difference = float(str(row["p_random"])), float(str(row["difference"]))
-    p = float(np.maximum(chance, random)) if effect.mean * difference > 0 or np.isnan(random) else 1.0
-    return row | {"p_chance": chance, "p": p, "minimum_effect": minimum_effect(facts.own, alpha=LEVEL / family)}
+    return row | {"lost": lost, "gained": gained} | _against_controls(facts, seed)
 
 
-def _against_controls(facts: Facts, spread: tuple[float, float], seed: int) -> dict[str, object]:
-    """Distribution of the control sets, difference from their mean, and p-value of the control test."""
+def _against_controls(facts: Facts, seed: int) -> dict[str, object]:
+    """Distribution of the control sets, and the difference from their mean."""
     draws = facts.controls.mean(axis=0)
     if not len(draws):
         return {"n_controls": 0} | dict.fromkeys((*_DISTRIBUTION, *_DIFFERENCE), np.nan)
     between = mean_interval(facts.own - facts.controls.mean(axis=1), seed=seed)
-    p = control_test(float(facts.own.mean()), draws, resolution=facts.resolution, spread=spread)
-    summary = dict(zip(_DISTRIBUTION, (draws.mean(), spread[0], draws.min(), draws.max()), strict=True))
-    paired = dict(zip(_DIFFERENCE, (between.mean, between.low, between.high, p), strict=True))
-    return {"n_controls": len(draws)} | summary | paired
+    spread = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
+    summary = dict(zip(_DISTRIBUTION, (draws.mean(), spread, draws.min(), draws.max()), strict=True))
+    return {"n_controls": len(draws)} | summary | dict(zip(_DIFFERENCE, between[:3], strict=True))
 
 
 _DISTRIBUTION = ("random", "random_sd", "random_min", "random_max")
-_DIFFERENCE = ("difference", "difference_low", "difference_high", "p_random")
+_DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"], *, seed: int = 0) -> Interval:

@@ -14,8 +14,6 @@ from relation_neurons.statistics.hypothesis_tests import (
     control_test,
     mcnemar_test,
     minimum_effect,
-    moderated_spreads,
-    pooled_spread,
     sign_flip_test,
 )
 
@@ -49,84 +47,87 @@ def test_a_single_change_proves_nothing(values):
     assert mcnemar_test(0, 0) == 1
 
 
-def test_the_control_test_is_a_prediction_t_test():
-    controls = np.array([-0.1, 0.2, 0.05, -0.3, 0.0])
-    own = -0.9
-    sd = np.std(controls, ddof=1)
-    t = abs(own - controls.mean()) / (sd * np.sqrt(1 + 1 / 5))
-    assert control_test(own, controls) == pytest.approx(2 * (1 - stats.t.cdf(t, 4)))
-    assert control_test(own, controls, spread=pooled_spread([controls])) == pytest.approx(control_test(own, controls))
+def test_the_control_test_counts_sets_that_are_as_far_from_the_middle():
+    generator = np.random.default_rng(3)
+    own, controls = generator.normal(0, [1, 5, 1], size=3), generator.normal(0, [[1], [5], [1]], size=(3, 30))
+    own[0] -= 40
+    found = control_test(own.tolist(), list(controls))
+    scaled = []
+    for effect, draws in zip(own, controls, strict=True):
+        pool = [effect, *draws]
+        distances = [abs(value - np.median(pool)) for value in pool]
+        assert found.p[len(scaled)] == sum(distance >= distances[0] for distance in distances) / 31
+        scaled.append([distance / np.median(distances) for distance in distances])
+    largest = [max(group[draw] for group in scaled) for draw in range(31)]
+    for group in range(3):
+        assert found.p_family[group] == sum(value >= scaled[group][0] for value in largest) / 31
+    assert found.p_family[0] == 1 / 31
+    assert (found.p_family >= found.p).all()
 
 
-def test_controls_without_effect_prove_little_about_a_single_fact():
-    none = np.zeros(10)
-    assert control_test(-1 / 40, none, resolution=1 / 40) > 0.3
-    assert control_test(-10 / 40, none, resolution=1 / 40) < 0.001
-    assert control_test(0.0, none) == 1
-    assert np.isnan(control_test(-1.0, np.array([0.1])))
+def test_effects_beyond_the_critical_distance_are_significant_and_others_are_not():
+    controls = np.random.default_rng(0).normal(size=(4, 40))
+    middles = [float(np.median(draws)) for draws in controls]
+    critical = control_test([-1e6, *middles[1:]], list(controls)).critical[0]
+    middle = float(np.median([-1e6, *controls[0]]))
+    for share, significant in ((0.99, False), (1.01, True)):
+        found = control_test([middle - share * critical, *middles[1:]], list(controls))
+        assert (found.p_family[0] < 0.05) == significant
 
 
-def test_the_pooled_spread_is_about_each_groups_own_mean():
-    groups = [np.array([1.0, 3.0]), np.array([10.0, 10.0, 13.0])]
-    assert pooled_spread(groups) == (pytest.approx(np.sqrt((2 + 6) / 3)), 3)
-    assert pooled_spread([np.array([1.0])])[1] == 0
+@pytest.mark.parametrize(("n", "least"), [(4, 1 / 5), (19, 1 / 20), (20, 1 / 21), (100, 1 / 101)])
+def test_few_control_sets_cannot_show_anything(n, least):
+    draws = np.random.default_rng(0).normal(size=n)
+    found = control_test([-1e6], [draws])
+    assert found.p[0] == found.p_family[0] == pytest.approx(least)
+    assert np.isfinite(found.critical[0]) == (n >= 20)
 
 
-@pytest.mark.parametrize("spread", ["own", "pooled"])
-def test_the_control_test_keeps_its_level(spread):
-    generator = np.random.default_rng(0)
-    rejections = []
-    for _ in range(2000):
-        sets = generator.normal(0.3, 0.2, size=(6, 4))
-        known = pooled_spread(list(sets[:, 1:])) if spread == "pooled" else None
-        rejections.append(control_test(float(sets[0, 0]), sets[0, 1:], spread=known) < 0.05)
-    assert 0.035 < np.mean(rejections) < 0.065
+def test_controls_without_effect_prove_nothing_about_a_single_fact():
+    none = np.zeros(30)
+    assert control_test([-1 / 80], [none], resolution=1 / 40).p[0] == 1
+    assert control_test([-10 / 40], [none], resolution=1 / 40).p[0] == pytest.approx(1 / 31)
+    assert control_test([0.0], [none]).p[0] == 1
+    assert np.isnan(control_test([-1.0], [np.array([])]).p[0])
+
+
+def test_a_group_without_controls_leaves_the_others_as_they_are():
+    draws = np.random.default_rng(0).normal(size=25)
+    alone, beside = control_test([-3.0], [draws]), control_test([-3.0, -1.0], [draws, np.array([])])
+    assert (beside.p[0], beside.p_family[0], beside.critical[0]) == (alone.p[0], alone.p_family[0], alone.critical[0])
+    assert np.isnan(beside.p[1])
+
+
+HEAVY = {
+    "normal": lambda generator, shape: generator.normal(0.3, 0.2, shape),
+    "lognormal": lambda generator, shape: -generator.lognormal(0, 1.5, shape),
+    "one in fifty breaks the model": lambda generator, shape: np.where(
+        generator.random(shape) < 0.02, -50, generator.normal(0, 0.2, shape)
+    ),
+    "groups of unequal spread": lambda generator, shape: (
+        generator.normal(0, 1, shape) * np.geomspace(0.01, 10, shape[0])[:, None]
+    ),
+}
+
+
+@pytest.mark.parametrize("n_draws", [20, 50])
+@pytest.mark.parametrize("effects", HEAVY)
+def test_the_control_test_keeps_its_level_over_families(effects, n_draws):
+    generator, wrong, single = np.random.default_rng(0), 0, []
+    for _ in range(1000):
+        sets = HEAVY[effects](generator, (12, n_draws + 1))
+        found = control_test(sets[:, 0].tolist(), list(sets[:, 1:]))
+        wrong += bool((found.p_family < 0.05).any())
+        single += (found.p < 0.05).tolist()
+    assert wrong <= stats.binom.ppf(0.999, 1000, 0.05)
+    assert wrong >= stats.binom.ppf(0.001, 1000, 1 / (n_draws + 1))  # it can reject
+    assert np.mean(single) < 0.06
 
 
 def test_the_sign_flip_test_keeps_its_level():
     generator = np.random.default_rng(0)
     rejections = [sign_flip_test(generator.laplace(size=20)) < 0.05 for _ in range(300)]
     assert np.mean(rejections) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
-
-
-def test_moderated_spreads_estimate_the_prior_degrees_of_freedom():
-    """Variances drawn with 8 degrees of freedom about 0.25: each estimate gains those 8."""
-    generator = np.random.default_rng(0)
-    variances = 0.25 * 8 / generator.chisquare(8, size=4000)
-    groups = [generator.normal(5, np.sqrt(variance), size=4) for variance in variances]
-    spreads = moderated_spreads(groups)
-    assert spreads[0][1] == pytest.approx(3 + 8, rel=0.1)
-    sd = np.std(groups[7], ddof=1)
-    assert spreads[7][0] ** 2 == pytest.approx((3 * sd**2 + 8 * 0.25) / 11, rel=0.1)
-
-
-def test_moderated_spreads_pool_equal_groups_and_leave_few_groups_unchanged():
-    generator = np.random.default_rng(1)
-    groups = list(generator.normal(0, 2, size=(30, 3)))
-    spreads = moderated_spreads(groups)
-    assert len({round(sd, 6) for sd, _ in spreads}) == 1
-    assert spreads[0][0] == pytest.approx(2, rel=0.2)
-    assert spreads[0][1] == 60  # no more than all groups have together
-    assert moderated_spreads(groups[:2]) == [pooled_spread([group]) for group in groups[:2]]
-    single = moderated_spreads([*groups, np.array([1.0])])
-    assert np.isnan(single[-1][0])
-    assert single[:-1] == spreads
-    same = moderated_spreads([np.zeros(4)] * 5, least=0.1)
-    assert same[0][0] == pytest.approx(0.05, rel=0.3)
-
-
-@pytest.mark.parametrize("prior", [4, np.inf])
-def test_the_moderated_control_test_keeps_its_level(prior):
-    generator, rejections = np.random.default_rng(0), []
-    for _ in range(300):
-        factor = prior / generator.chisquare(prior, size=16) if np.isfinite(prior) else np.ones(16)
-        sets = generator.normal(0.1, 0.3 * np.sqrt(factor)[:, None], size=(16, 4))
-        spreads = moderated_spreads(list(sets[:, 1:]))
-        rejections += [
-            control_test(float(own[0]), own[1:], spread=spread) < 0.05
-            for own, spread in zip(sets, spreads, strict=True)
-        ]
-    assert 0.04 < np.mean(rejections) < 0.065
 
 
 def test_corrections_match_hand_counts_and_skip_missing_values():
