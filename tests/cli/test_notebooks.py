@@ -13,7 +13,7 @@ from relation_neurons.experiments import answer_cache
 PARAMETERS = {"model", "relations", "site", "k", "seed", "profile", "folder"}
 NOTEBOOKS = notebook_runner.notebook_paths()
 SMOKE = {**notebook_runner.SMOKE, "profile": "smoke", "seed": 0}
-PLANTED = ("01_cumulativity", "02_versatility", "06_neurons_up_close")
+PLANTED = ("00_quickstart", "01_cumulativity", "02_versatility", "03_interference", "06_neurons_up_close")
 """Executed on the planted model; the others, and with `--full` all, on the embedded one."""
 
 
@@ -67,7 +67,7 @@ def open_study():
 @pytest.fixture(scope="module")
 def changes(planted_folder, full):
     """Parameters of each notebook that are to be others than the smoke profile's."""
-    planted = {"model": str(planted_folder / "model"), "relations": [str(planted_folder)], "site": "post", "k": 4}
+    planted = {"model": str(planted_folder / "model"), "relations": [str(planted_folder)], "site": "post", "k": 12}
     fewer = {"relations": SMOKE["relations"][:2]}
     return {name: {} if full else planted if name in PLANTED else fewer for name in NOTEBOOKS}
 
@@ -83,9 +83,9 @@ def effect_of(study, asked, neurons):
 
 def quickstart(study, shown):
     detection = study.detection()
-    activations = rn.collect_activations(study.model, detection, site=SMOKE["site"])
+    activations = rn.collect_activations(study.model, detection, site=study.config.site)
     scores = rn.average_precision(activations.values, *rn.contrast(detection, seed=0))
-    neurons = rn.top_k(scores, SMOKE["k"], activations.space, study.names)
+    neurons = rn.top_k(scores, study.k, activations.space, study.names)
     own = shown[shown["measure"] == "logprob"].set_index("ablated")["effect"]
     for name in study.names:
         assert own[name] == pytest.approx(effect_of(study, name, neurons[name]), abs=1e-4)
