@@ -13,6 +13,8 @@ from relation_neurons.experiments import answer_cache
 PARAMETERS = {"model", "relations", "site", "k", "seed", "profile", "folder"}
 NOTEBOOKS = notebook_runner.notebook_paths()
 SMOKE = {**notebook_runner.SMOKE, "profile": "smoke", "seed": 0}
+PLANTED = ("00_quickstart", "01_cumulativity", "02_versatility", "03_interference", "06_neurons_up_close")
+"""Executed on the planted model; the others, and with `--full` all, on the embedded one."""
 
 
 def code_cells(notebook):
@@ -50,17 +52,24 @@ def test_a_notebook_tells_a_reader_what_it_asks_and_what_it_does_not_say(name):
 
 
 @pytest.fixture(scope="module")
-def study():
-    """The smoke profile's study, made by the API; all experiments share its answers."""
-    return rn.open_study(
-        "smollm2-135m",
-        SMOKE["relations"],
-        profile="smoke",
-        site=SMOKE["site"],
-        k=SMOKE["k"],
-        seed=SMOKE["seed"],
-        show=answer_cache.quiet,
-    )
+def open_study():
+    """The smoke profile's study of a model, made by the API; all experiments share its answers."""
+    studies = {}
+
+    def open_once(model="smollm2-135m", **changes):
+        if model not in studies:
+            studies[model] = rn.open_study(model, **SMOKE | changes, show=answer_cache.quiet)
+        return studies[model]
+
+    return open_once
+
+
+@pytest.fixture(scope="module")
+def changes(planted_folder, full):
+    """Parameters of each notebook that are to be others than the smoke profile's."""
+    planted = {"model": str(planted_folder / "model"), "relations": [str(planted_folder)], "site": "post", "k": 12}
+    fewer = {"relations": SMOKE["relations"][:2]}
+    return {name: {} if full else planted if name in PLANTED else fewer for name in NOTEBOOKS}
 
 
 def effect_of(study, asked, neurons):
@@ -74,9 +83,9 @@ def effect_of(study, asked, neurons):
 
 def quickstart(study, shown):
     detection = study.detection()
-    activations = rn.collect_activations(study.model, detection, site=SMOKE["site"])
+    activations = rn.collect_activations(study.model, detection, site=study.config.site)
     scores = rn.average_precision(activations.values, *rn.contrast(detection, seed=0))
-    neurons = rn.top_k(scores, SMOKE["k"], activations.space, study.names)
+    neurons = rn.top_k(scores, study.k, activations.space, study.names)
     own = shown[shown["measure"] == "logprob"].set_index("ablated")["effect"]
     for name in study.names:
         assert own[name] == pytest.approx(effect_of(study, name, neurons[name]), abs=1e-4)
@@ -152,7 +161,7 @@ def out(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_and_shows_what_the_api_gives(name, study, out, tmp_path, monkeypatch):
+def test_a_notebook_runs_and_shows_what_the_api_gives(name, open_study, changes, out, tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
     table = tmp_path / "headline.json"
     notebook.cells.append(
@@ -161,9 +170,9 @@ def test_a_notebook_runs_and_shows_what_the_api_gives(name, study, out, tmp_path
     asking_for_it = tmp_path / f"{name}.ipynb"
     nbformat.write(notebook, asking_for_it)
     monkeypatch.setattr(notebook_runner, "notebook_paths", lambda: {name: asking_for_it})
-    (outcome,) = notebook_runner.run_notebooks([name], out, profile="smoke")
+    (outcome,) = notebook_runner.run_notebooks([name], out, profile="smoke", **changes[name])
     assert outcome.error == ""
     executed = nbformat.read(outcome.path, as_version=4)
     said = [one for cell in code_cells(executed) for one in cell.outputs if one.get("name") == "stderr"]
     assert not said
-    CHECKS[name](study, pd.read_json(table, orient="split", precise_float=True))
+    CHECKS[name](open_study(**changes[name]), pd.read_json(table, orient="split", precise_float=True))

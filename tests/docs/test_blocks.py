@@ -1,5 +1,6 @@
 """The Python blocks of README and of every page run, on the embedded model."""
 
+import dataclasses
 import re
 from contextlib import ExitStack
 from unittest.mock import patch
@@ -33,8 +34,20 @@ def registries():
         yield
 
 
+@pytest.fixture
+def fewer_prompts(full, monkeypatch):
+    """Unless everything is tested, pages get fewer prompts than they ask for."""
+    make = rn.make_prompts
+
+    def make_few(relations, config=None):
+        return make(relations, dataclasses.replace(config or rn.PromptConfig(), n_evaluation=4, n_detection=16))
+
+    if not full:
+        monkeypatch.setattr(rn, "make_prompts", make_few)
+
+
 @pytest.mark.model
-@pytest.mark.usefixtures("registries")
+@pytest.mark.usefixtures("registries", "fewer_prompts")
 @pytest.mark.parametrize("name", WITH_PYTHON)
 def test_the_python_blocks_of_a_page_run(name, embedded, tmp_path, monkeypatch, capsys):
     for module in (rn, session):

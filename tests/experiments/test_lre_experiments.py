@@ -35,10 +35,10 @@ def relations(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(embedded, relations, full):
-    """Of all twelve relations, or of four of them: the cost grows with their square."""
+    """Of all twelve relations, or of three of them: the cost grows with their square."""
     prompts = rn.PromptConfig(n_evaluation=3, n_detection=12)
     config = StudyConfig(k=400, site="gate", n_controls=2, validation="none", prompts=prompts)
-    return Study(embedded, relations if full else relations[:4], config)
+    return Study(embedded, relations if full else relations[:3], config)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from relation_neurons.models.hooked_model import add_hook, forward
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
 from relation_neurons.models.sites import Neuron
 from relation_neurons.prompts.tokenization import Encoded
-from tests.helpers import word_prompts
+from tests.helpers import full_only, word_prompts
 
 NEURONS = rn.NeuronSet.from_pairs([(0, 1), (0, 30), (2, 7)])
 GATES = rn.NeuronSet.from_pairs([(0, 9), (1, 4)], site="gate")
@@ -113,7 +113,7 @@ def test_a_common_beginning_is_read_once_for_each_condition(tiny, monkeypatch):
     assert (len(alike), sorted(filter(None, read))) == (4, sorted([*alike, *alike]))
 
 
-PROMPTS = word_prompts(6, examples=True) + word_prompts(2, examples=False, seed=1)
+PROMPTS = word_prompts(4, examples=True) + word_prompts(2, examples=False, seed=1)
 ASKED = [rn.Condition(f"c{number}", tuple(PROMPTS), one) for number, one in enumerate(CONDITIONS)]
 
 
@@ -141,8 +141,17 @@ def test_mixed_conditions_give_what_each_gives_alone(tiny, generate, monkeypatch
 
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.filterwarnings("ignore:Memory ran out")
-@pytest.mark.parametrize("generate", [True, False])
-@pytest.mark.parametrize("place", ["blocks.0.mlp.hook_pre", "blocks.1.mlp.hook_post", "blocks.2.hook_mlp_out"])
+@pytest.mark.parametrize(
+    ("place", "generate"),
+    [
+        ("blocks.0.mlp.hook_pre", True),
+        ("blocks.1.mlp.hook_post", False),
+        ("blocks.2.hook_mlp_out", True),
+        *full_only(
+            ("blocks.0.mlp.hook_pre", False), ("blocks.1.mlp.hook_post", True), ("blocks.2.hook_mlp_out", False)
+        ),
+    ],
+)
 def test_memory_may_run_out_midway_through_any_pass(tiny, place, generate, monkeypatch):
     show_two_tokens(monkeypatch)
     generator, failed = random.Random(0), []
@@ -184,8 +193,9 @@ def everything(model, **options):
 
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.filterwarnings("ignore:Memory ran out")
-@pytest.mark.parametrize("most", [200, 40])
-@pytest.mark.parametrize("options", [{}, {"batch_size": 30}])
+@pytest.mark.parametrize(
+    ("most", "options"), [(200, {}), (40, {"batch_size": 30}), *full_only((200, {"batch_size": 30}), (40, {}))]
+)
 def test_every_result_is_that_of_a_machine_with_more_memory(tiny, most, options):
     """Passes over more than so many positions fail halfway, as they do where memory is short."""
     expected, failed, done = everything(tiny, **options), [], []

@@ -39,6 +39,11 @@ SCORES = {
 }
 
 
+def slow_if_interpreted(n_examples: int) -> object:
+    """A number of examples that the interpreter counts in a minute; only a full run does, and a GPU always."""
+    return pytest.param(n_examples, marks=[pytest.mark.full] * INTERPRETED)
+
+
 def masks(n_examples: int, n_relations: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels and mask, differing by relation; every relation has a positive that takes part."""
     labels = torch.rand(n_examples, n_relations) < torch.linspace(0.1, 0.9, n_relations)
@@ -137,16 +142,23 @@ def test_padding_does_not_count_even_below_and_above_all_scores() -> None:
         check(torch.full((33, 1), value).half(), *masks(33, 2))
 
 
-def test_many_examples_keep_the_error_small() -> None:
-    """Sums of thousands of float32 quotients; the counts need all their bits."""
-    n_examples = 8000
+@pytest.mark.parametrize("n_examples", [1025, slow_if_interpreted(8000)])
+def test_many_examples_keep_the_error_small(n_examples: int) -> None:
+    """Sums of thousands of float32 quotients."""
     labels = torch.rand(n_examples, 1) < 0.9
     check(torch.randn(n_examples, 1).half(), labels, torch.ones_like(labels))
 
 
-def test_counts_of_every_example_fit() -> None:
-    labels = torch.ones(fused.MAX_EXAMPLES, 1, dtype=torch.bool)
-    check(torch.zeros(fused.MAX_EXAMPLES, 1).half(), labels, labels)
+def test_an_index_and_two_counts_of_all_examples_have_bits_enough() -> None:
+    assert fused.MAX_EXAMPLES - 1 <= fused._INDEX_MASK.value == 2**fused._INDEX_BITS.value - 1
+    assert fused.MAX_EXAMPLES <= fused._COUNT_MASK.value == 2**fused._COUNT_BITS.value - 1
+    assert fused._INDEX_BITS.value + 16 < 32 > 2 * fused._COUNT_BITS.value  # the sign is not used
+
+
+@pytest.mark.parametrize("n_examples", [slow_if_interpreted(fused.MAX_EXAMPLES)])
+def test_counts_of_every_example_fit(n_examples: int) -> None:
+    labels = torch.ones(n_examples, 1, dtype=torch.bool)
+    check(torch.zeros(n_examples, 1).half(), labels, labels)
 
 
 def test_neurons_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
