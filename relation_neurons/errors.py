@@ -15,19 +15,26 @@ class RelationNeuronsError(Exception):
         super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def refuse(found: str, *, expected: str = "", do: str = "") -> RelationNeuronsError:
+class TooFewNeuronsError(RelationNeuronsError):
+    """There are not enough neurons outside a target to draw matched random controls."""
+
+
+def refuse(
+    found: str, *, expected: str = "", do: str = "", kind: type[RelationNeuronsError] = RelationNeuronsError
+) -> RelationNeuronsError:
     """Build an error whose message states the problem, what is expected and what to do.
 
     Args:
         found: The problem and its place, without a full stop.
         expected: Valid input.
         do: The next step for the user.
+        kind: Class of the error.
 
     Returns:
         The error, ready to raise.
     """
     parts = [found, f"Expected: {expected}" if expected else "", f"Do this: {do}" if do else ""]
-    return RelationNeuronsError(". ".join(part.rstrip(".") for part in parts if part) + ".")
+    return kind(". ".join(part.rstrip(".") for part in parts if part) + ".")
 
 
 def reason(error: OSError) -> str:

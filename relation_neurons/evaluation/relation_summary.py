@@ -20,7 +20,7 @@ from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.relations.splits import Split, split_relations
 from relation_neurons.relations.translations import translate, translation
-from relation_neurons.statistics.intervals import mean_interval, proportion_interval
+from relation_neurons.statistics.intervals import accuracy_interval, proportion_interval
 from relation_neurons.validation import validated
 
 Part = Literal["subjects", "objects"]
@@ -207,9 +207,7 @@ def _accuracy_columns(
     columns: dict[str, dict[str, object]] = {}
     for name, rows in answers.groupby("relation", sort=False):
         correct = rows[f"correct_{rule}"]
-        means = correct.groupby(rows["unit"]).mean().to_numpy()
-        binary = np.isin(means, (0, 1)).all()  # for which the bootstrap is inaccurate, above all near 0 and 1
-        interval = proportion_interval(means == 1) if binary else mean_interval(means)
+        interval = accuracy_interval(correct.to_numpy(dtype=bool), list(rows["unit"]))
         named = zip(("valid_share", "valid_low", "valid_high", "valid_n"), interval, strict=True)
         columns[str(name)] = {"prompts": len(rows), "valid": int(correct.sum()), **dict(named)}
     return columns

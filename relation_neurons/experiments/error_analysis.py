@@ -13,7 +13,7 @@ from relation_neurons.evaluation.answers import ERROR_KINDS
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.intervals import proportion_interval
+from relation_neurons.statistics.intervals import accuracy_interval
 from relation_neurons.validation import validated
 
 QUESTION = "What does the model say instead when a relation's neurons are ablated?"
@@ -36,9 +36,8 @@ class ErrorKindsConfig:
 def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> ExperimentResult:
     """The paper's analysis of errors, beside a matched random set.
 
-    States are `clean`, `own` and `random`, the first of the relation's control sets. Shares are of prompts, with
-    Wilson's interval; a fact with two templates counts as two here, so that with several templates intervals are
-    too narrow.
+    States are `clean`, `own` and `random`, the first of the relation's control sets. Counts are of prompts; shares are
+    means over facts, the answers to one fact averaged first, with intervals over facts.
 
     Returns:
         Tables `kinds`, per `relation`, `state` and `kind` of `answers.ERROR_KINDS` the `count` of `n` answers (of
@@ -93,8 +92,8 @@ def count_kinds(answers: pd.DataFrame) -> pd.DataFrame:
     for name, state, group in _groups(answers):
         for kind in ERROR_KINDS:
             of_kind = (group["error"] == kind).to_numpy(dtype=bool)
-            share = proportion_interval(of_kind)
-            rows.append((name, state, kind, int(of_kind.sum()), share.n, group["unit"].nunique(), *share[:3]))
+            share = accuracy_interval(of_kind, list(group["unit"]))
+            rows.append((name, state, kind, int(of_kind.sum()), len(group), share.n, *share[:3]))
     return pd.DataFrame(rows, columns=["relation", "state", "kind", "count", "n", "facts", *SHARE])
 
 
@@ -105,7 +104,8 @@ def count_changes(answers: pd.DataFrame) -> pd.DataFrame:
         if state != "clean":
             before, after = (group[column].to_numpy(dtype=bool) for column in ("clean_correct", "correct"))
             lost = ~after[before]
-            share = proportion_interval(lost)[:3] if len(lost) else (np.nan,) * 3
+            units = list(group.loc[before, "unit"])
+            share = accuracy_interval(lost, units)[:3] if len(lost) else (np.nan,) * 3
             sizes = (len(group), group["unit"].nunique(), len(lost))
             rows.append((name, state, *sizes, int(lost.sum()), *share, int((after & ~before).sum())))
     names = ["relation", "state", "n", "facts", "right_before", "newly_wrong", *SHARE, "newly_right"]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare
@@ -25,7 +26,7 @@ class InterConfig:
     """Control sets of each relation, tested on all others."""
 
     n_tested: int | None = None
-    """Evaluation prompts per relation; by default all, as in the paper."""
+    """Evaluation facts per relation; by default all, as in the paper."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_cross_controls=2, n_tested=1)
@@ -39,7 +40,7 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
         with `relative_drop`, the paper's (accuracy before - after) / before; `flips`, the facts that were lost and
         gained under other relations' neurons; and `answers`, the relation's own facts among them.
     """
-    prompts = tuple(prompt for name in study.names for prompt in study.evaluation(name)[: config.n_tested])
+    prompts = first_facts(study.evaluation(), config.n_tested)
     cases = [Case(study.target(name), prompts, {"ablated": name}) for name in study.names]
     answers, controls = study.with_controls(cases, n=config.n_cross_controls, by_relation=True)
     other, other_controls = (table[table["ablated"] != table["relation"]] for table in (answers, controls))

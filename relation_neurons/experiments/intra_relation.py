@@ -8,6 +8,7 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare
@@ -22,7 +23,7 @@ class IntraConfig:
     """Ablate each relation's neurons and its control sets, and test its own facts."""
 
     n_detection_tested: int | None = None
-    """Detection prompts per relation that are tested as well; by default all, as in the paper; 0 for none."""
+    """Detection facts per relation that are tested as well; by default all, as in the paper; 0 for none."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_detection_tested=0)
@@ -53,8 +54,10 @@ def _families(study: Study, config: IntraConfig) -> list[list[Case]]:
     evaluation = {name: study.evaluation(name) for name in study.names}
     families = {"evaluation": evaluation}
     if config.n_detection_tested != 0:
-        every = {name: [prompt for prompt in study.detection() if prompt.relation == name] for name in study.names}
-        families["detection"] = {name: tuple(prompts[: config.n_detection_tested]) for name, prompts in every.items()}
+        every = first_facts(study.detection(), config.n_detection_tested)
+        families["detection"] = {
+            name: tuple(prompt for prompt in every if prompt.relation == name) for name in study.names
+        }
     return [
         [Case(study.target(name), tested, {"ablated": name, "facts": facts}) for name, tested in prompts.items()]
         for facts, prompts in families.items()

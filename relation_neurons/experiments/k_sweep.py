@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
+from relation_neurons.errors import TooFewNeuronsError, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import MEASURES, compare
@@ -96,7 +97,7 @@ def nested_controls(study: Study, name: str, ks: Sequence[int], n: int) -> list[
     for deepest in reversed(ks):
         try:
             drawn = study.controls(study.target(name, deepest), n=n)
-        except RelationNeuronsError:
+        except TooFewNeuronsError:
             continue
         return [(k, draw, one.part(0, k)) for k in ks if k <= deepest for draw, one in enumerate(drawn)]
     return []
@@ -132,10 +133,9 @@ def _control_answers(study: Study, ks: Sequence[int], n: int) -> pd.DataFrame:
 
 def _others(study: Study, ks: Sequence[int], n_other: int | None) -> pd.DataFrame:
     """The other relations' facts at every k, beside those under one control set."""
-    own, controls = [], []
+    own, controls, every = [], [], first_facts(study.evaluation(), n_other)
     for name in study.names:
-        facts = [study.evaluation(other)[:n_other] for other in study.names if other != name]
-        others = tuple(prompt for prompts in facts for prompt in prompts)
+        others = tuple(prompt for prompt in every if prompt.relation != name)
         own += [Case(study.target(name, k), others, {"ablated": name, "k": k}) for k in ks]
         drawn = nested_controls(study, name, ks, 1)
         controls += [Case(one, others, {"ablated": name, "k": k, "draw": draw}) for k, draw, one in drawn]

@@ -150,17 +150,18 @@ def compare_sentences(readings: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         A row per relation: `ablated`; `measure`, always `nll`; `n` sentences and their `tokens`; the perplexities
-        `clean` and `own`, and of the `n_controls` control sets `random` (mean), `random_min` and `random_max`;
-        `effect`, the mean over sentences of the change in nats per token, with `_low` and `_high`; `random_effect`,
-        the same of the control sets (mean), and `random_sd` between them; and the tests of `effects.decide`, over
-        sentences; the verdict `rises` is damage.
+        `clean` and `own`, and of the `n_controls` control sets `random` (geometric mean), `random_min` and
+        `random_max`; `effect`, the mean over sentences of the change in nats per token, with `_low` and `_high`;
+        `random_effect`, the same of the control sets (mean), and `random_sd` between them; and the tests of
+        `effects.decide`, over sentences; the verdict `rises` is damage.
     """
     rows = []
     by_relation = {name: _changes(group) for name, group in readings.groupby("ablated", sort=False)}
     for name, changes in by_relation.items():
         states = perplexities(readings[readings["ablated"] == name])
         shown, effect = states.groupby("state")["perplexity"], mean_interval(changes["own", -1].to_numpy(), seed=seed)
-        mean, least, most, sets = shown.mean(), shown.min(), shown.max(), changes["random"].to_numpy().mean(axis=0)
+        mean, least, most = shown.apply(lambda one: np.exp(np.log(one).mean())), shown.min(), shown.max()
+        sets = changes["random"].to_numpy().mean(axis=0)
         rows.append(
             {"ablated": name, "measure": "nll", "n": len(changes), "tokens": int(states["tokens"].iloc[0])}
             | {"clean": mean["clean"], "own": mean["own"], "n_controls": len(sets)}

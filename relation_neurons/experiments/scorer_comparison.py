@@ -8,6 +8,7 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.study import Case, Study
+from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scorers import SCORERS
@@ -52,15 +53,15 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
     """
     scorers = tuple(dict.fromkeys((FIRST, *config.scorers)))
     ks = config.ks or tuple(sorted({max(1, study.k // 10), study.k}))
-    own, other = [], []
+    own, other, every = [], [], first_facts(study.evaluation(), config.n_other)
     for scorer in scorers:
         selection = replace(study.selection, scorer=scorer)
         for k in ks:
             for name in study.names:
                 target, labels = study.target(name, k, selection), {"scorer": scorer, "k": k, "ablated": name}
                 own.append(Case(target, study.evaluation(name), labels, selection))
-                facts = [study.evaluation(one)[: config.n_other] for one in study.names if one != name]
-                other.append(Case(target, tuple(prompt for prompts in facts for prompt in prompts), labels))
+                others = tuple(prompt for prompt in every if prompt.relation != name)
+                other.append(Case(target, others, labels))
     by, seed = ["scorer", "k", "ablated"], study.config.seed
     on_own = compare(*study.with_controls(own, n=config.n_method_controls), by=by, seed=seed)
     on_other = _changes_of_others(study.changes(other))

@@ -15,7 +15,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Case, Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.formatting import name_list
-from relation_neurons.statistics.intervals import Interval, mean_interval, proportion_interval
+from relation_neurons.statistics.intervals import CHANGES, Interval, accuracy_interval, mean_interval
 from relation_neurons.validation import validated
 
 QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
@@ -125,18 +125,20 @@ def _clean(rows: pd.DataFrame, measure: str, seed: int) -> Interval:
     values = rows[f"clean_{measure}"].to_numpy()
     if measure == "logprob":
         return mean_interval(values, list(rows["unit"]), seed=seed)
-    return proportion_interval(values.astype(bool))
+    return accuracy_interval(values.astype(bool), list(rows["unit"]), seed=seed)
 
 
 def _changes(kinds: Mapping[str, pd.DataFrame], column: str, seed: int) -> dict[str, Interval]:
     """Intervals of one column for own, other, random, and own minus random."""
+    bounds = None if column == "d_logprob" else CHANGES
+    units = {kind: list(rows["relation"] + "\x1f" + rows["unit"]) for kind, rows in kinds.items()}
     found = {
-        kind: mean_interval(rows[column].to_numpy(), list(rows["relation"] + "\x1f" + rows["unit"]), seed=seed)
+        kind: mean_interval(rows[column].to_numpy(), units[kind], bounds=bounds, seed=seed)
         for kind, rows in kinds.items()
         if len(rows)
     }
     own, random = (kinds[kind].groupby("unit")[column].mean() for kind in ("own", "random"))
-    found["own_minus_random"] = mean_interval((own - random).to_numpy(), seed=seed)
+    found["own_minus_random"] = mean_interval((own - random).to_numpy(), bounds=bounds, seed=seed)
     nothing = Interval(np.nan, np.nan, np.nan, 0)
     return {part: found.get(part, nothing) for part in PARTS if part != "clean"}
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from relation_neurons.errors import number_text, refuse
+from relation_neurons.errors import TooFewNeuronsError, number_text, refuse
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.validation import validated
@@ -89,7 +89,8 @@ def random_sets(target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int 
     _require_draws(n, seed)
     pool = np.setdiff1d(np.arange(len(space)), space.flatten(list(target)))
     if len(pool) < len(target):
-        raise refuse(f"There are {len(pool)} neurons outside the target, {len(target)} needed", do="lower k")
+        found = f"There are {len(pool)} neurons outside the target, {len(target)} needed"
+        raise refuse(found, do="lower k", kind=TooFewNeuronsError)
     sets = []
     for number in range(n):
         drawn = np.random.default_rng([seed, number]).choice(pool, size=len(target), replace=False)
@@ -125,6 +126,7 @@ def _pools(
             raise refuse(
                 f"Layer {layer} of site '{site}' has {len(pool)} neurons outside the target, {len(wanted)} needed",
                 do="lower k",
+                kind=TooFewNeuronsError,
             )
         pools[site, layer] = pool
     return pools

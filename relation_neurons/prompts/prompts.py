@@ -144,6 +144,16 @@ def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = No
     return Prompts(tuple(detection), tuple(evaluation), config)
 
 
+def first_facts(prompts: Sequence[Prompt], n: int | None) -> tuple[Prompt, ...]:
+    """All prompts of the first n facts of each relation; None keeps all."""
+    kept: dict[str, dict[str, None]] = {}
+    for prompt in prompts:
+        facts = kept.setdefault(prompt.relation, {})
+        if n is None or len(facts) < n:
+            facts.setdefault(prompt.columns["fact"])
+    return tuple(prompt for prompt in prompts if prompt.columns["fact"] in kept[prompt.relation])
+
+
 def relation_names(prompts: Sequence[Prompt]) -> tuple[str, ...]:
     """The distinct relations of prompts, in order of appearance."""
     return tuple(dict.fromkeys(prompt.relation for prompt in prompts))

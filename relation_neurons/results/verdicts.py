@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
@@ -97,10 +98,11 @@ def perplexity(table: pd.DataFrame, left_out: Sequence[str] = ()) -> Sentences:
     worst = damage.sort_values("effect", ascending=False).head(1).to_dict("records")
     example = "".join(f" Worst: {row['ablated']} {interval_text(row, decimals=3)} nats per token." for row in worst)
     return (
-        f"The perplexity of neutral sentences is {table['clean'].mean():.2f} in the clean model, "
-        f"{table['own'].mean():.2f} with the relation's neurons ablated and {table['random'].mean():.2f} with random "
-        f"ones (means over {len(table)} relations). It is higher in {up} and lower in {down} relations with their own "
-        f"neurons ablated, and higher in {int((table['random'] > table['clean']).sum())} with random ones.",
+        f"The perplexity of neutral sentences is {_geometric(table['clean']):.2f} in the clean model, "
+        f"{_geometric(table['own']):.2f} with the relation's neurons ablated and {_geometric(table['random']):.2f} "
+        f"with random ones (geometric means over {len(table)} relations). It is higher in {up} and lower in {down} "
+        f"relations with their own neurons ablated, and higher in {int((table['random'] > table['clean']).sum())} "
+        "with random ones.",
         f"Damage, a rise beyond chance over sentences and beyond matched random controls, is shown in {len(damage)} "
         f"of {len(table)} relations ({name_list(list(damage['ablated']))}), improvement in {len(gain)} "
         f"({name_list(list(gain['ablated']))}), Holm-corrected, n = {range_text(table['n'])} sentences and "
@@ -183,6 +185,11 @@ def scorer_comparison(table: pd.DataFrame, against: pd.DataFrame) -> Sentences:
     n_unclear = int((rows["verdict"] == NOT_SHOWN).sum())
     shown = "; ".join(differing) or "none differs"
     return (*sentences, f"Against average precision, Holm-corrected: {shown}; not shown in {n_unclear}.")
+
+
+def _geometric(perplexities: pd.Series) -> float:
+    """The mean of log-perplexities, as a perplexity: a single broken model does not rule it."""
+    return float(np.exp(np.log(perplexities).mean()))
 
 
 def _pairs(rows: pd.DataFrame) -> str:

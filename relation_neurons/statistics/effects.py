@@ -20,7 +20,7 @@ from relation_neurons.statistics.hypothesis_tests import (
     minimum_effect,
     sign_flip_test,
 )
-from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES, Interval, mean_interval
+from relation_neurons.statistics.intervals import CHANGES, CONFIDENCE, N_RESAMPLES, SHARES, Interval, mean_interval
 from relation_neurons.statistics.power import LEVEL, Design
 
 MEASURES = ("logprob", "correct")
@@ -95,7 +95,7 @@ def compare(
     for measure in measures:
         cells = {key: _facts(key, rows, random, measure) for key, rows, random in groups}
         labels = pd.DataFrame([dict(zip(by, key, strict=True)) for key in cells])
-        rows = pd.DataFrame([_row(facts, seed) for facts in cells.values()])
+        rows = pd.DataFrame([_row(facts, measure, seed) for facts in cells.values()])
         tests = decide(
             [facts.own for facts in cells.values()],
             [facts.controls for facts in cells.values()],
@@ -191,21 +191,23 @@ def _chance(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
     return sign_flip_test(changes, seed=seed)
 
 
-def _row(facts: Facts, seed: int) -> dict[str, object]:
-    clean, effect = (mean_interval(values, seed=seed) for values in (facts.clean, facts.own))
+def _row(facts: Facts, measure: str, seed: int) -> dict[str, object]:
+    shares, changes = (SHARES, CHANGES) if measure == "correct" else (None, None)
+    clean = mean_interval(facts.clean, bounds=shares, seed=seed)
+    effect = mean_interval(facts.own, bounds=changes, seed=seed)
     lost, gained = int((facts.own < 0).sum()), int((facts.own > 0).sum())
     row: dict[str, object] = {"n": effect.n}
     for name, interval in (("clean", clean), ("effect", effect)):
         row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return row | {"lost": lost, "gained": gained} | _against_controls(facts, seed)
+    return row | {"lost": lost, "gained": gained} | _against_controls(facts, changes, seed)
 
 
-def _against_controls(facts: Facts, seed: int) -> dict[str, object]:
+def _against_controls(facts: Facts, bounds: tuple[float, float] | None, seed: int) -> dict[str, object]:
     """Distribution of the control sets, and the difference from their mean."""
     draws = facts.controls.mean(axis=0)
     if not len(draws):
         return {"n_controls": 0} | dict.fromkeys((*_DISTRIBUTION, *_DIFFERENCE), np.nan)
-    between = mean_interval(facts.own - facts.controls.mean(axis=1), seed=seed)
+    between = mean_interval(facts.own - facts.controls.mean(axis=1), bounds=bounds, seed=seed)
     spread = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
     summary = dict(zip(_DISTRIBUTION, (draws.mean(), spread, draws.min(), draws.max()), strict=True))
     return {"n_controls": len(draws)} | summary | dict(zip(_DIFFERENCE, between[:3], strict=True))

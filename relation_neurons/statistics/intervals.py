@@ -34,8 +34,17 @@ class Interval(NamedTuple):
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
+CHANGES = (-1.0, 1.0)
+"""The least and the greatest change of a share."""
+SHARES = (0.0, 1.0)
+
+
 def mean_interval(
-    values: Num[ndarray, " value"], clusters: Sequence[object] | None = None, *, seed: int = 0
+    values: Num[ndarray, " value"],
+    clusters: Sequence[object] | None = None,
+    *,
+    bounds: tuple[float, float] | None = None,
+    seed: int = 0,
 ) -> Interval:
     """Mean with a percentile bootstrap interval over clusters.
 
@@ -44,10 +53,13 @@ def mean_interval(
         clusters: Cluster of each value, such as its fact. Values of one cluster are averaged
             first, so that a fact prompted with two templates does not count as two facts.
             By default each value is a cluster of its own.
+        bounds: The least and the greatest possible value, such as `CHANGES`. Where all clusters are
+            equal, a bootstrap has no width; the interval then allows for as large a share of other
+            values as Wilson's interval for none of n does (25 unchanged facts: [-0.13, 0.13]).
         seed: Seed of the bootstrap.
 
     Returns:
-        The mean over clusters with its 95 % interval, infinite for a single cluster.
+        The mean over clusters with its 95 % interval, infinite (or the bounds) for a single cluster.
 
     Raises:
         RelationNeuronsError: No values, or values that are not finite.
@@ -61,9 +73,8 @@ def mean_interval(
         values = pd.Series(values).groupby(pd.Index(list(clusters)), sort=True).mean().to_numpy()
     mean = float(values.mean())
     if len(values) == 1 or np.ptp(values) == 0:
-        spread = 0.0 if len(values) > 1 else np.inf
-        return Interval(mean, mean - spread, mean + spread, len(values))
-    bounds = stats.bootstrap(
+        return Interval(mean, *_constant(mean, len(values), bounds), len(values))
+    resampled = stats.bootstrap(
         (values,),
         np.mean,
         confidence_level=CONFIDENCE,
@@ -71,7 +82,36 @@ def mean_interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(bounds.low), float(bounds.high), len(values))
+    return Interval(mean, float(resampled.low), float(resampled.high), len(values))
+
+
+def _constant(value: float, n: int, bounds: tuple[float, float] | None) -> tuple[float, float]:
+    """The interval of the mean of n equal values."""
+    if bounds is None:
+        spread = 0.0 if n > 1 else np.inf
+        return value - spread, value + spread
+    other = proportion_interval(np.zeros(n, dtype=bool)).high if n > 1 else 1.0
+    return value - other * (value - bounds[0]), value + other * (bounds[1] - value)
+
+
+def accuracy_interval(right: Bool[ndarray, " answer"], units: Sequence[object], *, seed: int = 0) -> Interval:
+    """Share of right answers with its 95 % interval over units, whose answers are averaged first.
+
+    Wilson's interval where each unit is right or wrong as a whole, a bootstrap otherwise.
+
+    Args:
+        right: Whether each answer is right.
+        units: The fact of each answer; answers to several templates of one fact are one unit.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        RelationNeuronsError: No answers.
+    """
+    if len(right) == 0:
+        raise refuse("No share can be computed from no values", expected="at least one")
+    means = pd.Series(right, dtype=float).groupby(pd.Index(list(units)), sort=True).mean().to_numpy()
+    whole = np.isin(means, (0, 1)).all()
+    return proportion_interval(means == 1) if whole else mean_interval(means, bounds=SHARES, seed=seed)
 
 
 def proportion_interval(right: Bool[ndarray, " value"]) -> Interval:

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 import relation_neurons as rn
-from relation_neurons.statistics.intervals import mean_interval, proportion_interval
+from relation_neurons.statistics.intervals import CHANGES, SHARES, accuracy_interval, mean_interval, proportion_interval
 
 
 def test_the_bootstrap_agrees_with_the_t_interval_on_normal_data():
@@ -36,6 +36,25 @@ def test_prompts_of_one_fact_count_once():
 def test_intervals_of_equal_values_and_of_a_single_value():
     assert mean_interval(np.zeros(9))[:3] == (0, 0, 0)
     assert mean_interval(np.array([3.0]))[1:] == (-np.inf, np.inf, 1)
+
+
+def test_bounded_values_that_are_all_equal_are_not_taken_for_certain():
+    z = stats.norm.ppf(0.975)
+    other = z**2 / (25 + z**2)  # Wilson's upper bound of 0 of 25
+    assert mean_interval(np.zeros(25), bounds=CHANGES)[:3] == pytest.approx((0, -other, other))
+    assert mean_interval(np.ones(25), bounds=SHARES)[:3] == pytest.approx((1, 1 - other, 1))
+    assert mean_interval(np.array([0.0]), bounds=CHANGES)[:3] == (0, -1, 1)
+    values = np.array([0.0, 0.0, -1.0, 0.0])
+    assert mean_interval(values, bounds=CHANGES) == mean_interval(values)
+
+
+def test_an_accuracy_counts_facts_and_not_their_prompts():
+    right, facts = np.arange(40) < 20, np.arange(40)
+    alone = accuracy_interval(right, facts.tolist())
+    assert alone == proportion_interval(right)
+    assert accuracy_interval(np.repeat(right, 5), np.repeat(facts, 5).tolist()) == alone
+    mixed = accuracy_interval(np.array([True, False, True, True]), ["a", "a", "b", "b"])
+    assert mixed == mean_interval(np.array([0.5, 1.0]), bounds=SHARES)
 
 
 def test_the_side_of_zero():
