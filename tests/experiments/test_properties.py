@@ -6,7 +6,7 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
-from relation_neurons.experiments.inter_relation import inter
+from relation_neurons.experiments.inter_relation import InterConfig, inter
 from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.properties import properties
@@ -21,13 +21,13 @@ KS = (1, 2, 4, 8, 12, 16)
 def findings(planted):
     """What a user would run, who knows nothing of what is planted."""
     prompts = rn.PromptConfig(shots=0, n_evaluation=15)
-    config = StudyConfig(k=GROUP, site="post", n_controls=4, validation="none", prompts=prompts)
+    config = StudyConfig(k=GROUP, site="post", n_controls=20, validation="none", prompts=prompts)
     study = Study(planted.model, planted.relations, config)
     found = {
-        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=4, n_other=1)),
-        "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=1, n_slice_controls=4)),
+        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1)),
+        "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=1, n_slice_controls=20)),
         "overlap": overlap(study),
-        "inter": inter(study),
+        "inter": inter(study, InterConfig(n_cross_controls=20)),
     }
     return found | {"properties": properties(found)}
 

@@ -80,7 +80,7 @@ def test_every_experiment_ends_and_no_row_stands_for_two_facts(everything):
     for result in everything.values():
         answers = result.tables.get("answers")
         if answers is not None and "template" in answers:
-            labels = [*answers.columns[: answers.columns.get_loc("relation")], *{"draw"}.intersection(answers)]
+            labels = [*answers.columns[: answers.columns.get_loc("relation")], *{"draw", "state"}.intersection(answers)]
             assert not answers.duplicated([*labels, *IDENTITY]).any(), result.name
     answers = everything["intra"].tables["answers"].query("draw == -1")
     assert len(answers) > answers["fact"].nunique() > answers["unit"].nunique() == 8

@@ -50,7 +50,7 @@ def test_a_run_is_a_study_of_chosen_experiments(finished, planted):
 
 
 def test_the_preset_is_what_was_chosen_on_detection_facts():
-    assert (RUN.site, RUN.k, RUN.n_controls, RUN.validation, RUN.rule) == ("gate", 400, 5, "none", "string")
+    assert (RUN.site, RUN.k, RUN.n_controls, RUN.validation, RUN.rule) == ("gate", 400, 20, "none", "string")
     assert (RUN.prompts, RUN.relations) == (rn.PromptConfig(), DEMO_RELATIONS)
     assert (RUN.prompts.shots, RUN.prompts.n_evaluation) == (2, 40)
 

@@ -20,14 +20,14 @@ from tests.planted import planted_config
 KS = (1, 3, 6)
 OPTIONS = {
     "intra": IntraConfig(n_detection_tested=0),
-    "sweep": SweepConfig(ks=KS, scale=False, n_sweep_controls=2, n_other=1),
+    "sweep": SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1),
     "cumulativity": CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=2),
 }
 
 
 @pytest.fixture(scope="module")
 def config(planted_folder):
-    return planted_config(StudyConfig, 8, planted_folder)
+    return planted_config(StudyConfig, 8, planted_folder, n_controls=20)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_names_and_folders_that_do_not_fit_are_refused(everything, config, tmp_p
 
 def test_the_paper_is_the_default():
     config = StudyConfig()
-    assert (config.site, config.k, config.n_controls, config.validation) == ("ffn", None, 10, "prefix")
+    assert (config.site, config.k, config.n_controls, config.validation) == ("ffn", None, 50, "prefix")
     assert (config.prompts.shots, config.prompts.templates, config.prompts.n_evaluation) == (0, "all", 50)
     assert SweepConfig().ks == (10, 50, 200, 500, 1000, 3000, 10_000, 20_000, 50_000)
     assert IntraConfig().n_detection_tested is None
