@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from relation_neurons.evaluation.normalization import STOPS, begins_with_signs, settled, strip, words
 from relation_neurons.relations import translations
+from relation_neurons.relations.normalization import STOPS, begins_with_signs, settled, strip, words
 
 ERROR_KINDS = ("right", "empty", "repeats the prompt", "other answer", "the", "a", "other")
 """The results of `error_kind`, in the order in which they are tested."""

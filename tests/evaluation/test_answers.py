@@ -245,7 +245,7 @@ COUNTRIES = ("Guinea", "Guinea-Bissau", "Papua New Guinea", "Niger", "Nigeria")
 )
 def test_of_several_objects_that_fit_only_the_longest_is_right(rule, said, object, right):
     assert RULES[rule](said, object, candidates=COUNTRIES) is right
-    assert RULES[rule](said, object) is (right or said.lower().startswith(" guinea"))  # alone any object fits
+    assert RULES[rule](said, object) is (right or "bissau" in said.lower())  # alone, the shorter fits too
 
 
 def test_an_alias_that_is_as_long_as_another_object_is_right():
