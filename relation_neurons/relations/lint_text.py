@@ -31,8 +31,8 @@ def damaged_text(text: str) -> Iterator[tuple[str, str]]:
     if spaces := _SPACE.search(text):
         codes = " ".join(f"U+{ord(letter):04X}" for letter in spaces[0])
         yield f"has the spaces {codes}" if len(spaces[0]) > 1 else f"has the space {codes}", "single plain spaces"
-    if (mended := _RUN.sub(_decoded, text)) != text:
-        yield f"is {shown(mended)} read in the wrong encoding", "the text in UTF-8"
+    if (repaired := _RUN.sub(_decoded, text)) != text:
+        yield f"is {shown(repaired)} read in the wrong encoding", "the text in UTF-8"
     if (entity := _ENTITY.search(text)) and html.unescape(entity[0]) != entity[0]:
         yield f"has the HTML entity {entity[0]}", f"the character {shown(html.unescape(entity[0]))}"
     if escape := _ESCAPE.search(text):

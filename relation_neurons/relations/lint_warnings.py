@@ -131,10 +131,16 @@ def _confusable_objects(relation: ParsedRelation) -> Iterator[Diagnostic]:
         if parts and first[parts] is not answer:
             found = f"{shown(text)} differs from {shown(first[parts].text)} ({first[parts].location})"
             yield Diagnostic(line, field, f"{found} only by case, accents or punctuation", "one spelling")
-        for n in range(1, len(parts)):
-            if shorter := first.get(parts[:n]):
-                found = f"{shown(text)} begins with the object {shown(shorter.text)} ({shorter.location})"
-                yield Diagnostic(line, field, found, "objects of which none begins another, or a reason to keep both")
+    longer: dict[str, list[Text]] = {}
+    for answer in first.values():
+        parts = words(answer.text, code)
+        for shorter in filter(None, (first.get(parts[:n]) for n in range(1, len(parts)))):
+            longer.setdefault(shorter.text, []).append(answer)
+    for text, others in longer.items():
+        line, field, _ = objects[text]
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        found = f"{shown(text)} is the beginning of {shown(others[0].text)} ({others[0].location}){more}"
+        yield Diagnostic(line, field, found, "objects of which none begins another, since only the longest is right")
 
 
 def _unknown_languages(codes: Sequence[Text]) -> Iterator[Diagnostic]:
