@@ -140,7 +140,9 @@ def test_prefix_rule(said, object, right):
         (" 1976-80", "1976", True),
         (" Rolls Royce", "Rolls-Royce", True),
         (" Paris--the city", "Paris", True),
-        (" Paris- the city", "Paris", False),  # a name that was cut short, such as Guinea-
+        (" Paris- the city", "Paris", True),
+        (" Fox-Strangways", "Fox- Strangways", True),
+        (" AB-.", "AB", False),
         (" #Paris", "Paris", True),
         (" <Paris>", "Paris", True),
     ],
