@@ -17,7 +17,10 @@ STOPS = ".,;:!?…\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 _AROUND = STOPS + "\"'`*_()[]«»“”‘’„"  # noqa: RUF001
 _CURRENCY = "$\u00a2-\u00a5\u20a0-\u20cf"
 _BEFORE_NUMBER = rf"[-+±{_CURRENCY}]+(?=\d)"
-_SIGN = re.compile(rf"(?<!\w){_BEFORE_NUMBER}|(?<=\w)[+#%‰°♭♯{_CURRENCY}]+|(?<=\w)-(?![\w-])|(?<=\d)[.,:/](?=\d)")
+_SIGN = re.compile(
+    rf"(?<!\w){_BEFORE_NUMBER}|(?<=\w)[+#%‰°♭♯{_CURRENCY}]+|(?<=\d)[.,:/](?=\d)"
+    r"|(?:(?<=\b\w)|(?<=\b\w\w))-(?![\w-])"  # O-, AB-; behind a longer word it is a hyphen
+)
 _LEADING = re.compile(rf"(?:(?!{_BEFORE_NUMBER})\W)+")
 _ONE_FORM = {**dict.fromkeys(map(ord, "\u2010\u2012\u2013\u2212"), "-"), 0x2044: "/"}
 """Hyphens, en dash and minus sign are one sign, as are both slashes."""
