@@ -141,9 +141,8 @@ def parse_relation(raw: Any, lines: Mapping[JsonPath, int]) -> ParseResult:
     pairs = [[located((*path, part), nodes.get((*path, part))) for part in _FACT] for path in samples]
     templates = [located(path, nodes[path]) for path in nodes if len(path) == 2 and path[0] in TEMPLATE_SETS]
     aliases = [located(path, nodes[path]) for path in nodes if len(path) == 3 and path[0] == "aliases"]
-    codes = [(path, raw["language"]) for path in nodes if path == ("language",)]
-    codes += [(path, path[1]) for path in nodes if len(path) == 2 and path[0] == "translations"]
-    languages = [located(path, code) for path, code in codes]
+    languages = [located(path, nodes[path]) for path in nodes if path == ("language",)]
+    languages += [located(path, path[1]) for path in nodes if len(path) == 2 and path[0] == "translations"]
     name = raw["name"] if is_term(raw.get("name")) else "without a name"
     return [_usable(name, pairs, templates, aliases, languages)], errors, warnings
 

@@ -81,7 +81,7 @@ def read_table(path: str | Path) -> tuple[Relation, ...]:
         place = f", line {line}" if line else ""
         raise refuse(f"{path}{place}, field '{column}': {found}", expected=expected)
     return tuple(
-        _relation(str(path), name, rows, *(distinct(rows, column) for column in COLUMNS[2:4]), _language(rows))
+        _relation(str(path), name, rows, distinct(rows, "template"), distinct(rows, "template_zs"), _language(rows))
         for name, rows in table.relations.items()
     )
 
