@@ -9,7 +9,7 @@ import pandas as pd
 
 from relation_neurons.errors import refuse
 from relation_neurons.evaluation.answers import RULES
-from relation_neurons.evaluation.scoring import Answers, first_tokens, rows_of
+from relation_neurons.evaluation.scoring import Answers, candidate_tokens, rows_of
 from relation_neurons.inference.batching import Batch, Task, run_batches
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache
@@ -105,8 +105,9 @@ def recall_under(
         conditions: The conditions, each with its prompts.
         generate: Whether to generate answers. If false, each prompt takes one forward pass, which
             still yields the rule `prefix`, the log-probability and the ranks.
-        max_new_tokens: Tokens per answer; by default one more than the object has, at least 2 and at
-            most 12, and only up to the end of the line.
+        max_new_tokens: Tokens per answer; by default one more than the object, or the longest of the
+            relation's objects that begin with it, has; at least 2 and at most 12, and only up to the
+            end of the line.
         batch_size: Prompts per batch; by default as many as fit in memory. Results do not depend on
             it.
         progress: Called with the number of finished prompts.
@@ -141,7 +142,7 @@ def recall_under(
         Task(encoded[prompt], number, 0 if generate else max(1, len(encoded[prompt].object_ids) - 1))
         for number, prompt in items
     ]
-    candidates, answers = first_tokens(model, unique), Answers(generate, max_new_tokens)
+    candidates, answers = candidate_tokens(model, unique), Answers(generate, max_new_tokens)
 
     def read_batch(batch: Batch, cache: Cache) -> list[dict[str, object]]:
         return rows_of(model, batch, cache, [items[row][1] for row in batch.rows], candidates, answers)

@@ -39,6 +39,7 @@ def study_key(config: Any, relations: Sequence[Relation], model: HookedModel, pr
             "weights": weights_digest(model),
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
             "tokenizer": tokenizer_digest(model.tokenizer)[:16],
+            "end_tokens": sorted(getattr(model.cfg, "end_tokens", ())),
         },
         "device": str(model.cfg.device),
         "code": code_digest()[:16],

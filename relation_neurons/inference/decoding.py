@@ -120,10 +120,14 @@ def greedy(
 
 
 def decode(model: HookedModel, generated: Sequence[Sequence[int]]) -> list[str]:
-    """Texts up to the end-of-text token."""
-    tokenizer = model.tokenizer
-    texts = []
+    """Texts up to the first end token (see `end_tokens`)."""
+    ends, texts = end_tokens(model), []
     for ids in generated:
-        end = list(ids).index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
-        texts.append(tokenizer.decode(list(ids)[:end], skip_special_tokens=True))
+        end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        texts.append(model.tokenizer.decode(list(ids)[:end], skip_special_tokens=True))
     return texts
+
+
+def end_tokens(model: HookedModel) -> frozenset[int]:
+    """The tokens that end an answer: the tokenizer's, and all of the model's generation configuration."""
+    return frozenset(getattr(model.cfg, "end_tokens", ())) | {model.tokenizer.eos_token_id}

@@ -113,8 +113,9 @@ def _finished(
     name: str,
     digest: str | None,
 ) -> HookedModel:
-    """Attach what every loaded model has: its name, the tokenizer as it is, and what pins the weights."""
+    """Attach what every loaded model has: name, tokenizer, end tokens, and what pins the weights."""
     model.cfg.model_name = name
+    model.cfg.end_tokens = _end_tokens(pretrained)
     model.cfg.weights_digest = digest or getattr(pretrained.config, "_commit_hash", None)
     if tokenizer is not None:
         if model.tokenizer is not tokenizer:  # a bridge has it, and would set it up once more
@@ -125,6 +126,12 @@ def _finished(
         prepends = bool(empty) and empty[0] == tokenizer.bos_token_id
         model.cfg.tokenizer_prepends_bos = model.cfg.default_prepend_bos = prepends
     return model.eval().requires_grad_(False)
+
+
+def _end_tokens(pretrained: transformers.PreTrainedModel) -> tuple[int, ...]:
+    """All end tokens of the generation configuration, which lists several for many chat models."""
+    ends = getattr(getattr(pretrained, "generation_config", None), "eos_token_id", None)
+    return tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (ends,)
 
 
 def _rope(config: transformers.PretrainedConfig) -> dict[str, Any]:

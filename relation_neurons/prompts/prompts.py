@@ -30,6 +30,8 @@ class PromptConfig:
     `first`: only the first template."""
     answer: str | None = None
     """Text after the filled template; by default `? Answer:` in the prompt's language."""
+    joint: str | None = None
+    """Text between prompt and answer; by default a space, or nothing in Japanese and Chinese."""
     language: str | None = None
     """Language of the prompts, such as de, es, fr, ja or zh; by default each relation's own."""
     bos: bool | None = None
@@ -187,7 +189,7 @@ def _fact_prompts(
         "",
         candidates=tuple(sorted({fact.object for fact in _in_language(source, relation.facts)})),
         language=code,
-        joint=language(code).joint,
+        joint=language(code).joint if config.joint is None else config.joint,
         bos=config.bos,
     )
     ids, units = fact_ids(facts), _units(facts)

@@ -12,6 +12,15 @@ from typing import Any, NamedTuple
 
 from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.relations.diagnostics import Diagnostic, is_template, is_term, read_text, shown
+from relation_neurons.relations.json_text import (
+    CONVERT,
+    DEPTH,
+    JSON_LINES,
+    NOT_JSON_LINES,
+    JsonPath,
+    is_json_lines,
+    offsets_of_values,
+)
 from relation_neurons.relations.relation import key, relation_from_dict
 from relation_neurons.relations.tables import SUFFIXES, aliases_in, distinct, scan_table
 
@@ -19,11 +28,6 @@ TEMPLATE_SETS = ("prompt_templates", "prompt_templates_zs")
 FIELDS = ("name", *TEMPLATE_SETS, "properties", "source", "language", "aliases", "samples", "translations")
 _FACT = {"subject": "-", "object": "-"}
 _MINIMAL = {"name": "-", "prompt_templates": ["{}"], "samples": [_FACT]}
-_DEPTH = 3  # problems are located down to this depth: a field of a sample, or an alias of an object
-_DECODER = json.JSONDecoder()
-
-JsonPath = tuple[str | int, ...]
-"""The keys and list indices that lead to a value in a JSON file."""
 
 
 class Text(NamedTuple):
@@ -40,12 +44,21 @@ class Text(NamedTuple):
 
 
 class ParsedRelation(NamedTuple):
-    """The usable parts of a relation; each fact is a pair of subject and object."""
+    """The usable parts of a relation.
+
+    Attributes:
+        name: The relation's name.
+        facts: Pairs of subject and object.
+        templates: The templates of both sets.
+        aliases: The aliases of all objects.
+        languages: The language codes of the relation and of its translations.
+    """
 
     name: str
     facts: list[tuple[Text, Text]]
     templates: list[Text]
     aliases: list[Text]
+    languages: list[Text]
 
 
 ParseResult = tuple[list[ParsedRelation], list[Diagnostic], list[Diagnostic]]
@@ -65,7 +78,8 @@ def _parse_table(path: str) -> ParseResult:
         columns = [(column, distinct(rows, column)) for column in ("template", "template_zs")]
         templates = [Text(line, column, text) for column, texts in columns for text, line in texts.items()]
         aliases = {alias: Text(row.line, "aliases", alias) for row in reversed(rows) for alias in aliases_in(row)}
-        relations.append(_usable(name, facts, templates, aliases.values()))
+        languages = [Text(line, "language", code) for code, line in distinct(rows, "language").items()]
+        relations.append(_usable(name, facts, templates, aliases.values(), languages))
     return relations, table.errors, table.ignored
 
 
@@ -73,11 +87,11 @@ def _parse_json(path: str) -> ParseResult:
     text, errors = read_text(path)
     if errors:
         return [], errors, []
-    offsets: list[tuple[JsonPath, int]] = []
     try:
-        raw = json.loads(text)
-        _collect_offsets(text, _skip_space(text, 0), (), offsets)
+        raw, offsets = json.loads(text), offsets_of_values(text)
     except json.JSONDecodeError as error:
+        if is_json_lines(text):
+            return [], [Diagnostic(error.lineno, "file", JSON_LINES, f"{NOT_JSON_LINES}: {CONVERT}")], []
         return [], [Diagnostic(error.lineno, "file", f"is not JSON at column {error.colno}: {error.msg}", "JSON")], []
     except RecursionError:
         return [], [Diagnostic(None, "file", "is nested too deeply", "a relation file in the LRE schema")], []
@@ -91,30 +105,6 @@ def _parse_json(path: str) -> ParseResult:
     found = "overrides an earlier field of the same name"
     overrides = [Diagnostic(lines[path], _field(path), found, "each name once") for path in repeated]
     return relations, errors, warnings + overrides
-
-
-def _collect_offsets(text: str, at: int, path: JsonPath, offsets: list[tuple[JsonPath, int]]) -> int:
-    """Append the offsets of the JSON value at `at` and all nested values; return where it ends."""
-    offsets.append((path, at))
-    if text[at] not in "[{" or len(path) == _DEPTH:
-        return _DECODER.raw_decode(text, at)[1]
-    is_list, number = text[at] == "[", 0
-    at = _skip_space(text, at + 1)
-    while text[at] not in "]}":
-        step: str | int = number
-        if not is_list:
-            step, at = _DECODER.raw_decode(text, at)
-            at = _skip_space(text, _skip_space(text, at) + 1)  # the colon
-        at = _skip_space(text, _collect_offsets(text, at, (*path, step), offsets))
-        at = _skip_space(text, at + 1) if text[at] == "," else at
-        number += 1
-    return at + 1
-
-
-def _skip_space(text: str, at: int) -> int:
-    while text[at] in " \t\n\r":
-        at += 1
-    return at
 
 
 def _field(path: JsonPath) -> str:
@@ -151,26 +141,33 @@ def parse_relation(raw: Any, lines: Mapping[JsonPath, int]) -> ParseResult:
     pairs = [[located((*path, part), nodes.get((*path, part))) for part in _FACT] for path in samples]
     templates = [located(path, nodes[path]) for path in nodes if len(path) == 2 and path[0] in TEMPLATE_SETS]
     aliases = [located(path, nodes[path]) for path in nodes if len(path) == 3 and path[0] == "aliases"]
+    languages = [located(path, nodes[path]) for path in nodes if path == ("language",)]
+    languages += [located(path, path[1]) for path in nodes if len(path) == 2 and path[0] == "translations"]
     name = raw["name"] if is_term(raw.get("name")) else "without a name"
-    return [_usable(name, pairs, templates, aliases)], errors, warnings
+    return [_usable(name, pairs, templates, aliases, languages)], errors, warnings
 
 
 def _usable(
-    name: str, pairs: Iterable[Sequence[Text]], templates: Iterable[Text], aliases: Iterable[Text]
+    name: str,
+    pairs: Iterable[Sequence[Text]],
+    templates: Iterable[Text],
+    aliases: Iterable[Text],
+    languages: Iterable[Text],
 ) -> ParsedRelation:
     return ParsedRelation(
         name,
         [(subject, answer) for subject, answer in pairs if is_term(subject.text) and is_term(answer.text)],
         [template for template in templates if is_template(template.text)],
         [alias for alias in aliases if is_term(alias.text)],
+        [code for code in languages if is_term(code.text)],
     )
 
 
 def _nodes(value: Any, path: JsonPath = ()) -> Iterator[tuple[JsonPath, Any]]:
-    """All values of a decoded file down to `_DEPTH`, each with its path."""
+    """All values of a decoded file down to `DEPTH`, each with its path."""
     yield path, value
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, child in children if len(path) < _DEPTH else ():
+    for step, child in children if len(path) < DEPTH else ():
         yield from _nodes(child, (*path, step))
 
 

@@ -10,7 +10,10 @@ from itertools import chain
 
 from relation_neurons.relations.diagnostics import Diagnostic, shown
 from relation_neurons.relations.lint_parser import ParsedRelation, Text
+from relation_neurons.relations.lint_text import damaged_text, located, odd_name, placeholder
+from relation_neurons.relations.normalization import words
 from relation_neurons.relations.relation import key
+from relation_neurons.relations.translations import DEFAULT, LANGUAGES, language, nearest_language
 
 ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")
 """Scripts with lookalike letters, as the first word of a letter's Unicode name."""
@@ -24,9 +27,16 @@ def lint_warnings(relation: ParsedRelation) -> Iterator[Diagnostic]:
     """Yield all warnings about a relation."""
     for text in (*chain.from_iterable(relation.facts), *relation.templates, *relation.aliases):
         yield from _unusual_characters(text)
+        yield from located(*text, damaged_text(text.text))
+    for text in (*chain.from_iterable(relation.facts), *relation.aliases):
+        yield from located(*text, odd_name(text.text))
+    for template in relation.templates:
+        yield from located(*template, placeholder(template.text))
+    yield from _unknown_languages(relation.languages)
     yield from _unusual_templates(relation.templates)
     yield from _repeated_subjects(relation.facts)
     yield from _leaked_answers(relation)
+    yield from _confusable_objects(relation)
     if relation.facts:
         yield from _dominant_object(relation.facts)
         yield from _mixed_scripts(relation.facts)
@@ -104,6 +114,43 @@ def _leaked_answers(relation: ParsedRelation) -> Iterator[Diagnostic]:
             if _contains(text, name):
                 found = f"{shown(text)} has the object {shown(name)}"
                 yield Diagnostic(line, field, found, "a template without objects")
+
+
+def _confusable_objects(relation: ParsedRelation) -> Iterator[Diagnostic]:
+    """Objects that a rule of correctness cannot tell apart, and objects that another begins with."""
+    code = next((language.text for language in relation.languages), DEFAULT)
+    objects: dict[str, Text] = {}
+    for _, answer in relation.facts:
+        objects.setdefault(answer.text, answer)
+    first: dict[tuple[str, ...], Text] = {}
+    for answer in objects.values():
+        first.setdefault(words(answer.text, code), answer)
+    for answer in objects.values():
+        line, field, text = answer
+        parts = words(text, code)
+        if parts and first[parts] is not answer:
+            found = f"{shown(text)} differs from {shown(first[parts].text)} ({first[parts].location})"
+            yield Diagnostic(line, field, f"{found} only by case, accents or punctuation", "one spelling")
+    longer: dict[str, list[Text]] = {}
+    for answer in first.values():
+        parts = words(answer.text, code)
+        for shorter in filter(None, (first.get(parts[:n]) for n in range(1, len(parts)))):
+            longer.setdefault(shorter.text, []).append(answer)
+    for text, others in longer.items():
+        line, field, _ = objects[text]
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        found = f"{shown(text)} is the beginning of {shown(others[0].text)} ({others[0].location}){more}"
+        yield Diagnostic(line, field, found, "objects of which none begins another, since only the longest is right")
+
+
+def _unknown_languages(codes: Sequence[Text]) -> Iterator[Diagnostic]:
+    """Languages without prompts and articles of their own."""
+    for line, field, code in codes:
+        if code not in LANGUAGES:
+            near = nearest_language(code)
+            found = f"{shown(code)} is unknown, so its prompts end in {shown(language(code).answer)}, as in English"
+            known = f"one of {', '.join(LANGUAGES)}"
+            yield Diagnostic(line, field, found, f"{shown(near)}, or {known}" if near else known)
 
 
 def _dominant_object(facts: Sequence[tuple[Text, Text]]) -> Iterator[Diagnostic]:

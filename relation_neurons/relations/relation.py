@@ -6,7 +6,6 @@ fields include `source`, and `aliases`: lists of equally correct names, by objec
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relation_neurons.errors import FILE_NAME, RelationNeuronsError, is_file_name, refuse, shortened
+from relation_neurons.relations.json_text import read_json
 from relation_neurons.validation import validated
 
 UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be encoded in UTF-8 or tokenised
@@ -100,13 +100,7 @@ def read_relation(path: Path) -> Relation:
     Raises:
         RelationNeuronsError: The file cannot be read, is not JSON, or has an invalid field.
     """
-    try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise refuse(f"{path}: cannot be read ({error.strerror})", do="check the path and its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise refuse(f"{path}: is not JSON in UTF-8 ({error})", expected="a relation file in the LRE schema") from error
-    return relation_from_dict(raw, str(path))
+    return relation_from_dict(read_json(path), str(path))
 
 
 def relation_from_dict(raw: object, where: str) -> Relation:

@@ -7,8 +7,10 @@ A table has one row per fact and the following columns, in any order; other colu
   values of this column, in order. Each applies to all facts, so a template need only be given in
   one row; other cells may be empty.
 - `template_zs` (optional): the second template set, in the same form.
-- `aliases` (optional): other names of the object, separated by `|`. They apply to the object in all
-  facts.
+- `aliases` (optional): other names of the object, separated by `|` or `;`, or a list in the form of
+  JSON or Python. They apply to the object in all facts.
+- `language` (optional): the language code of templates and names, by default `en`; one for each
+  relation, so a code need only be given in one row.
 - `relation` (optional): the relation's name, which must be a valid file name. Without this column
   the file holds one relation, named after the file.
 
@@ -28,12 +30,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from relation_neurons.errors import FILE_NAME, is_file_name, refuse
+from relation_neurons.relations.alias_cells import EXPECTED, split_aliases
 from relation_neurons.relations.diagnostics import TEMPLATE, TERM, Diagnostic, is_template, is_term, read_text, shown
 from relation_neurons.relations.relation import Relation, key, relation_from_dict
+from relation_neurons.relations.translations import DEFAULT
 from relation_neurons.validation import validated
 
 SUFFIXES = (".csv", ".tsv")  # file extensions of tables
-COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation")
+COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation", "language")
 
 
 class Row(NamedTuple):
@@ -77,22 +81,28 @@ def read_table(path: str | Path) -> tuple[Relation, ...]:
         place = f", line {line}" if line else ""
         raise refuse(f"{path}{place}, field '{column}': {found}", expected=expected)
     return tuple(
-        _relation(str(path), name, rows, distinct(rows, "template"), distinct(rows, "template_zs"))
+        _relation(str(path), name, rows, distinct(rows, "template"), distinct(rows, "template_zs"), _language(rows))
         for name, rows in table.relations.items()
     )
 
 
 @validated
 def relation_from_frame(
-    frame: pd.DataFrame, *, name: str, templates: Sequence[str], templates_zs: Sequence[str] = ()
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    templates: Sequence[str],
+    templates_zs: Sequence[str] = (),
+    language: str = DEFAULT,
 ) -> Relation:
     """Create a relation from a data frame with columns `subject`, `object` and, optionally, `aliases`.
 
     Args:
-        frame: A row per fact. Aliases in a cell are separated by `|`; missing values mean none.
+        frame: A row per fact. A cell of aliases is a text as in a CSV file; missing values mean none.
         name: The relation's name, which must be a valid file name.
         templates: Texts with one `{}` for the subject.
         templates_zs: The second template set.
+        language: Language code of templates and names.
 
     Raises:
         RelationNeuronsError: A column is missing or a value is invalid; the message names the row
@@ -116,7 +126,7 @@ def relation_from_frame(
     for number, field, found, expected in _cell_errors(rows):
         place = f"row {shown(frame.index[number or 0])}, column '{field}'"
         raise refuse(f"{where}, {place}: {found}", expected=expected)
-    return _relation(where, name, rows, templates, templates_zs)
+    return _relation(where, name, rows, templates, templates_zs, language)
 
 
 def scan_table(path: str | Path) -> Table:
@@ -157,9 +167,12 @@ def distinct(rows: Iterable[Row], column: str) -> dict[str, int]:
 
 
 def aliases_in(row: Row) -> list[str]:
-    """The names in the column `aliases`, if present; spaces around the separator are ignored."""
-    cell = row.cells.get("aliases", "")
-    return [alias.strip() for alias in cell.split("|")] if cell.strip() else []
+    """The names in the column `aliases`, none if it cannot be read."""
+    return split_aliases(row.cells.get("aliases", "")) or []
+
+
+def _language(rows: Sequence[Row]) -> str:
+    return next(iter(distinct(rows, "language")), DEFAULT)
 
 
 def _records(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], list[Diagnostic]]:
@@ -188,6 +201,13 @@ def _relation_errors(name: str, rows: Sequence[Row]) -> Iterator[Diagnostic]:
                 yield Diagnostic(line, column, f"is {shown(template)}", TEMPLATE)
     if not distinct(rows, "template"):
         yield Diagnostic(rows[0].line, "template", f"no row of relation {shown(name)} has a template", TEMPLATE)
+    codes = distinct(rows, "language")
+    for code, line in codes.items():
+        if not is_term(code):
+            yield Diagnostic(line, "language", f"is {shown(code)}", TERM)
+    for code, line in list(codes.items())[1:]:
+        found = f"{shown(code)} is {shown(next(iter(codes)))} in an earlier row"
+        yield Diagnostic(line, "language", found, f"one language for relation {shown(name)}")
     yield from _cell_errors(rows)
 
 
@@ -199,6 +219,8 @@ def _cell_errors(rows: Sequence[Row]) -> Iterator[Diagnostic]:
         for column in ("subject", "object"):
             if not is_term(row.cells[column]):
                 yield Diagnostic(row.line, column, f"is {shown(row.cells[column])}", TERM)
+        if split_aliases(cell := row.cells.get("aliases", "")) is None:
+            yield Diagnostic(row.line, "aliases", f"{shown(cell)} is not clearly a list of names", EXPECTED)
         for alias in aliases_in(row):
             first = spellings.setdefault((row.cells["object"], key(alias)), alias)
             if not is_term(alias):
@@ -209,7 +231,9 @@ def _cell_errors(rows: Sequence[Row]) -> Iterator[Diagnostic]:
                 yield Diagnostic(row.line, "aliases", f"{shown(alias)} is {shown(first)} elsewhere", "one spelling")
 
 
-def _relation(where: str, name: str, rows: Sequence[Row], templates: Iterable[str], zs: Iterable[str]) -> Relation:
+def _relation(
+    where: str, name: str, rows: Sequence[Row], templates: Iterable[str], zs: Iterable[str], language: str
+) -> Relation:
     aliases: dict[str, dict[str, None]] = {}
     for row in rows:
         aliases.setdefault(row.cells["object"], {}).update(dict.fromkeys(aliases_in(row)))
@@ -217,6 +241,7 @@ def _relation(where: str, name: str, rows: Sequence[Row], templates: Iterable[st
         "name": name,
         "prompt_templates": list(templates),
         "prompt_templates_zs": list(zs),
+        "language": language,
         "samples": [{column: row.cells[column] for column in ("subject", "object")} for row in rows],
         "aliases": {name: list(others) for name, others in aliases.items()},
     }

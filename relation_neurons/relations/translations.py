@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,22 @@ LANGUAGES: Mapping[str, Language] = {
 def language(code: str) -> Language:
     """A language by its code, with the English defaults if it is not in `LANGUAGES`."""
     return LANGUAGES.get(code, Language(code))
+
+
+_SIMILAR = {"jp": "ja", "jpn": "ja", "cn": "zh", "zho": "zh", "chi": "zh", "ger": "de", "deu": "de", "eng": "en"}
+_SIMILAR |= {"us": "en", "gb": "en", "fra": "fr", "fre": "fr", "spa": "es", "sp": "es"}
+
+
+def nearest_language(code: str) -> str | None:
+    """The code in `LANGUAGES` that was probably meant, if any.
+
+    Example:
+        >>> nearest_language("zh-CN"), nearest_language("jp"), nearest_language("German"), nearest_language("it")
+        ('zh', 'ja', 'de', None)
+    """
+    base = re.split("[-_]", code.casefold())[0]
+    by_name = {known.name.casefold(): known_code for known_code, known in LANGUAGES.items()}
+    return base if base in LANGUAGES else _SIMILAR.get(base, by_name.get(base))
 
 
 def translation(relation: Relation, code: str) -> Translation:

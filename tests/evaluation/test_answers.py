@@ -44,6 +44,24 @@ from relation_neurons.evaluation.answers import (
         ("ｶﾞ", "ガーナ", True),
         ("서우", "서울", False),
         ("\u1109\u1165", "서울", True),
+        (" +", "+", True),
+        (" €", "€", True),
+        (' "€', "€", True),
+        (" +", "++", True),
+        (" ++", "+", False),
+        (" €.", "€", False),  # strict, as in the paper
+        (" C#", "C", False),
+        (" C", "C++", True),
+        (" -5", "5", False),
+        (" 5", "-5", False),
+        (" -5", "\u22125", True),  # a hyphen for the minus sign
+        (" $5", "5", False),
+        (" (5", "5", True),
+        (" O\u2212", "O+", False),
+        (" 1,000", "1", False),
+        (" 3.5", "3", False),
+        (" *", "*", True),
+        (" *5", "5", True),
     ],
 )
 def test_prefix_rule(said, object, right):
@@ -86,6 +104,47 @@ def test_prefix_rule(said, object, right):
         ("दल ला", "दिल्ली", False),
         ("กรุงเทพมหานคร", "กรุงเทพ", True),
         ("กุ", "ก", False),  # the vowel belongs to the letter
+        (" +", "+", True),
+        (" ++", "+", False),
+        (" +", "++", False),
+        (" €", "€", True),
+        (' "€".', "€", True),
+        (" € is the sign", "€", True),
+        ("€です", "€", True),
+        (" $", "€", False),
+        (" $5", "$", False),
+        (" + -", "+ -", True),
+        (" \u2764\ufe0f.", "\u2764", True),
+        (" .", ".", True),
+        (" C#", "C", False),
+        (" C++ is", "C", False),
+        (" C", "C++", False),
+        (" C.", "C", True),
+        (" C#.", "C#", True),
+        (" C++, a language", "C++", True),
+        (" -5", "5", False),
+        (" \u22125", "-5", True),  # a minus sign
+        (" - 5", "5", True),  # an item of a list
+        (" 5%", "5", False),
+        (" $5", "5", False),
+        (" $5.", "$5", True),
+        (" O\u2212", "O+", False),
+        (" O+ blood", "O+", True),
+        (" O-", "O\u2212", True),
+        (" O- is", "O", False),
+        (" 1,000", "1", False),
+        (" 1,000.", "1,000", True),
+        (" 1, 2", "1", True),
+        (" 3.5", "3", False),
+        (" 1/2", "\u00bd", True),
+        (" 1976-80", "1976", True),
+        (" Rolls Royce", "Rolls-Royce", True),
+        (" Paris--the city", "Paris", True),
+        (" Paris- the city", "Paris", True),
+        (" Fox-Strangways", "Fox- Strangways", True),
+        (" AB-.", "AB", False),
+        (" #Paris", "Paris", True),
+        (" <Paris>", "Paris", True),
     ],
 )
 def test_string_rule(said, object, right):
@@ -156,14 +215,86 @@ def test_an_empty_answer_is_never_right(name, said, object):
         ("부서우", "서울", False),
         ("巴", "北京", True),  # in doubt
         ("巴黎", "北京", False),
+        (" -", "5", True),  # in doubt
+        (" -5", "5", False),
+        (" -", "-5", True),
+        (" 1", "1,000", True),
+        (" 1,", "1", False),
+        (" C", "C++", True),
+        (" C+", "C", False),
     ],
 )
 def test_may_become_right(first, object, possible):
     assert may_become_right(first, object) is possible
 
 
+COUNTRIES = ("Guinea", "Guinea-Bissau", "Papua New Guinea", "Niger", "Nigeria")
+
+
+@pytest.mark.parametrize("rule", ["string", "alias"])
+@pytest.mark.parametrize(
+    ("said", "object", "right"),
+    [
+        (" Guinea-Bissau", "Guinea", False),
+        (" Guinea-Bissau", "Guinea-Bissau", True),
+        (" guinea bissau.", "Guinea", False),
+        (" Guinea.", "Guinea", True),
+        (" Guinea is", "Guinea", True),
+        (" Guinea", "Guinea-Bissau", False),
+        (" Nigeria", "Niger", False),
+        (" Papua New Guinea", "Guinea", False),
+    ],
+)
+def test_of_several_objects_that_fit_only_the_longest_is_right(rule, said, object, right):
+    assert RULES[rule](said, object, candidates=COUNTRIES) is right
+    assert RULES[rule](said, object) is (right or "bissau" in said.lower())  # alone, the shorter fits too
+
+
+def test_an_alias_that_is_as_long_as_another_object_is_right():
+    instruments = ("bass", "bass guitar", "guitar")
+    assert RULES["alias"](" bass guitar", "bass", ("bass guitar",), candidates=instruments)
+    assert not RULES["string"](" bass guitar", "bass", ("bass guitar",), candidates=instruments)
+    assert RULES["string"](" BASS", "bass", candidates=("bass", "Bass"))
+
+
+def test_chinese_objects_are_compared_by_characters():
+    assert not RULES["string"]("几内亚比绍", "几内亚", language="zh", candidates=("几内亚", "几内亚比绍"))
+    assert RULES["string"]("几内亚是", "几内亚", language="zh", candidates=("几内亚", "几内亚比绍"))
+
+
+@pytest.mark.parametrize(
+    ("said", "object"),
+    [
+        (" C#", "C"),
+        (" C", "C++"),
+        (" -5", "5"),
+        (" O\u2212", "O+"),
+        (" 1,000", "1"),
+        (" 3.5", "3"),
+        (" Guinea-Bissau", "Guinea"),
+    ],
+)
+def test_signs_tell_names_apart(said, object):
+    candidates = (object, said.strip())
+    wrong = {name for name, rule in RULES.items() if not rule(said, object, candidates=candidates)}
+    assert wrong == set(RULES) - ({"prefix"} if object == "C++" else set())
+    assert all(RULES[name](said, said.strip(), candidates=candidates) for name in RULES)
+    assert error_kind(said, "Which is it? Answer:", object, candidates) == "other answer"
+
+
+@pytest.mark.parametrize("sign", ["$", "€", "£", "¥", "+", "♥", "=", "&"])
+def test_objects_made_of_signs_are_right(sign):
+    signs = ("$", "€", "£", "¥", "+", "♥", "=", "&")
+    for said in signs:
+        assert {rule(f" {said}", sign, candidates=signs) for rule in RULES.values()} == {said == sign}
+        kind = error_kind(f" {said}", "The sign of the dollar is? Answer:", sign, signs)
+        assert kind == ("right" if said == sign else "other answer")
+
+
 PIECES = st.sampled_from(
     [
+        *"+-#%°$€,./:*()=\u2212\u2013\u2044",  # signs
+        *"157½",
         *"aAeEnNsSzZiI\u0131İßœŁł .,-'\n19",
         *"éÅñĲﬁªǅ",  # letters that fall apart
         *"\u0301\u0307\u0308\u0323\u0327\u034f\u0345\ufe0f",  # marks of alphabets
@@ -185,6 +316,9 @@ FORMS = st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"])
 @example("か", "\u3099", "な", "NFC")
 @example("I", "\u0307", "", "NFKD")
 @example("a\u09c7", "\u0301\u09be", "", "NFC")
+@example("-", "5", "", "NFC")
+@example("(", "$5", "", "NFC")
+@example("*", "*", "", "NFC")
 def test_every_right_answer_may_become_right_by_its_first_token(first, second, more, form):
     object = unicodedata.normalize(form, (first + second + more).swapcase())
     if prefix_rule(first + second, object):

@@ -1,14 +1,17 @@
 import contextlib
 import dataclasses
+from itertools import pairwise
 
 import pandas as pd
 import pytest
 import torch
+import transformers
 
 import relation_neurons as rn
 from relation_neurons.evaluation.answers import RULES, prefix_rule, string_rule
 from relation_neurons.prompts.tokenization import encode
 from tests.helpers import CANDIDATES, word_prompts
+from tests.planted import word_tokenizer
 
 NEURONS = rn.NeuronSet.from_pairs([(0, 1), (1, 5), (2, 40)])
 
@@ -56,6 +59,64 @@ def test_batched_cached_recall_equals_one_prompt_at_a_time(tiny, ablated, bos, e
         two = tiny.tokenizer.decode(answer[:2], skip_special_tokens=True)
         assert row["correct_prefix"] == prefix_rule(two, prompt.object)
         assert row["correct_string"] == string_rule(row["generated"], prompt.object)
+
+
+def test_answers_end_at_every_end_token_and_reach_the_end_of_the_longest_object(tiny):
+    tiny.cfg.end_tokens = ends = (2, *range(10, 20))
+    candidates = (*CANDIDATES, "w1 w8 w9")
+    prompts = [dataclasses.replace(prompt, candidates=candidates) for prompt in word_prompts(64, examples=False)]
+    table, forced = rn.recall(tiny, prompts, batch_size=5), rn.recall(tiny, prompts, generate=False)
+    lengths = set()
+    for row, prompt in zip(table.to_dict("records"), prompts, strict=True):
+        answer = slow_recall(tiny, prompt)[0][: 4 if prompt.object == "w1" else max(2, len(prompt.object.split()) + 1)]
+        answer = answer[: next((place for place, token in enumerate(answer) if token in ends), None)]
+        lengths.add((prompt.object, len(answer)))
+        assert row["generated"] == tiny.tokenizer.decode(answer, skip_special_tokens=True)
+        two = tiny.tokenizer.decode(answer[:2], skip_special_tokens=True)
+        assert row["correct_prefix"] == prefix_rule(two, prompt.object)
+        assert row["correct_string"] == RULES["string"](row["generated"], prompt.object, candidates=candidates)
+    assert {("w1", 4), ("w1", 0), ("w2 w3", 1)} <= lengths
+    assert forced["correct_prefix"].tolist() == table["correct_prefix"].tolist()
+
+
+def test_one_pass_agrees_on_objects_with_signs_and_objects_that_begin_others(chain_model):
+    """The model answers "C + 5 <stop> Paris" to each prompt; verdicts are those of the rules on the slow answer."""
+    objects = ("C", "C +", "C + 5", "+", "5", "Paris")
+    prompts = [rn.Prompt("r", name, name, f"{name} ? Answer:", candidates=objects) for name in objects]
+    generated, forced = rn.recall(chain_model, prompts), rn.recall(chain_model, prompts, generate=False)
+    assert forced["correct_prefix"].tolist() == generated["correct_prefix"].tolist()
+    assert forced["correct_prefix"].tolist() == [prefix_rule("C +", name) for name in objects]
+    longest = [RULES["string"]("C + 5", name, candidates=objects) for name in objects]
+    assert generated["correct_string"].tolist() == longest
+    assert longest == [False, False, True, False, False, False]
+
+
+def test_all_end_tokens_of_the_generation_configuration_end_an_answer(chain_model):
+    prompt = rn.Prompt("r", "France", "C + 5", "France ? Answer:")
+    assert rn.recall(chain_model, [prompt], max_new_tokens=5)["generated"].tolist() == ["C + 5"]
+    assert chain_model.cfg.end_tokens == (2, chain_model.tokenizer.convert_tokens_to_ids("stop"))
+
+
+@pytest.fixture
+def chain_model(tmp_path):
+    """A model that answers every prompt with the same words, saved with two end tokens and loaded."""
+    words = [":", "C", "+", "5", "stop", "Paris"]
+    tokenizer = word_tokenizer([*words, "?", "Answer"])
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    llama = transformers.LlamaForCausalLM(config).requires_grad_(False)
+    for name, weight in llama.named_parameters():
+        if "norm" not in name:
+            weight.zero_()
+    llama.model.embed_tokens.weight[:] = torch.eye(len(tokenizer), 16)
+    tokens = tokenizer.convert_tokens_to_ids(words)
+    for before, after in pairwise(tokens):
+        llama.lm_head.weight[after, before] = 1
+    llama.generation_config = transformers.GenerationConfig(eos_token_id=[2, tokens[4]], pad_token_id=1)
+    llama.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    return rn.load_model(tmp_path, device="cpu")
 
 
 def conditions_of(prompts, n=6):

@@ -95,3 +95,15 @@ def test_impossible_configurations_are_refused():
     relation = rn.Relation("r", ("{} is",), (), tuple(rn.Fact(f"s{i}", f"o{i}") for i in range(99)))
     with pytest.raises(rn.RelationNeuronsError, match="template in the set 'zs'"):
         rn.make_prompts([relation], rn.PromptConfig(template_set="zs"))
+
+
+def test_the_joint_between_prompt_and_object_can_be_set():
+    facts = tuple(rn.Fact(f"s{number}", str(number)) for number in range(8))
+    relation = rn.Relation("latitude", ('{"city": "{}", "lat": "',), (), facts)
+    config = rn.PromptConfig(shots=1, n_evaluation=2, answer="", joint="")
+    for prompt in rn.make_prompts([relation], config).evaluation:
+        example, query = prompt.text.splitlines()
+        assert query == f'{{"city": "{prompt.subject}", "lat": "'
+        assert example.rpartition('"')[2] in map(str, range(8))
+        assert prompt.joint == ""
+    assert {prompt.joint for prompt in rn.make_prompts([relation], rn.PromptConfig(n_evaluation=2)).evaluation} == {" "}

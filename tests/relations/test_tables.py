@@ -69,6 +69,57 @@ def test_aliases_of_all_rows_apply_to_every_fact_of_the_object(tmp_path):
     assert [fact.aliases for fact in relation.facts] == [names, names, (), names]
 
 
+@pytest.mark.parametrize(
+    ("cell", "aliases"),
+    [
+        ("", ()),
+        (" ", ()),
+        ("pol", ("pol",)),
+        ("political leader | pol", ("political leader", "pol")),
+        ("vocalist; soloist", ("vocalist", "soloist")),
+        ('["political leader", "political figure", "pol"]', ("political leader", "political figure", "pol")),
+        ("['political leader', 'pol']", ("political leader", "pol")),
+        ("['it\\'s', \"pol\"]", ("it's", "pol")),
+        ('["Washington, D.C."]', ("Washington, D.C.",)),
+        ("Washington, D.C.|D.C.", ("Washington, D.C.", "D.C.")),
+        ("[]", ()),
+        ("political leader, political figure", None),
+        ("Washington, D.C.", None),
+        ("[1976]", None),
+        ("['pol'", ("['pol'",)),
+        ("[pol, leader]", None),
+        ("[pol]", None),
+        ("{'a', 'b'}", None),
+    ],
+)
+def test_lists_of_aliases_are_read_or_refused(tmp_path, cell, aliases):
+    text = io.StringIO()
+    csv.writer(text).writerows(
+        [["subject", "object", "template", "aliases"], ["George", "politician", "{} is a", cell]]
+    )
+    path = write(tmp_path, text.getvalue())
+    frame = pd.DataFrame({"subject": ["George"], "object": ["politician"], "aliases": [cell]})
+    if aliases is None:
+        assert "line 2, field 'aliases': " in refusal(path)
+        assert f"{cell!r} is not clearly a list of names. Expected: names separated by |, or a list" in refusal(path)
+        with pytest.raises(RelationNeuronsError, match=r"column 'aliases': .* is not clearly a list"):
+            relation_from_frame(frame, name="capital", templates=["{} is a"])
+    else:
+        assert read_table(path)[0].facts[0].aliases == aliases
+        assert relation_from_frame(frame, name="capital", templates=["{} is a"]).facts[0].aliases == aliases
+
+
+def test_a_table_states_the_language_of_each_relation(tmp_path):
+    head, first = "subject,object,template,language,relation\n", "Bern,Schweiz,{} liegt in der,de,r\n"
+    german, english = read_table(write(tmp_path, f"{head}{first}Rom,Italien,,,r\nRome,Italy,{{}} is in,,s\n"))
+    assert (german.language, english.language) == ("de", "en")
+    refused = refusal(write(tmp_path, f"{head}{first}Rom,Italien,,fr,r\n"))
+    assert "line 3, field 'language': 'fr' is 'de' in an earlier row. Expected: one language" in refused
+    assert "line 3, field 'language': is ' de'" in refusal(write(tmp_path, f"{head}{first}Rom,Italien,, de,r\n"))
+    frame = pd.DataFrame({"subject": ["Bern"], "object": ["Schweiz"]})
+    assert relation_from_frame(frame, name="r", templates=["{} liegt in der"], language="de").language == "de"
+
+
 GOOD = "a,b,{} x,,,r\n"
 
 
