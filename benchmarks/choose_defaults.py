@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 import relation_neurons as rn
+from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.registry import DEMO_RELATIONS
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.summary import summarise
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import split_relations

@@ -24,7 +24,8 @@ from relation_neurons.evaluation.relation_summary import describe
 from relation_neurons.results.run import Run, open_run
 from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.session import open_study, run_experiment
 
 __all__ = [

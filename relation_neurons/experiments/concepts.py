@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, require_at_least
+from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.overlap import overlap_table
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.study import Study
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.concepts import concept_of, concept_prompts

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from relation_neurons.errors import RelationNeuronsError, require_at_least
+from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.config import SelectionConfig
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.study import Study
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.k_sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.study import Study
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import MEASURES, compare

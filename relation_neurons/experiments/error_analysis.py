@@ -10,7 +10,8 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.evaluation.answers import ERROR_KINDS
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.intervals import accuracy_interval

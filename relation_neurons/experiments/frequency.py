@@ -17,7 +17,8 @@ from numpy import ndarray
 from scipy import stats
 
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.relations.cooccurrence import count_cooccurrences, read_cooccurrences
 from relation_neurons.relations.corpus import corpus_files
 from relation_neurons.results import verdicts

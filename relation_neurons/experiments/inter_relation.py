@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
@@ -23,13 +24,13 @@ class InterConfig:
     """Ablate each relation's neurons and a few of its control sets, and test every relation's facts."""
 
     n_cross_controls: int = 25
-    """Control sets of each relation, tested on all others."""
+    """Control sets of each relation, tested on all others; without them there are estimates and no verdicts."""
 
     n_tested: int | None = None
     """Evaluation facts per relation; by default all, as in the paper."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_cross_controls=2, n_tested=1)
+        require_at_least(self, n_cross_controls=0, n_tested=1)
 
 
 def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import TooFewNeuronsError, refuse, require_at_least
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts

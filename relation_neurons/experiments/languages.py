@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from relation_neurons.errors import refuse, require_at_least
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
 from relation_neurons.results import transfer_verdicts

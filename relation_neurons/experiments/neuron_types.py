@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site
 from relation_neurons.neurons.ranking import PAPER_K, scaled_k

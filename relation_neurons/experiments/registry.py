@@ -125,7 +125,7 @@ RUN_OPTIONS: Mapping[str, Any] = {
     "layers": LayersConfig(n_shuffles=2),
     "overlap": OverlapConfig(),
     "intra": IntraConfig(n_detection_tested=0),
-    "inter": InterConfig(n_cross_controls=2, n_tested=20),
+    "inter": InterConfig(n_cross_controls=0, n_tested=20),
 }
 """The experiments of `relation-neurons run`, with their options."""
 

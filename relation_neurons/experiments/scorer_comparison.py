@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse, require_at_least
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult

@@ -14,8 +14,9 @@ import pandas as pd
 
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.single_neuron_scores import pooled_values, score_table, top_prompts_table
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.logit_attribution import direct_logits, output_row
 from relation_neurons.models.sites import Neuron

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pandas as pd
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.answer_cache import AnswerCache, Request, Show, quiet
+from relation_neurons.experiments.case import Case, design_of
 from relation_neurons.experiments.config import SelectionConfig, StudyConfig
 from relation_neurons.experiments.detection import DetectionActivations, keep_correct
 from relation_neurons.experiments.study_key import study_key
@@ -26,33 +26,12 @@ from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.statistics.effects import MEASURES
-from relation_neurons.statistics.power import Design
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.validation import validated
 
 DEEPEST_K = 50_000
 """The largest k of the paper's sweep."""
-
-
-@validated
-@dataclass(frozen=True)
-class Case:
-    """Neurons to ablate, and the prompts to answer meanwhile.
-
-    Attributes:
-        neurons: The neurons.
-        prompts: The prompts.
-        labels: Columns that name both in tables, such as `{"ablated": "country_capital", "k": 400}`.
-        selection: How the neurons were chosen, which their controls are drawn by; None is the study's own way.
-        match: What their controls are matched by; None is what the study matches by.
-    """
-
-    neurons: NeuronSet
-    prompts: tuple[Prompt, ...]
-    labels: Mapping[str, object]
-    selection: SelectionConfig | None = None
-    match: str | None = None
 
 
 @validated
@@ -262,19 +241,13 @@ class Study:
             for case in cases
             for draw, control in enumerate(self.controls(case.neurons, n=n, match=case.match, selection=case.selection))
         ]
-        return self.changes(cases), self.changes(controls)
+        own = self.changes(cases)
+        return own, self.changes(controls) if controls else own.iloc[:0].assign(draw=0)
 
     def announce(self, cases: Sequence[Case], n_controls: int, *, by_relation: bool = False) -> None:
         """Say what a family of tests can show with its facts and control sets, before it is measured."""
-        groups: dict[tuple[object, ...], set[str]] = {}
-        for case in cases:
-            labels = tuple(case.labels.values())
-            for prompt in case.prompts:
-                group = (*labels, prompt.relation) if by_relation else labels
-                if not by_relation or prompt.relation not in labels:  # its own facts are another experiment's
-                    groups.setdefault(group, set()).add(f"{prompt.relation}\x1f{prompt.columns['unit']}")
-        if groups:
-            self.say(f"{Design(len(groups), min(map(len, groups.values())), n_controls)}.")
+        if cases:
+            self.say(f"{design_of(cases, n_controls, by_relation=by_relation)}.")
 
     def table(self, name: str, make: Callable[[], pd.DataFrame], *determined_by: object) -> pd.DataFrame:
         """A table that takes long to make: read from the folder if it was made from the same things before."""

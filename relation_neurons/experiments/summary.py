@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.intervals import CHANGES, Interval, accuracy_interval, mean_interval

@@ -15,7 +15,8 @@ from typing import Literal
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results import transfer_verdicts

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.study import Study
 from tests.planted import planted_config
 
 PACKAGE = Path(rn.__file__).parent

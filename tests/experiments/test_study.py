@@ -9,8 +9,10 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.experiments import answer_cache
+from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.study import Case, Study
+from relation_neurons.experiments.inter_relation import InterConfig, inter
+from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.ranking import rank_neurons, scaled_k
 
@@ -237,3 +239,19 @@ def test_controls_of_different_targets_are_drawn_independently(planted):
     assert len(space) == 256
     assert np.mean(shared) < 1.3  # 10 of about 118 twice: 0.8 by chance, 9 with the same seed
     assert study.controls(pairs) == study.controls(pairs)
+
+
+def test_what_tests_can_show_is_said_before_anything_is_measured(planted, monkeypatch):
+    lines = []
+    study = Study(planted.model, planted.relations, CONFIG, say=lines.append)
+    study.ranking()
+    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail(lines[0]))
+    with pytest.raises(pytest.fail.Exception, match=r"6 tests, each of \d+ facts and 2 control sets: no effect can be"):
+        inter(study, InterConfig(n_cross_controls=2))
+
+
+def test_pairs_without_controls_are_estimates(planted):
+    effects = inter(Study(planted.model, planted.relations, CONFIG), InterConfig(n_cross_controls=0)).table
+    assert set(effects["verdict"]) == {"cannot be shown"}
+    assert (effects["n_controls"] == 0).all()
+    assert effects["effect"].notna().all()
