@@ -15,7 +15,7 @@ from relation_neurons.results.experiment_result import ExperimentResult
 from tests.helpers import full_only
 from tests.planted_properties import GROUP, INTERFERING, RELATIONS, VERSATILE, plant_nothing, plant_properties
 
-KS = (1, 2, 4, 8, 12, 16)
+KS = (2, 8, 16)
 
 
 def findings(planted):
@@ -27,7 +27,7 @@ def findings(planted):
         "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1)),
         "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=1, n_slice_controls=20)),
         "overlap": overlap(study),
-        "inter": inter(study, InterConfig(n_cross_controls=20)),
+        "inter": inter(study, InterConfig(n_cross_controls=20, n_tested=12)),
     }
     return found | {"properties": properties(found)}
 

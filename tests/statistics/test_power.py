@@ -32,9 +32,8 @@ def test_what_is_needed_is_enough_and_less_is_not():
 
 
 def test_a_design_states_what_it_can_show_or_needs():
-    assert str(Design(240, 12, 2)) == (
-        "240 tests, each of 12 facts and 2 control sets: no effect can be shown; needed are 14 facts and 20 control sets"
-    )
+    size = "240 tests, each of 12 facts and 2 control sets"
+    assert str(Design(240, 12, 2)) == f"{size}: no effect can be shown; needed are 14 facts and 20 control sets"
     assert str(Design(16, 25, 20)).endswith("the smallest p that can be reached is 0.048, corrected for all tests")
 
 
