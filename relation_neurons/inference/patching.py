@@ -15,7 +15,7 @@ from torch import Tensor
 from relation_neurons.errors import refuse
 from relation_neurons.inference.write_check import Conditions, Write, WriteCheck
 from relation_neurons.models.hooked_model import hooked
-from relation_neurons.models.position_kinds import DECODE, watched
+from relation_neurons.models.position_kinds import DECODE, LAST, PROMPT, watched
 from relation_neurons.models.types import HookedModel
 
 NO_ELEMENTS = torch.empty((0, 3), dtype=torch.float64)
@@ -66,12 +66,14 @@ class Patches:
     Attributes:
         passes: Forward passes so far.
         fired: How often each hook fired.
+        tells_decoding: Whether some write is carried out in a part of prompt and decoded tokens only.
     """
 
     def __init__(self, conditions: Conditions) -> None:
         """Collect the hooks, and note at which kinds of position each write is carried out."""
         writes = [write for condition in conditions for write in condition]
         self._name = ", ".join(dict.fromkeys(write.name for write in writes))
+        self.tells_decoding = any(0 < len(write.kinds & {PROMPT, LAST, DECODE}) < 3 for write in writes)
         self.passes, self.fired = 0, dict.fromkeys((place for write in writes for place in write.places), 0)
         longest, nothing = max(1, *map(len, conditions)), Write("", {}, frozenset())
         self._writes = [[*condition, *[nothing] * (longest - len(condition))] for condition in conditions]

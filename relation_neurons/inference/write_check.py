@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -17,7 +18,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.models.position_kinds import DECODE
 
 PERIOD = 32
-"""In one pass of this number a hook is compared at all positions, different hooks in turn."""
+"""In one pass of this number a hook is compared at all positions and neurons, different hooks in turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +41,11 @@ Conditions = Sequence[Sequence[Write]]
 
 
 class WriteCheck:
-    """Compares what leaves hook points with what conditions make of what entered them, in all rows and at all neurons.
+    """Compares what leaves hook points with what conditions make of what entered them, in all rows of a pass.
 
-    The first pass of each arrangement of conditions in rows is compared at one written position of each row, another
-    for each hook. In one pass of `PERIOD` a hook is compared at all positions; the first hook so begins with its first.
+    The first pass of each arrangement of conditions in rows is compared at every hook, at every neuron that one of them
+    writes and at one written position of each row. In one pass of `PERIOD` a hook is compared at every neuron and
+    position, whether it is written or not; the first hook begins with that.
     """
 
     def __init__(self, conditions: Conditions, places: Iterable[str]) -> None:
@@ -52,15 +54,17 @@ class WriteCheck:
         steps = range(max(map(len, conditions), default=0))
         table = [[[n < len(one) and k in one[n].kinds for k in range(DECODE + 1)] for n in steps] for one in conditions]
         self._allowed: Bool[Tensor, "condition step kind"] = torch.tensor(table)
-        self._due: dict[str, tuple[Tensor | None, Tensor]] = {}
+        self._due: dict[str, tuple[_Sample | None, Tensor]] = {}
         self._wrong: dict[str, Tensor] = {}
 
     def begin(self, rows: Sequence[int], kinds: Int[Tensor, "row pos"], n_pass: int) -> None:
         """A pass begins, after so many, over these positions, with the condition of each row."""
         allowed = self._allowed[list(rows)].to(kinds.device)
         self._written = allowed.gather(2, kinds[:, None].expand(-1, allowed.shape[1], -1))
-        anywhere = self._written.any(dim=1)
-        self._from_end = anywhere.flip(1).cumsum(dim=1).flip(1) * anywhere  # 1 at the last written position of a row
+        from_end = self._written.any(dim=1).flip(1).cumsum(dim=1)  # reaches 1 at the last written position of a row
+        self._position = (
+            kinds.shape[1] - 1 - (from_end == n_pass % from_end[:, -1:].clamp(min=1) + 1).int().argmax(dim=1)
+        )
         self._rows, self._n_pass = rows, n_pass
 
     def entered(self, place: str, activation: Float[Tensor, "row pos neuron"], *, new: bool) -> None:
@@ -71,19 +75,21 @@ class WriteCheck:
             activation: What entered it.
             new: Whether conditions write, in this arrangement, for the first time at this hook.
         """
-        turn = self._turns[place] + self._n_pass
-        whole = turn % PERIOD == 0
-        if new or whole:
-            at = None if whole else self._position(turn)
-            writes = [self._conditions[condition] for condition in self._rows]
-            written = self._written if at is None else self._written.gather(2, at.expand(-1, self._written.shape[1], 1))
-            self._due[place] = at, expected_values(_at(activation, at), place, writes, written)
+        whole = (self._turns[place] + self._n_pass) % PERIOD == 0
+        steps = _steps([self._conditions[condition] for condition in self._rows], place) if new or whole else {}
+        if whole or steps:
+            sample = None if whole else _Sample(self._position, _columns(steps).to(activation.device))
+            written = (
+                self._written if sample is None else self._written[range(len(activation)), :, sample.position, None]
+            )
+            columns = None if sample is None else sample.columns
+            self._due[place] = sample, expected_values(_at(activation, sample), steps, written, columns)
 
     def left(self, place: str, activation: Float[Tensor, "row pos neuron"]) -> None:
         """Compare what left a hook, if it is due."""
         if place in self._due:
-            at, expected = self._due.pop(place)
-            differs = (_at(activation, at) != expected) & ~expected.isnan()
+            sample, expected = self._due.pop(place)
+            differs = (_at(activation, sample) != expected) & ~expected.isnan()
             self._wrong[place] = self._wrong.get(place, 0) + differs.sum()
 
     def forget(self) -> None:
@@ -107,44 +113,65 @@ class WriteCheck:
         for place in self._due:
             raise refuse(f"What the intervention on '{name}' wrote at {place} could not be read back", do=do)
 
-    def _position(self, turn: int) -> Int[Tensor, "row 1 1"]:
-        """A written position of each row: the last at the first turn, then the one before, and so on."""
-        n_written = self._from_end.amax(dim=1, keepdim=True).clamp(min=1)
-        return (self._from_end == turn % n_written + 1).int().argmax(dim=1)[:, None, None]
+
+class _Sample(NamedTuple):
+    """A part of an activation: one position of each row, and some columns in order."""
+
+    position: Int[Tensor, " row"]
+    columns: Int[Tensor, " column"]
 
 
-def _at(
-    activation: Float[Tensor, "row pos neuron"], position: Int[Tensor, "row 1 1"] | None
-) -> Float[Tensor, "row _ neuron"]:
-    """An activation at one position of each row, or at all."""
-    if position is None:
+class _Step(NamedTuple):
+    """What the writes of one number, such as each row's first, do at a hook."""
+
+    rows: Int[Tensor, " element"]
+    elements: Float64[Tensor, "element 3"]
+
+
+def _at(activation: Float[Tensor, "row pos neuron"], sample: _Sample | None) -> Float[Tensor, "row _ _"]:
+    """A part of an activation, copied, or all of it."""
+    if sample is None:
         return activation.detach()
-    return activation.detach().gather(1, position.expand(-1, -1, activation.shape[2]))
+    rows = torch.arange(len(activation), device=activation.device)[:, None]
+    return activation.detach()[rows, sample.position[:, None], sample.columns][:, None]
+
+
+def _steps(conditions: Conditions, place: str) -> dict[int, _Step]:
+    """What rows under these conditions write at a hook, by the number of the write."""
+    steps = {}
+    for number in range(max(map(len, conditions), default=0)):
+        rows = [row for row, writes in enumerate(conditions) if len(writes) > number and place in writes[number].places]
+        parts = [conditions[row][number].places[place] for row in rows]
+        if parts:
+            counts = torch.tensor([len(part) for part in parts])
+            steps[number] = _Step(torch.tensor(rows).repeat_interleave(counts), torch.cat(parts))
+    return steps
+
+
+def _columns(steps: Mapping[int, _Step]) -> Int[Tensor, " column"]:
+    """The columns that are written, each once, in order."""
+    return torch.cat([step.elements[:, 0].long() for step in steps.values()]).unique()
 
 
 def expected_values(
-    entered: Float[Tensor, "row pos neuron"],
-    place: str,
-    conditions: Conditions,
+    entered: Float[Tensor, "row pos column"],
+    steps: Mapping[int, _Step],
     written: Bool[Tensor, "row step pos"],
-) -> Float[Tensor, "row pos neuron"]:
+    columns: Int[Tensor, " column"] | None = None,
+) -> Float[Tensor, "row pos column"]:
     """What a hook should give.
 
     Args:
         entered: What entered it.
-        place: The hook.
-        conditions: The writes of each row, one after the other.
+        steps: What rows write there, one step after the other.
         written: At which positions each of them is carried out.
+        columns: The neurons in `entered`, in order; by default all.
     """
     values = entered.clone()
-    for step in range(written.shape[1]):
-        rows = [row for row, writes in enumerate(conditions) if len(writes) > step and place in writes[step].places]
-        if rows:
-            parts = [conditions[row][step].places[place] for row in rows]
-            owners = torch.tensor(rows).repeat_interleave(torch.tensor([len(part) for part in parts])).to(values.device)
-            columns, numbers, scales = torch.cat(parts).to(values.device).T
-            where = (owners, slice(None), columns.long())
-            old, numbers, scales = values[where], numbers.to(values)[:, None], scales.to(values)[:, None]
-            new = torch.where(scales == 0, numbers, old * scales + numbers)
-            values[where] = torch.where(written[owners, step], new, old)
+    for number, (rows, elements) in steps.items():
+        rows, (neurons, numbers, scales) = rows.to(values.device), elements.to(values.device).T
+        slots = neurons.long() if columns is None else torch.searchsorted(columns, neurons.long())
+        old, numbers, scales = values[rows, :, slots], numbers.to(values)[:, None], scales.to(values)[:, None]
+        new = torch.where(scales == 0, numbers, old * scales + numbers)
+        values[rows, :, slots] = torch.where(written[rows, number], new, old)
     return values

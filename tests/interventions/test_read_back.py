@@ -155,6 +155,13 @@ def test_interventions_on_the_same_neurons_are_read_back_in_their_order(tiny, mo
         tiny(TOKENS)
 
 
+def test_rows_of_which_none_is_written_at_a_hook_are_read_back_nowhere(tiny):
+    sets = [rn.NeuronSet.from_pairs([pair]) for pair in ((0, 1), (1, 2))]
+    with rows_under(tiny, [[rn.Intervention(one)] for one in sets]) as patches:
+        patches.use([0, 0])
+        tiny(TOKENS)
+
+
 def test_activations_that_are_not_numbers_are_no_wrong_writing(tiny):
     remove = add_hook(tiny, "blocks.0.mlp.hook_post", lambda activation: activation * torch.nan)
     assert run(tiny, "post").isnan().any()
