@@ -20,6 +20,7 @@ from huggingface_hub import errors as hub
 from huggingface_hub.utils import logging as hub_logging
 
 from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.models.unused_weights import require_all_of_gguf, require_all_used, require_no_adapter
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,15 @@ def load_pretrained(
         dtype: Type of the weights; none keeps the checkpoint's own.
 
     Raises:
-        RelationNeuronsError: Gated weights, an unknown name, no network, or files that cannot be read.
+        RelationNeuronsError: Gated weights, an unknown name, no network, files that cannot be read, that lack weights,
+            or that hold others than the model's, such as an adapter.
     """
     arguments = source.arguments()
     quantization = {"quantization_config": transformers.GgufConfig(dequantize=True)} if source.gguf else {}
     with clear_errors(source), _quiet(), _read_once(source):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, trust_remote_code=False, **arguments)
+        if not source.gguf:
+            require_no_adapter(source.name, source.location)
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
             source.location,
             dtype=dtype or "auto",
@@ -127,6 +131,9 @@ def load_pretrained(
             **arguments,
             **quantization,
         )
+        require_all_used(source.name, loading["unexpected_keys"])
+        if source.gguf:
+            require_all_of_gguf(source.name, _gguf_reader(source), model)
     # Transformers fills what is missing with random numbers, unless it is tied to what is there.
     missing = sorted({*loading["missing_keys"]} - {*model.all_tied_weights_keys})
     if missing:
@@ -224,6 +231,13 @@ def _embedded_file(name: str, embedded: EmbeddedModel) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _gguf_reader(source: Source) -> Any:
+    """The parsed file, which `_read_once` keeps."""
+    import gguf
+
+    return gguf.GGUFReader(os.path.join(source.location, source.gguf or ""))  # noqa: PTH118, as Transformers names it
 
 
 @contextlib.contextmanager
