@@ -237,7 +237,7 @@ def _gguf_reader(source: Source) -> Any:
     """The parsed file, which `_read_once` keeps."""
     import gguf
 
-    return gguf.GGUFReader(os.path.join(source.location, source.gguf or ""))  # noqa: PTH118, as Transformers names it
+    return gguf.GGUFReader(os.path.join(source.location, source.gguf or ""))
 
 
 @contextlib.contextmanager
