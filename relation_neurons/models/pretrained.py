@@ -112,7 +112,7 @@ def load_pretrained(
         dtype: Type of the weights; none keeps the checkpoint's own.
 
     Raises:
-        RelationNeuronsError: Gated weights, an unknown name, no network, or files that are not all of the model or more.
+        RelationNeuronsError: Gated weights, an unknown name, no network, or files that lack weights or hold more.
     """
     arguments = source.arguments()
     quantization = {"quantization_config": transformers.GgufConfig(dequantize=True)} if source.gguf else {}
