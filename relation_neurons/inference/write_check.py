@@ -19,6 +19,8 @@ from relation_neurons.models.position_kinds import DECODE
 
 PERIOD = 32
 """In one pass of this number a hook is compared at all positions and neurons, different hooks in turn."""
+SHARE = 8
+"""One hook of this number is compared in the first pass of an arrangement of conditions, different hooks in turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +45,10 @@ Conditions = Sequence[Sequence[Write]]
 class WriteCheck:
     """Compares what leaves hook points with what conditions make of what entered them, in all rows of a pass.
 
-    The first pass of each arrangement of conditions in rows is compared at every hook, at every neuron that one of them
-    writes and at one written position of each row. In one pass of `PERIOD` a hook is compared at every neuron and
-    position, whether it is written or not; the first hook begins with that.
+    Every hook is compared in the first pass that writes there, and one hook of `SHARE` in the first pass of each other
+    arrangement of conditions in rows: at every neuron that some row writes, and at one position of each row at which
+    its condition writes. In one pass of `PERIOD` a hook is compared at every neuron and position, whether it is written
+    or not; the first hook begins with that.
     """
 
     def __init__(self, conditions: Conditions, places: Iterable[str]) -> None:
@@ -56,15 +59,15 @@ class WriteCheck:
         self._allowed: Bool[Tensor, "condition step kind"] = torch.tensor(table)
         self._due: dict[str, tuple[_Sample | None, Tensor]] = {}
         self._wrong: dict[str, Tensor] = {}
+        self._compared: set[str] = set()
 
     def begin(self, rows: Sequence[int], kinds: Int[Tensor, "row pos"], n_pass: int) -> None:
         """A pass begins, after so many, over these positions, with the condition of each row."""
         allowed = self._allowed[list(rows)].to(kinds.device)
         self._written = allowed.gather(2, kinds[:, None].expand(-1, allowed.shape[1], -1))
         from_end = self._written.any(dim=1).flip(1).cumsum(dim=1)  # reaches 1 at the last written position of a row
-        self._position = (
-            kinds.shape[1] - 1 - (from_end == n_pass % from_end[:, -1:].clamp(min=1) + 1).int().argmax(dim=1)
-        )
+        chosen = n_pass % from_end[:, -1:].clamp(min=1) + 1
+        self._position = kinds.shape[1] - 1 - (from_end == chosen).int().argmax(dim=1)
         self._rows, self._n_pass = rows, n_pass
 
     def entered(self, place: str, activation: Float[Tensor, "row pos neuron"], *, new: bool) -> None:
@@ -75,15 +78,17 @@ class WriteCheck:
             activation: What entered it.
             new: Whether conditions write, in this arrangement, for the first time at this hook.
         """
-        whole = (self._turns[place] + self._n_pass) % PERIOD == 0
-        steps = _steps([self._conditions[condition] for condition in self._rows], place) if new or whole else {}
-        if whole or steps:
-            sample = None if whole else _Sample(self._position, _columns(steps).to(activation.device))
-            written = (
-                self._written if sample is None else self._written[range(len(activation)), :, sample.position, None]
-            )
-            columns = None if sample is None else sample.columns
-            self._due[place] = sample, expected_values(_at(activation, sample), steps, written, columns)
+        turn = self._turns[place] + self._n_pass
+        whole, part = turn % PERIOD == 0, new and (turn % SHARE == 0 or place not in self._compared)
+        steps = _steps([self._conditions[condition] for condition in self._rows], place) if whole or part else {}
+        if new and steps:
+            self._compared.add(place)
+        if whole:
+            self._due[place] = None, expected_values(activation.detach(), steps, self._written)
+        elif steps:
+            sample = _Sample(self._position, _columns(steps).to(activation.device))
+            written = self._written[range(len(activation)), :, sample.position, None]
+            self._due[place] = sample, expected_values(_at(activation, sample), steps, written, sample.columns)
 
     def left(self, place: str, activation: Float[Tensor, "row pos neuron"]) -> None:
         """Compare what left a hook, if it is due."""

@@ -134,9 +134,25 @@ def test_reading_back_goes_on_after_the_first_pass(tiny, monkeypatch):
 
 def test_the_first_pass_that_writes_is_read_back_though_others_came_before(tiny, monkeypatch):
     monkeypatch.setattr(patching, "_write_elements", nothing)
-    neurons = rn.NeuronSet.from_pairs([(0, 1), (1, 2)])
+    neurons = rn.NeuronSet.from_pairs([(0, 1)])
     with pytest.raises(rn.RelationNeuronsError, match="wrong values"), rn.ablate(tiny, neurons, positions="decode"):
         tiny.generate(TOKENS, max_new_tokens=2, do_sample=False, verbose=False, stop_at_eos=False)
+
+
+def test_every_hook_is_read_back_in_its_first_pass(tiny, monkeypatch):
+    for layer in range(3):
+
+        def elsewhere(changed, elements, mask, layer=layer):
+            if not (elements.columns == 5 + layer).any():
+                real(changed, elements, mask)
+
+        monkeypatch.setattr(patching, "_write_elements", elsewhere)
+        neurons = rn.NeuronSet.from_pairs([(n, 5 + n) for n in range(3)])
+        with (
+            pytest.raises(rn.RelationNeuronsError, match=rf"wrong values at blocks\.{layer}"),
+            rn.ablate(tiny, neurons, positions="last"),
+        ):
+            tiny(PADDED, attention_mask=MASK)
 
 
 def test_what_was_not_read_back_is_an_error(tiny, monkeypatch):
