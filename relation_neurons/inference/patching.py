@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -13,31 +13,16 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
+from relation_neurons.inference.write_check import Conditions, Write, WriteCheck
 from relation_neurons.models.hooked_model import hooked
-from relation_neurons.models.position_kinds import DECODE, watched
+from relation_neurons.models.position_kinds import DECODE, LAST, PROMPT, watched
 from relation_neurons.models.types import HookedModel
 
 NO_ELEMENTS = torch.empty((0, 3), dtype=torch.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Write:
-    """What one intervention writes.
-
-    Attributes:
-        name: Whose neurons are written, for messages.
-        places: For each neuron at each hook its column, the number to add, and the scale of what was there, by which it
-            is multiplied before.
-        kinds: Which kinds of position, see `relation_neurons.models.position_kinds`.
-    """
-
-    name: str
-    places: Mapping[str, Float64[Tensor, "_ 3"]]
-    kinds: frozenset[int]
-
-
 @contextlib.contextmanager
-def patched(model: HookedModel, conditions: Sequence[Sequence[Write]]) -> Iterator[Patches]:
+def patched(model: HookedModel, conditions: Conditions) -> Iterator[Patches]:
     """Let conditions hold in the forward passes of this block; `Patches.use` says which row is under which.
 
     Args:
@@ -45,11 +30,12 @@ def patched(model: HookedModel, conditions: Sequence[Sequence[Write]]) -> Iterat
         conditions: The writes of each, carried out one after the other.
 
     Raises:
-        RelationNeuronsError: On leaving, no pass at all, a hook that did not fire once in every pass, or elements that
-            were not written.
+        RelationNeuronsError: On leaving, no pass at all, a hook that did not fire once in every pass, or values that
+            were read back and are not what they should be.
     """
     patches = Patches(conditions)
-    with watched(model, patches), hooked(model, {place: partial(patches.write, place) for place in patches.fired}):
+    functions = [(place, partial(step, place)) for place in patches.fired for step in (patches.write, patches.read)]
+    with watched(model, patches), hooked(model, functions):
         yield patches
     patches.check()
 
@@ -61,14 +47,12 @@ class _Pass:
     Attributes:
         rows: The condition of each row.
         masks: At which positions each write of a row's condition is carried out.
-        expected: How many elements are to be written at each hook.
         elements: Those of all rows at each hook, by the number of the write; looked up when they are first needed.
         fired: The hooks that fired.
     """
 
     rows: tuple[int, ...]
     masks: Bool[Tensor, "row write pos"]
-    expected: Mapping[str, Tensor]
     elements: dict[str, dict[int, _Elements]]
     fired: set[str] = field(default_factory=set)
 
@@ -82,22 +66,22 @@ class Patches:
     Attributes:
         passes: Forward passes so far.
         fired: How often each hook fired.
+        tells_decoding: Whether some write is carried out in a part of prompt and decoded tokens only.
     """
 
-    def __init__(self, conditions: Sequence[Sequence[Write]]) -> None:
-        """Count what each condition writes at each hook, and note at which kinds of position."""
+    def __init__(self, conditions: Conditions) -> None:
+        """Collect the hooks, and note at which kinds of position each write is carried out."""
         writes = [write for condition in conditions for write in condition]
         self._name = ", ".join(dict.fromkeys(write.name for write in writes))
+        self.tells_decoding = any(0 < len(write.kinds & {PROMPT, LAST, DECODE}) < 3 for write in writes)
         self.passes, self.fired = 0, dict.fromkeys((place for write in writes for place in write.places), 0)
         longest, nothing = max(1, *map(len, conditions)), Write("", {}, frozenset())
         self._writes = [[*condition, *[nothing] * (longest - len(condition))] for condition in conditions]
-        sizes = [[[len(write.places.get(place, ())) for write in one] for place in self.fired] for one in self._writes]
-        self._sizes: Int[Tensor, "condition place write"] = torch.tensor(sizes, dtype=torch.long)
         allowed = [[[kind in write.kinds for kind in range(DECODE + 1)] for write in one] for one in self._writes]
         self._allowed: Bool[Tensor, "condition write kind"] = torch.tensor(allowed)
         self._rows: tuple[int, ...] | None = None
         self._now: _Pass | None = None
-        self._missed: dict[str, Tensor] = {}
+        self._check = WriteCheck(conditions, self.fired)
 
     def use(self, rows: Sequence[int] | None) -> None:
         """Say which condition each row of the coming passes is under; none puts every row under the first."""
@@ -110,15 +94,16 @@ class Patches:
         if len(rows) != len(kinds):
             raise refuse(f"A pass has {len(kinds)} rows", expected=f"{len(rows)}, one for each condition in use")
         chosen = torch.tensor(rows, dtype=torch.long)
-        allowed, sizes = self._allowed[chosen].to(kinds.device), self._sizes[chosen].to(kinds.device)
+        allowed = self._allowed[chosen].to(kinds.device)
         masks = allowed.gather(2, kinds[:, None].expand(-1, allowed.shape[1], -1))
-        expected = (sizes * masks.sum(dim=2)[:, None]).sum(dim=(0, 2))
         known = self._now.elements if self._now is not None and self._now.rows == rows else {}
-        self._now = _Pass(rows, masks, dict(zip(self.fired, expected, strict=True)), known)
+        self._now = _Pass(rows, masks, known)
+        self._check.begin(rows, kinds, self.passes)
 
     def abandon(self) -> None:
         """The pass that began will not be finished, nor counted."""
         self._now = None
+        self._check.forget()
 
     def write(self, place: str, activation: Tensor) -> Tensor | None:
         """The activation of a hook with everything written, none if there is nothing to write."""
@@ -131,16 +116,20 @@ class Patches:
             )
         if activation.shape[:2] != (now.masks.shape[0], now.masks.shape[2]):
             raise refuse(f"{place} has shape {tuple(activation.shape)}", expected="a row and a position first")
-        if now.anywhere and place not in now.elements:
+        new = now.anywhere and place not in now.elements
+        self._check.entered(place, activation.flatten(2), new=new)
+        if new:
             now.elements[place] = self._elements(now.rows, place, activation)
         elements = now.elements[place] if now.anywhere else {}
         changed = activation.flatten(2).clone(memory_format=torch.contiguous_format) if elements else activation
-        written: Tensor | int = 0
         for number, some in elements.items():
-            written += _write_elements(changed, some, None if now.everywhere else now.masks[some.rows, number])
-        self._missed[place] = self._missed.get(place, 0) + (now.expected[place] - written).abs()
+            _write_elements(changed, some, None if now.everywhere else now.masks[some.rows, number])
         now.fired.add(place)
         return changed.view(activation.shape) if elements else None
+
+    def read(self, place: str, activation: Tensor) -> None:
+        """Read back what the hook gave to the model."""
+        self._check.left(place, activation.flatten(2))
 
     def _elements(self, rows: Sequence[int], place: str, like: Tensor) -> dict[int, _Elements]:
         """What rows under these conditions write at a hook, by the number of the write."""
@@ -153,10 +142,10 @@ class Patches:
         return found
 
     def check(self) -> None:
-        """Make sure that every hook fired once in every pass and wrote what it should.
+        """Make sure that every hook fired once in every pass, and that what was read back is what was to be written.
 
         Raises:
-            RelationNeuronsError: No pass at all, a hook that was skipped, or elements that were not written.
+            RelationNeuronsError: No pass at all, a hook that was skipped, or wrong values.
         """
         self._finish()
         self._now = None
@@ -172,9 +161,7 @@ class Patches:
                     expected="once in every pass",
                     do="run whole forward passes inside the block, and do not reset the model's hooks there",
                 )
-        for place, missed in self._missed.items():
-            if missed.item():
-                raise refuse(f"The intervention on '{self._name}' missed {int(missed)} elements at {place}")
+        self._check.check(self._name)
 
     def _finish(self) -> None:
         """Count the pass that is over."""
@@ -206,8 +193,8 @@ def _together(parts: list[Float64[Tensor, "_ 3"]], counts: Sequence[int], like: 
 
 def _write_elements(
     changed: Float[Tensor, "row pos neuron"], elements: _Elements, mask: Bool[Tensor, "element pos"] | None
-) -> Tensor | int:
-    """Write in place where the mask is true, without one everywhere; returns how many elements were written."""
+) -> None:
+    """Write in place where the mask is true, without one everywhere."""
     where, new = (elements.rows, slice(None), elements.columns), elements.numbers.expand(-1, changed.shape[1])
     if elements.scales is not None or mask is not None:
         old = changed[where]
@@ -216,4 +203,3 @@ def _write_elements(
         if mask is not None:
             new = torch.where(mask, new, old)
     changed[where] = new
-    return new.numel() if mask is None else mask.sum()

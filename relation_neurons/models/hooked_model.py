@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +39,18 @@ def config_space(cfg: Any, site: str) -> NeuronSpace:
     for one in sites:
         if one in ("gate", "up") and not cfg.gated_mlp:
             raise refuse(f"Model '{cfg.model_name}' has no gated MLP, so no site '{one}'", do="use the site 'post'")
-    widths = tuple((one, math.prod(_size(cfg, field) for field in SITES[one].width)) for one in sites)
-    return NeuronSpace(str(cfg.model_name), int(cfg.n_layers), widths)
+    return NeuronSpace(str(cfg.model_name), int(cfg.n_layers), tuple((one, _site_width(cfg, one)) for one in sites))
+
+
+def _site_width(cfg: Any, site: str) -> int:
+    """How many neurons a layer has at a simple site."""
+    return math.prod(_size(cfg, field) for field in SITES[site].width)
+
+
+def _width(cfg: Any, name: str) -> int | None:
+    """How many neurons a layer has at a hook of this name, if it is that of a site."""
+    pattern = re.sub(r"^blocks\.\d+", "blocks.{layer}", name)
+    return next((_site_width(cfg, site) for site, place in SITES.items() if place.hook == pattern), None)
 
 
 def _size(cfg: Any, field: str) -> int:
@@ -56,7 +67,8 @@ def hook_name(site: str, layer: int) -> str:
 def add_hook(model: HookedModel, name: str, function: Hook) -> Callable[[], None]:
     """Hook one place of a model, so that nothing but the returned function takes the hook away.
 
-    TransformerLens's own context managers clear every hook on the points they touched unless it is permanent.
+    TransformerLens's own context managers clear every hook on the points they touched unless it is permanent. At a site
+    of neurons, each activation must have as many as the site has, or they would be taken for others.
 
     Args:
         model: HookedModel hooked model.
@@ -67,13 +79,21 @@ def add_hook(model: HookedModel, name: str, function: Hook) -> Callable[[], None
         A function that removes this hook and no other.
 
     Raises:
-        RelationNeuronsError: The model has no such place.
+        RelationNeuronsError: The model has no such place; or, as it runs, another number of neurons there.
     """
     point: HookPoint | None = model.hook_dict.get(name)
     if point is None:
         raise refuse(f"Model '{model.cfg.model_name}' has no hook '{name}'", do="check the site and the layer")
 
+    width = _width(model.cfg, name)
+
     def call(activation: Tensor, hook: Any) -> Tensor | None:
+        if width is not None and math.prod(activation.shape[2:]) != width:
+            raise refuse(
+                f"Model '{model.cfg.model_name}' has {math.prod(activation.shape[2:])} neurons at {name} in this pass",
+                expected=f"{width}, by its configuration",
+                do="undo what regroups them, such as set_ungroup_grouped_query_attention(True), or load it again",
+            )
         return function(activation)
 
     point.add_hook(call, is_permanent=True)
@@ -87,10 +107,10 @@ def add_hook(model: HookedModel, name: str, function: Hook) -> Callable[[], None
 
 
 @contextlib.contextmanager
-def hooked(model: HookedModel, functions: Mapping[str, Hook]) -> Iterator[None]:
-    """Hook places of a model for as long as the block runs; see `add_hook`."""
+def hooked(model: HookedModel, functions: Iterable[tuple[str, Hook]]) -> Iterator[None]:
+    """Hook places of a model for as long as the block runs; those of one place run in this order; see `add_hook`."""
     with contextlib.ExitStack() as hooks:
-        for name, function in functions.items():
+        for name, function in functions:
             hooks.callback(add_hook(model, name, function))
         yield
 

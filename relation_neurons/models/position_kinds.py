@@ -23,7 +23,13 @@ PAD, BOS, PROMPT, LAST, DECODE = range(5)
 
 @runtime_checkable
 class Watcher(Protocol):
-    """A listener that learns of every forward pass before any hook fires in it."""
+    """A listener that learns of every forward pass before any hook fires in it.
+
+    Attributes:
+        tells_decoding: Whether it treats what follows the prompt otherwise than the prompt.
+    """
+
+    tells_decoding: bool
 
     def begin(self, kinds: Int[Tensor, "row pos"]) -> None:
         """A pass begins over these positions."""
@@ -52,6 +58,11 @@ _announced: ContextVar[_Announced | None] = ContextVar("announced", default=None
 def announce(kinds: Int[Tensor, "row pos"]) -> Iterator[None]:
     """Say what the positions of the forward pass in this block are, which else is inferred.
 
+    Needed for a prompt that is read in several passes over one key-value cache, which cannot be told from decoding:
+
+    >>> with announce(torch.tensor([[PROMPT, PROMPT, LAST]])):    # doctest: +SKIP
+    ...     model(tokens, past_kv_cache=cache)
+
     A pass that breaks off, as when memory runs out, will be run again, and the watchers that were notified of it
     learn that it does not count. The others keep the pass before it.
     """
@@ -74,7 +85,11 @@ def watched(model: HookedModel, watcher: Watcher) -> Iterator[None]:
     Of passes that this package did not announce, the kinds of position are inferred. Padding is what the attention mask
     that reaches the model leaves out or, for a list of texts without one, what its tokenizer padded. A pass with an
     empty key-value cache or none reads a prompt, one with a filled cache decodes; and a pass without a cache that
-    repeats the inputs of the pass before and adds one position decodes that one.
+    repeats the inputs of the pass before and adds one position decodes that one. Several tokens over a filled cache may
+    be either, and are refused if the watcher tells them apart.
+
+    Raises:
+        RelationNeuronsError: In a pass, several tokens over a filled cache that may be a prompt's or decoded.
     """
     inference = _Inference(model, watcher)
     handles = (_watch_bridge if is_bridge(model) else _watch_hooked)(model, inference)
@@ -143,6 +158,13 @@ class _Inference:
             mask = get_attention_mask(self.model.tokenizer, tokens, bool(self.model.cfg.default_prepend_bos))
         real = torch.ones((rows, n), dtype=torch.long, device=inputs.device) if mask is None else mask[:, -n:].long()
         if n_cached:
+            if n > 1 and self.watcher.tells_decoding:
+                raise refuse(
+                    f"A pass reads {n} tokens over a key-value cache of {n_cached}, which may be "
+                    "the rest of a prompt or follow it",
+                    expected="a prompt in one pass, then one token at a time, for positions other than 'all'",
+                    do="use positions='all', or say what the tokens are with models.position_kinds.announce",
+                )
             return real * DECODE
         if self.before is not None:
             inputs_before, kinds_before = self.before

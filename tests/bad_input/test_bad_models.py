@@ -5,6 +5,7 @@ import pickle
 import shutil
 
 import gguf
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,8 +82,9 @@ def test_missing_weights_are_no_model(folder):
         rn.load_model(folder, device="cpu")
 
 
-def test_a_gguf_that_lacks_weights_is_no_model(tmp_path):
-    """A tied output is in no GGUF, and nothing else may be missing: Transformers would make it up."""
+@pytest.fixture(scope="module")
+def gguf_weights():
+    """The weights of a tiny Llama with a tied output, by their names in GGUF."""
     config = transformers.LlamaConfig(
         vocab_size=4,
         hidden_size=32,
@@ -94,30 +96,119 @@ def test_a_gguf_that_lacks_weights_is_no_model(tmp_path):
     )
     weights = transformers.LlamaForCausalLM(config).state_dict()
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1)
+    named = {names.get_name(name, try_suffixes=(".weight",)): values.numpy() for name, values in weights.items()}
+    del named["output.weight"]  # tied, so that no GGUF has it
+    return named
 
-    def write(path, missing):
-        writer = gguf.GGUFWriter(path, "llama")
-        for field, value in [("embedding_length", 32), ("feed_forward_length", 32), ("block_count", 1)]:
-            writer.add_uint32(f"llama.{field}", value)
-        writer.add_uint32("llama.attention.head_count", 2)
-        writer.add_tokenizer_model("gpt2")
-        writer.add_token_list(["a", "b", "c", "ab"])
-        writer.add_token_merges(["a b"])
-        writer.add_bos_token_id(2)
-        writer.add_eos_token_id(2)
-        for name, values in weights.items():
-            if name not in (missing, "lm_head.weight"):
-                writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), values.numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        return path
 
-    whole = rn.load_model(write(tmp_path / "whole.gguf", None), device="cpu")
-    assert torch.equal(whole.unembed.W_U, weights["model.embed_tokens.weight"].T)
+def write_gguf(path, tensors, metadata=None):
+    writer = gguf.GGUFWriter(path, "llama")
+    for field, value in [("embedding_length", 32), ("feed_forward_length", 32), ("block_count", 1)]:
+        writer.add_uint32(f"llama.{field}", value)
+    writer.add_uint32("llama.attention.head_count", 2)
+    for field, value in (metadata or {}).items():
+        (writer.add_string if isinstance(value, str) else writer.add_float32)(f"llama.{field}", value)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "b", "c", "ab"])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(2)
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_that_lacks_weights_is_no_model(gguf_weights, tmp_path):
+    """A tied output is in no GGUF, and nothing else may be missing: Transformers would make it up."""
+    whole = rn.load_model(write_gguf(tmp_path / "whole.gguf", gguf_weights), device="cpu")
+    assert torch.equal(whole.unembed.W_U, torch.from_numpy(gguf_weights["token_embd.weight"]).T)
+    lacking = {name: values for name, values in gguf_weights.items() if name != "blk.0.ffn_down.weight"}
     with pytest.raises(rn.RelationNeuronsError, match="1 weights of the model are in none of its files"):
-        rn.load_model(write(tmp_path / "lacks.gguf", "model.layers.0.mlp.down_proj.weight"), device="cpu")
+        rn.load_model(write_gguf(tmp_path / "lacks.gguf", lacking), device="cpu")
+
+
+ONES = np.ones(32, dtype=np.float32)
+LINEAR = {"rope.scaling.type": "linear", "rope.scaling.factor": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "says"),
+    [
+        ({"blk.0.attn_q.bias": ONES}, {}, r"no place for: blk\.0\.attn_q\.bias"),
+        ({f"blk.0.attn_{part}.bias": ONES for part in ("q", "k", "v", "output")}, {}, "attn_q.bias and 1 more"),
+        ({"blk.1.attn_norm.weight": ONES}, {}, r"no place for: blk\.1\.attn_norm\.weight"),
+        ({"rope_freqs.weight": np.arange(1, 9, dtype=np.float32)}, {}, r"no place for: rope_freqs\.weight"),
+        ({}, LINEAR, r"scales rotary positions \(llama\.rope\.scaling\.type = linear.*factor = 8"),
+        ({}, {"rope.scaling.type": "yarn", "rope.scaling.factor": 1.0}, "scaling.type = yarn"),
+        ({}, {"rope.scale_linear": 4.0}, "rope.scale_linear = 4"),
+    ],
+)
+def test_a_gguf_that_holds_more_than_the_model_is_refused(gguf_weights, tmp_path, tensors, metadata, says):
+    with pytest.raises(rn.RelationNeuronsError, match=says):
+        rn.load_model(write_gguf(tmp_path / "more.gguf", gguf_weights | tensors, metadata), device="cpu")
+
+
+def test_a_gguf_with_neutral_scaling_is_loaded(gguf_weights, tmp_path):
+    plain = rn.load_model(write_gguf(tmp_path / "plain.gguf", gguf_weights), device="cpu")
+    more = {"rope_freqs.weight": np.ones(8, dtype=np.float32)}
+    tokens = torch.tensor([[0, 1, 3]])
+    for scaling in (LINEAR | {"rope.scaling.factor": 1.0}, {"rope.scaling.type": "none", "rope.scaling.factor": 2.0}):
+        model = rn.load_model(write_gguf(tmp_path / "more.gguf", gguf_weights | more, scaling), device="cpu")
+        assert torch.equal(model(tokens), plain(tokens))
+
+
+Q = "model.layers.0.self_attn.q_proj."
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({Q + "bias": torch.ones(4)}, r"no place for: model\.layers\.0\.self_attn\.q_proj\.bias\."),
+        ({f"base_model.model.{Q}lora_A.weight": torch.ones(2, 4)}, r"no place for: .*q_proj\.lora_A\.weight"),
+        ({Q + "lora_B.weight": torch.ones(4, 2)}, r"no place for: .*q_proj\.lora_B\.weight"),
+        ({"model.layers.7.input_layernorm.weight": torch.ones(4)}, r"no place for: model\.layers\.7\."),
+        ({f"model.layers.{n}.mlp.up_proj.bias": torch.ones(4) for n in range(5)}, r"layers\.2\.\S* and 2 more"),
+    ],
+)
+def test_weights_that_the_model_has_no_place_for_are_refused(folder, more, says):
+    change_weights(folder, lambda weights: weights.update(more))
+    with pytest.raises(rn.RelationNeuronsError, match=says):
+        rn.load_model(folder, device="cpu")
+
+
+def test_harmless_weights_are_let_pass(folder, planted):
+    plain = rn.load_model(folder, device="cpu")
+    more = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4),
+        "model.rotary_emb.inv_freq": torch.ones(4),
+        "model.layers.0.self_attn.masked_bias": torch.ones(1),
+        "model.position_ids": torch.arange(8)[None],
+        "model.layers.0.attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.bool),
+    }
+    change_weights(folder, lambda weights: weights.update(more))
+    tokens = torch.arange(3, 9)[None]
+    assert torch.equal(rn.load_model(folder, device="cpu")(tokens), plain(tokens))
+
+
+def test_a_tied_output_that_is_stored_as_well_is_let_pass(tiny_llama, tmp_path):
+    config = transformers.LlamaConfig(**{**tiny_llama[0].config.to_dict(), "tie_word_embeddings": True})
+    llama = transformers.LlamaForCausalLM(config).eval()
+    llama.save_pretrained(tmp_path)
+    tiny_llama[1].save_pretrained(tmp_path)
+    tokens = torch.arange(5, 15)[None]
+    change_weights(tmp_path, lambda weights: weights.update({"lm_head.weight": llama.lm_head.weight.detach().clone()}))
+    with torch.inference_mode():
+        torch.testing.assert_close(rn.load_model(tmp_path, device="cpu")(tokens), llama(tokens).logits)
+
+
+def test_an_adapter_beside_the_model_is_refused(folder):
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "mine"}')
+    with pytest.raises(rn.RelationNeuronsError, match=r"holds an adapter \(adapter_config\.json\).*merge"):
+        rn.load_model(folder, device="cpu")
 
 
 @pytest.mark.parametrize("content", [b"GGUF", b"GGUF" + b"\xff" * 300, b"GGUF\x03\0\0\0" + b"\0" * 500, b"hello", b""])

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.inference import patching
 from relation_neurons.interventions.interventions import rows_under
 
 TOKENS = torch.tensor([[3, 10, 11, 12, 13], [3, 20, 21, 22, 23]])
@@ -309,21 +308,14 @@ def test_rows_without_a_condition_are_an_error(tiny):
 def test_a_hook_that_fires_twice_is_an_error(tiny):
     def again(activation, hook):
         if not again.on:
-            return None
+            return
         again.on = False
-        return tiny.hook_dict["blocks.1.mlp.hook_post"](activation)
+        tiny.hook_dict["blocks.1.mlp.hook_post"](torch.zeros(2, 5, 48))
 
     again.on = True
     tiny.hook_dict["blocks.1.hook_resid_post"].add_hook(again, is_permanent=True)
     neurons = rn.NeuronSet.from_pairs([(1, 5)])
     with pytest.raises(rn.RelationNeuronsError, match="twice"), rn.ablate(tiny, neurons):
-        tiny(TOKENS)
-
-
-def test_elements_that_were_not_written_are_an_error(tiny, monkeypatch):
-    neurons = rn.NeuronSet.from_pairs([(1, 5), (1, 6)])
-    monkeypatch.setattr(patching, "_write_elements", lambda changed, elements, mask: 7)
-    with pytest.raises(rn.RelationNeuronsError, match=r"missed 13 elements at blocks\.1"), rn.ablate(tiny, neurons):
         tiny(TOKENS)
 
 
