@@ -52,15 +52,19 @@ def test_the_control_test_counts_sets_that_are_as_far_from_the_middle():
     own, controls = generator.normal(0, [1, 5, 1], size=3), generator.normal(0, [[1], [5], [1]], size=(3, 30))
     own[0] -= 40
     found = control_test(own.tolist(), list(controls))
-    scaled = []
+    distances = []
     for effect, draws in zip(own, controls, strict=True):
         pool = [effect, *draws]
-        distances = [abs(value - np.median(pool)) for value in pool]
-        assert found.p[len(scaled)] == sum(distance >= distances[0] for distance in distances) / 31
-        scaled.append([distance / np.median(distances) for distance in distances])
+        distances.append([abs(value - np.median(pool)) for value in pool])
+        rank = sum(distance >= distances[-1][0] for distance in distances[-1])
+        assert found.p[len(distances) - 1] == rank / 31
+    overall = np.mean(distances)
+    scaled = [
+        [group[draw] / np.sqrt(np.mean(np.delete(group, draw)) * overall) for draw in range(31)] for group in distances
+    ]
     largest = [max(group[draw] for group in scaled) for draw in range(31)]
     for group in range(3):
-        assert found.p_family[group] == sum(value >= scaled[group][0] for value in largest) / 31
+        assert found.p_family[group] == sum(value >= scaled[group][0] - 1e-9 for value in largest) / 31
     assert found.p_family[0] == 1 / 31
     assert (found.p_family >= found.p).all()
 
@@ -68,9 +72,9 @@ def test_the_control_test_counts_sets_that_are_as_far_from_the_middle():
 def test_effects_beyond_the_critical_distance_are_significant_and_others_are_not():
     controls = np.random.default_rng(0).normal(size=(4, 40))
     middles = [float(np.median(draws)) for draws in controls]
-    critical = control_test([-1e6, *middles[1:]], list(controls)).critical[0]
-    middle = float(np.median([-1e6, *controls[0]]))
-    for share, significant in ((0.99, False), (1.01, True)):
+    critical = control_test([-5.0, *middles[1:]], list(controls)).critical[0]
+    middle = float(np.median([-5.0, *controls[0]]))
+    for share, significant in ((0.9, False), (1.1, True)):
         found = control_test([middle - share * critical, *middles[1:]], list(controls))
         assert (found.p_family[0] < 0.05) == significant
 
