@@ -15,16 +15,19 @@ from relation_neurons.results.experiment_result import ExperimentResult
 from tests.helpers import full_only
 from tests.planted_properties import GROUP, INTERFERING, RELATIONS, VERSATILE, plant_nothing, plant_properties
 
-KS = (2, 8, 16)
+SWEEP_KS = (2, 8, 16)  # with control sets at each
+KS = (1, 2, 4, 8, 12, 16)
+N_RELATIONS = 6
+"""The planted pairs and two others; the cost grows with the square."""
 
 
 def findings(planted):
     """What a user would run, who knows nothing of what is planted."""
     prompts = rn.PromptConfig(shots=0, n_evaluation=15)
     config = StudyConfig(k=GROUP, site="post", n_controls=20, validation="none", prompts=prompts)
-    study = Study(planted.model, planted.relations, config)
+    study = Study(planted.model, planted.relations[:N_RELATIONS], config)
     found = {
-        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1)),
+        "sweep": sweep(study, SweepConfig(ks=SWEEP_KS, scale=False, n_sweep_controls=20, n_other=1)),
         "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=1, n_slice_controls=20)),
         "overlap": overlap(study),
         "inter": inter(study, InterConfig(n_cross_controls=20, n_tested=12)),
@@ -50,7 +53,7 @@ def not_cumulative():
 
 
 def test_every_relation_is_cumulative_as_planted(cumulative):
-    assert shown(cumulative, "cumulativity") == set(RELATIONS)
+    assert shown(cumulative, "cumulativity") == set(RELATIONS[:N_RELATIONS])
     together = cumulative["cumulativity"].tables["together"].query("measure == 'logprob'")
     assert set(together["verdict"]) == {"falls"}
     every = cumulative["cumulativity"].tables["steps"].query("k == 0 and relation == 'all'").iloc[0]
@@ -60,26 +63,22 @@ def test_every_relation_is_cumulative_as_planted(cumulative):
 def test_a_relation_that_rests_on_one_neuron_is_not_cumulative(not_cumulative):
     assert shown(not_cumulative, "cumulativity") == set()
     falls = not_cumulative["sweep"].tables["trend"].query("measure == 'logprob'")["verdict"]
-    assert (falls == "falls").sum() > 4  # though its facts do fall with k
+    assert (falls == "falls").sum() > 3  # though its facts do fall with k
     every = not_cumulative["cumulativity"].tables["steps"].query("k == 0 and relation == 'all'").iloc[0]
     assert every["cumulativity"] < 0.1
 
 
-@pytest.mark.parametrize("world", ["cumulative", "not_cumulative"])
-def test_only_the_pair_that_shares_neurons_is_versatile(world, request):
+def test_only_the_pair_that_shares_neurons_is_versatile(cumulative):
     first, second = VERSATILE
-    found = request.getfixturevalue(world)
-    assert shown(found, "versatility") == {f"{first} -> {second}", f"{second} -> {first}"}
-    pairs = found["overlap"].tables["pairs"].query("verdict == 'above chance'")
+    assert shown(cumulative, "versatility") == {f"{first} -> {second}", f"{second} -> {first}"}
+    pairs = cumulative["overlap"].tables["pairs"].query("verdict == 'above chance'")
     assert pairs[["first", "second"]].to_numpy().tolist() == [[first, second]]
 
 
-@pytest.mark.parametrize("world", ["cumulative", "not_cumulative"])
-def test_only_the_planted_pair_interferes(world, request):
-    found = request.getfixturevalue(world)
-    assert shown(found, "interference", "gain in log-probability") == {" -> ".join(INTERFERING)}
-    assert shown(found, "interference") == {" -> ".join(INTERFERING)}
-    flips = found["inter"].tables["flips"]
+def test_only_the_planted_pair_interferes(cumulative):
+    assert shown(cumulative, "interference", "gain in log-probability") == {" -> ".join(INTERFERING)}
+    assert shown(cumulative, "interference") == {" -> ".join(INTERFERING)}
+    flips = cumulative["inter"].tables["flips"]
     gained = flips[(flips["ablated"] == INTERFERING[0]) & (flips["relation"] == INTERFERING[1])]["flip"]
     assert (gained == "gained").sum() > (gained == "lost").sum()
 
