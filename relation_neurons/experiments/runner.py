@@ -130,7 +130,8 @@ def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataF
     head = (
         f"# {study.model.cfg.model_name}: {len(study.names)} relations, {study.k} neurons each at site {config.site}"
         f"\n\n{config.prompts.shots} solved examples, {config.prompts.n_evaluation} evaluation facts per relation, "
-        f"{config.n_controls} control sets, seed {config.seed}. {tie_rule(neurons)} Tables and figures are in the folders of these names.\n"
+        f"{config.n_controls} control sets, seed {config.seed}. {tie_rule(neurons)} "
+        "Tables and figures are in the folders of these names.\n"
     )
     order = ["properties", *(name for name in found if name != "properties")]
     return "\n".join([head, *(_section(name, found[name]) for name in order)])

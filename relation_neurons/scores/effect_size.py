@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from relation_neurons.scores.average_precision import CHUNK_BYTES
 from relation_neurons.scores.scorers import Labels, Mask, Scores, cohens_d, moments, require_negatives
 from relation_neurons.validation import validated
 
+CHUNK_BYTES = 32 * 2**20
+"""Working memory, for any number of neurons."""
 EffectSizes = Callable[[int, ndarray], ndarray]
 """The effect sizes of some neurons, given the number of the relation and the indices of the neurons."""
 

@@ -69,6 +69,4 @@ def _contents(file: Path) -> str | bytes:
 
 
 def _is_text(node: object) -> bool:
-    return (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
