@@ -81,14 +81,18 @@ def _lines(label: str, total: int, console: Console, clock: Callable[[], float])
         seconds = clock() - line_at
         if seconds >= LINE_SECONDS and done > done_before:
             rate = (done - done_before) / seconds
-            line(f"{rate:.3g}/s, {_duration((total - done) / rate)} left")
+            line(f"{_rate(rate)}, {_duration((total - done) / rate)} left")
             done_before, line_at = done, line_at + seconds
 
     try:
         yield advance
     finally:
         seconds = clock() - started
-        line(f"{done / seconds:.3g}/s, {_duration(seconds)} in total" if seconds else "0:00:00 in total")
+        line(f"{_rate(done / seconds)}, {_duration(seconds)} in total" if seconds else "0:00:00 in total")
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
 
 
 def _duration(seconds: float) -> str:

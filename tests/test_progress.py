@@ -42,14 +42,15 @@ def test_a_log_file_gets_a_line_every_half_minute_and_at_the_end(clock):
 
 def test_resumed_items_do_not_raise_the_rate_of_later_lines(clock):
     assert log(clock, [(0, 900), (30, 3), (30, 3)], 1000) == [
-        "answering prompts: 903/1000, 30.1/s, 0:00:03 left",
+        "answering prompts: 903/1000, 30/s, 0:00:03 left",
         "answering prompts: 906/1000, 0.1/s, 0:15:40 left",
-        "answering prompts: 906/1000, 15.1/s, 0:01:00 in total",
+        "answering prompts: 906/1000, 15/s, 0:01:00 in total",
     ]
 
 
 def test_a_short_stage_is_one_line_and_labels_are_no_markup(clock):
     assert log(clock, [(2, 4)], 4, "[b]a") == ["[b]a: 4/4, 2/s, 0:00:02 in total"]
+    assert log(clock, [(1, 2500)], 2500, "many") == ["many: 2500/2500, 2,500/s, 0:00:01 in total"]
     assert log(clock, [], 0, "none") == ["none: 0/0, 0:00:00 in total"]
 
 

@@ -70,7 +70,7 @@ class Ranking:
         """
         frame = self.top(relation, k).to_frame()
         depth, cut = self.best[relation].to_frame()["score"], frame["score"].iloc[-1]
-        beyond = self.counts.set_index("relation").loc[relation, "n_at_least"] - len(depth)
+        beyond = int(self.counts.loc[self.counts["relation"] == relation, "n_at_least"].item()) - len(depth)
         n_at_cut = (depth >= cut).sum() + (beyond if cut == depth.iloc[-1] else 0)
         return frame.assign(by_tie_rule=(frame["score"] == cut) & bool(n_at_cut > k))
 
