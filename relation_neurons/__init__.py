@@ -13,6 +13,7 @@ from relation_neurons.prompts.concepts import concept_prompts, neutral_sentences
 from relation_neurons.models.loading import load_model
 from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.scores.average_precision import average_precision
+from relation_neurons.scores.effect_size import by_effect_size
 from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.neurons.controls import random_controls
@@ -53,6 +54,7 @@ __all__ = [
     "Zero",
     "ablate",
     "average_precision",
+    "by_effect_size",
     "collect_activations",
     "concept_prompts",
     "contrast",

@@ -1,4 +1,4 @@
-"""Progress of long computations: a callback that takes the number of finished items, and bars."""
+"""Progress of long computations: a callback that takes the number of finished items, bars, and lines in log files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import contextlib
 import html
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 Progress = Callable[[int], None]
+LINE_SECONDS = 30
+"""Least time between two lines where output is not a terminal."""
 
 
 def silent(done: int) -> None:
@@ -28,16 +31,27 @@ def keep_quiet(line: str) -> None:
 
 
 @contextlib.contextmanager
-def bar(label: str, total: int, console: Console | None = None) -> Iterator[Progress]:
+def bar(
+    label: str, total: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Progress]:
     """Show a progress bar on the console or in a notebook while the block runs.
+
+    Where output is not a terminal, such as a log file, a line is printed every `LINE_SECONDS` and at
+    the end.
 
     Args:
         label: Text beside the bar.
         total: Number of items.
         console: Console to print on; by default standard error, so that standard output stays clean.
+        clock: Seconds, for the lines.
     """
     if console is None and Console().is_jupyter:
         with _notebook_bar(label, total) as progress:
+            yield progress
+        return
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        with _lines(label, total, console, clock) as progress:
             yield progress
         return
     columns = (
@@ -47,9 +61,42 @@ def bar(label: str, total: int, console: Console | None = None) -> Iterator[Prog
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=console or Console(stderr=True)) as shown:
+    with RichProgress(*columns, console=console) as shown:
         task = shown.add_task(label, total=total)
         yield lambda done: shown.advance(task, done)
+
+
+@contextlib.contextmanager
+def _lines(label: str, total: int, console: Console, clock: Callable[[], float]) -> Iterator[Progress]:
+    """Lines with the rate since the previous line, as resumed items are finished at once; the last with the mean."""
+    done, done_before = 0, 0
+    started = line_at = clock()
+
+    def line(text: str) -> None:
+        console.print(f"{label}: {done}/{total}, {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def advance(more: int) -> None:
+        nonlocal done, done_before, line_at
+        done += more
+        seconds = clock() - line_at
+        if seconds >= LINE_SECONDS and done > done_before:
+            rate = (done - done_before) / seconds
+            line(f"{_rate(rate)}, {_duration((total - done) / rate)} left")
+            done_before, line_at = done, line_at + seconds
+
+    try:
+        yield advance
+    finally:
+        seconds = clock() - started
+        line(f"{_rate(done / seconds)}, {_duration(seconds)} in total" if seconds else "0:00:00 in total")
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.registry import study_config
 from relation_neurons.storage.files import atomic
-from relation_neurons.storage.fingerprint import code_digest, digest, versions
+from relation_neurons.storage.fingerprint import WHOLE, code_digest, digest, versions
 
 NEEDED = ("papermill", "nbconvert", "ipykernel")
 RENDERER = "import os; os.environ['PLOTLY_RENDERER'] = 'plotly_mimetype+notebook'"
@@ -144,7 +144,7 @@ def require_packages(needed: Iterable[str] = NEEDED) -> None:
 def _run(name: str, source: Path, parameters: dict[str, Any], out: Path) -> Outcome:
     import nbformat
 
-    key = digest(source.read_bytes(), sorted(parameters.items()), code_digest(), sorted(versions().items()))
+    key = digest(source.read_bytes(), sorted(parameters.items()), code_digest(WHOLE), sorted(versions().items()))
     finished, failed = out / f"{name}.ipynb", out / f"{name}.failed.ipynb"
     if finished.is_file() and finished.with_suffix(".html").is_file() and _key(finished) == key:
         return Outcome(name, finished, "", 0.0)

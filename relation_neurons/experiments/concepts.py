@@ -17,7 +17,7 @@ from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.overlap import overlap_table
 from relation_neurons.experiments.study import Study
-from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.prompts.concepts import concept_of, concept_prompts
 from relation_neurons.prompts.prompts import Prompt
@@ -108,7 +108,9 @@ def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, Neu
         return pd.concat([neurons.to_frame() for neurons in ranking.best.values()])
 
     table = study.table(
-        "rankings/concepts", best, prompts, settings.site, settings.scorer, study.k, settings.seed, settings.include_bos
+        "rankings/concepts",
+        best,
+        *(prompts, settings.site, settings.scorer, study.k, settings.seed, settings.include_bos, TIE_RULE),
     )
     return {str(name): NeuronSet.from_frame(rows) for name, rows in table.groupby("name", sort=False)}
 

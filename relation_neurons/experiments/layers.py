@@ -19,12 +19,13 @@ from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.neurons.neuron_set import NeuronSet, top_k
+from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import ABOVE_SHUFFLES, BELOW_SHUFFLES, WITHIN_SHUFFLES
+from relation_neurons.scores.effect_size import EffectSizes, by_effect_size
 from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.validation import validated
 
@@ -70,7 +71,7 @@ def layers(study: Study, config: LayersConfig = LayersConfig()) -> ExperimentRes
     selections = study.table(
         "layers/shuffled",
         lambda: select_shuffled(study.activations(detection), targets, **choices),
-        *(detection, settings.site, study.k, choices),
+        *(detection, settings.site, study.k, choices, TIE_RULE),
     )
     tables = {
         "layers": pd.concat([_layer_counts(target, space) for target in targets.values()], ignore_index=True),
@@ -128,12 +129,19 @@ def select_shuffled(
     rows = []
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
-        scores = SCORERS[scorer](activations.values, all_labels[:, part], all_masks[:, part]).numpy(force=True)
-        for (name, shuffle), found in zip(columns[part], scores, strict=True):
-            best = top_k(found[None], len(targets[name]), activations.space, [name])[name]
+        arguments = activations.values, all_labels[:, part], all_masks[:, part]
+        scores, ties = SCORERS[scorer](*arguments).numpy(force=True), by_effect_size(*arguments)
+        for number, (name, shuffle) in enumerate(columns[part]):
+            row = scores[number]
+            best = top_k(row[None], len(targets[name]), activations.space, [name], _of_row(ties, number))[name]
             place = _place(best, activations.space.n_layers)
-            rows.append((name, shuffle, *place, int((found >= _cut(targets[name])).sum())))
+            rows.append((name, shuffle, *place, int((row >= _cut(targets[name])).sum())))
     return pd.DataFrame(rows, columns=["relation", "shuffle", *PLACES, "reached"])
+
+
+def _of_row(ties: EffectSizes, number: int) -> EffectSizes:
+    """The effect sizes of one relation, for a table of scores that has only its row."""
+    return lambda _, neurons: ties(number, neurons)
 
 
 def _shuffled(

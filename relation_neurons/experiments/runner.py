@@ -22,6 +22,7 @@ from relation_neurons.progress import bar, tell
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 
@@ -64,12 +65,13 @@ def reproduce(
         doing[0] = f"{name}: "
         found[name] = replace(registry.find_experiment(name).run(study, option), name=name)
         write_result(folder, name, found[name], option)
+    neurons = pd.concat([study.ranking().top_frame(name, study.k) for name in study.names])
     if len(found) > 1:
         found["properties"] = properties(found)
         write_result(folder, "properties", found["properties"], None)
-        folder.write_text("verdicts.md", _page(study, found))
+        folder.write_text("verdicts.md", _page(study, found, neurons))
     study.drop_activations()
-    folder.write_table("neurons", pd.concat([study.target(name).to_frame() for name in study.names]))
+    folder.write_table("neurons", neurons)
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
     return list(found.values())
 
@@ -122,13 +124,14 @@ def _section(name: str, result: ExperimentResult) -> str:
     return f"## {name}\n\n{result.question}\n\n" + "\n".join(f"- {sentence}" for sentence in result.verdict) + "\n"
 
 
-def _page(study: Study, found: Mapping[str, ExperimentResult]) -> str:
+def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataFrame) -> str:
     """All verdicts on one page, the properties first."""
     config = study.config
     head = (
         f"# {study.model.cfg.model_name}: {len(study.names)} relations, {study.k} neurons each at site {config.site}"
         f"\n\n{config.prompts.shots} solved examples, {config.prompts.n_evaluation} evaluation facts per relation, "
-        f"{config.n_controls} control sets, seed {config.seed}. Tables and figures are in the folders of these names.\n"
+        f"{config.n_controls} control sets, seed {config.seed}. {tie_rule(neurons)} "
+        "Tables and figures are in the folders of these names.\n"
     )
     order = ["properties", *(name for name in found if name != "properties")]
     return "\n".join([head, *(_section(name, found[name]) for name in order)])

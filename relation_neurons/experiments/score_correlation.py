@@ -20,6 +20,7 @@ from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relation_names
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scores.average_precision import average_precision
+from relation_neurons.scores.effect_size import by_effect_size
 from relation_neurons.scores.scorers import SCORERS
 from relation_neurons.validation import validated
 
@@ -59,8 +60,9 @@ def score_pair(
     _require_pair(first, second, names, n_background)
     labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
     columns = [names.index(first), names.index(second)]
-    scores = average_precision(activations.values, labels[:, columns], mask[:, columns])
-    best = top_k(scores, k, space, (first, second))
+    labels, mask = labels[:, columns], mask[:, columns]
+    scores = average_precision(activations.values, labels, mask)
+    best = top_k(scores, k, space, (first, second), by_effect_size(activations.values, labels, mask))
     of_first, of_second = (space.flatten(list(best[name].neurons)) for name in (first, second))
     rest = np.setdiff1d(np.arange(len(space)), np.union1d(of_first, of_second))
     background = np.random.default_rng(seed).choice(rest, min(n_background, len(rest)), replace=False)
@@ -153,8 +155,9 @@ def compare_scores(activations: Activations, *, k: int, seed: int = 0) -> pd.Dat
     """
     names = relation_names(activations.prompts)
     labels, mask = contrast(activations.prompts, seed=seed)
+    ties = by_effect_size(activations.values, labels, mask)
     best = {
-        scorer: top_k(score(activations.values, labels, mask), k, activations.space, names)
+        scorer: top_k(score(activations.values, labels, mask), k, activations.space, names, ties)
         for scorer, score in SCORERS.items()
     }
     rows = []

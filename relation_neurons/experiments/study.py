@@ -19,7 +19,7 @@ from relation_neurons.experiments.detection import DetectionActivations, keep_co
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
-from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet
 from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
 from relation_neurons.progress import Progress, keep_quiet
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
@@ -166,7 +166,7 @@ class Study:
                     seed=self.config.seed,
                 )
 
-            key = digest(selection, detection, depth, self.config.seed)
+            key = digest(selection, detection, depth, self.config.seed, TIE_RULE)
             best = self.table("rankings/best", lambda: _all_sets(rank()), key)
             activity = self.table("rankings/activity", lambda: pd.DataFrame({"activity": rank().activity}), key)
             counts = self.table("rankings/counts", lambda: rank().counts, key)

@@ -17,14 +17,13 @@ from relation_neurons.errors import RelationNeuronsError, reason, refuse
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.compatibility import require_same_shape, require_same_weights
-from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet
 from relation_neurons.storage.files import DAMAGED, atomic
 from relation_neurons.storage.fingerprint import versions
 from relation_neurons.validation import validated
 
 FORMAT = 1
 """Version of the file format; newer versions are refused."""
-TIE_RULE = "of equal scores the neuron earlier in the flat order (site, then layer, then index) comes first"
 METADATA, DIGEST = b"relation_neurons", b"relation_neurons_sha256"
 TYPES = {"name": pa.string(), "rank": pa.int64(), "site": pa.string(), "layer": pa.int64(), "index": pa.int64()}
 SCHEMA = pa.schema(TYPES | {"score": pa.float64()})

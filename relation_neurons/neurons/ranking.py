@@ -18,6 +18,7 @@ from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scores.average_precision import difference_from_scikit_learn
+from relation_neurons.scores.effect_size import by_effect_size
 from relation_neurons.scores.scorers import SCORERS
 
 PAPER_K = 3000
@@ -38,7 +39,8 @@ class Ranking:
         activity: Mean absolute activation of each neuron over the detection prompts, by which
             controls may be matched.
         counts: A row per relation: `n_positive`, `n_negative`, `share_perfect` (the share of neurons
-            with score 1) and `ap_check` (the largest difference from scikit-learn's average precision
+            with score 1), `n_at_least` (the number of neurons that score at least as high as the last
+            neuron in `best`) and `ap_check` (the largest difference from scikit-learn's average precision
             in a sample; NaN for other scorers).
     """
 
@@ -56,6 +58,21 @@ class Ranking:
         if relation not in self.best:
             raise refuse(f"Relation '{relation}' was not ranked", expected=nearest(relation, self.best))
         return self.best[relation].part(0, k)
+
+    def top_frame(self, relation: str, k: int) -> pd.DataFrame:
+        """`NeuronSet.to_frame` of the k best neurons, and `by_tie_rule`.
+
+        A neuron was chosen by the tie rule if it has the score of the k-th neuron and so has a neuron
+        that was not chosen.
+
+        Raises:
+            RelationNeuronsError: As for `top`.
+        """
+        frame = self.top(relation, k).to_frame()
+        depth, cut = self.best[relation].to_frame()["score"], frame["score"].iloc[-1]
+        beyond = int(self.counts.loc[self.counts["relation"] == relation, "n_at_least"].item()) - len(depth)
+        n_at_cut = (depth >= cut).sum() + (beyond if cut == depth.iloc[-1] else 0)
+        return frame.assign(by_tie_rule=(frame["score"] == cut) & bool(n_at_cut > k))
 
     def controls(self, target: NeuronSet, *, n: int, seed: int, match: str = "layer") -> list[NeuronSet]:
         """Random sets matched by `match`: `layer`, `activation` (and layer), or `none`."""
@@ -75,6 +92,8 @@ def rank_neurons(
     seed: int = 0,
 ) -> Ranking:
     """Score every neuron for every relation and keep the best of each (paper, section 3).
+
+    Neurons of equal score are ordered by effect size (`by_effect_size`), then by place.
 
     Args:
         activations: Activations on the detection prompts of at least two relations.
@@ -99,18 +118,23 @@ def rank_neurons(
         if difference > AP_TOLERANCE:
             raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
     space, positives = activations.space, labels.sum(axis=0)
+    ties = by_effect_size(activations.values, labels, mask)
+    best = top_k(scores, min(depth, len(space)), space, names, ties)
     counts = pd.DataFrame(
         {
             "relation": names,
             "n_positive": positives,
             "n_negative": mask.sum(axis=0) - positives,
             "share_perfect": (scores == 1).float().mean(dim=1).numpy(force=True),
+            "n_at_least": [
+                int((row >= (best[name].scores or ())[-1]).sum()) for name, row in zip(names, scores, strict=True)
+            ],
             "ap_check": difference,
         }
     )
     parts = activations.values.split(COLUMNS, dim=1)  # to avoid a second copy of the activations
     activity = torch.cat([part.abs().float().mean(dim=0) for part in parts]).numpy(force=True)
-    return Ranking(top_k(scores, min(depth, len(space)), space, names), space, activity, counts)
+    return Ranking(best, space, activity, counts)
 
 
 def scaled_k(k: int, space: NeuronSpace) -> int:

@@ -12,6 +12,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
+from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.storage.files import read_parquet
 
 MOST_ROWS = 10_000
@@ -62,6 +63,8 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
         "ranked by": str(config["scorer"]).replace("_", " "),
         "seed": str(config["seed"]),
     }
+    if neurons is not None and "by_tie_rule" in neurons:  # absent from older folders
+        about["equal scores"] = tie_rule(neurons)
     return write_page(f"Relation neurons of {about['model']}", about, sections, run)
 
 

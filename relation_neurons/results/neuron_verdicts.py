@@ -18,6 +18,7 @@ from relation_neurons.statistics.intervals import mean_interval
 
 Sentences = tuple[str, ...]
 ABOVE_SHUFFLES, BELOW_SHUFFLES, WITHIN_SHUFFLES = "above every shuffle", "below every shuffle", "within the shuffles"
+TIES = "equal scores are ordered by effect size, then by site, layer and index"
 NAMED_TOKENS = 5
 """Tokens of each side that are named."""
 
@@ -143,7 +144,22 @@ def cut(null: pd.DataFrame) -> str:
     if tied.empty:
         return chance
     counts = name_list([f"{name} {real}" for name, real in zip(tied["relation"], tied["real"], strict=True)])
-    return f"{chance} More than {worst['k']} reach it in {counts}: among ties, earlier sites, then layers, are taken."
+    return f"{chance} More than {worst['k']} reach it in {counts}: {TIES}."
+
+
+def tie_rule(neurons: pd.DataFrame) -> str:
+    """How many of each relation's neurons were chosen by the tie rule.
+
+    Args:
+        neurons: Rows of `Ranking.top_frame` of all relations.
+    """
+    counts = neurons.groupby("name", sort=False)["by_tie_rule"].sum()
+    tied, k = counts[counts > 0], int(neurons["rank"].max())
+    chosen = [f"{n} in {name}" for name, n in tied.items()] + [f"none in {len(counts) - len(tied)}"]
+    if len(tied) == len(counts):
+        chosen.pop()
+    named = name_list(chosen, most=len(chosen))
+    return f"Of the {k} neurons of each of {len(counts)} relations, the tie rule chose {named}: {TIES}."
 
 
 def beyond_concept(without: pd.DataFrame) -> str:

@@ -43,7 +43,7 @@ def auroc(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
         >>> auroc(scores, torch.tensor([True, True, False, False]))
         tensor([[0.8750]])
     """
-    scores, labels, mask = _with_negatives(scores, labels, mask)
+    scores, labels, mask = require_negatives(scores, labels, mask)
     return _in_chunks(_auroc, scores, labels, mask, size=96)
 
 
@@ -58,12 +58,13 @@ def standardised_mean_difference(scores: Scores, labels: Labels, mask: Mask = No
         RelationNeuronsError: As for `average_precision`, a relation has no negatives, or activations
             are infinite.
     """
+    return _from_moments(cohens_d, scores, labels, mask)
 
-    def formula(difference: Tensor, inner: Tensor, outer: Tensor, n: int, m: int) -> Tensor:
-        pooled = ((inner + outer) / max(n + m - 2, 1)).sqrt()
-        return torch.where(difference == 0, 0, difference / pooled)
 
-    return _from_moments(formula, scores, labels, mask)
+def cohens_d(difference: Tensor, inner: Tensor, outer: Tensor, n: int, m: int) -> Tensor:
+    """Cohen's d from the difference of means, sums of squared deviations and class sizes."""
+    pooled = ((inner + outer) / max(n + m - 2, 1)).sqrt()
+    return torch.where(difference == 0, 0, difference / pooled)
 
 
 def point_biserial(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
@@ -140,7 +141,8 @@ SCORERS: Mapping[str, Callable[..., Tensor]] = {
 """All scorers by name; the first is the paper's."""
 
 
-def _with_negatives(scores: Scores, labels: Labels, mask: Mask) -> tuple[Tensor, Tensor, Tensor]:
+def require_negatives(scores: Scores, labels: Labels, mask: Mask) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, labels and mask as tensors, [example, relation]; refuse a relation without negatives."""
     scores = torch.as_tensor(scores)
     labels, mask = checked(scores, labels, mask, nan=False)
     empty = (~(~labels & mask).any(dim=0)).nonzero().flatten().tolist()
@@ -175,22 +177,22 @@ def _auroc(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
 def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Mask) -> NeuronScores:
     """A score from the difference of means, the sums of squared deviations and the class sizes."""
-    scores, labels, mask = _with_negatives(scores, labels, mask)
+    scores, labels, mask = require_negatives(scores, labels, mask)
 
     def compute(values: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         if torch.isinf(values).any():
             raise refuse("Some scores are infinite", do="use float32 activations, or a scorer by rank such as auroc")
         rows = []
         for positive, negative in zip((labels & mask).T, (~labels & mask).T, strict=True):
-            mean, inner = _moments(values[positive].double())
-            other, outer = _moments(values[negative].double())
+            mean, inner = moments(values[positive].double())
+            other, outer = moments(values[negative].double())
             rows.append(formula(mean - other, inner, outer, int(positive.sum()), int(negative.sum())))
         return torch.stack(rows)
 
     return _in_chunks(compute, scores, labels, mask, size=48)
 
 
-def _moments(values: Float[Tensor, "example neuron"]) -> tuple[Tensor, Tensor]:
+def moments(values: Float[Tensor, "example neuron"]) -> tuple[Tensor, Tensor]:
     """Mean and sum of squared deviations; exact for constants by subtracting the first value."""
     shifted = values - values[0]
     mean = shifted.mean(dim=0)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
 import hashlib
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("relation-neurons", "transformer-lens", "transformers", "torch", "numpy", "pandas", "scipy", "plotly")
+FOLDER = Path(__file__).parent.parent
+WHOLE = ("",)
+"""The whole package, for pages that show figures and texts as well."""
+MEASURING = (
+    *("relations", "models", "prompts", "inference", "activations", "scores", "neurons", "interventions", "evaluation"),
+    *(
+        f"experiments/{name}.py"
+        for name in ("answer_cache", "concepts", "config", "detection", "layers", "perplexity", "study")
+    ),
+)
+"""Folders and files that determine what is stored and reused: activations, rankings, answers and perplexities. What
+experiments compute from these is computed anew each time."""
 
 
 def versions() -> dict[str, str]:
@@ -20,13 +35,38 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def code_digest() -> str:
-    """SHA-256 of this package's source, so that results of other code are never resumed."""
-    folder = Path(__file__).parent.parent
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".html"))
-    return digest(*((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files))
+@functools.cache
+def code_digest(parts: tuple[str, ...] = MEASURING, folder: Path = FOLDER) -> str:
+    """SHA-256 of code without comments, docstrings and formatting, so that results of other code are never resumed.
+
+    Args:
+        parts: Folders and files, relative to `folder`; templates in folders count byte by byte.
+        folder: Where the package is.
+    """
+    files = sorted({file for part in parts for file in _files(folder / part)})
+    return digest(*((file.relative_to(folder).as_posix(), _contents(file)) for file in files))
 
 
 def digest(*parts: object) -> str:
     """SHA-256 of the parts' representations."""
     return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return (file for file in path.rglob("*") if file.suffix in (".py", ".html")) if path.is_dir() else (path,)
+
+
+def _contents(file: Path) -> str | bytes:
+    """The syntax tree of a module without strings that stand alone, such as docstrings; other files as they are."""
+    if file.suffix != ".py":
+        return file.read_bytes()
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        for name, statements in ast.iter_fields(node):
+            if isinstance(statements, list):
+                setattr(node, name, [statement for statement in statements if not _is_text(statement)])
+    return ast.dump(tree)
+
+
+def _is_text(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -72,7 +72,10 @@ def about_models(given):
         "run_experiment": call(rn.run_experiment, study=None, name="intra", profile="smoke"),
         "save_neurons": call(rn.save_neurons, path="n.parquet", sets=sets, space=space, score="s", made_from={"a": 1}),
         "load_neurons": call(rn.load_neurons, path=NOWHERE, model=model, allow_other_weights=False),
-        "top_k": call(rn.top_k, scores=np.zeros((1, 256)), k=3, space=space, names=["a"]),
+        "by_effect_size": call(
+            rn.by_effect_size, scores=torch.zeros(4, 3), labels=np.array([True, True, False, False]), mask=None
+        ),
+        "top_k": call(rn.top_k, scores=np.zeros((1, 256)), k=3, space=space, names=["a"], ties=None),
     }
 
 

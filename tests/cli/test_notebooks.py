@@ -84,8 +84,9 @@ def effect_of(study, asked, neurons):
 def quickstart(study, shown):
     detection = study.detection()
     activations = rn.collect_activations(study.model, detection, site=study.config.site)
-    scores = rn.average_precision(activations.values, *rn.contrast(detection, seed=0))
-    neurons = rn.top_k(scores, study.k, activations.space, study.names)
+    labels, mask = rn.contrast(detection, seed=0)
+    scores, ties = (f(activations.values, labels, mask) for f in (rn.average_precision, rn.by_effect_size))
+    neurons = rn.top_k(scores, study.k, activations.space, study.names, ties)
     own = shown[shown["measure"] == "logprob"].set_index("ablated")["effect"]
     for name in study.names:
         assert own[name] == pytest.approx(effect_of(study, name, neurons[name]), abs=1e-4)

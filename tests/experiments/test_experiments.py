@@ -257,8 +257,10 @@ def test_methods_equal_ablating_by_hand(study):
     activations = rn.collect_activations(study.model, detection)
     from relation_neurons.scores.scorers import SCORERS
 
-    scores = SCORERS["contrast_score"](activations.values, *rn.contrast(detection))
-    chosen, own, other = rn.top_k(scores, 6, activations.space, list(study.names)), [], []
+    labels, mask = rn.contrast(detection)
+    scores = SCORERS["contrast_score"](activations.values, labels, mask)
+    ties = rn.by_effect_size(activations.values, labels, mask)
+    chosen, own, other = rn.top_k(scores, 6, activations.space, list(study.names), ties), [], []
     for name, target in chosen.items():
         own.append(change(study, target, study.evaluation(name))[0].mean())
         others = [p for one_name in study.names if one_name != name for p in study.evaluation(one_name)[:2]]

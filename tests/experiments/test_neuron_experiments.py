@@ -23,6 +23,7 @@ from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.relation import key
 from relation_neurons.results import neuron_verdicts
+from relation_neurons.scores.scorers import standardised_mean_difference
 
 K = 20
 
@@ -109,10 +110,11 @@ def test_prompts_that_take_no_part_stay_out_of_the_shuffles():
 def test_neurons_of_shuffled_labels_are_those_of_scikit_learn(study, shuffled):
     result, [(values, labels, mask)] = shuffled
     selections = result.tables["selections"]
+    effects = standardised_mean_difference(values, labels, mask).numpy()
     for number in (0, 4, 8):
         part, name = mask[:, number], study.names[number % 3]
         scores = [average_precision_score(labels[part, number], column) for column in values[part].T]
-        order = np.argsort(-np.array(scores, dtype=np.float32), kind="stable")[:K]
+        order = np.lexsort((-effects[number], -np.array(scores, dtype=np.float32)))[:K]
         _, where, _ = study.ranking().space.locate(order)
         row = selections[(selections["relation"] == name) & (selections["shuffle"] == number // 3)].iloc[0]
         assert (row["first"], row["middle"]) == (np.mean(where == 0), 0)
@@ -187,7 +189,7 @@ def test_the_layers_are_put_into_words():
     words = neuron_verdicts.cut(pd.DataFrame(null | {"n_shuffles": 5}))
     assert "a median of 15.0% as many neurons reach" in words
     assert "at most 20.0% (b: 12.0 of 60, mean of 5 shuffles)" in words
-    assert words.endswith("More than 50 reach it in b 60: among ties, earlier sites, then layers, are taken.")
+    assert words.endswith(f"More than 50 reach it in b 60: {neuron_verdicts.TIES}.")
 
 
 SMALL = NeuronSpace("small", 2, (("gate", 5), ("up", 4)))

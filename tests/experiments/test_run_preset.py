@@ -12,6 +12,7 @@ from relation_neurons.cli import main
 from relation_neurons.experiments import answer_cache
 from relation_neurons.experiments.registry import DEMO_RELATIONS, RUN, RUN_OPTIONS
 from relation_neurons.experiments.runner import reproduce, run
+from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.storage.run_folder import RunFolder
 from tests.planted import planted_config
 
@@ -47,6 +48,14 @@ def test_a_run_is_a_study_of_chosen_experiments(finished, planted):
     assert key["config"]["k"] == 6
     assert key["versions"]["transformer-lens"]
     assert set(key["relations"]) == {"lives", "eats", "plays"}
+
+
+def test_a_run_says_how_many_neurons_the_tie_rule_chose(finished):
+    _, out = finished
+    neurons = pd.read_parquet(out / "neurons.parquet")
+    assert neurons["by_tie_rule"].dtype == bool
+    for page in ("verdicts.md", "report.html"):
+        assert tie_rule(neurons) in (out / page).read_text(encoding="utf-8")
 
 
 def test_the_preset_is_what_was_chosen_on_detection_facts():

@@ -102,6 +102,13 @@ def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monke
     pd.testing.assert_frame_equal(ranking.counts, stored.counts)
 
 
+def test_another_tie_rule_is_another_ranking(planted, tmp_path, monkeypatch):
+    kept(planted, tmp_path / "study").ranking()
+    monkeypatch.setattr(rn.experiments.study, "TIE_RULE", "by place alone")
+    kept(planted, tmp_path / "study").ranking()
+    assert len(list((tmp_path / "study" / "rankings").glob("best-*"))) == 2
+
+
 def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
     monkeypatch.setattr(answer_cache, "PART_ROWS", 16)
 
@@ -133,11 +140,13 @@ def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
 def test_targets_are_the_plain_top_k(study, planted):
     detection = study.prompts().detection
     activations = rn.collect_activations(planted.model, detection)
-    scores = rn.average_precision(activations.values, *rn.contrast(detection))
+    labels, mask = rn.contrast(detection)
+    scores = rn.average_precision(activations.values, labels, mask)
+    ties = rn.by_effect_size(activations.values, labels, mask)
     assert {name: study.target(name) for name in study.names} == rn.top_k(
-        scores, 6, activations.space, list(study.names)
+        scores, 6, activations.space, list(study.names), ties
     )
-    deeper = rn.top_k(scores, 20, activations.space, list(study.names))
+    deeper = rn.top_k(scores, 20, activations.space, list(study.names), ties)
     assert study.ranking().best["eats"].part(6, 12).neurons == deeper["eats"].neurons[6:12]
 
 

@@ -11,8 +11,12 @@ from sklearn.metrics import average_precision_score
 
 pytest.importorskip("triton")
 
+from relation_neurons.models.sites import NeuronSpace
+from relation_neurons.neurons.neuron_set import top_k
 from relation_neurons.scores import triton_kernel as fused
 from relation_neurons.scores.average_precision import average_precision
+from relation_neurons.scores.effect_size import by_effect_size
+from relation_neurons.scores.scorers import standardised_mean_difference
 from relation_neurons.scores.triton_kernel import average_precision_triton
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -214,3 +218,19 @@ def test_memory_is_bounded() -> None:
     before = torch.cuda.memory_allocated()
     average_precision_triton(scores, labels, mask)
     assert torch.cuda.max_memory_allocated() - before < fused.BUFFER_BYTES + 16 * 2**20
+
+
+def test_perfect_scores_are_exactly_equal_and_ordered_by_effect_size():
+    labels, mask = masks(20, 2)
+    scores = torch.randint(0, 3, (20, 6)) + 4 * labels[:, :1]  # all separate the first relation
+    scores[:, 4] = scores[:, 1]
+    scores[:, 5] = 1 + labels[:, 0].long()
+    found = average_precision_triton(scores.half().to(DEVICE), labels.to(DEVICE), mask.to(DEVICE)).cpu()
+    assert (found[0] == 1).all()
+    ties = by_effect_size(scores.half(), labels, mask)
+    best = top_k(found, 6, NeuronSpace("toy", 1, (("post", 6),)), ["a", "b"], ties)["a"]
+    effects = standardised_mean_difference(scores.double(), labels, mask)[0]
+    order = [neuron.index for neuron in best]
+    assert order == sorted(range(6), key=lambda neuron: (-effects[neuron], neuron))
+    assert order[0] == 5
+    assert order.index(4) == order.index(1) + 1

@@ -1,5 +1,6 @@
 """What a run folder's key tells apart."""
 
+import ast
 import copy
 import dataclasses
 
@@ -10,6 +11,7 @@ import relation_neurons as rn
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.fingerprint import weights_digest
+from relation_neurons.storage.fingerprint import FOLDER, MEASURING, WHOLE, code_digest
 
 CONFIG = rn.StudyConfig(site="post", k=3, prompts=rn.PromptConfig(shots=2, n_evaluation=4))
 
@@ -80,3 +82,68 @@ def test_a_key_says_what_it_is_made_of(planted):
     assert set(found) == {"config", "relations", "tokens", "model", "device", "code", "versions"}
     assert found["config"]["prompts"]["shots"] == 2
     assert found["model"]["dtype"] == "float32"
+
+
+CODE = """
+'''Scores.'''
+SCALE = 2
+'''How much.'''
+
+def score(x):
+    '''Score x.'''
+    return SCALE * x  # twice
+"""
+
+
+def digest_of(folder, code, parts=("scores",), file="scores/plain.py"):
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(code, encoding="utf-8")
+    code_digest.cache_clear()
+    return code_digest(parts, folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Scores.", "Scores of neurons."),
+        ("'''Scores.'''\n", ""),
+        ("'''How much.'''\n", ""),
+        ("'''Score x.'''", "'''Score x by SCALE.'''"),
+        ("  # twice", ""),
+        ("SCALE * x", "(SCALE\n        * x)"),
+    ],
+)
+def test_docstrings_comments_and_formatting_are_the_same_code(tmp_path, before, after):
+    assert before in CODE
+    assert digest_of(tmp_path, CODE) == digest_of(tmp_path, CODE.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("= 2", "= 3"), ("* x", "+ x"), ("SCALE * x", "'SCALE'"), ("(x)", "(x=1)")]
+)
+def test_another_constant_or_expression_is_other_code(tmp_path, before, after):
+    assert before in CODE
+    assert digest_of(tmp_path, CODE) != digest_of(tmp_path, CODE.replace(before, after))
+
+
+def test_only_named_folders_and_files_count(tmp_path):
+    before = digest_of(tmp_path, CODE), digest_of(tmp_path, CODE, WHOLE)
+    assert digest_of(tmp_path, "x = 1", file="figures/plain.py") == before[0]
+    assert digest_of(tmp_path, "x = 1", WHOLE, "figures/plain.py") != before[1]
+    assert digest_of(tmp_path, "x = 1", file="scores/other.py") != before[0]
+    page = digest_of(tmp_path, "<p>", WHOLE, "report/page.html")
+    assert digest_of(tmp_path, "<p> ", WHOLE, "report/page.html") != page
+
+
+def test_every_module_whose_tables_are_reused_counts():
+    for part in MEASURING:
+        assert (FOLDER / part).exists()
+    for path in (FOLDER / "experiments").glob("*.py"):
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        if any(isinstance(call, ast.Attribute) and call.attr in ("table", "tables") for call in calls):
+            assert f"experiments/{path.name}" in MEASURING
+
+
+def test_a_key_names_the_measuring_code(key):
+    code_digest.cache_clear()
+    assert key()["code"] == code_digest(MEASURING, FOLDER)[:16]
