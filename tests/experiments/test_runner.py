@@ -12,6 +12,7 @@ from relation_neurons.cli import main
 from relation_neurons.experiments import answer_cache, registry, runner
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
+from relation_neurons.experiments.inter_relation import InterConfig
 from relation_neurons.experiments.intra_relation import IntraConfig
 from relation_neurons.experiments.k_sweep import SweepConfig
 from relation_neurons.report.figure_registry import FIGURES
@@ -20,6 +21,7 @@ from tests.planted import planted_config
 KS = (1, 3, 6)
 OPTIONS = {
     "intra": IntraConfig(n_detection_tested=0),
+    "inter": InterConfig(n_cross_controls=2),
     "sweep": SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1),
     "cumulativity": CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=2),
 }
@@ -99,7 +101,7 @@ def test_a_second_call_asks_nothing_and_writes_the_same(everything, config, monk
 
 
 def test_one_experiment_alone_equals_the_same_among_all(everything, config, tmp_path):
-    alone = runner.reproduce(["inter"], config, tmp_path / "alone")[0]
+    alone = runner.reproduce(["inter"], config, tmp_path / "alone", options=OPTIONS)[0]
     among = next(result for result in everything[0] if result.name == "inter")
     pd.testing.assert_frame_equal(alone.table, among.table, atol=1e-5)
     assert not (tmp_path / "alone" / "verdicts.md").exists()

@@ -16,7 +16,7 @@ from relation_neurons.figures import (
 from relation_neurons.statistics.effects import compare
 
 EFFECTS = {"alpha": -1.0, "beta": 0.02, "gamma": 0.8}
-N_FACTS, N_DRAWS = 12, 4
+N_FACTS, N_DRAWS = 12, 20
 
 
 def answers_to(ablated, relation, change, rng, draw=-1, **labels):
@@ -68,9 +68,9 @@ def inter():
             if ablated != relation:
                 change = {("alpha", "beta"): -0.6, ("gamma", "alpha"): 0.5}.get((ablated, relation), 0.0)
                 own += answers_to(ablated, relation, change, rng)
-                for draw in range(3):
+                for draw in range(20):
                     controls += answers_to(ablated, relation, rng.normal(0, 0.03), rng, draw)
-    return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["ablated", "relation"], pool="relation")
+    return compare(pd.DataFrame(own), pd.DataFrame(controls), by=["ablated", "relation"])
 
 
 def traces(figure, name):
@@ -146,7 +146,7 @@ def test_hover_text_has_interval_facts_controls_and_p_values(evaluation):
     for shown in (
         f"{row['effect']:+.3f} [{row['effect_low']:+.3f}",
         "n = 12 facts",
-        f"4 random controls: mean {row['random']:+.3f}",
+        f"20 random controls: mean {row['random']:+.3f}",
     ):
         assert shown in text
     assert f"p = {row['p_holm']:.2g} (Holm)" in text
