@@ -21,6 +21,7 @@ from relation_neurons.interventions.values import Constant, Mean, Quantile, Resa
 from relation_neurons.interventions.interventions import Intervention, ablate, intervene
 from relation_neurons.evaluation.recall import Condition, recall, recall_under
 from relation_neurons.evaluation.perplexity import perplexity
+from relation_neurons.evaluation.critical_neurons import critical_neurons
 from relation_neurons.evaluation.relation_summary import describe
 from relation_neurons.results.run import Run, open_run
 from relation_neurons.neurons.files import load_neurons, save_neurons
@@ -58,6 +59,7 @@ __all__ = [
     "collect_activations",
     "concept_prompts",
     "contrast",
+    "critical_neurons",
     "describe",
     "intervene",
     "load_model",

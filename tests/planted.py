@@ -7,13 +7,13 @@ write next to nothing.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tokenizers
 import torch
 import transformers
 
-from relation_neurons import Fact, NeuronSet, PromptConfig, Relation, StudyConfig
+from relation_neurons import Fact, Neuron, NeuronSet, PromptConfig, Relation, StudyConfig
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 
 N_SUBJECTS = 40
@@ -78,6 +78,31 @@ def plant(seed: int = 0) -> Planted:
     wrap = bridge if HookedTransformer is None else hook_llama
     model = wrap(copy.deepcopy(llama), tokenizer, name="planted")
     return Planted(model, llama, tokenizer, relations, named)
+
+
+def plant_critical(planted: Planted, relation: str) -> tuple[Planted, Neuron]:
+    """The same model with a filler of the second layer that it cannot do without.
+
+    A filler of the first layer writes, at every token, what would put one word before all others; the critical neuron
+    takes it away again. It also reads the relation, more than anything else.
+    """
+    llama = copy.deepcopy(planted.llama)
+    carriers = {(neuron.layer, neuron.index) for neurons in planted.neurons.values() for neuron in neurons}
+    with torch.no_grad():
+        for layer, (written, layer_of) in enumerate(zip((0.01, -0.05), llama.model.layers, strict=True)):
+            mlp = layer_of.mlp
+            weakest = mlp.down_proj.weight.norm(dim=0).argsort().tolist()
+            index = next(index for index in weakest if (layer, index) not in carriers)
+            mlp.gate_proj.weight[index] = mlp.up_proj.weight[index] = 0.0
+            mlp.gate_proj.weight[index, : len(planted.tokenizer)] = 1.0
+            mlp.up_proj.weight[index, : len(planted.tokenizer)] = 0.2
+            mlp.down_proj.weight[:, index] = 0.0
+            mlp.down_proj.weight[-1, index] = written
+        mlp.up_proj.weight[index, planted.tokenizer.convert_tokens_to_ids(relation)] = 0.4
+        llama.lm_head.weight[planted.tokenizer.convert_tokens_to_ids("Answer"), -1] = 60.0
+    wrap = bridge if HookedTransformer is None else hook_llama
+    model = wrap(copy.deepcopy(llama), planted.tokenizer, name="critical")
+    return replace(planted, model=model, llama=llama), Neuron("post", 1, index)
 
 
 def planted_config(kind, n_evaluation: int, folder=None, **changes):

@@ -94,7 +94,7 @@ def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, Neu
     Raises:
         RelationNeuronsError: Fewer than two concepts, or a concept without subjects of its own beyond the evaluation.
     """
-    settings = study.config
+    settings, excluded = study.config, study.critical.excluded(study.config.site)
     outside = _outside_evaluation(study)
     prompts = tuple(
         dataclasses.replace(prompt, bos=settings.prompts.bos)
@@ -104,13 +104,15 @@ def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, Neu
     def best() -> pd.DataFrame:
         activations = study.activations(prompts)
         # As many negatives as positives, as in the paper.
-        ranking = rank_neurons(activations, depth=study.k, scorer=settings.scorer, ratio=1, seed=settings.seed)
+        ranking = rank_neurons(
+            activations, depth=study.k, scorer=settings.scorer, ratio=1, seed=settings.seed, exclude=excluded
+        )
         return pd.concat([neurons.to_frame() for neurons in ranking.best.values()])
 
     table = study.table(
         "rankings/concepts",
         best,
-        *(prompts, settings.site, settings.scorer, study.k, settings.seed, settings.include_bos, TIE_RULE),
+        *(prompts, settings.site, settings.scorer, study.k, settings.seed, settings.include_bos, TIE_RULE, excluded),
     )
     return {str(name): NeuronSet.from_frame(rows) for name, rows in table.groupby("name", sort=False)}
 

@@ -67,6 +67,8 @@ class StudyConfig:
     longer."""
     include_bos: bool = False
     """Pool the BOS token too, where the tokenizer sets one."""
+    keep_critical: bool = False
+    """Allow critical neurons, whose ablation alone breaks the model's language, in targets and control sets."""
     seed: int = 0
     """Chooses negatives, controls and resamples; split_seed chooses facts."""
     batch_size: int | None = None

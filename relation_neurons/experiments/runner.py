@@ -23,6 +23,7 @@ from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import tie_rule
+from relation_neurons.results.sentences import critical
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 
@@ -40,7 +41,8 @@ def reproduce(
         out: The folder. `run.json` holds the configuration; `answers/` and `rankings/` hold the measurements so
             far, which all experiments in this folder share; each experiment has a folder with its tables
             (parquet), figures (HTML that works offline), `verdict.md` and `options.json`. `neurons.parquet` holds each
-            relation's neurons, and `report.html`, one page that works offline, all that the folder holds so far.
+            relation's neurons, `critical.parquet` the critical neurons of the site, and `report.html`, one page that
+            works offline, all that the folder holds so far.
         options: Of experiments by name; by default the paper's.
 
     Returns:
@@ -72,6 +74,7 @@ def reproduce(
         folder.write_text("verdicts.md", _page(study, found, neurons))
     study.drop_activations()
     folder.write_table("neurons", neurons)
+    folder.write_table("critical", study.critical.at(config.site))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
     return list(found.values())
 
@@ -127,10 +130,11 @@ def _section(name: str, result: ExperimentResult) -> str:
 def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataFrame) -> str:
     """All verdicts on one page, the properties first."""
     config = study.config
+    known = critical(study.critical.at(config.site), config.site, kept=config.keep_critical)
     head = (
         f"# {study.model.cfg.model_name}: {len(study.names)} relations, {study.k} neurons each at site {config.site}"
         f"\n\n{config.prompts.shots} solved examples, {config.prompts.n_evaluation} evaluation facts per relation, "
-        f"{config.n_controls} control sets, seed {config.seed}. {tie_rule(neurons)} "
+        f"{config.n_controls} control sets, seed {config.seed}. {tie_rule(neurons)} {known} "
         "Tables and figures are in the folders of these names.\n"
     )
     order = ["properties", *(name for name in found if name != "properties")]

@@ -135,10 +135,8 @@ def _ablated(study: Study, neuron: Neuron) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What ablating the neuron alone changes in all evaluation facts, and what random single neurons do."""
     target, prompts = NeuronSet((neuron,), str(neuron)), study.evaluation()
     seed = int.from_bytes(stable_rank(study.config.seed, str(neuron))[:6], "big")
-    space = neuron_space(study.model, neuron.site)
+    space, excluded = neuron_space(study.model, neuron.site), study.critical.excluded(neuron.site)
     own = study.changes([Case(target, prompts, {"ablated": str(neuron)})])
-    cases = [
-        Case(control, prompts, {"ablated": str(neuron), "draw": draw})
-        for draw, control in enumerate(random_controls(target, space, n=study.config.n_controls, seed=seed))
-    ]
+    drawn = random_controls(target, space, n=study.config.n_controls, seed=seed, exclude=excluded)
+    cases = [Case(control, prompts, {"ablated": str(neuron), "draw": draw}) for draw, control in enumerate(drawn)]
     return own, study.changes(cases)

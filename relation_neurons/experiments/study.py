@@ -15,6 +15,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.experiments.answer_cache import AnswerCache, Request, Show, quiet
 from relation_neurons.experiments.case import Case, design_of
 from relation_neurons.experiments.config import SelectionConfig, StudyConfig
+from relation_neurons.experiments.critical_screen import CriticalScreen
 from relation_neurons.experiments.detection import DetectionActivations, keep_correct
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.hooked_model import neuron_space
@@ -43,6 +44,7 @@ class Study:
         relations: At least two; the others are the negatives of each.
         config: Everything that determines the results.
         k: Neurons per relation.
+        critical: Neurons whose ablation alone breaks the model, which targets and controls leave out.
         answers: All answers so far.
         folder: Where answers and rankings are stored, by `keep_in`, so that a stopped experiment can be resumed; None
             keeps them in memory.
@@ -78,6 +80,7 @@ class Study:
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[SelectionConfig, Ranking] = {}
         self._detection = DetectionActivations(model, self.config, show, read)
+        self.critical = CriticalScreen(model, self.config, show, self.table)
         self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show)
         space = neuron_space(model, self.config.site)
         self.k = scaled_k(PAPER_K, space) if self.config.k is None else self.config.k
@@ -105,6 +108,7 @@ class Study:
         """The study of some of its relations, which shares its answers and its folder."""
         part = Study(self.model, relations, self.config, show=self.show, say=self.say)
         part.answers, part.folder, part._detection.folder = self.answers, self.folder, self._detection.folder
+        part.critical = self.critical
         return part
 
     @property
@@ -153,7 +157,7 @@ class Study:
         """Every relation's best neurons, chosen as configured or in another way."""
         selection = selection or self.selection
         if selection not in self._rankings:
-            space = neuron_space(self.model, selection.site)
+            space, excluded = neuron_space(self.model, selection.site), self.critical.excluded(selection.site)
             detection, depth = self.detection(selection), max(self.k, scaled_k(DEEPEST_K, space))
 
             @functools.cache
@@ -164,16 +168,17 @@ class Study:
                     scorer=selection.scorer,
                     balanced=selection.negatives == "balanced",
                     seed=self.config.seed,
+                    exclude=excluded,
                 )
 
-            key = digest(selection, detection, depth, self.config.seed, TIE_RULE)
+            key = digest(selection, detection, depth, self.config.seed, TIE_RULE, excluded)
             best = self.table("rankings/best", lambda: _all_sets(rank()), key)
             activity = self.table("rankings/activity", lambda: pd.DataFrame({"activity": rank().activity}), key)
             counts = self.table("rankings/counts", lambda: rank().counts, key)
             if rank.cache_info().currsize and self._detection.read_sites is None:
                 self.drop_activations()
             sets = {str(name): NeuronSet.from_frame(rows) for name, rows in best.groupby("name", sort=False)}
-            self._rankings[selection] = Ranking(sets, space, activity["activity"].to_numpy(), counts)
+            self._rankings[selection] = Ranking(sets, space, activity["activity"].to_numpy(), counts, excluded)
         return self._rankings[selection]
 
     def target(self, relation: str, k: int | None = None, selection: SelectionConfig | None = None) -> NeuronSet:

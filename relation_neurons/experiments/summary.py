@@ -15,6 +15,7 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.results.sentences import critical
 from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.intervals import CHANGES, Interval, accuracy_interval, mean_interval
 from relation_neurons.validation import validated
@@ -59,8 +60,9 @@ def summary(study: Study, config: SummaryConfig = SummaryConfig()) -> Experiment
     by_set = controls.groupby(["ablated", "draw"], sort=False)[[f"d_{name}" for name in measures]].mean()
     tables = {"summary": table, "controls": by_set.reset_index(names=["relation", "draw"])}
     tables["worst"] = _worst(study, answers, config.n_worst)
-    sentences = tuple(sentence(table, name) for name in measures if name != "correct_prefix")
-    return ExperimentResult("summary", QUESTION, tables, sentences)
+    sentences = [sentence(table, name) for name in measures if name != "correct_prefix"]
+    sentences.append(critical(study.critical.at(study.config.site), study.config.site, kept=study.config.keep_critical))
+    return ExperimentResult("summary", QUESTION, tables, tuple(sentences))
 
 
 def summarise(

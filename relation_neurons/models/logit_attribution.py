@@ -25,11 +25,24 @@ def output_row(model: HookedModel, neuron: Neuron) -> Float[Tensor, " d_model"] 
     neuron_space(model, neuron.site).flatten([neuron])
     if neuron.site in ("down", "o"):
         return torch.nn.functional.one_hot(torch.tensor(neuron.index), model.cfg.d_model).float()
-    block = model.blocks[neuron.layer]
-    if neuron.site in ("q", "k", "v") or hasattr(block, "ln2_post"):
-        return None
-    weights = getattr(block.mlp, "W_out", None)
+    weights = _output_weights(model, neuron.site, neuron.layer)
     return None if weights is None else weights[neuron.index].detach().float().cpu()
+
+
+def output_norms(model: HookedModel, site: str, layer: int) -> Float[Tensor, " neuron"] | None:
+    """The norm of the `output_row` of every neuron of a simple site in a layer, or none where they have none."""
+    if site in ("down", "o"):
+        return torch.ones(model.cfg.d_model)
+    weights = _output_weights(model, site, layer)
+    return None if weights is None else weights.detach().float().norm(dim=1).cpu()
+
+
+def _output_weights(model: HookedModel, site: str, layer: int) -> Float[Tensor, "neuron d_model"] | None:
+    """The output projection of the MLP units of a layer, if each unit adds its row of it to the residual stream."""
+    block = model.blocks[layer]
+    if site in ("q", "k", "v") or hasattr(block, "ln2_post"):
+        return None
+    return getattr(block.mlp, "W_out", None)
 
 
 def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:

@@ -74,7 +74,9 @@ def random_controls(
     return controls
 
 
-def random_sets(target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int = 0) -> list[NeuronSet]:
+def random_sets(
+    target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int = 0, exclude: Iterable[Neuron] = ()
+) -> list[NeuronSet]:
     """Draw random sets of the target's size from all other neurons (the paper's control).
 
     Args:
@@ -82,12 +84,13 @@ def random_sets(target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int 
         space: All neurons to draw from.
         n: Number of sets.
         seed: Seed of the draws.
+        exclude: Additional neurons to exclude.
 
     Raises:
         RelationNeuronsError: There are too few other neurons, or an argument is invalid.
     """
     _require_draws(n, seed)
-    pool = np.setdiff1d(np.arange(len(space)), space.flatten(list(target)))
+    pool = np.setdiff1d(np.arange(len(space)), space.flatten([*target, *exclude]))
     if len(pool) < len(target):
         found = f"There are {len(pool)} neurons outside the target, {len(target)} needed"
         raise refuse(found, do="lower k", kind=TooFewNeuronsError)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.models.sites import NeuronSpace, expand_site
+from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
 from relation_neurons.neurons.controls import random_controls, random_sets
 from relation_neurons.neurons.neuron_set import NeuronSet, top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
@@ -42,12 +42,14 @@ class Ranking:
             with score 1), `n_at_least` (the number of neurons that score at least as high as the last
             neuron in `best`) and `ap_check` (the largest difference from scikit-learn's average precision
             in a sample; NaN for other scorers).
+        excluded: Neurons that are in no `best` and in no control set, such as critical ones.
     """
 
     best: Mapping[str, NeuronSet]
     space: NeuronSpace
     activity: Float[ndarray, " neuron"]
     counts: pd.DataFrame
+    excluded: tuple[Neuron, ...] = ()
 
     def top(self, relation: str, k: int) -> NeuronSet:
         """The k best neurons of a relation.
@@ -77,9 +79,9 @@ class Ranking:
     def controls(self, target: NeuronSet, *, n: int, seed: int, match: str = "layer") -> list[NeuronSet]:
         """Random sets matched by `match`: `layer`, `activation` (and layer), or `none`."""
         if match == "none":
-            return random_sets(target, self.space, n=n, seed=seed)
+            return random_sets(target, self.space, n=n, seed=seed, exclude=self.excluded)
         activity = self.activity if match == "activation" else None
-        return random_controls(target, self.space, n=n, seed=seed, activity=activity)
+        return random_controls(target, self.space, n=n, seed=seed, exclude=self.excluded, activity=activity)
 
 
 def rank_neurons(
@@ -90,6 +92,7 @@ def rank_neurons(
     ratio: int = NEGATIVES_PER_POSITIVE,
     balanced: bool = True,
     seed: int = 0,
+    exclude: Sequence[Neuron] = (),
 ) -> Ranking:
     """Score every neuron for every relation and keep the best of each (paper, section 3).
 
@@ -102,6 +105,7 @@ def rank_neurons(
         ratio: Negatives per positive.
         balanced: Whether negatives are drawn equally from the other relations.
         seed: Seed of the choice of negatives.
+        exclude: Neurons that are neither ranked nor drawn as controls.
 
     Raises:
         RelationNeuronsError: The scorer is unknown, there are fewer than two relations, or average
@@ -119,7 +123,9 @@ def rank_neurons(
             raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
     space, positives = activations.space, labels.sum(axis=0)
     ties = by_effect_size(activations.values, labels, mask)
-    best = top_k(scores, min(depth, len(space)), space, names, ties)
+    left_out = torch.from_numpy(space.flatten([*exclude])).to(scores.device)
+    ranked = scores.index_fill(1, left_out, float("-inf"))
+    best = top_k(ranked, min(depth, len(space) - len(exclude)), space, names, ties)
     counts = pd.DataFrame(
         {
             "relation": names,
@@ -127,14 +133,14 @@ def rank_neurons(
             "n_negative": mask.sum(axis=0) - positives,
             "share_perfect": (scores == 1).float().mean(dim=1).numpy(force=True),
             "n_at_least": [
-                int((row >= (best[name].scores or ())[-1]).sum()) for name, row in zip(names, scores, strict=True)
+                int((row >= (best[name].scores or ())[-1]).sum()) for name, row in zip(names, ranked, strict=True)
             ],
             "ap_check": difference,
         }
     )
     parts = activations.values.split(COLUMNS, dim=1)  # to avoid a second copy of the activations
     activity = torch.cat([part.abs().float().mean(dim=0) for part in parts]).numpy(force=True)
-    return Ranking(best, space, activity, counts)
+    return Ranking(best, space, activity, counts, tuple(exclude))
 
 
 def scaled_k(k: int, space: NeuronSpace) -> int:

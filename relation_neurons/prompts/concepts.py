@@ -14,6 +14,9 @@ from relation_neurons.relations.relation import Relation, key
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.validation import validated
 
+N_SCREENING = 8
+"""Neutral sentences on which a model is screened for critical neurons."""
+
 
 def concept_of(relation: str) -> str:
     """The concept of a relation's subjects, such as `person`, `company` or `country`.
@@ -101,6 +104,12 @@ def neutral_sentences(relation: str) -> tuple[str, ...]:
     if relation not in names:
         raise refuse(f"There are no neutral sentences for '{relation}'", expected=nearest(relation, names))
     return tuple(sentence["text"] for sentence in json.loads(path.read_text(encoding="utf-8"))["sentences"])
+
+
+def screening_sentences() -> tuple[str, ...]:
+    """The first neutral sentence of each of the first eight relations in alphabetical order."""
+    names = sorted(file.stem for file in (data_folder() / "neutral").glob("*.json"))
+    return tuple(neutral_sentences(name)[0] for name in names[:N_SCREENING])
 
 
 def _content() -> Any:

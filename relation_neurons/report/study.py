@@ -13,6 +13,7 @@ from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.results.neuron_verdicts import tie_rule
+from relation_neurons.results.sentences import critical
 from relation_neurons.storage.files import read_parquet
 
 MOST_ROWS = 10_000
@@ -60,6 +61,7 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
         "neurons per relation": k,
         "evaluation facts per relation": str(config["prompts"]["n_evaluation"]),
         "random control sets": f"{config['n_controls']}, matched by {config['match']}",
+        "critical neurons": _critical(folder, config),
         "ranked by": str(config["scorer"]).replace("_", " "),
         "seed": str(config["seed"]),
     }
@@ -78,6 +80,14 @@ def _in_order(result: ExperimentResult) -> dict[str, pd.DataFrame]:
     """The tables of a result, those used in figures first."""
     in_figures = [table for _, tables in FIGURES.get(result.name, {}).values() for table in tables]
     return {name: result.tables[name] for name in dict.fromkeys([*in_figures, *result.tables]) if name in result.tables}
+
+
+def _critical(folder: Path, config: Mapping[str, Any]) -> str:
+    path = folder / "critical.parquet"
+    if not path.is_file():
+        return "unknown (no critical.parquet)"
+    table = read_parquet(path, "reproduce any experiment again")
+    return critical(table, str(config["site"]), kept=bool(config.get("keep_critical")))
 
 
 def _neurons(folder: Path) -> pd.DataFrame | None:

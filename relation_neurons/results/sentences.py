@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from relation_neurons.models.sites import Neuron
 from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, FALLS, RISES, WHAT
 from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 from relation_neurons.statistics.power import Design
@@ -15,6 +16,28 @@ from relation_neurons.statistics.power import Design
 def without(what: str, names: Sequence[str], separator: str = ", ") -> str:
     """What was left out for lack of something, as a sentence to append; nothing if nothing was."""
     return f" Without {what} and left out: {separator.join(names)}." if names else ""
+
+
+def critical(table: pd.DataFrame, site: str, *, kept: bool) -> str:
+    """Which neurons of a site are critical, what ablating each alone costs, and whether targets and controls have them.
+
+    Args:
+        table: From `critical_neurons`.
+        site: Where neurons are.
+        kept: Whether critical neurons may be in targets and control sets.
+    """
+    rows = table.to_dict("records")
+    if not rows:
+        return (
+            f"No neuron of {site} is critical: none that was screened breaks the model's language when ablated alone."
+        )
+    costs = [f"{Neuron(row['site'], row['layer'], row['index'])} {row['increase']:.1f}" for row in rows]
+    many = "neuron of {} is" if len(rows) == 1 else "neurons of {} are"
+    may = "may be in targets and control sets" if kept else "in no target and no control set"
+    return (
+        f"{len(rows)} {many.format(site)} critical ({may}). Nats per token that ablating each alone costs on neutral "
+        f"sentences: {name_list(costs)}."
+    )
 
 
 def by_measure(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

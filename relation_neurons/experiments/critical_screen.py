@@ -1,0 +1,55 @@
+"""The critical neurons of a study's model: each site is screened once, and the result kept with the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pandas as pd
+
+from relation_neurons.evaluation.critical_neurons import critical_neurons, n_readings
+from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.sites import Neuron, expand_site
+from relation_neurons.models.types import HookedModel
+from relation_neurons.progress import Progress
+
+Table = Callable[..., pd.DataFrame]
+"""Makes a table or reads it from the folder of the study, as `Study.table`."""
+
+
+class CriticalScreen:
+    """Critical neurons by simple site, so that sites that share one are not screened twice."""
+
+    def __init__(
+        self,
+        model: HookedModel,
+        config: StudyConfig,
+        show: Callable[[str, int], AbstractContextManager[Progress]],
+        table: Table,
+    ) -> None:
+        """Nothing is read yet."""
+        self._model, self._config, self._show, self._table = model, config, show, table
+        self._known: dict[str, pd.DataFrame] = {}
+
+    def at(self, site: str) -> pd.DataFrame:
+        """The critical neurons of a site, as of `critical_neurons`, the largest increase first."""
+        parts = pd.concat([self._at(part) for part in expand_site(site)])
+        return parts.sort_values("increase", ascending=False, kind="stable", ignore_index=True)
+
+    def excluded(self, site: str) -> tuple[Neuron, ...]:
+        """The neurons of a site that are to be in no target and no control set."""
+        if self._config.keep_critical:
+            return ()
+        critical = self.at(site)
+        places = zip(critical["site"], critical["layer"].tolist(), critical["index"].tolist(), strict=True)
+        return tuple(Neuron(*place) for place in places)
+
+    def _at(self, site: str) -> pd.DataFrame:
+        if site not in self._known:
+            self._known[site] = self._table("rankings/critical", lambda: self._screen(site), site)
+        return self._known[site]
+
+    def _screen(self, site: str) -> pd.DataFrame:
+        with self._show(f"critical neurons at {site}", n_readings(neuron_space(self._model, site))) as progress:
+            return critical_neurons(self._model, site, batch_size=self._config.batch_size, progress=progress)
