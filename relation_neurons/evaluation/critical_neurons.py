@@ -14,10 +14,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from relation_neurons.errors import refuse
-from relation_neurons.evaluation.perplexity import perplexity
+from relation_neurons.evaluation.perplexity import encode_predicted, perplexity
 from relation_neurons.inference.batching import Batch, Task, run_batches
 from relation_neurons.interventions.interventions import Intervention
-from relation_neurons.models.hooked_model import Cache, forward, hook_name, hooked, neuron_space
+from relation_neurons.models.hooked_model import Cache, Hook, forward, hook_name, hooked, neuron_space
 from relation_neurons.models.logit_attribution import output_norms
 from relation_neurons.models.position_kinds import PAD
 from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
@@ -25,13 +25,14 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.concepts import screening_sentences
-from relation_neurons.prompts.tokenization import encode_texts
 from relation_neurons.validation import validated
 
 THRESHOLD = 0.5
 """Nats per token that a critical neuron's ablation costs at least; see docs/decisions/0016-critical-neurons.md."""
 N_CANDIDATES = 32
 """Neurons of each simple site that are ablated one by one."""
+RESIDUAL = "blocks.{layer}.hook_resid_post"
+"""TransformerLens's name for the residual stream behind a layer."""
 
 
 @validated
@@ -47,7 +48,7 @@ def critical_neurons(
 ) -> pd.DataFrame:
     """Neurons whose ablation alone makes the model predict neutral sentences much worse.
 
-    Of each simple site the neurons of the largest size (see `largest_writes`) are set to zero one by one.
+    Of each simple site the neurons that write most (see `candidates`) are set to zero one by one.
 
     Args:
         model: A model from `load_model`.
@@ -74,10 +75,10 @@ def critical_neurons(
     if n_candidates < 1 or not threshold > 0:
         raise refuse(f"n_candidates is {n_candidates}, threshold {threshold}", expected="at least 1, and above 0")
     texts = screening_sentences() if texts is None else texts
-    if not texts:
-        raise refuse("There are no texts", expected="at least one")
     neurons = [
-        neuron for part in expand_site(site) for neuron in candidates(model, part, texts, n_candidates, batch_size)
+        neuron
+        for part in expand_site(site)
+        for neuron in candidates(model, part, texts, n_candidates, batch_size=batch_size)
     ]
     table = solo_ablations(model, neurons, texts, batch_size=batch_size, progress=progress)
     critical = table[table["increase"] > threshold]
@@ -112,29 +113,40 @@ def solo_ablations(
 
 
 def candidates(
-    model: HookedModel, site: str, texts: Sequence[str], n: int, batch_size: int | None = None
+    model: HookedModel, site: str, texts: Sequence[str], n: int, *, batch_size: int | None = None
 ) -> list[Neuron]:
-    """The neurons of a simple site with the largest writes."""
+    """The neurons of a simple site whose ablation may matter most, from one pass over texts.
+
+    Half of them write most for their layer (largest write over the median of their layer's), half most beside the
+    residual stream that they write into; see `largest_writes`.
+    """
     space = neuron_space(model, site)
-    sizes = largest_writes(model, site, texts, batch_size=batch_size)
-    best = np.argsort(-sizes, kind="stable")[:n]
-    _, layers, indices = space.locate(best)
+    sizes, shares = largest_writes(model, site, texts, batch_size=batch_size).astype(np.float64)
+    by_layer = sizes.reshape(space.n_layers, -1)
+    typical = np.maximum(np.median(by_layer, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    first = np.argsort(-(by_layer / typical).ravel(), kind="stable")[: (n + 1) // 2]
+    others = np.argsort(-shares, kind="stable")
+    chosen = np.concatenate([first, others[~np.isin(others, first)][: n - len(first)]])
+    _, layers, indices = space.locate(chosen)
     return [Neuron(site, layer, index) for layer, index in zip(layers.tolist(), indices.tolist(), strict=True)]
 
 
 def largest_writes(
     model: HookedModel, site: str, texts: Sequence[str], *, batch_size: int | None = None
-) -> Float[ndarray, " neuron"]:
-    """The most that zeroing each neuron of a simple site takes from the residual stream, over all tokens.
+) -> Float[ndarray, "2 neuron"]:
+    """The most that zeroing each neuron of a simple site takes from the residual stream at any token.
 
-    It is the largest |activation| times the norm of the neuron's output row; of `gate` and `up`, the activation of
-    the MLP unit that they feed. Of q, k and v, which have no output row, it is the largest |activation|. BOS and the
+    What it takes is |activation| times the norm of the neuron's output row; of `gate` and `up`, the activation of the
+    MLP unit that they feed. Neurons of q, k and v have no output row, and their |activation| stands for it. BOS and the
     first token count: an ablation acts there too, and the largest activations are there.
+
+    Returns:
+        The largest write of each neuron, and its largest ratio to the norm of the residual stream behind the layer.
     """
     space = neuron_space(model, site)
     norms = [output_norms(model, site, layer) for layer in range(space.n_layers)]
     read_at = "post" if site in ("gate", "up") and norms[0] is not None else site
-    tasks, sizes = [Task(one) for one in encode_texts(model, texts)], torch.empty((len(texts), len(space)))
+    tasks = [Task(one) for one in encode_predicted(model, texts)]
 
     def read_batch(batch: Batch, cache: Cache) -> Tensor:
         tokens, kinds = batch.read()
@@ -142,20 +154,30 @@ def largest_writes(
             forward(model, tokens, kinds, cache, keep=0)
         return largest.cpu()
 
-    run_batches(model, tasks, read_batch, into=sizes, share=False, batch_size=batch_size)
-    parts = zip(sizes.amax(dim=0).split(len(space) // space.n_layers), norms, strict=True)
-    return torch.cat([part if norm is None else part * norm for part, norm in parts]).numpy()
+    values = torch.empty((len(texts), 2, len(space)))
+    run_batches(model, tasks, read_batch, into=values, share=False, batch_size=batch_size)
+    parts = zip(values.amax(dim=0).split(len(space) // space.n_layers, dim=1), norms, strict=True)
+    return torch.cat([part if norm is None else part * norm for part, norm in parts], dim=1).numpy()
 
 
 @contextlib.contextmanager
 def _largest(
     model: HookedModel, space: NeuronSpace, site: str, mask: Bool[Tensor, "row pos"]
-) -> Iterator[Float[Tensor, "row neuron"]]:
-    """The largest |activation| over the positions of the mask in the pass of this block, which fills it in."""
-    largest = torch.full((len(mask), len(space)), float("nan"), device=mask.device)
+) -> Iterator[Float[Tensor, "row 2 neuron"]]:
+    """The largest |activation| where the mask is true, alone and over the stream's norm, of the pass in this block."""
+    largest = torch.full((len(mask), 2, len(space)), float("nan"), device=mask.device)
+    sizes: dict[int, Float[Tensor, "row pos neuron"]] = {}
 
-    def hook(place: slice, activation: Tensor) -> None:
-        largest[:, place] = (activation.flatten(2).float().abs() * mask[:, :, None]).amax(dim=1)
+    def read(place: slice, activation: Tensor) -> None:
+        sizes[place.start] = activation.flatten(2).float().abs() * mask[:, :, None]
 
-    with hooked(model, {hook_name(site, layer): partial(hook, place) for _, layer, place in space.slices()}):
+    def compare(place: slice, stream: Tensor) -> None:
+        size = sizes.pop(place.start)
+        norm = stream.float().norm(dim=2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+        largest[:, 0, place], largest[:, 1, place] = size.amax(dim=1), (size / norm).amax(dim=1)
+
+    hooks: dict[str, Hook] = {}
+    for _, layer, place in space.slices():
+        hooks |= {hook_name(site, layer): partial(read, place), RESIDUAL.format(layer=layer): partial(compare, place)}
+    with hooked(model, hooks):
         yield largest

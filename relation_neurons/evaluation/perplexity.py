@@ -17,7 +17,7 @@ from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.models.position_kinds import PAD
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts.tokenization import encode_texts
+from relation_neurons.prompts.tokenization import Encoded, encode_texts
 from relation_neurons.validation import validated
 
 
@@ -52,15 +52,10 @@ def perplexity(
             model's context length.
     """
     conditions = {"clean": ()} if conditions is None else conditions
-    if isinstance(texts, str):
-        raise refuse("texts is a single text", expected="a list of texts")
     if not texts or not conditions:
         raise refuse(f"There are {len(texts)} texts and {len(conditions)} conditions", expected="at least one of each")
-    encoded = encode_texts(model, texts)
+    encoded = encode_predicted(model, texts)
     lengths = [len(text.ids) for text in encoded]
-    for number, length in enumerate(lengths):
-        if length < 2:
-            raise refuse(f"Text {number} ('{texts[number]}') has {length} token(s)", expected="at least two")
     tasks = [Task(text, number) for number in range(len(conditions)) for text in encoded]
 
     def read_batch(batch: Batch, cache: Cache) -> list[float]:
@@ -82,6 +77,23 @@ def perplexity(
             do="check the model's weights and the interventions; float32 overflows later than float16",
         )
     return _table(list(conditions), lengths, nll)
+
+
+def encode_predicted(model: HookedModel, texts: Sequence[str]) -> list[Encoded]:
+    """Texts as tokens, all but the first of which are predicted.
+
+    Raises:
+        RelationNeuronsError: A text is too short or exceeds the model's context length, or there is none.
+    """
+    if isinstance(texts, str):
+        raise refuse("texts is a single text", expected="a list of texts")
+    if not texts:
+        raise refuse("There are no texts", expected="at least one")
+    encoded = encode_texts(model, texts)
+    for number, text in enumerate(encoded):
+        if len(text.ids) < 2:
+            raise refuse(f"Text {number} ('{texts[number]}') has {len(text.ids)} token(s)", expected="at least two")
+    return encoded
 
 
 def _table(conditions: Sequence[str], lengths: Sequence[int], nll: Float[ndarray, " row"]) -> pd.DataFrame:

@@ -63,6 +63,9 @@ def about_models(given):
         "collect_activations": call(
             rn.collect_activations, model=model, prompts=asked, site="post", batch_size=2, dtype=torch.float32
         ),
+        "critical_neurons": call(
+            rn.critical_neurons, model=model, site="post", texts=texts, threshold=0.5, n_candidates=2, batch_size=1
+        ),
         "load_model": call(rn.load_model, source=NOWHERE, device="cpu", dtype="float32"),
         "open_study": call(rn.open_study, model=NOWHERE, relations=given.relations, profile="smoke", k=3, site="post"),
         "perplexity": call(rn.perplexity, model=model, texts=texts, conditions={"c": [one]}, batch_size=1),

@@ -1,11 +1,12 @@
 """Critical neurons: the screen finds those that ablating every neuron alone finds."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.evaluation.critical_neurons import N_CANDIDATES, largest_writes, n_readings
+from relation_neurons.evaluation.critical_neurons import N_CANDIDATES, candidates, largest_writes, n_readings
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.prompts.concepts import screening_sentences
 from tests.planted import plant_critical
@@ -55,20 +56,29 @@ def test_with_all_candidates_the_screen_is_the_exhaustive_ablation(tiny, site):
 
 @pytest.mark.parametrize("site", ["post", "gate", "up", "down", "o", "q"])
 def test_sizes_are_the_largest_norms_of_what_a_neuron_writes(tiny, site):
-    sizes = largest_writes(tiny, site, TEXTS, batch_size=2)
-    expected = torch.zeros(len(sizes))
-    read_at = "post" if site in ("gate", "up") else site
+    found = largest_writes(tiny, site, TEXTS, batch_size=2)
+    expected = np.zeros_like(found)
+    read_at = {"down": "hook_mlp_out", "o": "hook_attn_out", "q": "attn.hook_q"}.get(site, "mlp.hook_post")
     for text in TEXTS:
         _, cache = tiny.run_with_cache(torch.tensor([tiny.tokenizer(text)["input_ids"]]))
-        parts = []
+        sizes, shares = [], []
         for layer in range(tiny.cfg.n_layers):
-            name = {"post": "mlp.hook_post", "down": "hook_mlp_out", "o": "hook_attn_out", "q": "attn.hook_q"}[read_at]
-            written = cache[f"blocks.{layer}.{name}"].flatten(2)[0].abs()
-            if read_at == "post":
-                written = written * tiny.blocks[layer].mlp.W_out.norm(dim=1)
-            parts.append(written.max(dim=0).values)
-        expected = torch.maximum(expected, torch.cat(parts).detach())
-    torch.testing.assert_close(torch.from_numpy(sizes), expected, atol=1e-4, rtol=1e-4)
+            size = cache[f"blocks.{layer}.{read_at}"].flatten(2)[0].abs()
+            if read_at == "mlp.hook_post":
+                size = size * tiny.blocks[layer].mlp.W_out.norm(dim=1)
+            sizes.append(size.amax(dim=0))
+            shares.append((size / cache[f"blocks.{layer}.hook_resid_post"][0].norm(dim=1)[:, None]).amax(dim=0))
+        expected = np.maximum(expected, torch.stack([torch.cat(sizes), torch.cat(shares)]).numpy(force=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_half_of_the_candidates_are_large_for_their_layer_and_half_beside_the_stream(tiny):
+    sizes, shares = largest_writes(tiny, "post", TEXTS)
+    by_layer = [part / np.median(part) for part in np.split(sizes, tiny.cfg.n_layers)]
+    chosen = sorted(range(len(sizes)), key=lambda place: -np.concatenate(by_layer)[place])[:3]
+    chosen += sorted(set(range(len(sizes))) - set(chosen), key=lambda place: -shares[place])[:2]
+    found = candidates(tiny, "post", TEXTS, 5)
+    assert [one.layer * tiny.cfg.d_mlp + one.index for one in found] == chosen
 
 
 def test_the_planted_critical_neuron_is_the_only_one(critical):
