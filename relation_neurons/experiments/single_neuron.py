@@ -26,6 +26,7 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.results.sentences import critical_cost
 from relation_neurons.statistics.effects import compare
 from relation_neurons.validation import validated
 
@@ -95,6 +96,7 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
     }
     sentences = neuron_verdicts.single_neuron(neuron, tables)
+    sentences += critical_cost(study.critical.at(neuron.site), neuron)
     return ExperimentResult("neuron", QUESTION.format(neuron=neuron), tables, sentences)
 
 

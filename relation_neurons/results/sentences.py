@@ -40,6 +40,15 @@ def critical(table: pd.DataFrame, site: str, *, kept: bool) -> str:
     )
 
 
+def critical_cost(table: pd.DataFrame, neuron: Neuron) -> tuple[str, ...]:
+    """That a neuron is critical, if it is; `table` is from `critical_neurons`."""
+    own = table[(table["site"] == neuron.site) & (table["layer"] == neuron.layer) & (table["index"] == neuron.index)]
+    return tuple(
+        f"{neuron} is critical: ablating it alone costs {increase:.1f} nats per token on neutral sentences."
+        for increase in own["increase"]
+    )
+
+
 def by_measure(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each measure that the table has, with what to call it."""
     for measure, what in WHAT.items():

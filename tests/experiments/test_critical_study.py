@@ -121,6 +121,8 @@ def test_a_critical_neuron_may_be_looked_at_by_name(critical):
     result = single_neuron(study_of(planted), neuron)
     effect = result.tables["effects"].query("measure == 'logprob'")["effect"]
     assert (effect < -5).all()
+    assert re.fullmatch(r"L1.N\d+ is critical: ablating it alone costs \d+\.\d nats .*", result.verdict[-1])
+    assert "critical" not in " ".join(single_neuron(study_of(planted), rn.Neuron("post", 0, 0)).verdict)
 
 
 def test_the_command_line_lists_critical_neurons(folder, critical, tmp_path, capsys, monkeypatch):
