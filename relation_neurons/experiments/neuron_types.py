@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -14,6 +15,7 @@ from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site
 from relation_neurons.neurons.ranking import PAPER_K, scaled_k
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.results.sentences import critical
 from relation_neurons.statistics.effects import compare
 from relation_neurons.validation import validated
 
@@ -47,7 +49,7 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
     Returns:
         Tables `effects`, from `effects.compare` by `ablated` and `site`, with `k` and the `share` of the site's
         neurons that it is, and `per_thousand`, the effect per thousand neurons, with `_low` and `_high`; `pooled`, the
-        same over all relations (`ablated` is `all`); and `answers`.
+        same over all relations (`ablated` is `all`); `answers`; and `critical`, the critical neurons of all sites.
     """
     spaces, left_out = _spaces(study, config)
     sizes = {site: _size(study, config, site, space) for site, space in spaces.items()}
@@ -65,9 +67,16 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
         "effects": _with_size(effects, sizes, spaces),
         "pooled": _with_size(over_all, sizes, spaces),
         "answers": own,
+        "critical": _critical(study, sizes),
     }
     sentences = transfer_verdicts.neuron_types(tables["effects"], tables["pooled"], left_out)
+    sentences += (critical(tables["critical"], "these sites", kept=study.config.keep_critical),)
     return ExperimentResult("neuron_types", QUESTION, tables, sentences)
+
+
+def _critical(study: Study, sites: Iterable[str]) -> pd.DataFrame:
+    parts = dict.fromkeys(part for site in sites for part in expand_site(site))
+    return pd.concat([study.critical.at(part) for part in parts], ignore_index=True)
 
 
 def _spaces(study: Study, config: NeuronTypesConfig) -> tuple[dict[str, NeuronSpace], list[str]]:

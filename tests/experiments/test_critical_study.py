@@ -107,7 +107,9 @@ def test_every_site_of_neuron_types_leaves_out_its_own(critical):
     planted, neuron = critical
     sites = ("gate", "down")
     study = study_of(planted)
-    neuron_types(study, NeuronTypesConfig(sites=sites, site_k=3, n_type_controls=2))
+    result = neuron_types(study, NeuronTypesConfig(sites=sites, site_k=3, n_type_controls=2))
+    assert sorted(result.tables["critical"]["site"]) == ["down", "gate", "post"]
+    assert "3 neurons of these sites are critical (in no target and no control set)" in result.verdict[-1]
     for site in sites:
         selection = dataclasses.replace(study.selection, site=site)
         left_out = rn.Neuron(site, 1, neuron.index if site == "gate" else 95)
