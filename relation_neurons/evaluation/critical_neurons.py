@@ -27,8 +27,8 @@ from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.concepts import screening_sentences
 from relation_neurons.validation import validated
 
-THRESHOLD = 0.5
-"""Nats per token that a critical neuron's ablation costs at least; see docs/decisions/0016-critical-neurons.md."""
+THRESHOLD = 1.0
+"""Nats per token that ablating a critical neuron costs: the perplexity is multiplied by e. See docs/decisions/0016."""
 N_CANDIDATES = 32
 """Neurons of each simple site that are ablated one by one."""
 RESIDUAL = "blocks.{layer}.hook_resid_post"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.evaluation.critical_neurons import N_CANDIDATES, candidates, largest_writes, n_readings
+from relation_neurons.evaluation.critical_neurons import N_CANDIDATES, THRESHOLD, candidates, largest_writes, n_readings
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.prompts.concepts import screening_sentences
 from tests.planted import plant_critical
@@ -87,7 +87,7 @@ def test_the_planted_critical_neuron_is_the_only_one(critical):
         fast = rn.critical_neurons(planted.model, site)
         assert fast[["site", "layer", "index"]].to_numpy().tolist() == [[site, 1, index]]
     texts = screening_sentences()[:1]
-    slow = exhaustive(planted.model, "post", texts, 0.5)
+    slow = exhaustive(planted.model, "post", texts, THRESHOLD)
     pd.testing.assert_frame_equal(
         rn.critical_neurons(planted.model, "post", texts=texts), slow, atol=1e-4, check_dtype=False
     )
