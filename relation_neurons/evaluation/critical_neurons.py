@@ -176,8 +176,9 @@ def _largest(
         norm = stream.float().norm(dim=2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         largest[:, 0, place], largest[:, 1, place] = size.amax(dim=1), (size / norm).amax(dim=1)
 
-    hooks: dict[str, Hook] = {}
+    hooks: list[tuple[str, Hook]] = []
     for _, layer, place in space.slices():
-        hooks |= {hook_name(site, layer): partial(read, place), RESIDUAL.format(layer=layer): partial(compare, place)}
+        hooks.append((hook_name(site, layer), partial(read, place)))
+        hooks.append((RESIDUAL.format(layer=layer), partial(compare, place)))
     with hooked(model, hooks):
         yield largest
