@@ -349,7 +349,7 @@ def test_sites_that_a_model_has_not_are_left_out_and_named(study, monkeypatch):
     monkeypatch.setattr(study.model.cfg, "gated_mlp", False)
     found = neuron_types(study, NeuronTypesConfig(sites=("up", "all", "down"), n_type_controls=2))
     assert set(found.table["site"]) == {"down", "post"}
-    assert found.verdict[-1] == "Left out, since the model does not have them: up, all."
+    assert found.verdict[-2] == "Left out, since the model does not have them: up, all."
     with pytest.raises(rn.RelationNeuronsError, match="k is 9999"):
         neuron_types(study, NeuronTypesConfig(sites=("down",), site_k=9999))
 
