@@ -13,6 +13,7 @@ from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron, expand_site
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress
+from relation_neurons.prompts.concepts import screening_sentences
 
 Table = Callable[..., pd.DataFrame]
 """Makes a table or reads it from the folder of the study, as `Study.table`."""
@@ -47,7 +48,8 @@ class CriticalScreen:
 
     def _at(self, site: str) -> pd.DataFrame:
         if site not in self._known:
-            self._known[site] = self._table("rankings/critical", lambda: self._screen(site), site)
+            made_from = site, screening_sentences()
+            self._known[site] = self._table("rankings/critical", lambda: self._screen(site), *made_from)
         return self._known[site]
 
     def _screen(self, site: str) -> pd.DataFrame:

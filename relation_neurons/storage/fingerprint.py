@@ -19,7 +19,16 @@ MEASURING = (
     *("relations", "models", "prompts", "inference", "activations", "scores", "neurons", "interventions", "evaluation"),
     *(
         f"experiments/{name}.py"
-        for name in ("answer_cache", "concepts", "config", "detection", "layers", "perplexity", "study")
+        for name in (
+            "answer_cache",
+            "concepts",
+            "config",
+            "critical_screen",
+            "detection",
+            "layers",
+            "perplexity",
+            "study",
+        )
     ),
 )
 """Folders and files that determine what is stored and reused: activations, rankings, answers and perplexities. What
