@@ -23,19 +23,19 @@ from scipy import stats
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
-from relation_neurons.experiments.inter_relation import inter
+from relation_neurons.experiments.inter_relation import InterConfig, inter
 from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
+from relation_neurons.statistics.effects import SHOWN
 from tests.planted_properties import GROUP, plant_nothing
 
 KS = (2, 8, GROUP)
 N_RELATIONS = 5
 TESTS = {
     "own facts": ("intra", "effects"),
-    "control sets against each other": ("intra", "calibration"),
     "pairs of relations": ("inter", "effects"),
     "slope over k": ("sweep", "trend"),
     "halves together": ("cumulativity", "together"),
@@ -63,13 +63,13 @@ def count_in_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]
     torch.set_num_threads(1)
     planted = plant_nothing(seed, common=common)
     prompts = rn.PromptConfig(shots=0, n_evaluation=10, split_seed=seed)
-    config = StudyConfig(k=GROUP, site="post", n_controls=5, validation="none", prompts=prompts, seed=seed)
+    config = StudyConfig(k=GROUP, site="post", n_controls=20, validation="none", prompts=prompts, seed=seed)
     study = Study(planted.model, planted.relations[:N_RELATIONS], config)
     results = {
         "intra": intra(study, IntraConfig(n_detection_tested=0)),
-        "inter": inter(study),
-        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=5, n_other=1)),
-        "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=4)),
+        "inter": inter(study, InterConfig(n_cross_controls=20)),
+        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1)),
+        "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=20)),
         "overlap": overlap(study),
     }
     counts = {}
@@ -77,7 +77,7 @@ def count_in_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]
         rows = results[experiment].tables[table]
         for measure, group in rows.groupby("measure") if "measure" in rows else [("neurons", rows)]:
             p = group["p"].dropna()
-            shown = bool((group["verdict"] != "not shown").any()) if "verdict" in group else False
+            shown = bool(group["verdict"].isin(SHOWN).any()) if "verdict" in group else False
             counts[f"{name}, {measure}"] = (len(p), int((p < 0.05).sum()), shown)
     for name, rows in properties(results).table.groupby("property"):
         counts[f"property: {name}"] = (len(rows), 0, bool(rows["shown"].any()))

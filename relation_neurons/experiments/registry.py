@@ -92,7 +92,10 @@ BESIDE: Mapping[str, Experiment] = {
 
 STUDIES: Mapping[str, StudyConfig] = {
     "smoke": StudyConfig(
-        n_controls=2, validation="none", prompts=PromptConfig(shots=1, n_evaluation=6, n_detection=16)
+        n_controls=2,
+        validation="none",
+        keep_critical=True,  # the screen takes longer than all the rest
+        prompts=PromptConfig(shots=1, n_evaluation=6, n_detection=16),
     ),
     "demo": StudyConfig(n_controls=20, validation="none", prompts=PromptConfig(n_evaluation=25)),
     "full": StudyConfig(),

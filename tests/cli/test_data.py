@@ -107,7 +107,7 @@ def test_what_was_fetched_is_loaded_by_name(call, api):  # noqa: F811
     assert relation.translations["de"].subjects[name] == f"{name} auf Deutsch"
     config = rn.PromptConfig(language="de", shots=0, n_evaluation=5)
     asked = rn.make_prompts([relation], config).evaluation
-    assert all(prompt.text == f"{prompt.fact} auf Deutsch hat als Hauptstadt? Antwort:" for prompt in asked)
+    assert all(prompt.text == f"{prompt.unit} auf Deutsch hat als Hauptstadt? Antwort:" for prompt in asked)
 
 
 def test_what_was_not_fetched_says_how_to_get_it(call):

@@ -16,7 +16,7 @@ from relation_neurons.scores.scorers import SCORERS
 from tests.docs.pages import NAMES, ROOT, blocks
 
 WITH_PYTHON = [name for name in NAMES if blocks((ROOT / name).read_text(encoding="utf-8"), "python")]
-N_EXECUTED, N_SKIPPED = 18, 6
+N_EXECUTED, N_SKIPPED = 18, 7
 
 
 def test_blocks_are_executed_unless_a_page_says_why_not():
@@ -40,7 +40,9 @@ def fewer_prompts(full, monkeypatch):
     make = rn.make_prompts
 
     def make_few(relations, config=None):
-        return make(relations, dataclasses.replace(config or rn.PromptConfig(), n_evaluation=4, n_detection=16))
+        config = config or rn.PromptConfig()
+        n_evaluation = min(config.n_evaluation, 4)
+        return make(relations, dataclasses.replace(config, n_evaluation=n_evaluation, n_detection=16))
 
     if not full:
         monkeypatch.setattr(rn, "make_prompts", make_few)

@@ -21,12 +21,12 @@ def n_tokens(prompt):
     return max(2, len(prompt.object.split()) + 1)
 
 
-def slow_recall(model, prompt):
+def slow_recall(model, prompt, n=None):
     """One prompt, whole sequences, no cache: the obvious way."""
     (one,) = encode(model, [prompt])
     ids = list(one.ids)
     said = []
-    for _ in range(n_tokens(prompt)):
+    for _ in range(n or n_tokens(prompt)):
         said.append(int(model(torch.tensor([ids + said]))[0, -1].argmax()))
     log_probabilities = model(torch.tensor([ids + list(one.object_ids)]))[0].log_softmax(-1)
     logprob = sum(float(log_probabilities[len(ids) - 1 + i, token]) for i, token in enumerate(one.object_ids))
@@ -68,7 +68,8 @@ def test_answers_end_at_every_end_token_and_reach_the_end_of_the_longest_object(
     table, forced = rn.recall(tiny, prompts, batch_size=5), rn.recall(tiny, prompts, generate=False)
     lengths = set()
     for row, prompt in zip(table.to_dict("records"), prompts, strict=True):
-        answer = slow_recall(tiny, prompt)[0][: 4 if prompt.object == "w1" else max(2, len(prompt.object.split()) + 1)]
+        n = 4 if prompt.object == "w1" else max(2, len(prompt.object.split()) + 1)
+        answer = slow_recall(tiny, prompt, n)[0]
         answer = answer[: next((place for place, token in enumerate(answer) if token in ends), None)]
         lengths.add((prompt.object, len(answer)))
         assert row["generated"] == tiny.tokenizer.decode(answer, skip_special_tokens=True)

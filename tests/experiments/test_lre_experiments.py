@@ -37,7 +37,7 @@ def relations(tmp_path_factory):
 def study(embedded, relations, full):
     """Of all twelve relations, or of three of them: the cost grows with their square."""
     prompts = rn.PromptConfig(n_evaluation=3, n_detection=12)
-    config = StudyConfig(k=400, site="gate", n_controls=2, validation="none", prompts=prompts)
+    config = StudyConfig(k=400, site="gate", n_controls=2, validation="none", keep_critical=True, prompts=prompts)
     return Study(embedded, relations if full else relations[:3], config)
 
 

@@ -150,8 +150,8 @@ def test_counts_equal_those_of_a_regular_expression_per_name(tmp_path_factory, d
         has_object = [any(is_named(name, text) for name in (object, *aliases)) for text in texts]
         both = sum(left and right for left, right in zip(has_subject, has_object, strict=True))
         counts = (sum(has_subject), sum(has_object), both, len(texts))
-        expected.append(("r", subject, object, *counts, f"{subject} = {object}"))
-    assert rows(count_cooccurrences([relation("r", *facts)], path)) == expected
+        expected.append(("r", subject, object, *counts))
+    assert [row[:-1] for row in rows(count_cooccurrences([relation("r", *facts)], path))] == expected
 
 
 @pytest.mark.parametrize("make", [lambda _: "some words " * 500, lambda number: f"{number}" + "東京" * 400])

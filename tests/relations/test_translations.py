@@ -59,9 +59,9 @@ def test_each_language_has_at_least_forty_evaluation_facts(code):
 def test_prompts_and_answers_follow_their_language():
     relations = rn.load_relations("country_capital")
     (french,) = {
-        p.fact: p
+        p.unit: p
         for p in rn.make_prompts(relations, rn.PromptConfig(language="fr", n_evaluation=100)).evaluation
-        if p.fact == "Germany"
+        if p.unit == "Germany"
     }.values()
     assert french.subject == "Allemagne"
     assert french.object == "Berlin"
