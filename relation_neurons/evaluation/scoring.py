@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -25,7 +25,7 @@ from relation_neurons.inference.decoding import Judged, decode, end_tokens, gree
 from relation_neurons.models.hooked_model import Cache
 from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt
-from relation_neurons.prompts.tokenization import encode
+from relation_neurons.prompts.tokenization import encode_answers
 
 MAX_NEW_TOKENS = 12
 """Maximum length of a generated answer unless `max_new_tokens` is given."""
@@ -103,8 +103,7 @@ def candidate_tokens(model: HookedModel, prompts: Sequence[Prompt]) -> dict[tupl
     tokens: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
     for prompt in prompts:
         if prompt.candidates and prompt.candidates not in tokens:
-            variants = [replace(prompt, object=candidate) for candidate in prompt.candidates]
-            tokens[prompt.candidates] = [encoded.object_ids for encoded in encode(model, variants)]
+            tokens[prompt.candidates] = encode_answers(model, prompt, prompt.candidates)
     return tokens
 
 

@@ -194,7 +194,7 @@ def _fact_prompts(
     )
     ids, units = fact_ids(facts), _units(facts)
     return [
-        _prompt(replace(common, fact=ids[number], unit=units[number]), fact, examples, index, templates[index] + answer)
+        _prompt(common, fact, examples, index, templates[index] + answer, identity=(ids[number], units[number]))
         for number, fact in numbered
         for index in _templates_of(number, len(templates), config.templates)
     ]
@@ -205,8 +205,10 @@ def _in_language(source: Relation | Translation, facts: Sequence[Fact]) -> tuple
     return translate(facts, source) if isinstance(source, Translation) else tuple(facts)
 
 
-def _prompt(common: Prompt, fact: Fact, shots: Sequence[Fact], index: int, query: str) -> Prompt:
-    """The prompt of one fact in one template, with the other attributes of `common`."""
+def _prompt(
+    common: Prompt, fact: Fact, shots: Sequence[Fact], index: int, query: str, *, identity: tuple[str, str]
+) -> Prompt:
+    """The prompt of one fact in one template, with its `fact` and `unit`, and the other attributes of `common`."""
     examples = "".join(f"{query.replace('{}', shot.subject)}{common.joint}{shot.object}\n" for shot in shots)
     return replace(
         common,
@@ -216,6 +218,8 @@ def _prompt(common: Prompt, fact: Fact, shots: Sequence[Fact], index: int, query
         query_start=len(examples),
         template=index,
         aliases=fact.aliases,
+        fact=identity[0],
+        unit=identity[1],
     )
 
 

@@ -47,17 +47,33 @@ def encode(model: HookedModel, prompts: Sequence[Prompt]) -> list[Encoded]:
     for prompt, (ids, ends), (whole, _) in zip(prompts, unanswered, answered, strict=True):
         bos = _bos(model, prompt.bos)
         start = sum(end <= prompt.query_start for end in ends)
-        if not prompt.object:
-            whole = ids
-        elif tuple(whole[: len(ids)]) != tuple(ids) or len(whole) == len(ids):
-            raise refuse(
-                f"The answer '{prompt.object}' changes the tokens of the prompt '{prompt.text[-40:]}'",
-                do="end the prompt with a character that is a token by itself, such as ':'",
-            )
-        if len(bos) + len(whole) > model.cfg.n_ctx:
-            raise refuse(f"A prompt has {len(whole)} tokens; the model takes {model.cfg.n_ctx}", do="use fewer shots")
-        encoded.append(Encoded(bos + tuple(ids), len(bos) + start, tuple(whole[len(ids) :]), bool(bos)))
+        answer = _continuation(ids, whole, prompt, prompt.object) if prompt.object else ()
+        if len(bos) + len(ids) + len(answer) > model.cfg.n_ctx:
+            found = f"A prompt has {len(ids) + len(answer)} tokens; the model takes {model.cfg.n_ctx}"
+            raise refuse(found, do="use fewer shots")
+        encoded.append(Encoded(bos + tuple(ids), len(bos) + start, answer, bool(bos)))
     return encoded
+
+
+def encode_answers(model: HookedModel, prompt: Prompt, answers: Sequence[str]) -> list[tuple[int, ...]]:
+    """The tokens of several answers as continuations of one prompt, as in `Encoded.object_ids`.
+
+    Raises:
+        RelationNeuronsError: As for `encode`.
+    """
+    texts = [prompt.text, *(f"{prompt.text}{prompt.joint}{answer}" for answer in answers)]
+    (ids, _), *wholes = _tokenise(_tokenizer(model), texts)
+    return [_continuation(ids, whole, prompt, answer) for (whole, _), answer in zip(wholes, answers, strict=True)]
+
+
+def _continuation(ids: list[int], whole: list[int], prompt: Prompt, answer: str) -> tuple[int, ...]:
+    """The tokens of an answer, given those of the prompt and of both together."""
+    if whole[: len(ids)] != ids or len(whole) == len(ids):
+        raise refuse(
+            f"The answer '{answer}' changes the tokens of the prompt '{prompt.text[-40:]}'",
+            do="end the prompt with a character that is a token by itself, such as ':'",
+        )
+    return tuple(whole[len(ids) :])
 
 
 def encode_texts(model: HookedModel, texts: Sequence[str]) -> list[Encoded]:

@@ -15,6 +15,7 @@ from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
 from relation_neurons.experiments.intra_relation import IntraConfig
 from relation_neurons.experiments.k_sweep import SweepConfig
+from relation_neurons.experiments.perplexity import LanguageModellingConfig
 from relation_neurons.experiments.study import Study
 from relation_neurons.relations import lre_download
 from relation_neurons.relations.relation import fact_ids, key
@@ -157,7 +158,7 @@ def test_all_experiments_end_on_the_papers_relations(embedded, tmp_path, monkeyp
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "a.txt").write_text("Amiibo by Nintendo", encoding="utf-8")
     options = runner.all_options("smoke", corpus=tmp_path / "corpus")
-    options |= OPTIONS
+    options |= OPTIONS | {"perplexity": LanguageModellingConfig(n_sentences=3, n_sentence_controls=2)}
     results = {
         result.name: result for result in runner.reproduce(list(options), config, tmp_path / "out", options=options)
     }

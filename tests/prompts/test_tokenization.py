@@ -1,7 +1,9 @@
+import dataclasses
+
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.prompts.tokenization import encode
+from relation_neurons.prompts.tokenization import encode, encode_answers
 from tests.helpers import word_prompts
 
 
@@ -14,6 +16,15 @@ def test_a_prompt_is_its_examples_query_and_answer(tiny, bos):
         assert (tokens[0] == "<bos>") is bos
         assert " ".join(tokens[one.query_start :]) == prompt.text[prompt.query_start :].replace(":", " :")
         assert tiny.tokenizer.convert_ids_to_tokens(list(one.object_ids)) == prompt.object.split()
+
+
+def test_answers_are_encoded_together_as_each_alone(tiny):
+    for prompt in word_prompts(4, examples=True):
+        answers = ("w1", "w2 w3", prompt.object)
+        alone = [encode(tiny, [dataclasses.replace(prompt, object=answer)])[0].object_ids for answer in answers]
+        assert encode_answers(tiny, prompt, answers) == alone
+    with pytest.raises(rn.RelationNeuronsError, match="changes the tokens of the prompt"):
+        encode_answers(tiny, prompt, ["w1", ""])
 
 
 @pytest.mark.model
