@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import ABOVE, FALLS, LEVEL, RISES
+from relation_neurons.statistics.effects import ABOVE, CANNOT_BE_SHOWN, FALLS, LEVEL, RISES
 from relation_neurons.statistics.formatting import interval_text, name_list
 
 QUESTION = "Are relation neurons cumulative, versatile and interfering in this model?"
-COLUMNS = ["property", "evidence", "what", "effect", "effect_low", "effect_high", "n", "p_holm", "shown"]
+COLUMNS = ["property", "evidence", "what", "effect", "effect_low", "effect_high", "n", "p_holm", "shown", "testable"]
 Rows = list[dict[str, object]]
 
 
@@ -32,7 +32,8 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
 
     Returns:
         A table with a row per relation or pair and evidence: the effect that is tested with its interval and n, its
-        corrected p, and whether it is `shown`, by all conditions named above.
+        corrected p, whether it is `shown`, by all conditions named above, and whether it is `testable` with these
+        facts and control sets.
     """
     rows: Rows = []
     if {"sweep", "cumulativity"} <= findings.keys():
@@ -53,7 +54,14 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
 
 def _tested(row: Mapping[str, object], name: str, evidence: str, what: str, shown: bool) -> dict[str, object]:
     kept = {column: row[column] for column in ("effect", "effect_low", "effect_high", "n", "p_holm")}
-    return {"property": name, "evidence": evidence, "what": what, **kept, "shown": shown}
+    return {
+        "property": name,
+        "evidence": evidence,
+        "what": what,
+        **kept,
+        "shown": shown,
+        "testable": row["verdict"] != CANNOT_BE_SHOWN,
+    }
 
 
 def _records(table: pd.DataFrame, measure: str) -> Sequence[dict[str, object]]:
@@ -124,5 +132,8 @@ def _sentence(table: pd.DataFrame, name: str) -> str:
     for evidence, rows in table.groupby("evidence", sort=False):
         shown = rows[rows["shown"]].sort_values("effect", ascending=name != "interference")
         found = [f"{row['what']} {interval_text(row)}" for row in shown.to_dict("records")]
-        parts.append(f"{evidence}: shown in {len(shown)} of {len(rows)} ({name_list(found, most=5)})")
+        testable = int(rows["testable"].sum())
+        beyond = f"; {len(rows) - testable} more cannot be shown" if 0 < testable < len(rows) else ""
+        counted = f"shown in {len(shown)} of {testable} ({name_list(found, most=5)}){beyond}"
+        parts.append(f"{evidence}: {counted if testable else f'cannot be shown in any of {len(rows)}'}")
     return f"{name.capitalize()}, Holm-corrected at {LEVEL:.0%}. {'; '.join(parts)}."

@@ -59,6 +59,8 @@ def by_measure(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def falls_and_rises(what: str, rows: pd.DataFrame) -> str:
     """In how many relations a measure falls and rises by the corrected tests."""
+    if untestable(rows):
+        return estimates(what, rows, "relations")
     falls, rises = (list(rows.loc[rows["verdict"] == side, "ablated"]) for side in (FALLS, RISES))
     return (
         f"{what} falls beyond chance and beyond matched random controls in {len(falls)} of {len(rows)} relations "
@@ -71,6 +73,22 @@ def missed(rows: pd.DataFrame) -> str:
     """How large effects must be to be shown with 80 % power, as a sentence to append; nothing if none can be."""
     least = float(rows["minimum_effect"].median())
     return f" Effects below {least:.2f} (median) would be missed." if np.isfinite(least) else ""
+
+
+def untestable(rows: pd.DataFrame) -> bool:
+    """Whether no row can have a verdict, so that there is nothing to count."""
+    return bool((rows["verdict"] == CANNOT_BE_SHOWN).all())
+
+
+def estimates(what: str, rows: pd.DataFrame, groups: str) -> str:
+    """What a table without any verdict holds: estimates, and what verdicts would need."""
+    largest = rows.iloc[int(rows["effect"].abs().argmax())].to_dict()
+    name = " -> ".join(str(largest[column]) for column in ("ablated", "relation") if column in largest)
+    lower, higher = int((rows["effect"] < 0).sum()), int((rows["effect"] > 0).sum())
+    return (
+        f"{what}: estimates without verdicts.{cannot(rows)} It is lower in {lower} and higher in {higher} of "
+        f"{len(rows)} {groups}; the largest change is {name} {interval_text(largest)}, n = {largest['n']} facts."
+    )
 
 
 def cannot(rows: pd.DataFrame) -> str:
@@ -95,10 +113,16 @@ def by_group(column: str, effects: pd.DataFrame, pooled: pd.DataFrame) -> list[s
             rows = all_rows[all_rows[column] == row[column]]
             falls, rises = (int((rows["verdict"] == side).sum()) for side in (FALLS, RISES))
             size = f"k = {row['k']:,}; " if "k" in row else ""
+            counted = "" if untestable(all_rows) else f" {falls} of {len(rows)}{f', rises in {rises}' if rises else ''}"
             parts.append(
-                f"{row[column]} {falls} of {len(rows)}{f', rises in {rises}' if rises else ''} ({size}pooled "
-                f"{interval_text(row)}, controls {row['random']:+.2f}, {row['verdict']})"
+                f"{row[column]}{counted} ({size}pooled {interval_text(row)}, controls {row['random']:+.2f}, "
+                f"{row['verdict']})"
             )
+        if untestable(all_rows):
+            sentences.append(
+                f"{what}, by {column}: estimates without verdicts.{cannot(all_rows)} {name_list(parts, most=12)}."
+            )
+            continue
         sentences.append(
             f"{what} falls beyond chance and beyond matched random controls, by {column}, in so many relations: "
             f"{name_list(parts, most=12)}; n = {range_text(all_rows['n'])} facts and "

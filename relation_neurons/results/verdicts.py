@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.evaluation.answers import ERROR_KINDS, RULES
-from relation_neurons.results.sentences import by_measure, cannot, falls_and_rises, missed, without
+from relation_neurons.results.sentences import (
+    by_measure,
+    cannot,
+    estimates,
+    falls_and_rises,
+    missed,
+    untestable,
+    without,
+)
 from relation_neurons.statistics.effects import FALLS, LEVEL, NOT_SHOWN, RISES
 from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 
@@ -35,6 +43,9 @@ def inter(effects: pd.DataFrame, flips: pd.DataFrame) -> Sentences:
     """Other relations' facts: where they fall, where they rise."""
     falls, rises = [], []
     for what, rows in by_measure(effects):
+        if untestable(rows):
+            falls.append(estimates(f"{what} of another relation", rows, "pairs"))
+            continue
         down, up = (rows[rows["verdict"] == side].sort_values("effect") for side in (FALLS, RISES))
         n_higher, n_bh = int((rows["effect"] > 0).sum()), int(((rows["p_bh"] < LEVEL) & (rows["effect"] > 0)).sum())
         falls.append(
@@ -55,6 +66,9 @@ def k_sweep(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) ->
     """Whether own facts fall with k, and what other facts do meanwhile."""
     sentences = []
     for what, rows in by_measure(trend):
+        if untestable(rows):
+            sentences.append(estimates(f"{what} of own facts, by tenfold of k", rows, "relations"))
+            continue
         falls = rows[rows["verdict"] == FALLS].sort_values("effect")
         steepest = rows.sort_values("effect").to_dict("records")[0]
         sentences.append(

@@ -79,7 +79,9 @@ def test_the_planted_relations_are_found_by_every_experiment_that_could(everythi
     own = results["intra"].tables["effects"].query("measure == 'logprob'")
     assert set(own["verdict"]) == {"falls"}
     assert set(results["sweep"].tables["trend"].query("measure == 'logprob'")["verdict"]) == {"falls"}
-    assert "shown in 0 of 6" in " ".join(results["properties"].verdict)  # pairs: nothing is shared
+    assert "cannot be shown in any of 6" in " ".join(results["properties"].verdict)  # two control sets for pairs
+    assert "In 6 of 6 no effect can be shown with 8 facts and 2 control sets" in results["inter"].verdict[0]
+    assert "estimates without verdicts" in results["inter"].verdict[0]
     lost = results["intra"].tables["answers"].query("draw == -1 and clean_correct == 1 and correct == 0")
     wrong = results["errors"].tables["newly_wrong"]
     assert len(wrong[wrong["state"] == "own"]) == len(lost)
