@@ -171,7 +171,7 @@ class _Parameters:
 
 
 def meets(value: object, hint: Any) -> bool:
-    """Whether a value meets an annotation; a text is no collection of texts."""
+    """Whether a value meets an annotation; a text is not a collection of texts."""
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
         return False
     if type(value) is hint:

@@ -56,12 +56,12 @@ def study_figures(folder: Path, experiments: Sequence[str] = ()) -> dict[str, di
         experiments: Names of experiments; by default all there that have figures.
 
     Raises:
-        RelationNeuronsError: A folder that is no study's, an unknown experiment or one that was not carried out, or
+        RelationNeuronsError: A folder that is not that of a study, an unknown experiment or one that was not run, or
             tables of another version of this package.
     """
     for name in experiments:
         if name not in FIGURES:
-            raise refuse(f"'{name}' is no experiment with figures", expected=nearest(name, FIGURES))
+            raise refuse(f"'{name}' is not an experiment with figures", expected=nearest(name, FIGURES))
     if not (folder / "run.json").is_file():
         raise refuse(f"{folder} is not a study folder", expected="a folder that `reproduce` wrote", do="name its --out")
     there = experiments or [name for name in FIGURES if name in carried_out(folder)]

@@ -92,7 +92,7 @@ def _require_command(words: Sequence[str]) -> None:
             return
         word = word.replace("_", "-")
         if word not in names:
-            raise refuse(f"'{word}' is no command of {name}", expected=nearest(word, names), do=f"see {name} --help")
+            raise refuse(f"'{word}' is not a command of {name}", expected=nearest(word, names), do=f"see {name} --help")
         if word not in groups:
             return
         known, name = groups[word], f"{name} {word}"

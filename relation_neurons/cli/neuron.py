@@ -82,7 +82,7 @@ def look_at(
         What was found, and the neuron's folder, `out/neuron/SITE-LAYER.INDEX`.
 
     Raises:
-        RelationNeuronsError: A neuron that the model does not have, whatever of the input cannot be used, or a folder
+        RelationNeuronsError: A neuron that the model does not have, input that cannot be used, or a folder
             of another study.
     """
     study = prepare(config, out=out)

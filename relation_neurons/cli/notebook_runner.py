@@ -84,7 +84,7 @@ def choose(names: Sequence[str]) -> dict[str, Path]:
         stem = Path(name).name.removesuffix(".ipynb")
         matching = [one for one in known if stem in (one, one.split("_")[0], one.partition("_")[2])]
         if not matching:
-            raise refuse(f"'{name}' is no notebook", expected=nearest(stem, known))
+            raise refuse(f"'{name}' is not a notebook", expected=nearest(stem, known))
         chosen[matching[0]] = known[matching[0]]
     return chosen
 

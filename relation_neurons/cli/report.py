@@ -35,7 +35,7 @@ def rebuild(folder: Path) -> Path:
     run = read_run(folder)
     try:
         if not experiments_in(folder):
-            raise refuse(f"{folder} holds no results yet", do="let the run end (the same command resumes it)")
+            raise refuse(f"{folder} has no results yet", do="let the run end (the same command resumes it)")
         page = write_study_report(folder, run)
     except OTHERS as error:
         raise refuse(
@@ -49,7 +49,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     """What determined a run or a study.
 
     Raises:
-        RelationNeuronsError: There is no such folder, or it is no run's.
+        RelationNeuronsError: There is no such folder, or it does not belong to a run.
     """
     expected = "a folder that `run` or `reproduce` wrote"
     if not folder.is_dir():

@@ -32,7 +32,7 @@ def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
         folder: Where to look.
     """
     if not folder.is_dir():
-        raise refuse(f"{folder} is no folder", expected="a folder with runs in it")
+        raise refuse(f"{folder} is not a folder", expected="a folder with runs in it")
     os.listdir(folder)  # raises if the folder may not be read
     found, unread = [], []
     for path in sorted(folder.rglob(KEY)):

@@ -1,4 +1,4 @@
-"""Critical neurons: those whose ablation alone breaks the model's language, whatever is asked of it."""
+"""Critical neurons: those whose ablation alone makes the model worse at any text."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class StudyConfig:
         require_at_least(self, k=1, n_controls=2, batch_size=1, seed=0)
         named_device(self.device)
         if self.scorer not in SCORERS:
-            raise refuse(f"'{self.scorer}' is no scorer", expected=nearest(self.scorer, SCORERS))
+            raise refuse(f"'{self.scorer}' is not a scorer", expected=nearest(self.scorer, SCORERS))
 
     @property
     def selection(self) -> SelectionConfig:

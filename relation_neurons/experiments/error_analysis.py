@@ -47,7 +47,7 @@ def error_kinds(study: Study, config: ErrorKindsConfig = ErrorKindsConfig()) -> 
         `newly_right`; `newly_wrong`, each such prompt with the answers `before` and `after` and the `kind` of the
         latter; `top_answers`, per `relation` and `state` the most frequent answers; and `answers`.
 
-        The kind `right` goes by the rule `alias` whatever the study's rule, so that an answer that is newly wrong by a
+        The kind `right` follows the rule `alias` whatever the study's rule, so that an answer that is newly wrong by a
         stricter rule can be of the kind `right`.
     """
     answers = _answers(study)

@@ -103,7 +103,7 @@ def compare_frequencies(facts: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         Mann-Whitney U test. An empty group has no mean, and its relation no difference and no `p`: these are NaN.
 
     Raises:
-        RelationNeuronsError: A missing column, a fact that stands twice, or values that cannot be used.
+        RelationNeuronsError: A missing column, a fact that occurs twice, or values that cannot be used.
     """
     _check(facts)
     difference = [f"relative_difference{part}" for part in ("", "_low", "_high")]
@@ -183,13 +183,13 @@ def _check(facts: pd.DataFrame) -> None:
         raise refuse(f"The facts have no column {', '.join(missing)}", expected=f"the columns {', '.join(wanted)}")
     if facts.duplicated(FACT).any():
         twice = facts.loc[facts.duplicated(FACT), FACT].iloc[0]
-        raise refuse(f"The fact {', '.join(map(str, twice))} stands twice", expected="one row for each fact")
+        raise refuse(f"The fact {', '.join(map(str, twice))} occurs twice", expected="one row for each fact")
     if facts[FACT].isna().any(axis=None):
         raise refuse("The facts have cells without a relation, subject or object", expected="a name in each")
     counts = facts["n_both"].to_numpy(dtype=object)
     numbers = (isinstance(count, int | float | np.number) and not isinstance(count, bool) for count in counts)
     if not all(numbers) or not all(0 <= count < np.inf for count in counts):
-        raise refuse("The column n_both has values that are no numbers of documents", expected="finite numbers from 0")
+        raise refuse("The column n_both has values that are not numbers of documents", expected="finite numbers from 0")
     if not all(isinstance(value, bool | np.bool_) for value in facts["resilient"]):
         raise refuse("The column resilient has values that are not true or false", expected="a truth value for each")
 

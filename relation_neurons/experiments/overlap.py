@@ -39,7 +39,7 @@ class OverlapConfig:
     """Count the neurons that relations share, and compare with random sets of the same layers."""
 
     n_permutations_multiplicity: int = 200
-    """Random draws of all sets, for how many neurons are in exactly so many sets."""
+    """Random draws of all sets, for how many neurons are in exactly this number of sets."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_permutations_multiplicity=1)
@@ -129,7 +129,7 @@ def _overlap(first: NeuronSet, second: NeuronSet, space: NeuronSpace) -> dict[st
 
 
 def shared_neurons(targets: Mapping[str, NeuronSet], least: int = SEVERAL) -> pd.DataFrame:
-    """The neurons that are in at least so many sets, those in most sets first.
+    """The neurons that are in at least this number of sets, those in most sets first.
 
     Returns:
         Columns `site`, `layer`, `index`, `n_relations`, `relations` and the `ranks` in them, from 1, both as text.

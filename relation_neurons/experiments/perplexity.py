@@ -52,7 +52,7 @@ def language_modelling(study: Study, config: LanguageModellingConfig = LanguageM
         Tables `perplexity`, from `compare_sentences`; `states`, from `perplexities`, per `ablated` and `state`
         (`clean`, `own`, `random` with its number as `draw`); and `readings`, every sentence in every state.
 
-        Mind the sign: the measure is `nll`, the negative log-probability in nats per token, so that `rises` is damage
+        Note the sign: the measure is `nll`, the negative log-probability in nats per token, so that `rises` is damage
         and `falls` an improvement.
     """
     texts = {name: read_sentences(name, config) for name in study.names}
@@ -71,7 +71,7 @@ def read_sentences(relation: str, config: LanguageModellingConfig) -> tuple[str,
     """A relation's neutral sentences, the user's own if there is a folder of them; none if it has none.
 
     Raises:
-        RelationNeuronsError: No such folder, or a file that is not as it should be.
+        RelationNeuronsError: No such folder, or a file with invalid contents.
     """
     if config.sentences is None:
         try:
@@ -80,7 +80,7 @@ def read_sentences(relation: str, config: LanguageModellingConfig) -> tuple[str,
             return ()
     folder = Path(config.sentences)
     if not folder.is_dir():
-        raise refuse(f"{folder} is no folder", expected="a folder with <relation>.txt or <relation>.json")
+        raise refuse(f"{folder} is not a folder", expected="a folder with <relation>.txt or <relation>.json")
     paths = [path for path in (folder / f"{relation}.txt", folder / f"{relation}.json") if path.is_file()]
     if len(paths) > 1:
         raise refuse(f"{folder} has two files for '{relation}'", expected="one, .txt or .json")
@@ -97,7 +97,7 @@ def _from_file(path: Path) -> tuple[str, ...]:
         raise refuse(f"{path}: is not a list of texts", expected='JSON such as ["A sentence.", "Another."]')
     sentences = tuple(one for one in found if one.strip())
     if not sentences:
-        raise refuse(f"{path}: holds no sentence", expected="at least one", do="add some, or remove the file")
+        raise refuse(f"{path}: contains no sentence", expected="at least one", do="add some, or remove the file")
     return sentences
 
 

@@ -158,7 +158,7 @@ def find_experiment(name: str) -> Experiment:
     """
     known = {**EXPERIMENTS, **BESIDE}
     if name not in known:
-        raise refuse(f"'{name}' is no experiment", expected=nearest(name, known))
+        raise refuse(f"'{name}' is not an experiment", expected=nearest(name, known))
     return known[name]
 
 
@@ -169,5 +169,5 @@ def study_config(profile: str, **changes: Any) -> StudyConfig:
         RelationNeuronsError: An unknown profile, or a value that a field cannot have.
     """
     if profile not in STUDIES:
-        raise refuse(f"'{profile}' is no profile", expected=nearest(profile, get_args(Profile)))
+        raise refuse(f"'{profile}' is not a profile", expected=nearest(profile, get_args(Profile)))
     return replace(STUDIES[profile], **changes)

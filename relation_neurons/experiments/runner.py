@@ -49,7 +49,7 @@ def reproduce(
         The results, in order; with two or more experiments the three properties come last.
 
     Raises:
-        RelationNeuronsError: An unknown name, whatever of the input cannot be used, or a folder of another study.
+        RelationNeuronsError: An unknown name, input that cannot be used, or a folder of another study.
     """
     chosen = {name: (options or {}).get(name) or registry.options(name) for name in names}
     doing = [""]

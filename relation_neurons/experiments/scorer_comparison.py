@@ -40,7 +40,7 @@ class MethodsConfig:
         require_at_least(self, n_other=1, n_method_controls=2)
         for scorer in self.scorers:
             if scorer not in SCORERS:
-                raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
+                raise refuse(f"'{scorer}' is not a scorer", expected=nearest(scorer, SCORERS))
 
 
 def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> ExperimentResult:

@@ -126,7 +126,7 @@ def token_table(model: HookedModel, neuron: Neuron, n: int) -> pd.DataFrame:
 
 
 def token_text(tokenizer: Any, number: int) -> str:
-    """A token as the text that it stands for, its space in front included; its own name if it is no whole letter."""
+    """A token as the text that it stands for, its space in front included; its own name if it is not a whole letter."""
     name, text = str(tokenizer.convert_ids_to_tokens(number)), str(tokenizer.decode([number]))
     if not text or "\ufffd" in text:
         return name

@@ -118,7 +118,7 @@ def top_prompts_table(
         prompts: What was read.
         values: From `pooled_values`.
         tokens: From `token_activations`.
-        n: Prompts on each side, if there are so many.
+        n: Prompts on each side, at most half of all.
 
     Returns:
         A row per token: `side` (`most` or `least`), `place` on it from 1, `relation`, `subject`, `prompt` (its query),

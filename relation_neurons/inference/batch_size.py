@@ -53,11 +53,11 @@ class BatchSizes:
     """How many rows the batches of a stream have, and what is left of that when memory runs out.
 
     Attributes:
-        rows: At most so many in the next batch.
+        rows: The most rows in the next batch.
     """
 
     def __init__(self, model: HookedModel, rows: int, row: int) -> None:
-        """Begin with so many rows of so many bytes, or fewer where memory ran out with this model before."""
+        """Begin with this number of rows of this size, or fewer where memory ran out with this model before."""
         self._model, self._row = model, row
         self.rows = max(1, min(rows, _limits[model] // row)) if model in _limits else rows
         self._too_many: int | None = None

@@ -56,7 +56,7 @@ class Plan:
     shards: bool
 
     def with_detection(self, n: int) -> Plan:
-        """With at most so many detection facts of each relation."""
+        """With at most this number of detection facts per relation."""
         return replace(self, counts=tuple(min(count, n * self.per_fact) for count in self.counts))
 
     @property
@@ -106,11 +106,11 @@ class MemoryEstimate:
     on_gpu: bool
 
     def ram(self, rows: int | None = None) -> int:
-        """The most memory that is taken at any time, with so many rows in a batch, which is not given back at once."""
+        """The most memory in use at any time, with this number of rows in a batch, whose memory is freed late."""
         batch = 0 if self.on_gpu else self.row * (self.rows if rows is None else rows)
         running = self.activations + self.beside + batch + (0 if self.on_gpu else self.weights)
         return FIXED + max(self.weights + self.loading, running)
 
     def gpu(self, rows: int | None = None) -> int:
-        """The most memory of a GPU that is taken at any time, with so many rows in a batch."""
+        """The most memory of a GPU that is taken at any time, with this number of rows in a batch."""
         return self.weights + self.row * (self.rows if rows is None else rows) if self.on_gpu else 0

@@ -62,7 +62,7 @@ class WriteCheck:
         self._compared: set[str] = set()
 
     def begin(self, rows: Sequence[int], kinds: Int[Tensor, "row pos"], n_pass: int) -> None:
-        """A pass begins, after so many, over these positions, with the condition of each row."""
+        """Begin pass number `n_pass` over these positions, with the condition of each row."""
         allowed = self._allowed[list(rows)].to(kinds.device)
         self._written = allowed.gather(2, kinds[:, None].expand(-1, allowed.shape[1], -1))
         from_end = self._written.any(dim=1).flip(1).cumsum(dim=1)  # reaches 1 at the last written position of a row

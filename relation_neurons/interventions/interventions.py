@@ -87,7 +87,7 @@ class Intervention:
             given, value, positions, bos = (content[key] for key in ("neurons", "value", "positions", "bos"))
             name, places = given["name"], [(site, layer, index) for site, layer, index in given["neurons"]]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            found = f"This is no intervention in JSON ({error})"
+            found = f"This is not an intervention in JSON ({error})"
             raise refuse(found, expected="what Intervention.to_json writes") from error
         typed = [("name", name, str), ("value", value, dict), ("bos", bos, bool), ("positions", positions, str)]
         for what, one, kind in typed:
@@ -95,7 +95,7 @@ class Intervention:
                 raise refuse(f"The {what} of an intervention in JSON is {one!r}", expected=f"a {kind.__name__}")
         for place in places:
             if tuple(map(type, place)) != (str, int, int) or place[0] not in SITES:
-                raise refuse(f"{list(place)!r} is no neuron", expected='such as ["gate", 12, 345]')
+                raise refuse(f"{list(place)!r} is not a neuron", expected='such as ["gate", 12, 345]')
         neurons = NeuronSet(tuple(Neuron(*place) for place in places), name)
         return cls(neurons, value_from_dict(value, neurons), positions, bos)
 

@@ -215,7 +215,7 @@ def value_from_dict(content: Mapping[str, Any], neurons: NeuronSet) -> Value:
     given = dict(content)
     kind = str(given.pop("kind", None))
     if kind not in VALUES:
-        raise refuse(f"'{kind}' is no kind of value", expected=nearest(kind, VALUES))
+        raise refuse(f"'{kind}' is not a kind of value", expected=nearest(kind, VALUES))
     described = {field.name for field in fields(VALUES[kind])}
     referred = "reference" in described
     wanted = described | ({"n", "numbers"} if referred else set())

@@ -91,7 +91,7 @@ def resolve(source: str | Path) -> Source:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise refuse(
-                f"Folder {path} holds no config.json",
+                f"Folder {path} has no config.json",
                 expected="a folder written by save_pretrained (config.json, weights, tokenizer files)",
                 do="point to that folder, or to a .gguf file itself",
             )

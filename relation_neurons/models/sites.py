@@ -78,7 +78,7 @@ class Neuron(_Place):
     """One neuron; written `L12.N345` for site `post` and `gate:L12.N345` for others.
 
     Raises:
-        RelationNeuronsError: A site that is no text, or a layer or index that is no integer.
+        RelationNeuronsError: A site that is not a text, or a layer or index that is not an integer.
     """
 
     __slots__ = ()
@@ -111,7 +111,7 @@ class Neuron(_Place):
         """
         found = re.fullmatch(r"(?:([^:]*):)?L([0-9]+)\.N([0-9]+)", text.strip())
         if found is None:
-            raise refuse(f"'{text}' is no neuron", expected="layer and index such as L12.N345 or gate:L12.N345")
+            raise refuse(f"'{text}' is not a neuron", expected="layer and index such as L12.N345 or gate:L12.N345")
         site = site if found[1] is None else found[1]
         if site not in SITES:
             several = f", it stands for {', '.join(COMPOSITE_SITES[site])}" if site in COMPOSITE_SITES else ""

@@ -112,7 +112,7 @@ def rank_neurons(
             precision differs from scikit-learn's.
     """
     if scorer not in SCORERS:
-        raise refuse(f"'{scorer}' is no scorer", expected=nearest(scorer, SCORERS))
+        raise refuse(f"'{scorer}' is not a scorer", expected=nearest(scorer, SCORERS))
     names = relation_names(activations.prompts)
     labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
     scores = SCORERS[scorer](activations.values, labels, mask)

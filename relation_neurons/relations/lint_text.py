@@ -40,7 +40,7 @@ def damaged_text(text: str) -> Iterator[tuple[str, str]]:
 
 
 def odd_name(name: str) -> Iterator[tuple[str, str]]:
-    """Signs that a subject, object or alias is no name: what was found and what was expected."""
+    """Signs that a subject, object or alias is not a name: what was found and what was expected."""
     if "_" in name:
         yield "has an underscore", "the name as it stands in a text"
     if re.fullmatch(r"Q[1-9]\d*", name):

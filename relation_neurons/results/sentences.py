@@ -14,7 +14,7 @@ from relation_neurons.statistics.power import Design
 
 
 def without(what: str, names: Sequence[str], separator: str = ", ") -> str:
-    """What was left out for lack of something, as a sentence to append; nothing if nothing was."""
+    """A sentence to append on what was left out for lack of something; empty if nothing was."""
     return f" Without {what} and left out: {separator.join(names)}." if names else ""
 
 
@@ -70,7 +70,7 @@ def falls_and_rises(what: str, rows: pd.DataFrame) -> str:
 
 
 def missed(rows: pd.DataFrame) -> str:
-    """How large effects must be to be shown with 80 % power, as a sentence to append; nothing if none can be."""
+    """A sentence to append on the effect that is shown with 80 % power; empty if none can be."""
     least = float(rows["minimum_effect"].median())
     return f" Effects below {least:.2f} (median) would be missed." if np.isfinite(least) else ""
 
@@ -124,7 +124,7 @@ def by_group(column: str, effects: pd.DataFrame, pooled: pd.DataFrame) -> list[s
             )
             continue
         sentences.append(
-            f"{what} falls beyond chance and beyond matched random controls, by {column}, in so many relations: "
+            f"{what} falls beyond chance and beyond matched random controls, by {column}, in this number of relations: "
             f"{name_list(parts, most=12)}; n = {range_text(all_rows['n'])} facts and "
             f"{range_text(all_rows['n_controls'])} control sets a relation, Holm-corrected over all.{cannot(all_rows)}"
         )

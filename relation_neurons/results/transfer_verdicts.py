@@ -74,8 +74,8 @@ def crossed_templates(effects: pd.DataFrame) -> str:
         kept = [cell for cell in same if (*cell, TEMPLATE_SETS[cell[1]]) in cells]
         parts.append(f"{what[0].lower()}{what[1:]} {len(kept)} of {len(same)}")
     return (
-        "Of the drops shown with neurons found and tested with one template set, so many are also shown when tested "
-        f"with the other (pairs of relation and set): {', '.join(parts)}."
+        "Drops shown with neurons found and tested with one template set that are also shown when tested with the "
+        f"other (pairs of relation and set): {', '.join(parts)}."
     )
 
 

@@ -60,7 +60,7 @@ def cut(path, keep):
         (lambda folder: cut(folder / "model.safetensors", 5000), "cannot be loaded"),
         (lambda folder: cut(folder / "model.safetensors", 0), "cannot be loaded"),
         (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded"),
-        (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "nothing"}'), "cannot be loaded"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "cannot be loaded"),

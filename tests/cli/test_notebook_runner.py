@@ -114,9 +114,9 @@ def test_notebooks_have_several_names(books, name):
 
 
 def test_unknown_names_and_profiles_are_refused_before_anything_runs(books, tmp_path):
-    with pytest.raises(rn.RelationNeuronsError, match=r"'00_some' is no notebook.*did you mean '00_sum'"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"'00_some' is not a notebook.*did you mean '00_sum'"):
         notebook_runner.run_notebooks(["00", "00_some"], tmp_path / "out")
-    with pytest.raises(rn.RelationNeuronsError, match="'large' is no profile"):
+    with pytest.raises(rn.RelationNeuronsError, match="'large' is not a profile"):
         notebook_runner.run_notebooks(["00"], tmp_path / "out", profile="large")
     assert not (tmp_path / "out").exists()
     with pytest.raises(rn.RelationNeuronsError, match=r"nothere not installed.*pip install"):

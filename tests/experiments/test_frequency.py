@@ -199,7 +199,7 @@ def test_both_tests_find_what_is_there():
         ("resilient", 1, "resilient has values"),
         ("resilient", None, "resilient has values"),
         ("relation", None, "cells without a relation"),
-        ("subject", "subject True 1", "r, subject True 1, object stands twice"),
+        ("subject", "subject True 1", "r, subject True 1, object occurs twice"),
     ],
 )
 def test_facts_that_cannot_be_used_are_refused(column, value, says):

@@ -78,9 +78,9 @@ def test_options_can_be_changed_by_name(opened):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(rn.RelationNeuronsError, match=r"'swep' is no experiment.*did you mean 'sweep'"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"'swep' is not an experiment.*did you mean 'sweep'"):
         registry.options("swep")
-    with pytest.raises(rn.RelationNeuronsError, match=r"'fulll' is no profile.*did you mean 'full'"):
+    with pytest.raises(rn.RelationNeuronsError, match=r"'fulll' is not a profile.*did you mean 'full'"):
         registry.options("sweep", "fulll")
 
 

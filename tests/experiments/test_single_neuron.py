@@ -104,9 +104,9 @@ def test_what_str_writes_is_read_back(text):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("12.345", "'12.345' is no neuron. Expected: layer and index such as L12.N345"),
-        ("L-1.N2", "is no neuron"),
-        ("L1.N2.5", "is no neuron"),
+        ("12.345", "'12.345' is not a neuron. Expected: layer and index such as L12.N345"),
+        ("L-1.N2", "is not a neuron"),
+        ("L1.N2.5", "is not a neuron"),
         ("gates:L1.N2", "did you mean 'gate'"),
         ("ffn:L1.N2", "stands for gate, up, down"),
         (":L1.N2", "'' is not the site of one neuron"),
@@ -432,7 +432,8 @@ def test_the_command_takes_the_site_of_the_study(options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("neuron", "says"), [("L9.N0", "no neuron post:L9.N0"), ("gate:L0.N128", "gate 0-127"), ("seven", "is no neuron")]
+    ("neuron", "says"),
+    [("L9.N0", "no neuron post:L9.N0"), ("gate:L0.N128", "gate 0-127"), ("seven", "is not a neuron")],
 )
 def test_the_command_refuses_before_it_writes(options, tmp_path, neuron, says):
     with pytest.raises(rn.RelationNeuronsError, match=says):

@@ -521,7 +521,7 @@ def test_files_of_sentences_that_cannot_be_used_are_refused(tmp_path):
     (tmp_path / "c.txt").write_text("One.\nTwo.\n")
     (tmp_path / "d.json").write_text("[1")
     assert read("c") == ("One.",)
-    for name, says in (("a", "not a list of texts"), ("b", "holds no sentence"), ("d", "cannot be read")):
+    for name, says in (("a", "not a list of texts"), ("b", "contains no sentence"), ("d", "cannot be read")):
         with pytest.raises(rn.RelationNeuronsError, match=says):
             read(name)
     (tmp_path / "c.json").write_text('["Three."]')

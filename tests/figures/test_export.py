@@ -118,7 +118,7 @@ def test_invalid_folders_and_experiments_are_refused(study, tmp_path):
         study_figures(tmp_path)
     with pytest.raises(RelationNeuronsError, match="is not a study folder"):
         read_result(tmp_path, "overlap")
-    with pytest.raises(RelationNeuronsError, match=r"'overlapp' is no experiment.*did you mean 'overlap'"):
+    with pytest.raises(RelationNeuronsError, match=r"'overlapp' is not an experiment.*did you mean 'overlap'"):
         study_figures(study, ["overlapp"])
     with pytest.raises(RelationNeuronsError, match=r"'sweep' was not run in .*one of: overlap"):
         study_figures(study, ["sweep"])

@@ -111,7 +111,7 @@ def refused(source, says, **arguments):
 
 
 def test_bad_places_are_refused(tmp_path):
-    refused(tmp_path, ["holds no config.json", "save_pretrained"])
+    refused(tmp_path, ["has no config.json", "save_pretrained"])
     refused(tmp_path / "gone.gguf", ["no file or folder"])
     (tmp_path / "x.gguf").write_bytes(b"not a gguf")
     refused(tmp_path / "x.gguf", ["is not a GGUF file"])
