@@ -527,7 +527,7 @@ def test_files_of_sentences_that_cannot_be_used_are_refused(tmp_path):
     (tmp_path / "c.json").write_text('["Three."]')
     with pytest.raises(rn.RelationNeuronsError, match="two files for 'c'"):
         read("c")
-    with pytest.raises(rn.RelationNeuronsError, match="no folder"):
+    with pytest.raises(rn.RelationNeuronsError, match="is not a folder"):
         reading.read_sentences("a", LanguageModellingConfig(str(tmp_path / "nowhere")))
 
 

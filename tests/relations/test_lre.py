@@ -243,7 +243,7 @@ def test_sources_without_the_files_are_refused(tmp_path):
     with pytest.raises(rn.RelationNeuronsError, match=r"gender.json cannot be read \(No such file.*another source"):
         lre_download.fetch(tmp_path)
     for source in (tmp_path / "none", "ftp://127.0.0.1/data"):
-        with pytest.raises(rn.RelationNeuronsError, match="There is not a folder"):
+        with pytest.raises(rn.RelationNeuronsError, match="There is no folder"):
             lre_download.fetch(source)
     with pytest.raises(rn.RelationNeuronsError, match="cannot be downloaded"):
         lre_download.fetch("http://[nowhere")

@@ -237,7 +237,7 @@ def test_folders_that_are_not_runs_are_refused(tmp_path):
         with pytest.raises(rn.RelationNeuronsError, match=match):
             report.rebuild(folder)
 
-    refused(tmp_path / "nowhere", "There is not a folder")
+    refused(tmp_path / "nowhere", "There is no folder")
     refused(tmp_path, "is not a run folder: it has no run.json")
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
     refused(tmp_path, "run.json cannot be read")
