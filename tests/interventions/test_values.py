@@ -170,7 +170,7 @@ def test_integers_beyond_all_floats_are_refused(kind, number):
 
 
 WRONG = {
-    "no intervention in JSON": lambda: rn.Intervention.from_json("[" * 100_000),
+    "not an intervention in JSON": lambda: rn.Intervention.from_json("[" * 100_000),
     "number of Constant is nan": lambda: rn.Constant(math.nan),
     "number of Constant is '1'": lambda: rn.Constant("1"),
     "alpha of Scale is -inf": lambda: rn.Scale(-math.inf),
