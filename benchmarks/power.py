@@ -21,7 +21,7 @@ from numpy import ndarray
 from scipy import stats
 
 from relation_neurons.experiments.registry import Profile, options, study_config
-from relation_neurons.statistics.effects import LEAST_NATS
+from relation_neurons.statistics.effects import LEAST_NATS, larger_p
 from relation_neurons.statistics.hypothesis_tests import adjust, control_test
 from relation_neurons.statistics.power import LEVEL, Design
 
@@ -80,8 +80,7 @@ def verdicts(own: Float[ndarray, "group fact"], controls: Float[ndarray, "group 
     effects = own.mean(axis=1)
     chance = stats.ttest_1samp(own, 0, axis=1).pvalue
     random = control_test(effects.tolist(), list(controls), resolution=LEAST_NATS)
-    same_side = effects * (effects - controls.mean(axis=1)) > 0
-    return (np.maximum(adjust(chance, "holm"), random.p_family) < LEVEL) & same_side
+    return larger_p(effects, controls.mean(axis=1), adjust(chance, "holm"), random.p_family) < LEVEL
 
 
 def family(design: Design, sets: str, effect: float, generator: np.random.Generator) -> ndarray:

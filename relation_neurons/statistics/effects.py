@@ -128,10 +128,9 @@ def decide(
     random, chance = control_test(means, draws, resolution=resolution, level=LEVEL), np.array(p_chance)
     effects = np.array(means)
     centres = np.array([values.mean() if len(values) else np.nan for values in draws])
-    opposed = effects * (effects - centres) <= 0  # false without controls, where p is NaN
     table = pd.DataFrame({"p_chance": chance, "p_random": random.p})
-    table["p"] = np.where(opposed, 1.0, np.maximum(chance, random.p))
-    table["p_holm"] = np.where(opposed, 1.0, np.maximum(adjust(chance, "holm"), random.p_family))
+    table["p"] = larger_p(effects, centres, chance, random.p)
+    table["p_holm"] = larger_p(effects, centres, adjust(chance, "holm"), random.p_family)
     table["p_bh"] = adjust(table["p"].to_numpy(), "benjamini-hochberg")
     designs = [Design(len(own), *values.shape) for values in controls]
     table["smallest_p"] = [design.smallest_p for design in designs]
@@ -139,9 +138,32 @@ def decide(
         _minimum_effect(values, design, critical)
         for values, design, critical in zip(own, designs, random.critical, strict=True)
     ]
-    shown = table["p_holm"] < LEVEL
-    choices = [shown & (effects < 0), shown & (effects > 0), table["smallest_p"] >= LEVEL]
-    return table.assign(verdict=np.select(choices, [FALLS, RISES, CANNOT_BE_SHOWN], NOT_SHOWN))
+    otherwise = np.where(table["smallest_p"] >= LEVEL, CANNOT_BE_SHOWN, NOT_SHOWN)
+    return table.assign(verdict=_verdicts(table["p_holm"].to_numpy(), effects, otherwise))
+
+
+def larger_p(
+    effects: Float[ndarray, " group"],
+    centres: Float[ndarray, " group"],
+    p_chance: Float[ndarray, " group"],
+    p_random: Float[ndarray, " group"],
+) -> Float[ndarray, " group"]:
+    """The larger p-value of both tests, and 1 where the effect and its difference from the controls disagree in sign.
+
+    Args:
+        effects: Effect of each group.
+        centres: Mean effect of its control sets; NaN without controls, where the result is NaN.
+        p_chance: P-values of the test over units.
+        p_random: P-values of the control test.
+    """
+    opposed = effects * (effects - centres) <= 0
+    return np.where(opposed, 1.0, np.maximum(p_chance, p_random))
+
+
+def _verdicts(p_holm: Float[ndarray, " group"], effects: Float[ndarray, " group"], otherwise: str | ndarray) -> ndarray:
+    """`falls` or `rises` where the corrected p-value is below the level."""
+    shown = p_holm < LEVEL
+    return np.select([shown & (effects < 0), shown & (effects > 0)], [FALLS, RISES], otherwise)
 
 
 def _minimum_effect(own: Float[ndarray, " unit"], design: Design, critical: float) -> float:
@@ -163,11 +185,8 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         p = rows["p"].to_numpy(dtype=float)
         table.loc[rows.index, "p_holm"] = adjust(p, "holm")
         table.loc[rows.index, "p_bh"] = adjust(p, "benjamini-hochberg")
-    shown = table["p_holm"] < LEVEL
-    table["verdict"] = np.select(
-        [shown & (table["effect"] < 0), shown & (table["effect"] > 0)], [FALLS, RISES], NOT_SHOWN
-    )
-    return table
+    p_holm, effects = (table[name].to_numpy(dtype=float) for name in ("p_holm", "effect"))
+    return table.assign(verdict=_verdicts(p_holm, effects, NOT_SHOWN))
 
 
 def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measure: str) -> Facts:
