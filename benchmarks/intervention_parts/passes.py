@@ -92,7 +92,7 @@ def collected_bytes(model: Any, prompts: Sequence[rn.Prompt], site: str) -> int:
 def cached_bytes(model: Any, tasks: Sequence[Task], only: str | None = None) -> int:
     """Size in bytes of TransformerLens's cache of all activations, or of those of one site."""
     caches = []
-    names = None if only is None else {hook_name(only, layer) for layer in range(model.cfg.n_layers)}
+    names = None if only is None else {hook_name(model, only, layer) for layer in range(model.cfg.n_layers)}
 
     def read_batch(batch: Batch, cache: Cache) -> range:
         tokens, kinds = batch.read()

@@ -121,7 +121,7 @@ def token_means(
     def average(place: slice, activation: Tensor) -> None:
         means[:, place] = einops.einsum(activation.flatten(2).float(), weights, "row pos neuron, row pos -> row neuron")
 
-    with hooked(model, [(hook_name(site, layer), partial(average, place)) for site, layer, place in space.slices()]):
+    with hooked(model, [(hook_name(model, site, layer), partial(average, place)) for site, layer, place in space.slices()]):
         yield means
 
 
@@ -164,7 +164,7 @@ def token_activations(
         counted = _counted(batch, kinds, include_bos) > 0
         return [values[there].cpu() for values, there in zip(read.pop(), counted, strict=True)]
 
-    with hooked(model, [(hook_name(neuron.site, neuron.layer), hook)]):
+    with hooked(model, [(hook_name(model, neuron.site, neuron.layer), hook)]):
         found = run_batches(model, tasks, read_batch, share=not include_bos, batch_size=batch_size, progress=progress)
     if not all(bool(torch.isfinite(one).all()) for one in found):
         raise refuse(f"Some activations of {neuron} are not finite", do="check the model's weights for NaN")

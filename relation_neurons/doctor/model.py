@@ -128,7 +128,7 @@ def model_memory_check(name: str, model: HookedModel) -> Check:
 
 def hooks_check(name: str, model: HookedModel, relations: Sequence[str | Path]) -> Check:
     """Ablate each MLP site in each layer, which must change the output; and misspell a hook."""
-    misspelt = hook_name("post", 0).replace("post", "pots")
+    misspelt = hook_name(model, "post", 0).replace("post", "pots")
     with contextlib.suppress(RelationNeuronsError):
         add_hook(model, misspelt, lambda activation: None)()
         return Check(name, "trouble", f"the misspelt hook '{misspelt}' was accepted", REPORT)
@@ -139,7 +139,7 @@ def hooks_check(name: str, model: HookedModel, relations: Sequence[str | Path]) 
         conditions = [Condition("clean", prompt)]
         for layer in range(model.cfg.n_layers):
             neurons = NeuronSet.from_pairs(((layer, index) for index in range(width)), site=site)
-            conditions.append(Condition(hook_name(site, layer), prompt, (Intervention(neurons),)))
+            conditions.append(Condition(hook_name(model, site, layer), prompt, (Intervention(neurons),)))
         table = recall_under(model, conditions, generate=False).set_index("condition")["logprob"]
         change = (table - table["clean"]).abs().drop("clean")
         dead += [str(hook) for hook, value in change.items() if not value > LEAST_CHANGE]

@@ -178,7 +178,7 @@ def _largest(
 
     hooks: list[tuple[str, Hook]] = []
     for _, layer, place in space.slices():
-        hooks.append((hook_name(site, layer), partial(read, place)))
+        hooks.append((hook_name(model, site, layer), partial(read, place)))
         hooks.append((RESIDUAL.format(layer=layer), partial(compare, place)))
     with hooked(model, hooks):
         yield largest

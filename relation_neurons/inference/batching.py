@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -53,6 +53,7 @@ class Batch:
         starts: How many tokens of each are read in advance, with others' that begin alike under the same condition.
         device: Where to.
         patches: The conditions at work, if any.
+        unpadded: Whether nothing may stand before a prompt or be masked within; then all prompts are equally long.
     """
 
     rows: tuple[int, ...]
@@ -60,6 +61,7 @@ class Batch:
     starts: tuple[int, ...]
     device: Any
     patches: Patches | None = None
+    unpadded: bool = False
 
     def use(self) -> None:
         """Put the rows of the coming passes under their conditions."""
@@ -69,7 +71,7 @@ class Batch:
     def part(self, rows: Sequence[int]) -> Batch:
         """Some rows of the batch."""
         numbers, tasks = tuple(self.rows[row] for row in rows), tuple(self.tasks[row] for row in rows)
-        return Batch(numbers, tasks, tuple(self.starts[row] for row in rows), self.device, self.patches)
+        return replace(self, rows=numbers, tasks=tasks, starts=tuple(self.starts[row] for row in rows))
 
     def read(
         self, appended: Sequence[Sequence[int]] | None = None, *, aligned: bool = False
@@ -78,6 +80,7 @@ class Batch:
 
         Padding stands in front. Where prompts are to end in the same column, it also stands after what is appended.
         """
+        aligned = aligned or self.unpadded
         appended = appended if appended is not None else [()] * len(self.tasks)
         rests = [task.encoded.ids[start:] for task, start in zip(self.tasks, self.starts, strict=True)]
         behind = max(map(len, appended)) if aligned else 0
@@ -138,13 +141,18 @@ def run_batches(
     longest = max(len(task.encoded.ids) + task.n_after for task in tasks)
     most = batch_size or rows_that_fit(model, longest, n_logits)
     sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits))
-    starts = _starts(tasks) if share else [0] * len(tasks)
+    unpadded = _takes_no_padding(model, longest)
+    starts = _starts(tasks) if share and not unpadded else [0] * len(tasks)
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
-    whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches)
+    whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches, unpadded)
     results: Any = [None] * len(tasks) if into is None else into
     done = 0
     while done < len(order):
-        batch = whole.part(order[done : done + sizes.rows])
+        rows = order[done : done + sizes.rows]
+        if unpadded:
+            length = len(tasks[rows[0]].encoded.ids)
+            rows = [row for row in rows if len(tasks[row].encoded.ids) == length]
+        batch = whole.part(rows)
         if not _fits(model, batch, read_batch, results):
             sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
             continue
@@ -166,6 +174,15 @@ def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int) -> int:
     most = max(1, MAX_TOKENS // n_tokens) if device.type == "cuda" else MAX_ROWS
     free, _ = memory_of(device)
     return int(min(most, max(1, free // 2 // row_bytes(model.cfg, n_tokens, n_logits))))
+
+
+def _takes_no_padding(model: HookedModel, longest: int) -> bool:
+    """Whether prompts must be read whole, beside others of their length only.
+
+    That is so where the model takes columns for positions, as it does within a sliding window that prompts outgrow.
+    """
+    window = getattr(model.cfg, "window", None)
+    return bool(getattr(model.cfg, "counts_columns", False)) or (window is not None and longest > window)
 
 
 @torch.inference_mode()
@@ -220,7 +237,7 @@ def _starts(tasks: Sequence[Task]) -> list[int]:
 def _order(task: Task, start: int) -> tuple[object, ...]:
     """Tasks that share a beginning stand together; shorter ones first, so that padding is rare."""
     ids = task.encoded.ids
-    return (start, ids[:start], task.condition if start else 0, len(ids) + task.n_after, task.condition)
+    return (start, ids[:start], task.condition if start else 0, len(ids), task.n_after, task.condition)
 
 
 def _prompt_kinds(encoded: Encoded) -> list[int]:

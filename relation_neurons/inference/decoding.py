@@ -40,8 +40,9 @@ def judge(model: HookedModel, batch: Batch, cache: Cache, answers: Sequence[Sequ
         batch: The prompts.
         cache: What they have read in advance; afterwards it holds the prompts.
         answers: The tokens of an answer for each.
-        aligned: Whether all prompts end in the same column, which takes more padding.
+        aligned: Whether all prompts end in the same column, which takes more padding; those of an unpadded batch do.
     """
+    aligned = aligned or batch.unpadded
     given = [answer[: max(1, len(answer) - 1)] for answer in answers]
     tokens, kinds = batch.read(given, aligned=aligned)
     longest = max(map(len, given))

@@ -176,5 +176,5 @@ def _write(model: HookedModel, intervention: Intervention) -> Write:
     places = {}
     for (site, layer), which in members.items():
         columns, scales = [neurons.neurons[member].index for member in which], [intervention.value.scale] * len(which)
-        places[hook_name(site, layer)] = torch.from_numpy(np.column_stack([columns, numbers[which], scales]))
+        places[hook_name(model, site, layer)] = torch.from_numpy(np.column_stack([columns, numbers[which], scales]))
     return Write(neurons.name, places, KINDS[intervention.positions] - (set() if intervention.bos else {BOS}))

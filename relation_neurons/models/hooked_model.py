@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from transformer_lens.hook_points import HookPoint
 
 from relation_neurons.errors import refuse
 from relation_neurons.models.position_kinds import PAD, announce
-from relation_neurons.models.sites import SITES, NeuronSpace, expand_site
+from relation_neurons.models.sites import MLP_SITES, SITES, NeuronSpace, expand_site
 from relation_neurons.models.types import HookedModel, is_bridge
 
 Hook = Callable[[Tensor], Tensor | None]
@@ -28,15 +29,22 @@ def neuron_space(model: HookedModel, site: str = "post") -> NeuronSpace:
     """All neurons of a model at a site.
 
     Raises:
-        RelationNeuronsError: Not a site, or a gated site of a model without a gated MLP.
+        RelationNeuronsError: Not a site, a gated site of a model without a gated MLP, or a site in the MLPs of a
+            mixture of experts.
     """
     return config_space(model.cfg, site)
 
 
 def config_space(cfg: Any, site: str) -> NeuronSpace:
     """All neurons of a model of this configuration, or of this `Shape`; see `neuron_space`."""
-    sites = expand_site(site)
+    sites, experts = expand_site(site), bool(getattr(cfg, "has_experts", False))
     for one in sites:
+        if experts and one in MLP_SITES:
+            raise refuse(
+                f"TransformerLens reaches no projections in the MLPs of model '{cfg.model_name}' (they may be mixtures "
+                f"of experts), so that there is no site '{one}'",
+                do="use the site 'attn', or one of q, k, v and o",
+            )
         if one in ("gate", "up") and not cfg.gated_mlp:
             raise refuse(f"Model '{cfg.model_name}' has no gated MLP, so no site '{one}'", do="use the site 'post'")
     return NeuronSpace(str(cfg.model_name), int(cfg.n_layers), tuple((one, _site_width(cfg, one)) for one in sites))
@@ -50,7 +58,8 @@ def _site_width(cfg: Any, site: str) -> int:
 def _width(cfg: Any, name: str) -> int | None:
     """How many neurons a layer has at a hook of this name, if it is that of a site."""
     pattern = re.sub(r"^blocks\.\d+", "blocks.{layer}", name)
-    return next((_site_width(cfg, site) for site, place in SITES.items() if place.hook == pattern), None)
+    found = (site for site, place in SITES.items() if pattern in (place.hook, place.bridge_hook))
+    return next((_site_width(cfg, site) for site in found), None)
 
 
 def _size(cfg: Any, field: str) -> int:
@@ -59,9 +68,10 @@ def _size(cfg: Any, field: str) -> int:
     return int(cfg.n_heads if field == "n_key_value_heads" and grouped is None else getattr(cfg, field))
 
 
-def hook_name(site: str, layer: int) -> str:
-    """TransformerLens's name for a simple site in a layer."""
-    return SITES[site].hook.format(layer=layer)
+def hook_name(model: HookedModel, site: str, layer: int) -> str:
+    """TransformerLens's name for a simple site in a layer of a model."""
+    place = SITES[site]
+    return (place.bridge_hook if is_bridge(model) else place.hook).format(layer=layer)
 
 
 def add_hook(model: HookedModel, name: str, function: Hook) -> Callable[[], None]:
@@ -132,7 +142,7 @@ def new_cache(model: HookedModel, n_rows: int) -> Cache:
     """An empty key-value cache for `n_rows` rows."""
     mask = torch.zeros((n_rows, 0), dtype=torch.long, device=model.cfg.device)
     if is_bridge(model):
-        return Cache(transformers.DynamicCache(config=model.original_model.config), mask)
+        return Cache(transformers.DynamicCache(), mask)  # without the configuration no layer forgets what left its window
     return Cache(TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, n_rows), mask)
 
 
@@ -170,20 +180,23 @@ class Reading:
 
     Attributes:
         model: The model.
-        kept: The last residual stream of a `HookedTransformer`; the logits of a `TransformerBridge`.
+        kept: What the unembedding reads there: in a `HookedTransformer` before the final norm, else behind it.
     """
 
     model: HookedModel
-    kept: Float[Tensor, "row keep width"]
+    kept: Float[Tensor, "row keep d_model"]
 
     def at(self, rows: Sequence[int], columns: Sequence[int]) -> Float[Tensor, "place vocab"]:
         """Logits, in float32, at some places of the kept positions."""
         kept = self.kept[torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long)]
-        return (kept if is_bridge(self.model) else _unembed(self.model, kept[None])[0]).float()
+        return self._unembed(kept[None])[0]
 
     def all(self) -> Float[Tensor, "row keep vocab"]:
         """Logits, in float32, at all kept positions."""
-        return (self.kept if is_bridge(self.model) else _unembed(self.model, self.kept)).float()
+        return self._unembed(self.kept)
+
+    def _unembed(self, kept: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
+        return (_unembed_bridge if is_bridge(self.model) else _unembed_hooked)(self.model, kept).float()
 
 
 def forward(
@@ -223,22 +236,38 @@ def _run_hooked(
     return residual[:, tokens.shape[1] - keep :]
 
 
-def _unembed(model: HookedModel, residual: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
+def _unembed_hooked(model: HookedModel, residual: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
     logits = model.unembed(model.ln_final(residual))
-    cap = model.cfg.output_logits_soft_cap
-    return cap * torch.tanh(logits / cap) if cap > 0 else logits
+    return _capped(logits, model.cfg.output_logits_soft_cap)
 
 
 def _run_bridge(
     model: HookedModel, tokens: Tensor, mask: Tensor, whole: Tensor, cache: Cache, keep: int
-) -> Float[Tensor, "row keep vocab"]:
+) -> Float[Tensor, "row keep d_model"]:
+    """Read what the unembedding is given, and let it unembed nothing."""
+    inner, kept = model.original_model, []
+
+    def keep_back(module: Any, args: tuple[Tensor]) -> tuple[Tensor]:
+        kept.append(args[0][:, args[0].shape[1] - keep :])
+        return (args[0][:, :0],)
+
     positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, cache.mask.shape[1] :]
-    logits = model.original_model(
-        input_ids=tokens,
-        attention_mask=whole,
-        position_ids=positions,
-        past_key_values=cache.stored,
-        use_cache=True,
-        logits_to_keep=max(keep, 1),
-    ).logits
-    return logits[:, :keep]
+    placed = {"position_ids": positions} if "position_ids" in inspect.signature(inner.forward).parameters else {}
+    handle = inner.get_output_embeddings().register_forward_pre_hook(keep_back)
+    try:
+        inner(input_ids=tokens, attention_mask=whole, past_key_values=cache.stored, use_cache=True, **placed)
+    finally:
+        handle.remove()
+    return kept.pop()
+
+
+def _unembed_bridge(model: HookedModel, hidden: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
+    """Unembed, and scale and cap the logits as the families do that scale or cap them (checked at load)."""
+    config = model.original_model.config.get_text_config()
+    logits = model.original_model.get_output_embeddings()(hidden)
+    logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    return _capped(logits, getattr(config, "final_logit_softcapping", None) or 0.0)
+
+
+def _capped(logits: Float[Tensor, "row pos vocab"], cap: float) -> Float[Tensor, "row pos vocab"]:
+    return cap * torch.tanh(logits / cap) if cap > 0 else logits

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.errors import nearest, refuse, shortened
+from relation_neurons.models.load_check import Parity, Reference, check_loaded
 from relation_neurons.models.pretrained import Source, clear_errors, load_pretrained, resolve
 from relation_neurons.models.types import HookedModel
-from relation_neurons.models.wrapping import HookedTransformer, bridge, by_transformer_lens, hook_llama, is_plain_llama
+from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama, is_plain_llama
 from relation_neurons.validation import validated
-
-PARITY_TEXTS = (
-    "The capital city of France is? Answer: Paris\nThe capital city of Japan is? Answer:",
-    "Rivers carry rain from the mountains to the sea, and on the way they water the fields.",
-)
-
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -31,9 +23,10 @@ def load_model(
 ) -> HookedModel:
     """Load a language model with TransformerLens, its weights unprocessed.
 
-    With TransformerLens 3.9 the result is a `HookedTransformer`: Llama-architecture models are built from their own
-    configuration around the loaded weights, without a copy; others go through TransformerLens's own loader. With
-    TransformerLens 4 it is a `TransformerBridge`.
+    With TransformerLens 3.9 a plain Llama becomes a `HookedTransformer`, built from its own configuration around the
+    loaded weights, without a copy. All other architectures, and with TransformerLens 4 Llamas too, become a
+    `TransformerBridge` around the Transformers model. Either is compared with that model before it is returned: the
+    logits of two short texts, and the values at every site in the middle layer.
 
     Args:
         source: `smollm2-135m`, a Hugging Face id (`meta-llama/Llama-2-7b-hf`), a folder, or a `.gguf` file.
@@ -46,47 +39,15 @@ def load_model(
         by default: true for Llama-2, false for SmolLM2.
 
     Raises:
-        RelationNeuronsError: Gated weights, an unknown name, no network, a folder without a configuration.
+        RelationNeuronsError: Gated weights, an unknown name, no network, a folder without a configuration, or an
+            architecture that TransformerLens does not know or gets wrong.
     """
     place = _device(device)
     if isinstance(dtype, str):
         if dtype not in DTYPES:
             raise refuse(f"dtype is '{dtype}'", expected=nearest(dtype, DTYPES))
         dtype = DTYPES[dtype]
-    dtype = dtype or (torch.float32 if place.type == "cpu" else None)
-    found = resolve(source)
-    return _wrapped(found, *load_pretrained(found, device=place, dtype=dtype))
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far a loaded model's logits are from Hugging Face's own, in float32."""
-
-    max_logit_difference: float
-    argmax_agreement: float
-    n_tokens: int
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What Hugging Face's implementation makes of short texts.
-
-    Attributes:
-        texts: Their token ids.
-        logits: Of each text.
-    """
-
-    texts: tuple[Int[Tensor, "1 _"], ...]
-    logits: tuple[Float[Tensor, "1 _ vocab"], ...]
-
-    def parity(self, model: HookedModel) -> Parity:
-        """Compare a loaded model, as it now is."""
-        with torch.inference_mode():
-            pairs = [(model(text).float(), theirs) for text, theirs in zip(self.texts, self.logits, strict=True)]
-        n_tokens = sum(text.numel() for text in self.texts)
-        agree = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
-        difference = torch.stack([(a - b).abs().max() for a, b in pairs]).max()  # NaN if any is
-        return Parity(float(difference), agree / n_tokens, n_tokens)
+    return _load(resolve(source), place, dtype or (torch.float32 if place.type == "cpu" else None))[0]
 
 
 def load_with_reference(
@@ -101,12 +62,7 @@ def load_with_reference(
     Raises:
         RelationNeuronsError: As `load_model`.
     """
-    found, place = resolve(source), _device(device)
-    pretrained, tokenizer = load_pretrained(found, device=place, dtype=torch.float32)
-    texts = tuple(tokenizer(text, return_tensors="pt").input_ids.to(place) for text in PARITY_TEXTS)
-    with torch.inference_mode():
-        reference = Reference(texts, tuple(pretrained(text).logits.float() for text in texts))
-    return _wrapped(found, pretrained, tokenizer), reference
+    return _load(resolve(source), _device(device), torch.float32)
 
 
 def parity(source: str | Path, *, device: str | torch.device | None = None) -> Parity:
@@ -146,14 +102,15 @@ def cast(model: HookedModel, dtype: torch.dtype) -> bool:
     return True
 
 
-def _wrapped(found: Source, pretrained: Any, tokenizer: Any) -> HookedModel:
-    """Whatever of TransformerLens's there is for a model."""
-    if HookedTransformer is None:
-        return bridge(pretrained, tokenizer, name=found.name, digest=found.digest)
-    if is_plain_llama(pretrained.config):
-        return hook_llama(pretrained, tokenizer, name=found.name, digest=found.digest)
-    with clear_errors(found):
-        return by_transformer_lens(found.location, pretrained, tokenizer)
+def _load(source: Source, place: torch.device, dtype: torch.dtype | None) -> tuple[HookedModel, Reference]:
+    """Load, wrap and check a model."""
+    pretrained, tokenizer = load_pretrained(source, device=place, dtype=dtype)
+    with clear_errors(source):
+        reference = Reference.of(pretrained, tokenizer)
+        plain = HookedTransformer is not None and is_plain_llama(pretrained.config)
+        model = (hook_llama if plain else bridge)(pretrained, tokenizer, name=source.name, digest=source.digest)
+        check_loaded(model, reference)
+    return model, reference
 
 
 def _device(device: str | torch.device | None) -> torch.device:

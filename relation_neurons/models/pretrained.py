@@ -124,6 +124,7 @@ def load_pretrained(
             source.location,
             dtype=dtype or "auto",
             trust_remote_code=False,
+            attn_implementation="eager",  # what TransformerLens hooks; the other way leaves out ALiBi in Falcon
             use_safetensors=None if source.gguf else True,  # others are pickles
             output_loading_info=True,
             **arguments,

@@ -21,27 +21,33 @@ class Site:
     """A place in each layer whose activations are neurons.
 
     Attributes:
-        hook: TransformerLens's hook name, with `{layer}` to fill.
+        hook: The hook's name in a `HookedTransformer`, with `{layer}` to fill.
+        bridge_hook: The same in a `TransformerBridge`: a hook of the projection itself, because `hook_mlp_out` and
+            `hook_attn_out` are read there after norms and multipliers where an architecture has any.
         width: The configuration fields whose product is the number of neurons in a layer.
     """
 
     hook: str
+    bridge_hook: str
     width: tuple[str, ...]
 
 
 SITES: Mapping[str, Site] = {
-    "post": Site("blocks.{layer}.mlp.hook_post", ("d_mlp",)),
-    "gate": Site("blocks.{layer}.mlp.hook_pre", ("d_mlp",)),
-    "up": Site("blocks.{layer}.mlp.hook_pre_linear", ("d_mlp",)),
-    "down": Site("blocks.{layer}.hook_mlp_out", ("d_model",)),
-    "q": Site("blocks.{layer}.attn.hook_q", ("n_heads", "d_head")),
-    "k": Site("blocks.{layer}.attn.hook_k", ("n_key_value_heads", "d_head")),
-    "v": Site("blocks.{layer}.attn.hook_v", ("n_key_value_heads", "d_head")),
-    "o": Site("blocks.{layer}.hook_attn_out", ("d_model",)),
+    "post": Site("blocks.{layer}.mlp.hook_post", "blocks.{layer}.mlp.out.hook_in", ("d_mlp",)),
+    "gate": Site("blocks.{layer}.mlp.hook_pre", "blocks.{layer}.mlp.gate.hook_out", ("d_mlp",)),
+    "up": Site("blocks.{layer}.mlp.hook_pre_linear", "blocks.{layer}.mlp.in.hook_out", ("d_mlp",)),
+    "down": Site("blocks.{layer}.hook_mlp_out", "blocks.{layer}.mlp.out.hook_out", ("d_model",)),
+    "q": Site("blocks.{layer}.attn.hook_q", "blocks.{layer}.attn.q.hook_out", ("n_heads", "d_head")),
+    "k": Site("blocks.{layer}.attn.hook_k", "blocks.{layer}.attn.k.hook_out", ("n_key_value_heads", "d_head")),
+    "v": Site("blocks.{layer}.attn.hook_v", "blocks.{layer}.attn.v.hook_out", ("n_key_value_heads", "d_head")),
+    "o": Site("blocks.{layer}.hook_attn_out", "blocks.{layer}.attn.o.hook_out", ("d_model",)),
 }
-"""`post` is act(gate) * up, what the down projection reads; the others are the outputs of the projections whose neurons
-the paper counts (section 2): gate, up and down in the MLP; q, k (both before rotation), v and o in attention. A neuron
-of q, k or v has the index head * d_head + place in the head."""
+"""`post` is what the down projection reads, act(gate) * up; the others are the outputs of the projections whose neurons
+the paper counts (section 2): gate, up and down in the MLP; q, k, v and o in attention. Nothing that follows a
+projection, such as a norm, a rotation or a multiplier, is in them. A neuron of q, k or v has the index head * d_head +
+place in the head."""
+
+MLP_SITES = ("post", "gate", "up", "down")
 
 COMPOSITE_SITES: Mapping[str, tuple[str, ...]] = {
     "ffn": ("gate", "up", "down"),

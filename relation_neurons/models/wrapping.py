@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib import metadata
 from typing import Any
 
 import transformers
@@ -70,33 +71,29 @@ def bridge(
         tokenizer: Its tokenizer.
         name: What to call it in results.
         digest: What pins its weights, if known.
+
+    Raises:
+        RelationNeuronsError: An architecture that TransformerLens does not know, or fails on.
     """
     # Without these TransformerLens loads the tokenizer again from its name to make it prepend BOS.
     arguments = tokenizer.init_kwargs
+    pretrained.config.architectures = [type(pretrained).__name__]  # which GGUF files do not name
     tokenizer.init_kwargs = {**arguments, "name_or_path": "", "add_bos_token": True}
     try:
         model = TransformerBridge.boot_transformers(
-            name, hf_model=pretrained, tokenizer=tokenizer, device=str(pretrained.device), dtype=pretrained.dtype
+            "bridge", hf_model=pretrained, tokenizer=tokenizer, device=str(pretrained.device), dtype=pretrained.dtype
         )
+    except Exception as error:  # it raises whatever an architecture that it does not foresee makes it raise
+        known = "supported architecture" not in str(error)
+        raise refuse(
+            f"TransformerLens {metadata.version('transformer-lens')} "
+            f"{'fails on' if known else 'does not know'} the architecture {type(pretrained).__name__} of model '{name}'"
+            + (f" as configured ({type(error).__name__})" if known else ""),
+            expected="a decoder-only architecture such as Llama, Gemma, Qwen, Mistral, Phi, GPT-NeoX or OLMo 2",
+        ) from error
     finally:
         tokenizer.init_kwargs = arguments
     return _finished(model, pretrained, tokenizer, name, digest)
-
-
-def by_transformer_lens(
-    location: str, pretrained: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase
-) -> HookedModel:
-    """Other architectures as a `HookedTransformer`, through TransformerLens's own loader, which knows them by name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        model = HookedTransformer.from_pretrained_no_processing(
-            location,
-            hf_model=pretrained,
-            tokenizer=tokenizer,
-            device=str(pretrained.device),
-            dtype=pretrained.dtype,
-        )
-    return _finished(model, pretrained, tokenizer, location, None)
 
 
 def is_plain_llama(config: transformers.PretrainedConfig) -> bool:
@@ -115,7 +112,7 @@ def _finished(
 ) -> HookedModel:
     """Attach what every loaded model has: name, tokenizer, end tokens, and what pins the weights."""
     model.cfg.model_name = name
-    model.cfg.end_tokens = _end_tokens(pretrained)
+    model.cfg.end_tokens, model.cfg.window = _end_tokens(pretrained), _window(pretrained.config)
     model.cfg.weights_digest = digest or getattr(pretrained.config, "_commit_hash", None)
     if tokenizer is not None:
         if model.tokenizer is not tokenizer:  # a bridge has it, and would set it up once more
@@ -132,6 +129,13 @@ def _end_tokens(pretrained: transformers.PreTrainedModel) -> tuple[int, ...]:
     """All end tokens of the generation configuration, which lists several for many chat models."""
     ends = getattr(getattr(pretrained, "generation_config", None), "eos_token_id", None)
     return tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (ends,)
+
+
+def _window(config: transformers.PretrainedConfig) -> int | None:
+    """How many tokens back some layers see, if not all."""
+    text = config.get_text_config()
+    names = ("sliding_window", "attention_chunk_size", "window_size")
+    return min((size for name in names if isinstance(size := getattr(text, name, None), int)), default=None)
 
 
 def _rope(config: transformers.PretrainedConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def slow_mean(model, prompt, site, include_bos):
         positions = [0, *positions]
     sites = {"ffn": ("gate", "up", "down")}.get(site, (site,))
     return torch.cat(
-        [cache[hook_name(s, layer)][0, positions].mean(0) for s in sites for layer in range(model.cfg.n_layers)]
+        [cache[hook_name(model, s, layer)][0, positions].mean(0) for s in sites for layer in range(model.cfg.n_layers)]
     )
 
 
@@ -40,7 +40,7 @@ def test_every_column_is_the_neuron_it_says(tiny):
     _, cache = tiny.run_with_cache(torch.tensor([one.ids]))
     for neuron in [rn.Neuron("gate", 0, 3), rn.Neuron("up", 2, 47), rn.Neuron("down", 1, 31)]:
         column = int(found.space.flatten([neuron])[0])
-        expected = cache[hook_name(neuron.site, neuron.layer)][0, one.query_start :, neuron.index].mean()
+        expected = cache[hook_name(tiny, neuron.site, neuron.layer)][0, one.query_start :, neuron.index].mean()
         torch.testing.assert_close(found.values[0, column], expected, atol=1e-5, rtol=1e-5)
 
 

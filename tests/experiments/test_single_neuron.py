@@ -71,7 +71,7 @@ def test_tokens_are_those_of_a_full_cache_and_their_mean_is_pooled(tiny, neuron,
         (one,) = encode(tiny, [prompt])
         _, cache = tiny.run_with_cache(torch.tensor([one.ids]))
         positions = [0] * include_bos + list(range(one.query_start, len(one.ids)))
-        expected = cache[hook_name(neuron.site, neuron.layer)][0].flatten(1)[positions, neuron.index]
+        expected = cache[hook_name(tiny, neuron.site, neuron.layer)][0].flatten(1)[positions, neuron.index]
         torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(values.mean(), mean, atol=1e-5, rtol=1e-5)
 
@@ -213,7 +213,7 @@ def test_top_prompts_hold_the_tokens_of_the_extreme_prompts(study, planted, eats
     for (_, text), rows in top_prompts.groupby(["place", "prompt"]):
         (one,) = encode(planted.model, [prompts[text]])
         _, cache = planted.model.run_with_cache(torch.tensor([one.ids]))
-        expected = cache[hook_name(eats.site, eats.layer)][0, :, eats.index].tolist()
+        expected = cache[hook_name(planted.model, eats.site, eats.layer)][0, :, eats.index].tolist()
         np.testing.assert_allclose(rows["activation"], expected, rtol=1e-5, atol=1e-6)
         assert "".join(rows["token"]) == text
         assert rows["position"].tolist() == list(range(len(one.ids)))

@@ -78,7 +78,7 @@ def test_a_resample_is_the_same_in_every_row_of_every_batch(tiny):
         with rn.ablate(tiny, neurons, value=(value := rn.Resample.over(collected, seed))):
             _, cache = tiny.run_with_cache(torch.tensor([[3, 10 + n_rows, 12 + seed]] * n_rows))
         for (_, layer, index), number in zip(neurons, value.numbers(neurons), strict=True):
-            assert (cache[hook_name("post", layer)][..., index] == number).all()
+            assert (cache[hook_name(tiny, "post", layer)][..., index] == number).all()
 
 
 REFERRED = rn.Mean.over(activations()), rn.Quantile.over(activations(), 0.3, "r1"), rn.Resample.over(activations(), 5)
