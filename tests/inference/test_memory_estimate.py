@@ -17,7 +17,7 @@ import transformers
 import relation_neurons as rn
 from relation_neurons.inference import memory_estimate
 from relation_neurons.inference.memory_estimate import estimate, require_memory
-from relation_neurons.inference.memory_plan import FIXED
+from relation_neurons.inference.memory_plan import FIXED, PER_WORD
 from relation_neurons.models.sites import expand_site
 from relation_neurons.models.size import shape_of
 from relation_neurons.neurons.ranking import rank_neurons
@@ -82,6 +82,7 @@ def test_a_gguf_file_tells_its_size_from_its_head(tmp_path):
     assert (found.n_parameters, found.d_vocab, found.packed) == (50 * 32 + 48 * 32, 50, True)
     assert (found.n_layers, found.d_model, found.d_mlp, found.n_heads) == (3, 32, 48, 4)
     assert (found.n_key_value_heads, found.d_head, found.n_ctx) == (2, 8, 256)
+    assert estimate(path, prompts_of(2, 5), device="cpu").plan.estimate.loading == 50 * (8 * 32 + PER_WORD)
 
 
 @pytest.mark.model

