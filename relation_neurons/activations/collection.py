@@ -121,7 +121,9 @@ def token_means(
     def average(place: slice, activation: Tensor) -> None:
         means[:, place] = einops.einsum(activation.flatten(2).float(), weights, "row pos neuron, row pos -> row neuron")
 
-    with hooked(model, [(hook_name(model, site, layer), partial(average, place)) for site, layer, place in space.slices()]):
+    with hooked(
+        model, [(hook_name(model, site, layer), partial(average, place)) for site, layer, place in space.slices()]
+    ):
         yield means
 
 

@@ -23,7 +23,8 @@ from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.evaluation.recall import Condition, recall_under
 from relation_neurons.interventions.interventions import Intervention, ablate
 from relation_neurons.models.hooked_model import add_hook, hook_name, neuron_space
-from relation_neurons.models.loading import DTYPES, Reference, cast, load_model, load_with_reference
+from relation_neurons.models.load_check import Reference, read_reference
+from relation_neurons.models.loading import DTYPES, cast, load_model, load_with_reference
 from relation_neurons.models.pretrained import EMBEDDED
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
@@ -67,6 +68,7 @@ def model_checks(
         null_run = (memory.model, current, n_prompts, relations, answers)
         yield guarded(f"Null run, {current}", REPORT, null_run_check, *null_run)
         if memory.reference is not None:  # in float32; last, so that it detects any change made by the other checks
+            yield guarded("Sites", REPORT, sites_check, memory.reference, memory.model)
             yield guarded("Hugging Face", REPORT, parity_check, memory.reference, memory.model)
     if "float32" not in dtypes:
         result = f"not checked, because logits are compared in float32 and --dtype is {dtype}"
@@ -190,6 +192,19 @@ def parity_check(name: str, reference: Reference, model: HookedModel) -> Check:
         return Check(name, "ok", result)
     is_close = parity.max_logit_difference <= 10 * LOGIT_PARITY and parity.argmax_agreement == 1
     return Check(name, "warning" if is_close else "trouble", result, REPORT)
+
+
+def sites_check(name: str, reference: Reference, model: HookedModel) -> Check:
+    """Compare the values at every site, in every layer, with those of the projections of Transformers' model."""
+    _, differences = read_reference(model, reference)
+    (site, layer), largest = max(differences.items(), key=lambda item: (math.isnan(item[1]), item[1]))
+    result = (
+        f"the values at {', '.join(dict.fromkeys(site for site, _ in differences))} in {model.cfg.n_layers} layers "
+        f"differ from those of Transformers' projections by at most {largest:.1e} of the largest value (at {site} in "
+        f"layer {layer}; tolerance {LOGIT_PARITY:g})"
+    )
+    agrees = largest <= LOGIT_PARITY
+    return Check(name, "ok" if agrees else "trouble", result, "" if agrees else REPORT)
 
 
 def _name_advice(source: str) -> str:

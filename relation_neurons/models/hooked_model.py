@@ -142,7 +142,9 @@ def new_cache(model: HookedModel, n_rows: int) -> Cache:
     """An empty key-value cache for `n_rows` rows."""
     mask = torch.zeros((n_rows, 0), dtype=torch.long, device=model.cfg.device)
     if is_bridge(model):
-        return Cache(transformers.DynamicCache(), mask)  # without the configuration no layer forgets what left its window
+        return Cache(
+            transformers.DynamicCache(), mask
+        )  # without the configuration no layer forgets what left its window
     return Cache(TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, n_rows), mask)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
-from relation_neurons.models.hooked_model import forward, hook_name, hooked, neuron_space, new_cache
+from relation_neurons.models.hooked_model import forward, hook_name, hooked, new_cache
 from relation_neurons.models.position_kinds import PAD, PROMPT
 from relation_neurons.models.sites import MLP_SITES, SITES
 from relation_neurons.models.types import HookedModel, is_bridge
@@ -65,30 +65,28 @@ class Reference:
     Attributes:
         texts: Their token ids.
         logits: Of each text.
-        layer: The layer of the projections.
-        projections: Those of one layer, the middle one.
+        projections: Those of each layer that is compared.
     """
 
     texts: tuple[Int[Tensor, "1 _"], ...]
     logits: tuple[Float[Tensor, "1 _ vocab"], ...]
-    layer: int = 0
-    projections: tuple[Projection, ...] = field(default=(), repr=False)
+    projections: Mapping[int, tuple[Projection, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, pretrained: transformers.PreTrainedModel, tokenizer: Any) -> Reference:
-        """Read the texts with a Transformers model."""
+    def of(cls, pretrained: transformers.PreTrainedModel, tokenizer: Any, *, all_layers: bool = False) -> Reference:
+        """Read the texts with a Transformers model, noting the projections of the middle layer, or of all."""
         texts = tuple(torch.tensor([ids], device=pretrained.device) for ids in _token_ids(pretrained, tokenizer))
-        layer = pretrained.config.get_text_config().num_hidden_layers // 2
-        seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        modules = dict(_projections(pretrained, layer))
+        n = pretrained.config.get_text_config().num_hidden_layers
+        modules = dict(_projections(pretrained, range(n) if all_layers else [n // 2]))
+        seen: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
 
-        def note(name: str, read: Tensor, gave: object) -> None:
+        def note(place: tuple[int, str], read: Tensor, gave: object) -> None:
             if isinstance(gave, Tensor):  # routers of experts give several
-                seen.setdefault(name, []).append((_tokens(read), _tokens(gave)))
+                seen.setdefault(place, []).append((_tokens(read), _tokens(gave)))
 
         handles = [
-            module.register_forward_hook(lambda _, read, gave, name=name: note(name, read[0], gave))
-            for name, module in modules.items()
+            module.register_forward_hook(lambda _, read, gave, place=place: note(place, read[0], gave))
+            for place, module in modules.items()
         ]
         try:
             with torch.inference_mode():
@@ -96,11 +94,12 @@ class Reference:
         finally:
             for handle in handles:
                 handle.remove()
-        found = (
-            Projection(name, modules[name], *(torch.cat(parts) for parts in zip(*pairs, strict=True)))
-            for name, pairs in seen.items()
-        )
-        return cls(texts, logits, layer, tuple(found))
+        _require_finite(pretrained, logits)
+        found: dict[int, list[Projection]] = {}
+        for (layer, name), pairs in seen.items():
+            read, gave = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+            found.setdefault(layer, []).append(Projection(name, modules[layer, name], read, gave))
+        return cls(texts, logits, {layer: tuple(there) for layer, there in found.items()})
 
     def parity(self, model: HookedModel) -> Parity:
         """Compare a loaded model, as it now is."""
@@ -112,21 +111,33 @@ class Reference:
         return Parity(float(difference), agree / n_tokens, n_tokens)
 
 
+def _require_finite(pretrained: transformers.PreTrainedModel, logits: Iterable[Tensor]) -> None:
+    """Refuse a model that gives NaN or infinity, naming the weights if they are."""
+    if all(bool(torch.isfinite(of_text).all()) for of_text in logits):
+        return
+    broken = [name for name, weights in pretrained.named_parameters() if not bool(torch.isfinite(weights).all())]
+    where = f" ({len(broken)} of its weights hold such, {broken[0]} among them)" if broken else ""
+    raise refuse(
+        f"The logits of model '{pretrained.name_or_path}' are NaN or infinite in {pretrained.dtype}{where}",
+        do="download its files again" if broken else "use float32 or bfloat16, which overflow later than float16",
+    )
+
+
 def _token_ids(pretrained: transformers.PreTrainedModel, tokenizer: Any) -> Iterator[list[int]]:
-    """The texts as tokens; without a tokenizer, numbers."""
+    """The texts as tokens; numbers, if there is no tokenizer or none that knows the words."""
     vocabulary = pretrained.config.get_text_config().vocab_size
     for number, text in enumerate(TEXTS):
         ids = [] if tokenizer is None else tokenizer(text).input_ids[:MAX_TOKENS]
-        yield ids if len(ids) > 1 else [(7 * number + 3 * place) % vocabulary for place in range(MAX_TOKENS)]
+        yield ids if len(set(ids)) > 4 else [(7 * number + 3 * place) % vocabulary for place in range(MAX_TOKENS)]
 
 
-def _projections(model: torch.nn.Module, layer: int) -> Iterator[tuple[str, torch.nn.Module]]:
-    """The modules of a layer that multiply by a matrix."""
+def _projections(model: torch.nn.Module, layers: Collection[int]) -> Iterator[tuple[tuple[int, str], torch.nn.Module]]:
+    """The modules of these layers that multiply by a matrix, by layer and name."""
     for name, module in model.named_modules():
         number = re.match(r"\D*?\.(\d+)\.", name)
         weight = getattr(module, "weight", None)
-        if number and int(number[1]) == layer and isinstance(weight, Tensor) and weight.dim() == 2:
-            yield name, module
+        if number and int(number[1]) in layers and isinstance(weight, Tensor) and weight.dim() == 2:
+            yield (int(number[1]), name), module
 
 
 def _tokens(values: Tensor) -> Float[Tensor, "token width"]:
@@ -145,24 +156,23 @@ def check_loaded(model: HookedModel, reference: Reference) -> None:
     """
     _note_widths(model)
     name, tolerance = str(model.cfg.model_name), TOLERANCE.get(model.cfg.dtype, 5e-2)
-    sites = [site for site in SITES if _has(model, site) and not (model.cfg.has_experts and site in MLP_SITES)]
-    logits, values = _read(model, reference, sites)
+    do = "use another version of TransformerLens, whose conversion of this architecture is right"
+    logits, values = read_reference(model, reference)
     difference = max(_distance(ours, theirs) for ours, theirs in zip(logits, reference.logits, strict=True))
     if not difference <= tolerance:
         raise refuse(
             f"Model '{name}', wrapped by TransformerLens, gives other logits than Transformers (differing by "
             f"{difference:.2g} of the largest)",
             expected=f"at most {tolerance:g}",
-            do="use another version of TransformerLens, whose conversion of this architecture is right",
+            do=do,
         )
-    for site in sites:
-        difference = _site_difference(model, reference, site, values[site])
+    for (site, layer), difference in values.items():
         if not difference <= tolerance:
             raise refuse(
-                f"Model '{name}': the values at site '{site}' in layer {reference.layer} are not those of a projection "
-                f"of Transformers' model (differing by {difference:.2g} of the largest)",
+                f"Model '{name}': the values at site '{site}' in layer {layer} are not those of a projection of "
+                f"Transformers' model (differing by {difference:.2g} of the largest)",
                 expected=f"at most {tolerance:g}",
-                do="use another version of TransformerLens, whose conversion of this architecture is right",
+                do=do,
             )
     model.cfg.counts_columns = False
     if is_bridge(model):
@@ -171,7 +181,7 @@ def check_loaded(model: HookedModel, reference: Reference) -> None:
             raise refuse(
                 f"Model '{name}', wrapped by TransformerLens, reads a text otherwise when it begins with a part of it "
                 "in its key-value cache",
-                do="use another version of TransformerLens, whose conversion of this architecture is right",
+                do=do,
             )
 
 
@@ -205,33 +215,42 @@ def _has(model: HookedModel, site: str) -> bool:
     return all(hook_name(model, site, layer) in model.hook_dict for layer in range(model.cfg.n_layers))
 
 
-def _read(
-    model: HookedModel, reference: Reference, sites: Sequence[str]
-) -> tuple[list[Tensor], dict[str, Float[Tensor, "token neuron"]]]:
-    """Logits of the texts, and the values at these sites in the layer of the reference."""
-    parts: dict[str, list[Tensor]] = {site: [] for site in sites}
+def read_reference(
+    model: HookedModel, reference: Reference
+) -> tuple[list[Float[Tensor, "1 _ vocab"]], dict[tuple[str, int], float]]:
+    """What a model makes of the texts.
+
+    Returns:
+        The logits of each text, and how far the values at each site and layer are from those of the reference.
+    """
+    sites = [site for site in SITES if _has(model, site) and not (model.cfg.has_experts and site in MLP_SITES)]
+    parts: dict[tuple[str, int], list[Tensor]] = {
+        (site, layer): [] for site in sites for layer in reference.projections
+    }
     hooks = [
-        (hook_name(model, site, reference.layer), lambda values, to=parts[site]: to.append(_tokens(values.flatten(2))))
-        for site in sites
+        (hook_name(model, *place), lambda values, to=to: to.append(_tokens(values.flatten(2))))
+        for place, to in parts.items()
     ]
     with torch.inference_mode(), hooked(model, hooks):
         logits = [
             forward(model, text, torch.full_like(text, PROMPT), keep=text.shape[1]).all() for text in reference.texts
         ]
-    return logits, {site: torch.cat(found) for site, found in parts.items()}
+    values = {place: torch.cat(found) for place, found in parts.items()}
+    return logits, {place: _site_difference(model, reference, *place, found) for place, found in values.items()}
 
 
 def _site_difference(
-    model: HookedModel, reference: Reference, site: str, values: Float[Tensor, "token neuron"]
+    model: HookedModel, reference: Reference, site: str, layer: int, values: Float[Tensor, "token neuron"]
 ) -> float:
-    """How far values are from those of the projection that the site reads.
+    """How far values are from those of the projection that the site reads, relative to the largest.
 
-    A site whose projection is a part of a larger one is compared neuron by neuron with the nearest output of any that is wider.
+    A site whose projection is a part of a larger one is compared neuron by neuron with the nearest output of those that
+    are wider.
     """
-    direct = _own_projection(model, reference, site)
+    direct = _own_projection(model, reference, site, layer)
     if direct is not None:
         return _distance(values, direct.read if site == "post" else direct.gave)
-    wider = [one.gave for one in reference.projections if one.gave.shape[1] > values.shape[1]]
+    wider = [one.gave for one in reference.projections[layer] if one.gave.shape[1] > values.shape[1]]
     if not wider:
         return float("inf")
     columns = torch.cat(wider, dim=1).T
@@ -239,15 +258,14 @@ def _site_difference(
     return float(max(nearest) / columns.abs().max())
 
 
-def _own_projection(model: HookedModel, reference: Reference, site: str) -> Projection | None:
+def _own_projection(model: HookedModel, reference: Reference, site: str, layer: int) -> Projection | None:
     """The projection that is read at a site, if it is one of the Transformers model."""
+    there = reference.projections[layer]
     if is_bridge(model):
         part, name = SITES[site].bridge_hook.removeprefix("blocks.{layer}.").split(".")[:2]
-        component = getattr(getattr(model.blocks[reference.layer], part), name)
-        found = (one for one in reference.projections if one.module is component.original_component)
-    else:
-        found = (one for one in reference.projections if one.name.endswith(LLAMA[site]))
-    return next(found, None)
+        component = getattr(getattr(model.blocks[layer], part), name)
+        return next((one for one in there if one.module is component.original_component), None)
+    return next((one for one in there if one.name.endswith(LLAMA[site])), None)
 
 
 def _difference_in_two_passes(model: HookedModel, reference: Reference, *n_pads: int) -> float:
@@ -268,4 +286,4 @@ def _distance(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, relative to the largest value; infinite if shapes differ."""
     if ours.shape != theirs.shape:
         return float("inf")
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=torch.finfo(torch.float32).tiny))

@@ -62,7 +62,7 @@ def load_with_reference(
     Raises:
         RelationNeuronsError: As `load_model`.
     """
-    return _load(resolve(source), _device(device), torch.float32)
+    return _load(resolve(source), _device(device), torch.float32, all_layers=True)
 
 
 def parity(source: str | Path, *, device: str | torch.device | None = None) -> Parity:
@@ -102,11 +102,13 @@ def cast(model: HookedModel, dtype: torch.dtype) -> bool:
     return True
 
 
-def _load(source: Source, place: torch.device, dtype: torch.dtype | None) -> tuple[HookedModel, Reference]:
+def _load(
+    source: Source, place: torch.device, dtype: torch.dtype | None, *, all_layers: bool = False
+) -> tuple[HookedModel, Reference]:
     """Load, wrap and check a model."""
     pretrained, tokenizer = load_pretrained(source, device=place, dtype=dtype)
     with clear_errors(source):
-        reference = Reference.of(pretrained, tokenizer)
+        reference = Reference.of(pretrained, tokenizer, all_layers=all_layers)
         plain = HookedTransformer is not None and is_plain_llama(pretrained.config)
         model = (hook_llama if plain else bridge)(pretrained, tokenizer, name=source.name, digest=source.digest)
         check_loaded(model, reference)

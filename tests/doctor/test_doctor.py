@@ -31,7 +31,7 @@ from relation_neurons.relations.lint import check as lint
 MACHINE = ["Python", "Packages", "TransformerLens", "Notebooks", "Images", "Device", "Memory", "Model cache"]
 MACHINE += ["Data cache", "Working folder", "Token", "Model hub", "Relations"]
 MODEL = ["Model, float32", "Model memory", "Batches", "Hooks", "Zeroed weights", "Null run, float32"]
-MODEL += ["Hugging Face", "Model, bfloat16", "Null run, bfloat16"]
+MODEL += ["Sites", "Hugging Face", "Model, bfloat16", "Null run, bfloat16"]
 SECRET = "hf_" + "secret" * 5
 
 
@@ -369,7 +369,7 @@ def test_weights_with_nan_are_trouble(broken):
 
     checks = broken(breaks)
     assert [check.name for check in checks] == [name for name in MODEL if "bfloat16" not in name]
-    for name in MODEL[:1] + MODEL[2:7]:
+    for name in MODEL[:1] + MODEL[2:8]:
         assert only(name, checks).state == "trouble", name
     assert "1 weights" in only("Model, float32", checks).result
 
@@ -491,7 +491,7 @@ def test_a_model_changed_after_loading_fails_parity(broken):
 
 
 @pytest.mark.parametrize("wrapper", ["hook_llama", "bridge"])
-def test_wrongly_wrapped_weights_fail_parity(monkeypatch, planted_folder, wrapper):
+def test_wrongly_wrapped_weights_are_refused(monkeypatch, planted_folder, wrapper):
     right = getattr(loading, wrapper)
 
     def wrong(pretrained, tokenizer, **arguments):
@@ -503,7 +503,9 @@ def test_wrongly_wrapped_weights_fail_parity(monkeypatch, planted_folder, wrappe
     elif loading.HookedTransformer is None:
         pytest.skip("TransformerLens 4 has no HookedTransformer")
     monkeypatch.setattr(loading, wrapper, wrong)
-    assert only("Hugging Face", planted_checks(planted_folder)).state == "trouble"
+    check = only("Model, float32", planted_checks(planted_folder))
+    assert check.state == "trouble"
+    assert "gives other logits than Transformers" in check.result
 
 
 def test_the_model_is_loaded_once_and_rounded_to_the_other_type(monkeypatch, planted_folder):

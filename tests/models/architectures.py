@@ -23,7 +23,13 @@ SIZES = {
     "pad_token_id": 1,
 }
 OLDER = {"vocab_size": 67, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256, "initializer_range": 0.3}
-FALCON = {"vocab_size": 67, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "initializer_range": 0.3}
+FALCON = {
+    "vocab_size": 67,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "initializer_range": 0.3,
+}
 OPT = {"vocab_size": 67, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -151,7 +157,9 @@ ARCHITECTURES = {
         places({"down": "mlp.fc_out"}, attention("attn", "out_proj")),
     ),
     "opt": Architecture(
-        lambda: transformers.OPTConfig(**OPT, **ENDS, max_position_embeddings=256, word_embed_proj_dim=32, init_std=0.3),
+        lambda: transformers.OPTConfig(
+            **OPT, **ENDS, max_position_embeddings=256, word_embed_proj_dim=32, init_std=0.3
+        ),
         places({"down": "fc2"}, attention("self_attn", "out_proj")),
     ),
     "phi": Architecture(_made("Phi", *NO_GROUPS), places({"down": "mlp.fc2"}, attention("self_attn", "dense"))),

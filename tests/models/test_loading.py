@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import relation_neurons as rn
-from relation_neurons.models import loading, pretrained, wrapping
+from relation_neurons.models import loading, pretrained
 from relation_neurons.models.hooked_model import add_hook, crop_cache, forward, neuron_space, new_cache, select_cache
 from relation_neurons.models.position_kinds import DECODE, PROMPT
 from relation_neurons.models.sites import NeuronSpace
@@ -83,23 +83,6 @@ def test_a_saved_folder_is_loaded(tiny_llama, tmp_path, line, monkeypatch):
     halved = rn.load_model(tmp_path / "mine", device="cpu", dtype=torch.bfloat16)
     assert next(halved.parameters()).dtype == torch.bfloat16
     assert loading.parity(tmp_path / "mine", device="cpu").max_logit_difference < 1e-4
-
-
-@hooked_only
-def test_another_architecture_goes_through_transformer_lens(tmp_path, tiny_llama, monkeypatch):
-    called = {}
-
-    def stand_in(name, **arguments):
-        called.update(arguments, name=name)
-        return hook_llama(*tiny_llama)
-
-    monkeypatch.setattr(wrapping.HookedTransformer, "from_pretrained_no_processing", stand_in)
-    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=len(tiny_llama[1]))
-    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
-    tiny_llama[1].save_pretrained(tmp_path)
-    rn.load_model(tmp_path, device="cpu")
-    assert called["name"] == str(tmp_path)
-    assert called["hf_model"].config.model_type == "gpt2"
 
 
 def refused(source, says, **arguments):
