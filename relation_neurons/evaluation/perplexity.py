@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.decoding import log_probabilities
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.models.position_kinds import PAD
@@ -19,6 +20,9 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import Encoded, encode_texts
 from relation_neurons.validation import validated
+
+PLACES = 64
+"""Positions that are unembedded at a time."""
 
 
 @validated
@@ -60,15 +64,16 @@ def perplexity(
 
     def read_batch(batch: Batch, cache: Cache) -> list[float]:
         tokens, kinds = batch.read()
-        logits = forward(model, tokens, kinds, cache, keep=tokens.shape[1]).all()[:, :-1]
-        targets = tokens[:, 1:, None]
-        losses = logits.logsumexp(dim=2) - logits.gather(2, targets)[:, :, 0]
-        predicted = (kinds[:, :-1] != PAD) & (kinds[:, 1:] != PAD)
-        return torch.where(predicted, losses, 0).double().sum(dim=1).tolist()
+        reading = forward(model, tokens, kinds, cache, keep=tokens.shape[1])
+        rows, columns = ((kinds[:, :-1] != PAD) & (kinds[:, 1:] != PAD)).nonzero().T
+        losses = torch.zeros(tokens.shape, dtype=torch.double, device=tokens.device)
+        for row, column in zip(rows.split(PLACES), columns.split(PLACES), strict=True):
+            losses[row, column] = -log_probabilities(reading.at(row, column), tokens[row, column + 1]).double()
+        return losses.sum(dim=1).tolist()
 
     with rows_under(model, list(conditions.values())) as patches:
         found = run_batches(
-            model, tasks, read_batch, patches=patches, n_logits=max(lengths), batch_size=batch_size, progress=progress
+            model, tasks, read_batch, patches=patches, n_logits=1, batch_size=batch_size, progress=progress
         )
     nll = np.array(found)
     if np.isnan(nll).any():

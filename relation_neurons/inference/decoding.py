@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.inference.batching import Batch
 from relation_neurons.models.hooked_model import Cache, crop_cache, forward, select_cache
 from relation_neurons.models.position_kinds import DECODE
 from relation_neurons.models.types import HookedModel
+
+ROWS = 8
+"""Rows of logits, as wide as the vocabulary, that are worked on at a time."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ def judge(model: HookedModel, batch: Batch, cache: Cache, answers: Sequence[Sequ
         if step < len(answer) or greedy_first[row] == answer[0]
     ]
     second: list[int | None] = [None] * len(ends)
-    logprobs = _logprob(first, [answer[0] for answer in answers])
+    logprobs = log_probabilities(first, torch.tensor([answer[0] for answer in answers], device=first.device))
     if places:
         later = reading.at([row for row, _ in places], [ends[row] + step for row, step in places])
         chosen = later.argmax(dim=1).tolist()
@@ -71,14 +74,16 @@ def judge(model: HookedModel, batch: Batch, cache: Cache, answers: Sequence[Sequ
                 second[row] = token
         wanted = [place for place, (row, step) in enumerate(places) if step < len(answers[row])]
         rows = torch.tensor([places[place][0] for place in wanted], dtype=torch.long, device=first.device)
-        targets = [answers[places[place][0]][places[place][1]] for place in wanted]
-        logprobs = logprobs.index_add(0, rows, _logprob(later[wanted], targets))
+        targets = torch.tensor([answers[places[place][0]][places[place][1]] for place in wanted], dtype=torch.long)
+        more = log_probabilities(later[wanted], targets.to(first.device)) if wanted else logprobs[:0]
+        logprobs = logprobs.index_add(0, rows, more)
     return Judged(first, greedy_first, logprobs, second)
 
 
-def _logprob(logits: Float[Tensor, "place vocab"], targets: Sequence[int]) -> Float[Tensor, " place"]:
-    index = torch.tensor(targets, dtype=torch.long, device=logits.device)[:, None]
-    return logits.gather(1, index)[:, 0] - logits.logsumexp(dim=1)
+def log_probabilities(logits: Float[Tensor, "place vocab"], targets: Int[Tensor, " place"]) -> Float[Tensor, " place"]:
+    """Log-probability of one token at each place, in nats."""
+    total = torch.cat([part.logsumexp(dim=1) for part in logits.split(ROWS)])  # no second copy of all of them
+    return logits.gather(1, targets[:, None])[:, 0] - total
 
 
 def second_tokens(model: HookedModel, batch: Batch, cache: Cache, first: Mapping[int, int]) -> dict[int, int]:
@@ -131,4 +136,5 @@ def decode(model: HookedModel, generated: Sequence[Sequence[int]]) -> list[str]:
 
 def end_tokens(model: HookedModel) -> frozenset[int]:
     """The tokens that end an answer: the tokenizer's, and all of the model's generation configuration."""
-    return frozenset(getattr(model.cfg, "end_tokens", ())) | {model.tokenizer.eos_token_id}
+    own = model.tokenizer.eos_token_id
+    return frozenset(getattr(model.cfg, "end_tokens", ())) | (set() if own is None else {own})

@@ -188,9 +188,9 @@ class Reading:
     model: HookedModel
     kept: Float[Tensor, "row keep d_model"]
 
-    def at(self, rows: Sequence[int], columns: Sequence[int]) -> Float[Tensor, "place vocab"]:
+    def at(self, rows: Sequence[int] | Tensor, columns: Sequence[int] | Tensor) -> Float[Tensor, "place vocab"]:
         """Logits, in float32, at some places of the kept positions."""
-        kept = self.kept[torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long)]
+        kept = self.kept[torch.as_tensor(rows, dtype=torch.long), torch.as_tensor(columns, dtype=torch.long)]
         return self._unembed(kept[None])[0]
 
     def all(self) -> Float[Tensor, "row keep vocab"]:

@@ -24,6 +24,7 @@ from relation_neurons.errors import refuse
 
 MAX_CONTEXT = 2048
 """Longest input in tokens; questions about facts are far shorter, and tables of positions stay small."""
+SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token")
 
 
 def hook_llama(
@@ -76,7 +77,7 @@ def bridge(
         RelationNeuronsError: An architecture that TransformerLens does not know, or fails on.
     """
     # Without these TransformerLens loads the tokenizer again from its name to make it prepend BOS.
-    arguments = tokenizer.init_kwargs
+    arguments, special = tokenizer.init_kwargs, {name: getattr(tokenizer, name) for name in SPECIAL_TOKENS}
     pretrained.config.architectures = [type(pretrained).__name__]  # which GGUF files do not name
     tokenizer.init_kwargs = {**arguments, "name_or_path": "", "add_bos_token": True}
     try:
@@ -93,6 +94,8 @@ def bridge(
         ) from error
     finally:
         tokenizer.init_kwargs = arguments
+        for token, given in special.items():  # those that a tokenizer lacks are invented, and then end answers
+            setattr(tokenizer, token, given)
     return _finished(model, pretrained, tokenizer, name, digest)
 
 
