@@ -12,6 +12,7 @@ import transformers
 import relation_neurons as rn
 from relation_neurons.activations.collection import collect_activations
 from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.logit_attribution import output_row
 from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
 from tests.models.architectures import ARCHITECTURES, tokenizer
@@ -158,6 +159,45 @@ def test_ablation_equals_zeroed_weights(both):
     assert found == pytest.approx(expected, abs=2e-4)
     changes = [abs(value - clean[row % len(clean)]) for row, value in enumerate(expected)]
     assert min(map(max, zip(changes[::2], changes[1::2], strict=True))) > 1e-4
+
+
+def test_an_output_row_is_what_a_unit_of_activation_adds_to_the_stream(both):
+    architecture, theirs, ours = both
+    tokens, step = torch.tensor([[9, 20, 31, 42]]), 0.5
+    for site in ("post", "down"):
+        if site not in architecture.sites:
+            continue
+        place, streams = architecture.sites[site], []
+        layer = layers_of(theirs)[1]
+        module = layer.get_submodule(place.module)
+
+        def add(values):
+            values = values.clone()
+            values[..., 7] += step
+            return values
+
+        def at_input(_, read):
+            return (add(read[0]),)
+
+        def at_output(_, read, gave):
+            return add(gave)
+
+        watch = layer.register_forward_hook(lambda _, read, gave, to=streams: to.append(first(gave).clone()))
+        theirs(tokens)
+        hook = module.register_forward_pre_hook(at_input) if place.read else module.register_forward_hook(at_output)
+        theirs(tokens)
+        hook.remove()
+        watch.remove()
+        change = ((streams[1] - streams[0]) / step).flatten(0, -2)
+        row = output_row(ours, rn.Neuron(site, 1, 7))
+        if (change - change[0]).abs().max() > 1e-4:  # not the same at each token, so there is no such row
+            assert row is None
+        else:
+            torch.testing.assert_close(change[0], row, atol=1e-4, rtol=1e-4)
+
+
+def first(values):
+    return values[0] if isinstance(values, tuple) else values
 
 
 def test_logits_that_are_not_finite_are_refused_naming_the_weights(tmp_path):
