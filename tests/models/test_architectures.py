@@ -1,10 +1,13 @@
 """Every architecture against Transformers alone: one prompt at a time, whole sequences, no cache, no padding."""
 
 import copy
+import dataclasses
 import json
 import re
 from importlib import metadata
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -13,6 +16,7 @@ import relation_neurons as rn
 from relation_neurons.activations.collection import collect_activations
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.logit_attribution import output_row
+from relation_neurons.models.sites import SITES
 from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
 from tests.models.architectures import ARCHITECTURES, tokenizer
@@ -20,6 +24,7 @@ from tests.models.architectures import ARCHITECTURES, tokenizer
 LINE = metadata.version("transformer-lens")[0]
 LAYERS = re.compile(r"\.(?:layers|h)\.(\d+)$")
 PICKED = (1, 7, 30)
+COLUMN = {"3": 1, "4": 2}
 COMPOSITE = {"ffn": ("gate", "up", "down"), "attn": ("q", "k", "v", "o")}
 
 
@@ -122,6 +127,31 @@ def test_recall_equals_plain_loops(both, examples):
         assert other["correct_prefix"] == row["correct_prefix"]
 
 
+@pytest.mark.parametrize("loaded", ["gemma3"], indirect=True)
+@pytest.mark.parametrize("n_shots", [0, 2, 8])
+def test_prompts_that_outgrow_a_window_are_the_same_in_a_batch_and_alone(both, n_shots, monkeypatch):
+    ours = both[2]
+    shown = "".join(f"w{20 + shot} w{30 + shot} ? Answer: w{40 + shot}\n" for shot in range(n_shots))
+    prompts = [
+        dataclasses.replace(prompt, text=shown + prompt.text, query_start=len(shown))
+        for prompt in word_prompts(4, examples=False)
+    ]
+    assert max(len(one.ids) for one in encode(ours, prompts)) > ours.cfg.window or n_shots == 0
+    monkeypatch.setattr(ours.cfg, "counts_columns", False)  # as of a real model, whose window is longer than the text at load
+    neurons = rn.NeuronSet.from_pairs([(0, 1), (2, 30)])
+    conditions = [
+        rn.Condition("clean", tuple(prompts)),
+        rn.Condition("off", tuple(prompts), (rn.Intervention(neurons),)),
+    ]
+    for generate in (True, False):
+        table = rn.recall_under(ours, conditions, generate=generate)
+        alone = rn.recall_under(ours, conditions, generate=generate, batch_size=1)
+        assert table.drop(columns="logprob").equals(alone.drop(columns="logprob"))
+        np.testing.assert_allclose(table["logprob"], alone["logprob"], atol=1e-4)
+    values = collect_activations(ours, prompts).values
+    torch.testing.assert_close(values, collect_activations(ours, prompts, batch_size=1).values, atol=1e-4, rtol=1e-4)
+
+
 def test_perplexity_equals_plain_loops(both):
     _, theirs, ours = both
     texts = [" ".join(f"w{(5 * text + 3 * place) % 60}" for place in range(4 + 9 * text)) for text in range(3)]
@@ -207,3 +237,21 @@ def test_logits_that_are_not_finite_are_refused_naming_the_weights(tmp_path):
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(rn.RelationNeuronsError, match=r"NaN or infinite.*1 of its weights.*layers\.1\.mlp\.up_proj"):
         rn.load_model(tmp_path, device="cpu")
+
+
+def test_the_table_in_the_docs_says_what_is_found(request, loaded):
+    """Each row of docs/results/architectures.md, in the column of the installed line of TransformerLens."""
+    name = request.node.callspec.params["loaded"]
+    architecture, _, ours = loaded
+    page = (Path(__file__).parents[2] / "docs/results/architectures.md").read_text(encoding="utf-8")
+    cells = next(
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if f"| {name} |" in line
+    )
+    if isinstance(ours, Exception):
+        assert cells[COLUMN[LINE]] == f"refused: {architecture.refused[LINE]}"
+        return
+    assert cells[COLUMN[LINE]] == type(ours).__name__
+    assert cells[3] == ", ".join(site for site in SITES if site in architecture.sites)
+    assert cells[4] == (
+        "unpadded" if ours.cfg.counts_columns else f"window {ours.cfg.window}" if ours.cfg.window else ""
+    )
