@@ -130,7 +130,7 @@ def model_memory_check(name: str, model: HookedModel) -> Check:
 
 def hooks_check(name: str, model: HookedModel, relations: Sequence[str | Path]) -> Check:
     """Ablate each MLP site in each layer, which must change the output; and misspell a hook."""
-    misspelt = hook_name(model, "post", 0).replace("post", "pots")
+    misspelt = hook_name(model, "post", 0).replace("hook", "hok")
     with contextlib.suppress(RelationNeuronsError):
         add_hook(model, misspelt, lambda activation: None)()
         return Check(name, "trouble", f"the misspelt hook '{misspelt}' was accepted", REPORT)

@@ -39,7 +39,7 @@ class StudyConfig:
     """The model, the relations and the measurements of a study; the defaults are the paper's."""
 
     model: str = "smollm2-135m"
-    """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
+    """`smollm2-135m`, `gemma3-270m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
     relations: tuple[str, ...] = ("shipped",)
     """Names of shipped relations, `shipped` (all), `paper` or `lre` (once fetched), JSON or CSV files, folders."""
     site: SiteName = "ffn"

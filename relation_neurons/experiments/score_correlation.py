@@ -97,7 +97,7 @@ class ScoreAgreementConfig:
     """Rank neurons by every scorer and count what the best of each have in common."""
 
     model: str = "smollm2-135m"
-    """`smollm2-135m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
+    """`smollm2-135m`, `gemma3-270m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
     relations: tuple[str, ...] = ("shipped",)
     """Names of shipped relations, `shipped` (all), `paper` or `lre` (once fetched), JSON or CSV files, folders."""
     k: int = 400

@@ -29,7 +29,8 @@ def load_model(
     logits of two short texts, and the values at every site in the middle layer.
 
     Args:
-        source: `smollm2-135m`, a Hugging Face id (`meta-llama/Llama-2-7b-hf`), a folder, or a `.gguf` file.
+        source: `smollm2-135m`, `gemma3-270m`, a Hugging Face id (`meta-llama/Llama-2-7b-hf`), a folder, or a `.gguf`
+            file.
         device: Where to; by default the GPU if there is one.
         dtype: Type of the weights, also by name (`float32`, `float16`, `bfloat16`); by default float32 on the CPU and
             the checkpoint's own type on a GPU.

@@ -137,7 +137,9 @@ def test_prompts_that_outgrow_a_window_are_the_same_in_a_batch_and_alone(both, n
         for prompt in word_prompts(4, examples=False)
     ]
     assert max(len(one.ids) for one in encode(ours, prompts)) > ours.cfg.window or n_shots == 0
-    monkeypatch.setattr(ours.cfg, "counts_columns", False)  # as of a real model, whose window is longer than the text at load
+    monkeypatch.setattr(
+        ours.cfg, "counts_columns", False
+    )  # as of a real model, whose window is longer than the text at load
     neurons = rn.NeuronSet.from_pairs([(0, 1), (2, 30)])
     conditions = [
         rn.Condition("clean", tuple(prompts)),
