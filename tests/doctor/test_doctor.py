@@ -405,7 +405,7 @@ def test_a_model_that_accepts_any_hook_is_trouble(broken):
         if model.hook_dict.get("no such") is None:
             pytest.skip("a bridge recreates its hooks")
 
-    assert "misspelt hook 'blocks.0.mlp.hook_pots' was accepted" in only("Hooks", broken(breaks)).result
+    assert "misspelt hook 'blocks.0.mlp.hok_post' was accepted" in only("Hooks", broken(breaks)).result
 
 
 def test_unmasked_padding_is_trouble(monkeypatch, planted_folder):
