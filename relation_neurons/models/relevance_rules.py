@@ -36,11 +36,9 @@ class RelevanceRules:
             RelationNeuronsError: A model with experts, or whose norms, patterns or activation function are not hooked.
         """
         cfg = model.cfg
-        kind = str(getattr(cfg, "act_fn", None))
-        act: Callable[[Tensor], Tensor] | None = ACT2FN[kind] if kind in ACT2FN else None
-        name = f"Model '{cfg.model_name}'"
-        if getattr(cfg, "num_experts", None) or act is None:
-            found = "experts" if act is not None else f"the activation function '{kind}'"
+        name, act = f"Model '{cfg.model_name}'", str(getattr(cfg, "act_fn", None))
+        if getattr(cfg, "num_experts", None) or act not in ACT2FN:
+            found = "experts" if act in ACT2FN else f"the activation function '{act}'"
             raise refuse(f"{name} has {found}, for which there are no rules of relevance", do="use method 'gradient'")
         norms = [f"blocks.{layer}.{norm}" for layer in range(cfg.n_layers) for norm in NORMS] + ["ln_final"]
         self._scales = [f"{norm}.hook_scale" for norm in norms if f"{norm}.hook_scale" in model.hook_dict]
@@ -48,7 +46,7 @@ class RelevanceRules:
         missing = [one for one in ("ln_final.hook_scale", *self._patterns) if one not in model.hook_dict]
         if missing:
             raise refuse(f"{name} has no hook '{missing[0]}' for the rules of relevance", do="use method 'gradient'")
-        self._act = act
+        self._act: Callable[[Tensor], Tensor] = ACT2FN[act]
         self._model, self._gated, self._n_layers = name, bool(cfg.gated_mlp), int(cfg.n_layers)
         self._factors: dict[str, Tensor] = {}
         self._used: set[str] = set()
@@ -63,7 +61,9 @@ class RelevanceRules:
     def after(self) -> list[tuple[str, Hook]]:
         """Hooks that come after any other, to take what the model continues with."""
         inputs = ("hook_pre", "hook_pre_linear") if self._gated else ("hook_pre",)
-        return [(name, partial(self._factor, name)) for mlp in self._mlps for name in (f"{mlp}.{one}" for one in inputs)]
+        return [
+            (name, partial(self._factor, name)) for mlp in self._mlps for name in (f"{mlp}.{one}" for one in inputs)
+        ]
 
     @contextlib.contextmanager
     def proved(self) -> Iterator[None]:
@@ -122,6 +122,6 @@ class _Product(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         by_factor = [part for slope in ctx.saved_tensors for part in (None, gradient * slope)]
         return (None, *by_factor)
