@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.activations.collection import Activations
-from relation_neurons.attribution.gradients import by_gradient, by_path
+from relation_neurons.attribution.gradients import by_gradient
+from relation_neurons.attribution.paths import by_path
 from relation_neurons.attribution.single_ablations import by_ablation
 from relation_neurons.attribution.targets import TargetName, Targets, make_targets
 from relation_neurons.errors import refuse
@@ -27,7 +28,7 @@ from relation_neurons.validation import validated
 
 Method = Literal["gradient", "integrated_gradients", "relp", "exact"]
 STEPS = 8
-"""Points on each path of integrated gradients."""
+"""Points on each part of a path of integrated gradients."""
 
 
 @validated
@@ -78,14 +79,16 @@ def attribute(
         site: `post` (default) or any other of `relation_neurons.models.sites`.
         method: `gradient`: activation times gradient, summed over tokens; one pass and its derivative.
             `integrated_gradients`: the same with the mean gradient on the way from zeros, for each layer of each simple
-            site; they sum over such a layer to what is lost without it, and take `steps` passes for each.
+            site; they sum over the layer to what is lost without it within 1 %, or a warning tells otherwise.
+            `steps` passes for each layer and more where the way is steep.
             `relp`: activation times the derivative by rules of relevance; see
             `relation_neurons.models.relevance_rules`; not for queries and keys, and only for models whose
             norms, attention patterns and MLPs are hooked.
             `exact`: ablate the given neurons one by one; a pass for each.
         target: `logprob`: log-probability of the whole object, as of `recall`; `first_token`: that of its first token;
             `margin`: log-odds of its first token against those of the relation's other objects.
-        steps: For `integrated_gradients`, the points on each path.
+        steps: For `integrated_gradients`, the points on each path; where their sum misses more than 0.25 %, the path
+            is halved, with as many on each half.
         neurons: For `exact`, which neurons.
         batch_size: Prompts at a time; by default what memory holds. Results do not depend on it.
         dtype: Type to store.

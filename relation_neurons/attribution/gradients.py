@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable
 from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -25,27 +24,12 @@ def by_gradient(
     model: HookedModel, space: NeuronSpace, targets: Targets, batch: Batch, rules: RelevanceRules | None = None
 ) -> Float[Tensor, "row neuron"]:
     """Activation times gradient, summed over tokens; with rules, times the derivative that they define."""
-    pool = Pool(space, _padding(targets, batch))
+    pool = Pool(space, padding_of(targets, batch))
     hooks = pool.hooks(space.slices())
     if rules is not None:
         hooks = [*rules.before, *hooks, *rules.after]
     with contextlib.nullcontext() if rules is None else rules.proved():
-        _differentiate(model, hooks, targets, batch)
-    return pool.finished()
-
-
-def by_path(
-    model: HookedModel, space: NeuronSpace, targets: Targets, batch: Batch, steps: int
-) -> Float[Tensor, "row neuron"]:
-    """Integrated gradients, along a path of its own for each layer of each simple site, from zeros to what is there.
-
-    Later layers follow, as they do in an ablation. The integral is a Gauss-Legendre sum over `steps` points.
-    """
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    pool = Pool(space, _padding(targets, batch))
-    for part in space.slices():
-        for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
-            _differentiate(model, pool.hooks([part], float(point), float(weight)), targets, batch)
+        differentiate(model, hooks, targets, batch)
     return pool.finished()
 
 
@@ -95,12 +79,13 @@ class Pool:
         self._values[:, place] += weight * product.masked_fill_(self._padding[:, :, None], 0).sum(dim=1)
 
 
-def _differentiate(model: HookedModel, hooks: Iterable[tuple[str, Hook]], targets: Targets, batch: Batch) -> None:
+def differentiate(model: HookedModel, hooks: Iterable[tuple[str, Hook]], targets: Targets, batch: Batch) -> None:
     """One pass over a batch and the derivative of its targets; rows do not depend on each other."""
     with hooked(model, hooks):
         total = targets.values(model, batch, new_cache(model, len(batch.rows))).sum()
     total.backward()
 
 
-def _padding(targets: Targets, batch: Batch) -> Bool[Tensor, "row pos"]:
+def padding_of(targets: Targets, batch: Batch) -> Bool[Tensor, "row pos"]:
+    """Where nothing stands in what is read of a batch."""
     return targets.read(batch)[1] == PAD
