@@ -39,8 +39,16 @@ def by_path(
         path = _Path(model, space, targets, (site, layer, place), steps)
         zeroed = _target(model, targets, batch, path.hook, 0.0)
         tolerance = TOLERANCE * (clean - zeroed).abs().clamp(min=LEAST_LOSS)
-        values[:, place] = path.integral(batch, (0.0, 1.0), (zeroed, clean), tolerance, HALVINGS)
+        values[:, place] = found = path.integral(batch, (0.0, 1.0), (zeroed, clean), tolerance, HALVINGS)
+        _warn(path.hook, (found.sum(dim=1) - (clean - zeroed)).abs(), 4 * tolerance)
     return values
+
+
+def _warn(hook: str, missed: Float[Tensor, " row"], tolerance: Float[Tensor, " row"]) -> None:
+    """Tell of contributions that do not sum to what is lost."""
+    if (missed > tolerance).any():
+        found = f"Integrated gradients at {hook} miss up to {float(missed.max()):.2g} nats of what is lost without it"
+        warnings.warn(f"{found}; more steps may find them", stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,7 @@ class _Path:
         found, gained = self._sum(batch, *ends), values[1] - values[0]
         missed = (found.sum(dim=1) - gained).abs()
         rows = (missed > tolerance).nonzero().flatten().tolist()
-        if rows and not halvings:
-            warnings.warn(
-                f"Integrated gradients at {self.hook} miss up to {float(missed.max()):.2g} nats of what is lost without"
-                " it; more steps may find them",
-                stacklevel=2,
-            )
-        elif rows:
+        if rows and halvings:
             rest, middle = batch.part(rows), sum(ends) / 2
             value = _target(self.model, self.targets, rest, self.hook, middle)
             halves = ((ends[0], middle), (values[0][rows], value)), ((middle, ends[1]), (value, values[1][rows]))

@@ -52,30 +52,44 @@ def test_sites_read_together_are_those_read_alone(tiny):
 
 
 @pytest.mark.parametrize(("method", "n"), [("gradient", 6), ("relp", 6), ("integrated_gradients", 2)])
-def test_a_prompt_does_not_depend_on_its_batch(tiny, method, n):
-    prompts = PROMPTS[-n:]
-    batched = rn.attribute(tiny, prompts, method=method)
-    near(batched.values, torch.cat([rn.attribute(tiny, [prompt], method=method).values for prompt in prompts]))
-    near(rn.attribute(tiny, prompts, method=method, batch_size=n - 1).values, batched.values)
+@pytest.mark.filterwarnings("ignore:Integrated gradients")
+def test_a_prompt_does_not_depend_on_its_batch(tiny, method, n, monkeypatch):
+    monkeypatch.setattr(paths, "HALVINGS", 1)
+    prompts, options = PROMPTS[-n:], {"method": method, "steps": 3}
+    alone = torch.cat([rn.attribute(tiny, [prompt], **options).values for prompt in prompts])
+    near(rn.attribute(tiny, prompts, **options).values, alone)
+    if n > 2:
+        near(rn.attribute(tiny, prompts, batch_size=4, **options).values, alone)
+
+
+@pytest.fixture
+def smooth(wrap, tiny_llama):
+    """The tiny Llama with smaller weights, whose paths are less steep, so that few passes are needed."""
+    llama = copy.deepcopy(tiny_llama[0])
+    with torch.no_grad():
+        for name, weight in llama.named_parameters():
+            if "norm" not in name:
+                weight *= 0.5
+    return wrap(llama, copy.deepcopy(tiny_llama[1]))
 
 
 @pytest.mark.parametrize("site", ["post", "k", *full_only("gate", "up", "down", "q", "v", "o")])
-def test_integrated_gradients_sum_to_what_the_layer_without_them_loses(tiny, site):
+def test_integrated_gradients_sum_to_what_the_layer_without_them_loses(smooth, site):
     prompts = PROMPTS[2:4]
-    found = rn.attribute(tiny, prompts, site=site, method="integrated_gradients", steps=8)
-    clean = torch.tensor(rn.recall(tiny, prompts, generate=False)["logprob"].to_numpy())
+    found = rn.attribute(smooth, prompts, site=site, method="integrated_gradients")
+    clean = torch.tensor(rn.recall(smooth, prompts, generate=False)["logprob"].to_numpy())
     width = len(found.space) // N_LAYERS
     for layer in range(N_LAYERS):
         neurons = rn.NeuronSet.from_pairs([(layer, index) for index in range(width)], site=site)
-        with rn.ablate(tiny, neurons):
-            ablated = torch.tensor(rn.recall(tiny, prompts, generate=False)["logprob"].to_numpy())
+        with rn.ablate(smooth, neurons):
+            ablated = torch.tensor(rn.recall(smooth, prompts, generate=False)["logprob"].to_numpy())
         total = found.values[:, layer * width : (layer + 1) * width].double().sum(dim=1)
         torch.testing.assert_close(total, clean - ablated, rtol=0.01, atol=0.001)
 
 
 def test_a_path_that_is_too_steep_is_told(tiny, monkeypatch):
     monkeypatch.setattr(paths, "HALVINGS", 1)
-    with pytest.warns(UserWarning, match="miss up to .* nats"):
+    with pytest.warns(UserWarning, match="miss up to .* nats of what is lost without it"):
         rn.attribute(tiny, PROMPTS[2:4], site="k", method="integrated_gradients", steps=2)
 
 
