@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=2000)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--path-prompts", type=int, default=0, help="prompts for integrated gradients; they take long")
-    parser.add_argument("--cost-prompts", type=int, default=160)
+    parser.add_argument("--cost-prompts", type=int, default=160, help="0 leaves costs out")
     parser.add_argument("--shots", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -128,7 +128,7 @@ def main() -> None:
     torch.set_num_threads(1)
     costs: dict[str, dict[str, dict[str, float]]] = {}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for shots in (0, 2):
+        for shots in (0, 2) if options.cost_prompts else ():
             for what in ("activations", "gradient", "relp"):
                 job = (options.model, what, options.cost_prompts, options.seed, shots)
                 one = costs.setdefault(f"{shots} shots", {})[what] = pool.apply(cost, job)
