@@ -23,6 +23,7 @@ from relation_neurons.evaluation.recall import Condition, recall, recall_under
 from relation_neurons.evaluation.perplexity import perplexity
 from relation_neurons.evaluation.critical_neurons import critical_neurons
 from relation_neurons.evaluation.relation_summary import describe
+from relation_neurons.attribution.attribute import Attributions, attribute
 from relation_neurons.results.run import Run, open_run
 from relation_neurons.neurons.files import load_neurons, save_neurons
 from relation_neurons.experiments.config import StudyConfig
@@ -32,6 +33,7 @@ from relation_neurons.experiments.session import open_study, run_experiment
 
 __all__ = [
     "Activations",
+    "Attributions",
     "Case",
     "Condition",
     "Constant",
@@ -54,6 +56,7 @@ __all__ = [
     "Value",
     "Zero",
     "ablate",
+    "attribute",
     "average_precision",
     "by_effect_size",
     "collect_activations",

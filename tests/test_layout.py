@@ -21,6 +21,7 @@ PACKAGES = [
     "neurons",
     "interventions",
     "evaluation",
+    "attribution",
     "results",
     "figures",
     "report",
@@ -28,7 +29,7 @@ PACKAGES = [
     "doctor",
     "cli",
 ]
-"""A package may import those before it. Sixteen of them are steps of the method; `storage` serves them all. Models
+"""A package may import those before it. Seventeen of them are steps of the method; `storage` serves them all. Models
 stand before prompts, which take their tokenizers."""
 WITHOUT_TORCH = {"storage", "statistics", "relations", "prompts", "figures", "report", "results"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

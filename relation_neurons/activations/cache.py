@@ -8,10 +8,13 @@ more than one shard, they equal within the rounding of float arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.activations.shard_store import Shards, locked
@@ -63,11 +66,52 @@ def kept_activations(
     """
     if not prompts:
         raise refuse("There are no prompts", expected="at least one")
+    space = neuron_space(model, site)
+    include_bos = include_bos and any(one.bos for one in encode(model, prompts))
+
+    def read(part: Sequence[Prompt], **options: Any) -> Tensor:
+        return collect_activations(model, part, site=site, include_bos=include_bos, dtype=dtype, **options).values
+
+    values = kept_values(
+        model, prompts, folder, space, read, (include_bos,), batch_size=batch_size, dtype=dtype, progress=progress
+    )
+    return Activations(values, tuple(prompts), space, include_bos)
+
+
+def kept_values(
+    model: HookedModel,
+    prompts: Sequence[Prompt],
+    folder: str | Path,
+    space: NeuronSpace,
+    read: Callable[..., Tensor],
+    determined_by: tuple[object, ...],
+    *,
+    batch_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    gradients: bool = False,
+    progress: Progress = silent,
+) -> Float[Tensor, "prompt neuron"]:
+    """A number for each prompt and neuron, kept as those of `kept_activations` are.
+
+    Args:
+        model: A model from `load_model`, without hooks or interventions.
+        prompts: At least one.
+        folder: Where shards are kept.
+        space: The neurons.
+        read: Makes the values of some of the prompts, given them, `batch_size` and `progress`.
+        determined_by: What values depend on beside the model, the prompts, the neurons and the code.
+        batch_size: Prompts at a time; by default what the process that began found memory to hold.
+        dtype: Type of what is read.
+        gradients: Whether passes are differentiated, which takes more memory.
+        progress: Called with the number of prompts finished, kept ones too.
+
+    Raises:
+        RelationNeuronsError: A model with hooks, or a folder that cannot be written.
+    """
     _require_no_hooks(model)
-    space, encoded = neuron_space(model, site), encode(model, prompts)
-    include_bos = include_bos and any(one.bos for one in encoded)
+    encoded = encode(model, prompts)
     rows = max(1, SHARD_BYTES // (len(space) * dtype.itemsize))
-    place = Path(folder) / _key(model, space, encoded, include_bos, dtype, rows)[:32]
+    place = Path(folder) / _key(model, space, encoded, determined_by, dtype, rows)[:32]
     with locked(place):
         shards = Shards(place)
         values = torch.empty((len(prompts), len(space)), dtype=dtype)
@@ -75,32 +119,29 @@ def kept_activations(
         shards.require_room(values, parts)
         if batch_size is None:
             longest = max(len(one.ids) for one in encoded)
-            batch_size = shards.batch_size or rows_that_fit(model, longest, UNEMBEDDED)
+            batch_size = shards.batch_size or rows_that_fit(model, longest, UNEMBEDDED, gradients=gradients)
         for number, part in enumerate(parts):
             if shards.read(number, values[part]):
                 progress(part.stop - part.start)
                 continue
-            values[part] = collect_activations(
-                model,
-                prompts[part],
-                site=site,
-                include_bos=include_bos,
-                batch_size=batch_size,
-                dtype=dtype,
-                progress=progress,
-            ).values
+            values[part] = read(prompts[part], batch_size=batch_size, progress=progress)
             shards.write(number, values[part], batch_size)
-    return Activations(values, tuple(prompts), space, include_bos)
+    return values
 
 
 def _key(
-    model: HookedModel, space: NeuronSpace, encoded: Sequence[Encoded], include_bos: bool, dtype: torch.dtype, rows: int
+    model: HookedModel,
+    space: NeuronSpace,
+    encoded: Sequence[Encoded],
+    determined_by: tuple[object, ...],
+    dtype: torch.dtype,
+    rows: int,
 ) -> str:
     """Digest of all that values depend on: the model by its weights, the prompts by their tokens, the code."""
     cfg = model.cfg
     return digest(
         (type(model).__name__, weights_digest(model), str(cfg.dtype), torch.device(cfg.device).type),
-        (space.n_layers, space.widths, include_bos, str(dtype), rows),
+        (space.n_layers, space.widths, *determined_by, str(dtype), rows),
         [(one.ids, one.query_start, one.bos) for one in encoded],
         (code_digest(), sorted(versions().items())),
     )

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import einops
 import torch
@@ -35,6 +36,8 @@ class Activations:
         space: The neurons, one for each column.
         include_bos: Whether BOS was pooled as well.
     """
+
+    kind: ClassVar[str] = "activations"
 
     values: Float[Tensor, "prompt neuron"]
     prompts: tuple[Prompt, ...]

@@ -41,7 +41,7 @@ def critical_neurons(
     site: str = "post",
     *,
     texts: Sequence[str] | None = None,
-    threshold: float = THRESHOLD,
+    threshold: float | int = THRESHOLD,
     n_candidates: int = N_CANDIDATES,
     batch_size: int | None = None,
     progress: Progress = silent,

@@ -24,6 +24,7 @@ from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.scores.scorers import ACTIVATIONS, reads
 from relation_neurons.statistics.effects import compare
 from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
@@ -91,6 +92,8 @@ def known_concepts(names: Sequence[str]) -> dict[str, str]:
 def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, NeuronSet]:
     """The best neurons of every concept of the study's relations, as many as relations have, best first.
 
+    They are ranked by the study's scorer, or by average precision where that scorer reads attributions.
+
     Raises:
         RelationNeuronsError: Fewer than two concepts, or a concept without subjects of its own beyond the evaluation.
     """
@@ -101,18 +104,19 @@ def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, Neu
         for prompt in concept_prompts(outside, n=n_prompts, seed=settings.seed)
     )
 
+    # Concept prompts have no answer to contribute to.
+    scorer = settings.scorer if reads(settings.scorer) == ACTIVATIONS else "average_precision"
+
     def best() -> pd.DataFrame:
         activations = study.activations(prompts)
         # As many negatives as positives, as in the paper.
-        ranking = rank_neurons(
-            activations, depth=study.k, scorer=settings.scorer, ratio=1, seed=settings.seed, exclude=excluded
-        )
+        ranking = rank_neurons(activations, depth=study.k, scorer=scorer, ratio=1, seed=settings.seed, exclude=excluded)
         return pd.concat([neurons.to_frame() for neurons in ranking.best.values()])
 
     table = study.table(
         "rankings/concepts",
         best,
-        *(prompts, settings.site, settings.scorer, study.k, settings.seed, settings.include_bos, TIE_RULE, excluded),
+        *(prompts, settings.site, scorer, study.k, settings.seed, settings.include_bos, TIE_RULE, excluded),
     )
     return {str(name): NeuronSet.from_frame(rows) for name, rows in table.groupby("name", sort=False)}
 

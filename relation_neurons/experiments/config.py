@@ -49,7 +49,8 @@ class StudyConfig:
     model's."""
     scorer: str = "average_precision"
     """What neurons are ranked by: average_precision, auroc, standardised_mean_difference, point_biserial,
-    activation_probability_entropy or contrast_score."""
+    activation_probability_entropy or contrast_score of activations; attribution or attribution_t of what neurons
+    contribute to the answers."""
     n_controls: int = 50
     """Matched random control sets per relation, tested on its own facts (the paper: 10 seeds). A verdict needs at
     least 20."""

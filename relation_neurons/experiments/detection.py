@@ -1,4 +1,4 @@
-"""Detection prompts: which of them count, and their activations, read once for all rankings that need them."""
+"""Detection prompts: which of them count, and what is read of them, once for all rankings that need it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from relation_neurons.activations.cache import kept_activations
 from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.activations.shard_store import drop_shards
+from relation_neurons.attribution.attribute import attribute
+from relation_neurons.attribution.cache import kept_attributions
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.models.sites import expand_site
@@ -22,16 +25,19 @@ from relation_neurons.prompts.prompts import Prompt, relation_names
 MIN_CORRECT = 10
 """Correctly answered detection prompts that a relation needs where they are validated."""
 SHARDS = "activations"
-"""Folder of the activations, within that of the study, until they are ranked."""
+"""Folder of what is read, within that of the study, until it is ranked."""
 
 
 class DetectionActivations:
     """The activations of the detection prompts that were read last.
 
     Attributes:
+        label: What a progress bar says.
         read_sites: Sites that are read together, such as `all`, where several will be ranked; None reads each alone.
         folder: The folder of the study; None keeps activations in memory only.
     """
+
+    label = "reading activations"
 
     def __init__(
         self,
@@ -49,23 +55,19 @@ class DetectionActivations:
     def at(self, prompts: tuple[Prompt, ...], site: str) -> Activations:
         """The activations of some prompts at a site; the same prompts are not read again."""
         if self._last is None or self._last[0] != prompts or not self._covers(site):
-            read: Callable[..., Activations] = collect_activations
-            if self.folder is not None:
-                if self._last is not None:
-                    self.drop_shards()
-                read = functools.partial(kept_activations, folder=self.folder / SHARDS)
+            if self.folder is not None and self._last is not None:
+                self.drop_shards()
             self._last = None  # so that memory never holds both
-            with self._show("reading activations", len(prompts)) as progress:
-                activations = read(
-                    self._model,
-                    prompts,
-                    site=self._wider(site),
-                    include_bos=self._config.include_bos,
-                    batch_size=self._config.batch_size,
-                    progress=progress,
-                )
-            self._last = prompts, activations
+            with self._show(self.label, len(prompts)) as progress:
+                options = {"batch_size": self._config.batch_size, "progress": progress}
+                self._last = prompts, self._read(prompts, site=self._wider(site), **options)
         return self._last[1].at(site)
+
+    def _read(self, prompts: tuple[Prompt, ...], **options: Any) -> Activations:
+        read: Callable[..., Activations] = collect_activations
+        if self.folder is not None:
+            read = functools.partial(kept_activations, folder=self.folder / SHARDS)
+        return read(self._model, prompts, include_bos=self._config.include_bos, **options)
 
     def drop_shards(self) -> None:
         """Remove the shards, which rankings no longer need."""
@@ -79,6 +81,18 @@ class DetectionActivations:
     def _covers(self, site: str) -> bool:
         assert self._last is not None
         return set(expand_site(site)) <= {name for name, _ in self._last[1].space.widths}
+
+
+class DetectionAttributions(DetectionActivations):
+    """The contributions of neurons to the answers to the detection prompts that were read last."""
+
+    label = "attributing answers"
+
+    def _read(self, prompts: tuple[Prompt, ...], **options: Any) -> Activations:
+        read: Callable[..., Activations] = attribute
+        if self.folder is not None:
+            read = functools.partial(kept_attributions, folder=self.folder / SHARDS)
+        return read(self._model, prompts, **options)
 
 
 def keep_correct(

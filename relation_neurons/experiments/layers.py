@@ -26,7 +26,7 @@ from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import ABOVE_SHUFFLES, BELOW_SHUFFLES, WITHIN_SHUFFLES
 from relation_neurons.scores.effect_size import EffectSizes, by_effect_size
-from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scorers import ATTRIBUTIONS, SCORERS, reads
 from relation_neurons.validation import validated
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
@@ -70,7 +70,7 @@ def layers(study: Study, config: LayersConfig = LayersConfig()) -> ExperimentRes
     choices["balanced"] = settings.negatives == "balanced"
     selections = study.table(
         "layers/shuffled",
-        lambda: select_shuffled(study.activations(detection), targets, **choices),
+        lambda: select_shuffled(study.read_by(settings.scorer, detection), targets, **choices),
         *(detection, settings.site, study.k, choices, TIE_RULE),
     )
     tables = {
@@ -108,7 +108,7 @@ def select_shuffled(
     """Choose neurons again by the real labels, and by labels shuffled among the prompts that take part.
 
     Args:
-        activations: Of the detection prompts.
+        activations: Of the detection prompts; attributions for a scorer that reads them.
         targets: The neurons of each relation, whose number and lowest score set the cut.
         scorer: What ranked them.
         n: Shuffles per relation.
@@ -130,7 +130,8 @@ def select_shuffled(
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
         arguments = activations.values, all_labels[:, part], all_masks[:, part]
-        scores, ties = SCORERS[scorer](*arguments).numpy(force=True), by_effect_size(*arguments)
+        scores = SCORERS[scorer](*arguments).numpy(force=True)
+        ties = None if reads(scorer) == ATTRIBUTIONS else by_effect_size(*arguments)
         for number, (name, shuffle) in enumerate(columns[part]):
             row = scores[number]
             best = top_k(row[None], len(targets[name]), activations.space, [name], _of_row(ties, number))[name]
@@ -139,9 +140,9 @@ def select_shuffled(
     return pd.DataFrame(rows, columns=["relation", "shuffle", *PLACES, "reached"])
 
 
-def _of_row(ties: EffectSizes, number: int) -> EffectSizes:
+def _of_row(ties: EffectSizes | None, number: int) -> EffectSizes | None:
     """The effect sizes of one relation, for a table of scores that has only its row."""
-    return lambda _, neurons: ties(number, neurons)
+    return None if ties is None else lambda _, neurons: ties(number, neurons)
 
 
 def _shuffled(

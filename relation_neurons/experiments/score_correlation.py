@@ -21,7 +21,7 @@ from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relatio
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.effect_size import by_effect_size
-from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scorers import ACTIVATIONS, SCORERS, reads
 from relation_neurons.validation import validated
 
 
@@ -94,7 +94,7 @@ def _require_pair(first: str, second: str, names: Sequence[str], n_background: i
 @validated
 @dataclass(frozen=True)
 class ScoreAgreementConfig:
-    """Rank neurons by every scorer and count what the best of each have in common."""
+    """Rank neurons by every scorer of activations and count what the best of each have in common."""
 
     model: str = "smollm2-135m"
     """`smollm2-135m`, `gemma3-270m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
@@ -119,7 +119,7 @@ class ScoreAgreementConfig:
 
 
 def score_agreement(config: ScoreAgreementConfig) -> pd.DataFrame:
-    """Read the activations of the detection prompts once and compare all scorers on them.
+    """Read the activations of the detection prompts once and compare all scorers of activations on them.
 
     Returns:
         The table of `compare_scores`.
@@ -139,7 +139,7 @@ def score_agreement(config: ScoreAgreementConfig) -> pd.DataFrame:
 
 
 def compare_scores(activations: Activations, *, k: int, seed: int = 0) -> pd.DataFrame:
-    """Share of common neurons among the k best of each two scorers.
+    """Share of common neurons among the k best of each two scorers that read activations.
 
     Args:
         activations: Of the detection prompts of at least two relations.
@@ -147,7 +147,7 @@ def compare_scores(activations: Activations, *, k: int, seed: int = 0) -> pd.Dat
         seed: Chooses negatives.
 
     Returns:
-        A row per pair of `SCORERS`: `first`, `second`, the `mean`, `low` (least) and `high` (largest) share over
+        A row per pair of these `SCORERS`: `first`, `second`, the `mean`, `low` (least) and `high` (largest) share over
         relations, and `chance`, the share that two random sets of k would have in common on average.
 
     Raises:
@@ -159,9 +159,10 @@ def compare_scores(activations: Activations, *, k: int, seed: int = 0) -> pd.Dat
     best = {
         scorer: top_k(score(activations.values, labels, mask), k, activations.space, names, ties)
         for scorer, score in SCORERS.items()
+        if reads(scorer) == ACTIVATIONS
     }
     rows = []
-    for first, second in combinations(SCORERS, 2):
+    for first, second in combinations(best, 2):
         shares = np.array([best[first][name].overlap(best[second][name]) / k for name in names])
         rows.append((first, second, shares.mean(), shares.min(), shares.max(), k / len(activations.space)))
     return pd.DataFrame(rows, columns=["first", "second", "mean", "low", "high", "chance"])

@@ -18,6 +18,7 @@ from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.scores.scorers import ATTRIBUTIONS, reads
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.validation import validated
 
@@ -96,6 +97,7 @@ def prepare(
         dtype=config.dtype,
         out=out,
         shards=out is not None,
+        attributed=reads(config.scorer) == ATTRIBUTIONS,
     )
     require_memory(needed, say)
     model = load_model(config.model, device=config.device, dtype=config.dtype)

@@ -16,7 +16,7 @@ from relation_neurons.experiments.answer_cache import AnswerCache, Request, Show
 from relation_neurons.experiments.case import Case, design_of
 from relation_neurons.experiments.config import SelectionConfig, StudyConfig
 from relation_neurons.experiments.critical_screen import CriticalScreen
-from relation_neurons.experiments.detection import DetectionActivations, keep_correct
+from relation_neurons.experiments.detection import DetectionActivations, DetectionAttributions, keep_correct
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
@@ -26,6 +26,7 @@ from relation_neurons.progress import Progress, keep_quiet
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
+from relation_neurons.scores.scorers import ATTRIBUTIONS, reads
 from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
@@ -80,6 +81,7 @@ class Study:
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[SelectionConfig, Ranking] = {}
         self._detection = DetectionActivations(model, self.config, show, read)
+        self._attributions = DetectionAttributions(model, self.config, show, read)
         self.critical = CriticalScreen(model, self.config, show, self.table)
         self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show)
         space = neuron_space(model, self.config.site)
@@ -101,13 +103,14 @@ class Study:
                 cannot be written.
         """
         self.folder = self.answers.folder = RunFolder(Path(path), self.key)
-        self._detection.folder = self.folder.path
+        self._detection.folder = self._attributions.folder = self.folder.path
         return self.folder
 
     def subset(self, relations: Sequence[Relation]) -> Study:
         """The study of some of its relations, which shares its answers and its folder."""
         part = Study(self.model, relations, self.config, show=self.show, say=self.say)
         part.answers, part.folder, part._detection.folder = self.answers, self.folder, self._detection.folder
+        part._attributions.folder = self._attributions.folder
         part.critical = self.critical
         return part
 
@@ -145,8 +148,17 @@ class Study:
         """Activations of detection prompts; the prompts that were read last are not read again."""
         return self._detection.at(detection, site or self.config.site)
 
+    def attributions(self, detection: tuple[Prompt, ...], site: str | None = None) -> Activations:
+        """Contributions to the answers to detection prompts, as of `attribute`; see `activations`."""
+        return self._attributions.at(detection, site or self.config.site)
+
+    def read_by(self, scorer: str, detection: tuple[Prompt, ...], site: str | None = None) -> Activations:
+        """What a scorer reads of detection prompts: their activations or attributions."""
+        read = self.attributions if reads(scorer) == ATTRIBUTIONS else self.activations
+        return read(detection, site)
+
     def drop_activations(self) -> None:
-        """Remove the activations that the folder holds until they are ranked."""
+        """Remove the activations and attributions that the folder holds until they are ranked."""
         self._detection.drop_shards()
 
     def scaled(self, k: int) -> int:
@@ -162,8 +174,10 @@ class Study:
 
             @functools.cache
             def rank() -> Ranking:
+                attributed = reads(selection.scorer) == ATTRIBUTIONS
                 return rank_neurons(
                     self.activations(detection, selection.site),
+                    attributions=self.attributions(detection, selection.site) if attributed else None,
                     depth=depth,
                     scorer=selection.scorer,
                     balanced=selection.negatives == "balanced",

@@ -23,20 +23,25 @@ _limits: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 """Bytes, as `row_bytes` estimates them, of the batches that models were left with when memory ran out."""
 
 
-def row_bytes(cfg: Any, n_tokens: int, n_logits: int, *, dtype: torch.dtype | None = None) -> int:
+def row_bytes(
+    cfg: Any, n_tokens: int, n_logits: int, *, dtype: torch.dtype | None = None, gradients: bool = False
+) -> int:
     """Memory for one row of a batch: its keys and values, twice for a selected copy; a layer's work; logits.
+
+    A pass that is differentiated keeps the work of every layer.
 
     Args:
         cfg: A `Shape`, or the configuration of a loaded model.
         n_tokens: Tokens of the longest row.
         n_logits: Positions of each row that are unembedded.
         dtype: Type of the weights; by default the configuration's.
+        gradients: Whether the pass is differentiated.
     """
     item = (dtype or cfg.dtype).itemsize
     heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
     cache = 4 * cfg.n_layers * heads * cfg.d_head * item * n_tokens
     layer = n_tokens * (8 * cfg.d_model + 4 * (cfg.d_mlp or 0) + 3 * cfg.n_heads * n_tokens) * max(item, 4)
-    return int(cache + layer + 3 * 4 * n_logits * cfg.d_vocab)
+    return int(cache + layer * (cfg.n_layers if gradients else 1) + 3 * 4 * n_logits * cfg.d_vocab)
 
 
 def memory_of(device: str | torch.device) -> tuple[int, int]:

@@ -26,6 +26,8 @@ MAX_ROWS = 64
 """Rows of an automatic batch on a CPU, which more would not make faster."""
 MAX_TOKENS = 16384
 """Tokens of an automatic batch on a GPU."""
+MAX_GRAPH_BYTES = 256 * 2**20
+"""What the graph of an automatic batch may take on a CPU, where more rows would hardly make gradients faster."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def run_batches(
     patches: Patches | None = None,
     share: bool = True,
     n_logits: int = 3,
+    gradients: bool = False,
     batch_size: int | None = None,
     progress: Progress = silent,
 ) -> list[Result]:
@@ -127,6 +130,7 @@ def run_batches(
         patches: The active conditions, if any, which learn the condition of each row.
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
         n_logits: Positions of each row that `read_batch` unembeds, for the estimate of memory.
+        gradients: Whether `read_batch` differentiates; then passes keep what is needed for that, and nothing is shared.
         batch_size: Rows at a time; by default what memory holds. Halved whenever memory runs out all the same.
         progress: Called with the number of tasks finished.
 
@@ -139,10 +143,10 @@ def run_batches(
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
     longest = max(len(task.encoded.ids) + task.n_after for task in tasks)
-    most = batch_size or rows_that_fit(model, longest, n_logits)
-    sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits))
+    most = batch_size or rows_that_fit(model, longest, n_logits, gradients=gradients)
+    sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits, gradients=gradients))
     unpadded = _takes_no_padding(model, longest)
-    starts = _starts(tasks) if share and not unpadded else [0] * len(tasks)
+    starts = _starts(tasks) if share and not gradients and not unpadded else [0] * len(tasks)
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
     whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches, unpadded)
     results: Any = [None] * len(tasks) if into is None else into
@@ -153,7 +157,7 @@ def run_batches(
             length = len(tasks[rows[0]].encoded.ids)
             rows = [row for row in rows if len(tasks[row].encoded.ids) == length]
         batch = whole.part(rows)
-        if not _fits(model, batch, read_batch, results):
+        if not _fits(model, batch, read_batch, results, gradients):
             sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
             continue
         sizes.tell()
@@ -162,18 +166,22 @@ def run_batches(
     return list(results)
 
 
-def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int) -> int:
+def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int, *, gradients: bool = False) -> int:
     """How many rows a batch should have: what fits half the free memory, within reason.
 
     Args:
         model: A model from `load_model`.
         n_tokens: Tokens of the longest row.
         n_logits: Positions of each row that are unembedded.
+        gradients: Whether the pass is differentiated.
     """
     device = torch.device(model.cfg.device)
     most = max(1, MAX_TOKENS // n_tokens) if device.type == "cuda" else MAX_ROWS
-    free, _ = memory_of(device)
-    return int(min(most, max(1, free // 2 // row_bytes(model.cfg, n_tokens, n_logits))))
+    row = row_bytes(model.cfg, n_tokens, n_logits, gradients=gradients)
+    room = memory_of(device)[0] // 2
+    if gradients and device.type != "cuda":
+        room = min(room, MAX_GRAPH_BYTES)
+    return int(min(most, max(1, room // row)))
 
 
 def _takes_no_padding(model: HookedModel, longest: int) -> bool:
@@ -185,13 +193,13 @@ def _takes_no_padding(model: HookedModel, longest: int) -> bool:
     return bool(getattr(model.cfg, "counts_columns", False)) or (window is not None and longest > window)
 
 
-@torch.inference_mode()
-def _fits(model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], results: Any) -> bool:
+def _fits(model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], results: Any, gradients: bool) -> bool:
     """Read a batch and store its results, unless memory runs out."""
     try:
-        cache = _read_beginnings(model, batch)
-        batch.use()
-        found = read_batch(batch, cache)
+        with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
+            cache = _read_beginnings(model, batch)
+            batch.use()
+            found = read_batch(batch, cache)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -84,6 +84,7 @@ def estimate(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     shards: bool = False,
+    attributed: bool = False,
     out: str | Path | None = None,
 ) -> Estimate:
     """Estimate what finding neurons and recall will take, and see what is free.
@@ -97,6 +98,7 @@ def estimate(
         device: As for `load_model`; that of a loaded model is its own.
         dtype: As for `load_model`; for a loaded model leave it out.
         shards: Whether activations are kept on disk while they are read.
+        attributed: Whether attributions are read beside activations.
         out: The folder of results, present or not.
     """
     loaded = None if isinstance(model, str | Path) else model
@@ -115,6 +117,7 @@ def estimate(
         dtype=_dtype(dtype, shape, always=loaded is not None or place.type != "cpu"),
         n_answers=n_answers,
         shards=shards,
+        attributed=attributed,
     )
     folder = None if out is None else Path(out).absolute()
     disk = None if folder is None else free_bytes(folder)

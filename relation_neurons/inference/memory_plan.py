@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from relation_neurons.inference.batch_size import row_bytes
-from relation_neurons.inference.batching import MAX_ROWS, MAX_TOKENS
+from relation_neurons.inference.batching import MAX_GRAPH_BYTES, MAX_ROWS, MAX_TOKENS
 from relation_neurons.models.hooked_model import config_space
 from relation_neurons.models.size import Shape
 
@@ -43,6 +43,7 @@ class Plan:
         dtype: Of its weights.
         n_answers: Number of answers.
         shards: Whether activations are kept on disk.
+        attributed: Whether attributions are read beside activations.
     """
 
     shape: Shape | None
@@ -56,6 +57,7 @@ class Plan:
     dtype: torch.dtype
     n_answers: int
     shards: bool
+    attributed: bool = False
 
     def with_detection(self, n: int) -> Plan:
         """With at most this number of detection facts per relation."""
@@ -72,11 +74,13 @@ class Plan:
         weights = 0 if self.loaded else shape.n_parameters * item + tables
         unpacked = shape.d_vocab * (8 * shape.d_model + PER_WORD) if shape.packed else 0
         loading = 0 if self.loaded else (shape.n_copies - 1) * weights + unpacked
-        activations = sum(self.counts) * n_neurons * FLOAT
+        activations = sum(self.counts) * n_neurons * FLOAT * (2 if self.attributed else 1)
         shard = min(activations, SHARD_BYTES) if self.shards else 0
         ranking = PER_SCORE * len(self.counts) * n_neurons
-        row = row_bytes(shape, self.n_tokens, 3, dtype=self.dtype) + n_neurons * POOLING
+        row = row_bytes(shape, self.n_tokens, 3, dtype=self.dtype, gradients=self.attributed) + n_neurons * POOLING
         most = MAX_ROWS if self.device == "cpu" else max(1, MAX_TOKENS // max(1, self.n_tokens))
+        if self.attributed and self.device == "cpu":
+            most = min(most, max(1, MAX_GRAPH_BYTES // row))
         disk = self.n_answers * PER_ANSWER + PAGES + (activations if self.shards else 0)
         rows = min(self.batch_size or most, max(1, sum(self.counts)))
         beside = max(shard, ranking)

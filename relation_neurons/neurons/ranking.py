@@ -19,7 +19,7 @@ from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scores.average_precision import difference_from_scikit_learn
 from relation_neurons.scores.effect_size import by_effect_size
-from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scorers import ATTRIBUTIONS, SCORERS, reads
 
 PAPER_K = 3000
 AP_TOLERANCE = 1e-6
@@ -93,10 +93,12 @@ def rank_neurons(
     balanced: bool = True,
     seed: int = 0,
     exclude: Sequence[Neuron] = (),
+    attributions: Activations | None = None,
 ) -> Ranking:
     """Score every neuron for every relation and keep the best of each (paper, section 3).
 
-    Neurons of equal score are ordered by effect size (`by_effect_size`), then by place.
+    Neurons of equal score are ordered by effect size (`by_effect_size`), then by place; those that
+    are scored by attributions by place.
 
     Args:
         activations: Activations on the detection prompts of at least two relations.
@@ -106,23 +108,27 @@ def rank_neurons(
         balanced: Whether negatives are drawn equally from the other relations.
         seed: Seed of the choice of negatives.
         exclude: Neurons that are neither ranked nor drawn as controls.
+        attributions: Contributions to the answers to the same prompts, from `attribute`, for scorers
+            that read them.
 
     Raises:
-        RelationNeuronsError: The scorer is unknown, there are fewer than two relations, or average
-            precision differs from scikit-learn's.
+        RelationNeuronsError: The scorer is unknown, or reads attributions and there are none of these
+            prompts and neurons, there are fewer than two relations, or average precision differs from
+            scikit-learn's.
     """
     if scorer not in SCORERS:
         raise refuse(f"'{scorer}' is not a scorer", expected=nearest(scorer, SCORERS))
     names = relation_names(activations.prompts)
     labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
-    scores = SCORERS[scorer](activations.values, labels, mask)
+    read = _read_by(scorer, activations, attributions)
+    scores = SCORERS[scorer](read.values, labels, mask)
     difference = float("nan")
     if scorer == "average_precision":
         difference = difference_from_scikit_learn(scores, activations.values, labels, mask, seed=seed)
         if difference > AP_TOLERANCE:
             raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
     space, positives = activations.space, labels.sum(axis=0)
-    ties = by_effect_size(activations.values, labels, mask)
+    ties = None if read is attributions else by_effect_size(activations.values, labels, mask)
     left_out = torch.from_numpy(space.flatten([*exclude])).to(scores.device)
     ranked = scores.index_fill(1, left_out, float("-inf"))
     best = top_k(ranked, min(depth, len(space) - len(exclude)), space, names, ties)
@@ -141,6 +147,20 @@ def rank_neurons(
     parts = activations.values.split(COLUMNS, dim=1)  # to avoid a second copy of the activations
     activity = torch.cat([part.abs().float().mean(dim=0) for part in parts]).numpy(force=True)
     return Ranking(best, space, activity, counts, tuple(exclude))
+
+
+def _read_by(scorer: str, activations: Activations, attributions: Activations | None) -> Activations:
+    """What a scorer reads."""
+    if reads(scorer) != ATTRIBUTIONS:
+        return activations
+    if attributions is None or attributions.kind != ATTRIBUTIONS:
+        raise refuse(
+            f"Scorer '{scorer}' reads attributions, and there are none",
+            do="pass attributions=attribute(model, prompts, site=...), or use another scorer",
+        )
+    if (attributions.prompts, attributions.space) != (activations.prompts, activations.space):
+        raise refuse("Attributions are of other prompts or neurons", expected="those of the activations")
+    return attributions
 
 
 def scaled_k(k: int, space: NeuronSpace) -> int:

@@ -3,12 +3,16 @@
 All take activations, boolean labels (true for a relation's positives) and a boolean mask (true for
 the examples included in a relation's score; None means all). They return float32 on the device of
 the activations; higher scores mean neurons more specific to the relation. Sums are float64.
+
+`attribution` and `attribution_t` take contributions to answers (`relation_neurons.attribute`)
+instead of activations; see `reads`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -26,6 +30,15 @@ Labels = (
 Mask = Bool[Tensor, "row *relation"] | Bool[ndarray, "row *relation"] | None
 NeuronScores = Float[Tensor, "relation neuron"]
 Formula = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
+Scorer = TypeVar("Scorer", bound=Callable[..., Tensor])
+ACTIVATIONS, ATTRIBUTIONS = "activations", "attributions"
+"""What a scorer may read."""
+
+
+def reads_attributions(scorer: Scorer) -> Scorer:
+    """Mark a scorer as one that takes contributions to answers instead of activations."""
+    scorer.__dict__["reads"] = ATTRIBUTIONS
+    return scorer
 
 
 def auroc(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
@@ -130,6 +143,49 @@ def activation_probability_entropy(scores: Scores, labels: Labels, mask: Mask = 
     return _in_chunks(_entropy_specificity, scores, labels, mask, size=16)
 
 
+@reads_attributions
+def attribution(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
+    """Mean contribution to a relation's answers over its positives, in nats; negatives are ignored.
+
+    It is high for neurons that every answer needs, whatever the relation; `attribution_t` tells
+    them from those of the relation.
+
+    Raises:
+        RelationNeuronsError: As for `average_precision`, or contributions are infinite.
+    """
+    scores = torch.as_tensor(scores)
+    labels, mask = checked(scores, labels, mask, nan=False)
+
+    def compute(values: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        _refuse_infinite(values)
+        return torch.stack([values[positive].double().mean(dim=0) for positive in (labels & mask).T])
+
+    return _in_chunks(compute, scores, labels, mask, size=16)
+
+
+@reads_attributions
+def attribution_t(scores: Scores, labels: Labels, mask: Mask = None) -> NeuronScores:
+    """Mean contribution to own minus other relations' answers, over a moderated standard error.
+
+    The error is sqrt((v + v0) (1/n + 1/m)) for n positives and m negatives. v is the variance of
+    the neuron's contributions, pooled over n + m - 2 degrees of freedom. v0 is the median (the
+    lower of two) of the variances above 0 of all neurons for this relation. It keeps neurons that
+    contribute next to nothing, but evenly, from scoring high. The idea of a constant in the error
+    is that of SAM (Tusher et al., 2001). Where v + v0 is 0, scores are as of
+    `standardised_mean_difference`.
+
+    Raises:
+        RelationNeuronsError: As for `average_precision`, a relation has no negatives, or
+            contributions are infinite.
+    """
+    scores, labels, mask = require_negatives(scores, labels, mask)
+    difference = _from_moments(lambda difference, *_: difference, scores, labels, mask)
+    variance = _from_moments(lambda _, inner, outer, n, m: (inner + outer) / max(n + m - 2, 1), scores, labels, mask)
+    typical = torch.where(variance > 0, variance, float("nan")).nanmedian(dim=1, keepdim=True).values.nan_to_num(0)
+    sizes = 1 / (labels & mask).sum(dim=0) + 1 / (~labels & mask).sum(dim=0)
+    return torch.where(difference == 0, 0, difference / ((variance + typical) * sizes[:, None]).sqrt())
+
+
 SCORERS: Mapping[str, Callable[..., Tensor]] = {
     "average_precision": average_precision,
     "auroc": auroc,
@@ -137,8 +193,15 @@ SCORERS: Mapping[str, Callable[..., Tensor]] = {
     "point_biserial": point_biserial,
     "activation_probability_entropy": activation_probability_entropy,
     "contrast_score": contrast_score,
+    "attribution": attribution,
+    "attribution_t": attribution_t,
 }
 """All scorers by name; the first is the paper's."""
+
+
+def reads(scorer: str) -> str:
+    """What a scorer takes: `activations`, or `attributions` if `reads_attributions` marks it."""
+    return str(getattr(SCORERS[scorer], "reads", ACTIVATIONS))
 
 
 def require_negatives(scores: Scores, labels: Labels, mask: Mask) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,8 +243,7 @@ def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Mask) 
     scores, labels, mask = require_negatives(scores, labels, mask)
 
     def compute(values: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        if torch.isinf(values).any():
-            raise refuse("Some scores are infinite", do="use float32 activations, or a scorer by rank such as auroc")
+        _refuse_infinite(values)
         rows = []
         for positive, negative in zip((labels & mask).T, (~labels & mask).T, strict=True):
             mean, inner = moments(values[positive].double())
@@ -190,6 +252,11 @@ def _from_moments(formula: Formula, scores: Scores, labels: Labels, mask: Mask) 
         return torch.stack(rows)
 
     return _in_chunks(compute, scores, labels, mask, size=48)
+
+
+def _refuse_infinite(values: Tensor) -> None:
+    if torch.isinf(values).any():
+        raise refuse("Some scores are infinite", do="use float32 activations, or a scorer by rank such as auroc")
 
 
 def moments(values: Float[Tensor, "example neuron"]) -> tuple[Tensor, Tensor]:

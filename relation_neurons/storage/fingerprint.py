@@ -17,6 +17,7 @@ WHOLE = ("",)
 """The whole package, for pages that show figures and texts as well."""
 MEASURING = (
     *("relations", "models", "prompts", "inference", "activations", "scores", "neurons", "interventions", "evaluation"),
+    "attribution",
     *(
         f"experiments/{name}.py"
         for name in (

@@ -63,6 +63,9 @@ def about_models(given):
         "collect_activations": call(
             rn.collect_activations, model=model, prompts=asked, site="post", batch_size=2, dtype=torch.float32
         ),
+        "attribute": call(
+            rn.attribute, model=model, prompts=asked, site="post", method="gradient", target="margin", steps=2
+        ),
         "critical_neurons": call(
             rn.critical_neurons, model=model, site="post", texts=texts, threshold=0.5, n_candidates=2, batch_size=1
         ),
@@ -116,6 +119,7 @@ def records(given):
     question = {"relation": "r", "subject": "s", "object": "o", "text": "t", "query_start": 0, "bos": None}
     return {
         "Activations": call(rn.Activations, values=given.activations.values, prompts=prompts, space=space),
+        "Attributions": call(rn.Attributions, values=given.activations.values, prompts=prompts, space=space),
         "Case": call(rn.Case, neurons=neurons, prompts=prompts, labels={"a": 1}),
         "Condition": call(rn.Condition, name="c", prompts=prompts, interventions=(given.intervention,)),
         "Fact": call(rn.Fact, subject="a", object="b", aliases=("c",)),

@@ -18,8 +18,8 @@ from relation_neurons.experiments.score_correlation import ScoreAgreementConfig,
 from relation_neurons.scores import scorers
 from relation_neurons.scores.scorers import SCORERS
 
-CONTRASTING = ["auroc", "standardised_mean_difference", "point_biserial", "contrast_score"]
-OF_MEANS = CONTRASTING[1:]
+CONTRASTING = ["auroc", "standardised_mean_difference", "point_biserial", "contrast_score", "attribution_t"]
+OF_MEANS = [*CONTRASTING[1:], "attribution"]
 
 
 def of_pairs(score):
@@ -65,6 +65,34 @@ def slow_entropy(values, labels, mask):
     return found
 
 
+def slow_mean(values, labels, mask):
+    return [[values[y & w, n].mean() for n in range(values.shape[1])] for y, w in zip(labels.T, mask.T, strict=True)]
+
+
+def slow_moderated(values, labels, mask):
+    """A t statistic for each neuron, with the median of all neurons' variances added to its own."""
+    rows = []
+    for y, w in zip(labels.T, mask.T, strict=True):
+        own, other, n_neurons = values[y & w], values[~y & w], values.shape[1]
+        freedom = max(len(own) + len(other) - 2, 1)
+        squares = [
+            sum((v - part[:, n].mean()) ** 2 for part in (own, other) for v in part[:, n] if np.ptp(part[:, n]) > 0)
+            for n in range(n_neurons)
+        ]
+        variances = [float(one) / freedom for one in squares]
+        known = sorted(one for one in variances if one > 0)
+        typical = known[(len(known) - 1) // 2] if known else 0.0
+        row = []
+        for n, variance in enumerate(variances):
+            difference = own[:, n].mean() - other[:, n].mean()
+            if np.ptp(own[:, n]) == np.ptp(other[:, n]) == 0:
+                difference = own[0, n] - other[0, n]
+            error = math.sqrt((variance + typical) * (1 / len(own) + 1 / len(other)))
+            row.append(0.0 if difference == 0 else difference / error if error else math.copysign(math.inf, difference))
+        rows.append(row)
+    return rows
+
+
 ORACLES = {
     "average_precision": of_pairs(lambda x, y: average_precision_score(y, x)),
     "auroc": of_pairs(lambda x, y: roc_auc_score(y, x)),
@@ -72,6 +100,8 @@ ORACLES = {
     "point_biserial": of_pairs(slow_correlation),
     "activation_probability_entropy": slow_entropy,
     "contrast_score": of_pairs(slow_contrast),
+    "attribution": slow_mean,
+    "attribution_t": slow_moderated,
 }
 
 
@@ -190,6 +220,22 @@ def test_worked_examples_of_activation_probability_entropy():
     third = math.log(2) + 2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)  # shares 1 and 1/2
     expected = [[math.log(2), 0, 0, 0, third], [-math.log(2), 0, 0, 0, -third]]
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-7, rtol=0)
+
+
+def test_scorers_say_what_they_read():
+    read = {name: scorers.reads(name) for name in SCORERS}
+    assert {name for name, what in read.items() if what == "attributions"} == {"attribution", "attribution_t"}
+
+
+def test_a_neuron_that_contributes_next_to_nothing_evenly_does_not_score_high():
+    torch.manual_seed(6)
+    labels = torch.arange(40) < 20
+    values = torch.randn(40, 30)
+    values[:, 0] += 3 * labels
+    values[:, 1] = 1e-4 * labels + 1e-6 * torch.randn(40)
+    assert scorers.standardised_mean_difference(values, labels).argmax() == 1
+    assert scorers.attribution_t(values, labels).argmax() == 0
+    assert abs(scorers.attribution_t(values, labels)[0, 1]) < 0.01
 
 
 @pytest.mark.parametrize("name", ["auroc", "activation_probability_entropy"])
