@@ -61,10 +61,10 @@ def perplexity(
     def read_batch(batch: Batch, cache: Cache) -> list[float]:
         tokens, kinds = batch.read()
         logits = forward(model, tokens, kinds, cache, keep=tokens.shape[1]).all()[:, :-1]
-        targets = tokens[:, 1:, None]
+        targets = tokens[:, 1:, None].to(logits.device)  # that of the last layer
         losses = logits.logsumexp(dim=2) - logits.gather(2, targets)[:, :, 0]
         predicted = (kinds[:, :-1] != PAD) & (kinds[:, 1:] != PAD)
-        return torch.where(predicted, losses, 0).double().sum(dim=1).tolist()
+        return torch.where(predicted.to(logits.device), losses, 0).double().sum(dim=1).tolist()
 
     with rows_under(model, list(conditions.values())) as patches:
         found = run_batches(

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
-from relation_neurons.inference.batch_size import BatchSizes, is_out_of_memory, memory_of, row_bytes
+from relation_neurons.inference.batch_size import BatchSizes, devices_of, is_out_of_memory, memory_of, row_bytes
 from relation_neurons.inference.patching import Patches
 from relation_neurons.models.hooked_model import Cache, forward, new_cache, select_cache
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
@@ -163,16 +163,16 @@ def run_batches(
 
 
 def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int) -> int:
-    """How many rows a batch should have: what fits half the free memory, within reason.
+    """How many rows a batch should have: what fits half the free memory, of the fullest GPU if several, within reason.
 
     Args:
         model: A model from `load_model`.
         n_tokens: Tokens of the longest row.
         n_logits: Positions of each row that are unembedded.
     """
-    device = torch.device(model.cfg.device)
-    most = max(1, MAX_TOKENS // n_tokens) if device.type == "cuda" else MAX_ROWS
-    free, _ = memory_of(device)
+    devices = devices_of(model)
+    most = max(1, MAX_TOKENS // n_tokens) if devices[0].type == "cuda" else MAX_ROWS
+    free = min(memory_of(device)[0] for device in devices)
     return int(min(most, max(1, free // 2 // row_bytes(model.cfg, n_tokens, n_logits))))
 
 

@@ -115,7 +115,7 @@ def greedy(
         if number >= 2 and done is not None and all(map(done, decode(model, generated.tolist()))):
             break
         reading = forward(model, step, torch.full_like(step, DECODE), cache, keep=1)
-        step = reading.all().argmax(dim=-1)
+        step = reading.all().argmax(dim=-1).to(generated.device)
         generated = torch.cat([generated, step], dim=1)
     return [row[:length] for row, length in zip(generated.tolist(), lengths, strict=True)]
 

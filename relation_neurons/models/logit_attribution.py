@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.placement import require_readable, weights_present
 from relation_neurons.models.sites import Neuron
 from relation_neurons.models.types import HookedModel
 
@@ -20,17 +21,21 @@ def output_row(model: HookedModel, neuron: Neuron) -> Float[Tensor, " d_model"] 
     or of several experts.
 
     Raises:
-        RelationNeuronsError: A neuron that the model does not have.
+        RelationNeuronsError: A neuron that the model does not have, or weights in 8 or 4 bits.
     """
     neuron_space(model, neuron.site).flatten([neuron])
     if neuron.site in ("down", "o"):
         return torch.nn.functional.one_hot(torch.tensor(neuron.index), model.cfg.d_model).float()
+    require_readable(model, f"What neuron {neuron} writes")
     weights = _output_weights(model, neuron.site, neuron.layer)
     return None if weights is None else weights[neuron.index].detach().float().cpu()
 
 
 def output_norms(model: HookedModel, site: str, layer: int) -> Float[Tensor, " neuron"] | None:
-    """The norm of the `output_row` of every neuron of a simple site in a layer, or none where they have none."""
+    """The norm of the `output_row` of every neuron of a simple site in a layer, or none where they have none.
+
+    Weights in 8 or 4 bits are not read: their neurons count as if they had none.
+    """
     if site in ("down", "o"):
         return torch.ones(model.cfg.d_model)
     weights = _output_weights(model, site, layer)
@@ -42,7 +47,10 @@ def _output_weights(model: HookedModel, site: str, layer: int) -> Float[Tensor, 
     block = model.blocks[layer]
     if site in ("q", "k", "v") or hasattr(block, "ln2_post"):
         return None
-    return getattr(block.mlp, "W_out", None)
+    if getattr(model.cfg, "quantize", None) is not None:
+        return None
+    with weights_present(getattr(block.mlp, "out", None)):
+        return getattr(block.mlp, "W_out", None)
 
 
 def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
@@ -59,11 +67,12 @@ def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> F
     Returns:
         In float32, on the CPU.
     """
-    unembedding, norm = model.unembed.W_U, model.ln_final
+    norm = model.ln_final
+    with weights_present(model.unembed), weights_present(norm):
+        unembedding, weight = model.unembed.W_U, getattr(norm, "w", None)
     if str(model.cfg.normalization_type).startswith("LN"):
         direction = direction - direction.mean()
-    weight = getattr(norm, "w", None)  # none where it was folded into the unembedding
-    if weight is not None:
+    if weight is not None:  # else it was folded into the unembedding
         weight = weight.detach().float().cpu() + float(getattr(norm, "uses_weight_offset", False))
         direction = direction * weight
     with torch.inference_mode():
