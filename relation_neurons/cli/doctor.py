@@ -37,8 +37,7 @@ def doctor_command(
         model: Also load this model, named as for `run`, and see whether hooks, batches and answers are right.
         device: Where to run it; by default the GPU if there is one.
         dtype: Look at the model in this type only; by default in float32 first, then in half precision.
-        device_map: auto spreads a model that is larger than one GPU over all of them, then over memory and disk; without
-            --device.
+        device_map: auto spreads a model over all GPUs, then over memory and disk; not with --device.
         quantize: Weights in 8 or 4 bits, on a GPU, with the package bitsandbytes.
         n_prompts: Prompts that are answered twice, to see how often answers differ without any cause.
         relations: What the prompts are of, as for `run`; all shipped relations by default.

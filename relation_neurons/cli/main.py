@@ -65,7 +65,7 @@ def parity_command(model: str = "smollm2-135m", device_map: Literal["auto"] | No
 
     Args:
         model: A Llama-architecture model, named as for `run`.
-        device_map: auto spreads a model that is larger than one GPU over all of them, then over memory and disk.
+        device_map: auto spreads a model that is larger than one GPU over all, then over memory and disk.
     """
     found = parity(model, device_map=device_map)
     Console().print(

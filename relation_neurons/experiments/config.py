@@ -77,7 +77,7 @@ class StudyConfig:
     device: str | None = None
     """cpu, cuda, ...; by default the GPU if there is one."""
     device_map: Literal["auto"] | None = None
-    """auto spreads a model that is larger than one GPU over all of them, then over memory and disk; without --device."""
+    """auto spreads a model that is larger than one GPU over all, then over memory and disk; not with --device."""
     quantize: Literal["8bit", "4bit"] | None = None
     """Weights in 8 or 4 bits, on a GPU, with the package bitsandbytes."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None

@@ -21,7 +21,8 @@ def weights_digest(model: HookedModel) -> str:
     hasher = hashlib.sha256(repr(sorted(plain.items())).encode())
     for name, value in all_weights(model):
         hasher.update(repr((name, value.dtype, tuple(value.shape))).encode())
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        numbers: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        hasher.update(numbers)
     return hasher.hexdigest()
 
 

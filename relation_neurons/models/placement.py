@@ -147,7 +147,8 @@ def require_tied_together(pretrained: transformers.PreTrainedModel, name: str) -
         places = [_longest_prefix(one, kept) for one in (part, other)]
         if len({*places} - {None}) > 1:
             raise refuse(
-                f"device_map puts {part} and {other} of model '{name}', which share their numbers, on {' and '.join(map(str, places))}",
+                f"device_map puts {part} and {other} of model '{name}', which share their numbers, on "
+                f"{' and '.join(map(str, places))}",
                 expected="the same device",
             )
 
@@ -188,6 +189,7 @@ def require_readable(model: HookedModel, what: str) -> None:
     quantize = getattr(model.cfg, "quantize", None)
     if quantize is not None:
         raise refuse(
-            f"{what} is read from the weights of model '{model.cfg.model_name}', which are in {quantize.removesuffix('bit')} bits",
+            f"{what} is read from the weights of model '{model.cfg.model_name}', which are in "
+            f"{quantize.removesuffix('bit')} bits",
             do="load the model without quantize",
         )

@@ -80,8 +80,8 @@ def bridge(
         digest: What pins its weights, if known.
 
     Raises:
-        RelationNeuronsError: An architecture that TransformerLens does not know, or fails on; or one whose projections it
-            splits, while their weights are kept on the CPU or on disk.
+        RelationNeuronsError: An architecture that TransformerLens does not know, or fails on; or one whose projections
+            it splits, while their weights are kept on the CPU or on disk.
     """
     device, offloaded = first_device(pretrained), is_offloaded(pretrained)
     head = pretrained.get_output_embeddings()
@@ -138,8 +138,8 @@ def _follow_hooks(model: HookedModel, pretrained: transformers.PreTrainedModel, 
             )
         if any(one.is_meta for one in module.parameters(recurse=False)) and not has_offloaded_params(module):
             raise refuse(
-                f"TransformerLens splits weights of model '{name}' (at {place}), which it cannot do where they are kept "
-                "on the CPU beside a GPU, or on disk",
+                f"TransformerLens splits weights of model '{name}' (at {place}), which it cannot do where they are "
+                "kept on the CPU beside a GPU, or on disk",
                 do="put all layers on GPUs, or all on the CPU",
             )
 
