@@ -9,7 +9,7 @@ from torch import Tensor
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.placement import require_readable, weights_present
 from relation_neurons.models.sites import Neuron
-from relation_neurons.models.types import HookedModel
+from relation_neurons.models.types import HookedModel, is_bridge
 
 
 def output_row(model: HookedModel, neuron: Neuron) -> Float[Tensor, " d_model"] | None:
@@ -69,7 +69,8 @@ def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> F
     """
     norm = model.ln_final
     with weights_present(model.unembed), weights_present(norm):
-        unembedding, weight = model.unembed.W_U, getattr(norm, "w", None)
+        unembedding = model.unembed.W_U
+        weight = getattr(norm, "weight" if is_bridge(model) else "w", None)  # a bridge's `w` stays what it was at load
     if str(model.cfg.normalization_type).startswith("LN"):
         direction = direction - direction.mean()
     if weight is not None:  # else it was folded into the unembedding
