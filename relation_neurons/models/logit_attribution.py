@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.models.hooked_model import neuron_space
-from relation_neurons.models.placement import require_readable, weights_present
+from relation_neurons.models.placement import is_readable, require_readable, weights_present
 from relation_neurons.models.sites import Neuron
 from relation_neurons.models.types import HookedModel, is_bridge
 
@@ -47,7 +47,7 @@ def _output_weights(model: HookedModel, site: str, layer: int) -> Float[Tensor, 
     block = model.blocks[layer]
     if site in ("q", "k", "v") or hasattr(block, "ln2_post"):
         return None
-    if getattr(model.cfg, "quantize", None) is not None:
+    if not is_readable(model):
         return None
     with weights_present(getattr(block.mlp, "out", None)):
         return getattr(block.mlp, "W_out", None)

@@ -180,16 +180,20 @@ def all_weights(model: HookedModel) -> Iterator[tuple[str, Tensor]]:
                     yield f"{name}.{part}", value
 
 
+def is_readable(model: HookedModel) -> bool:
+    """Whether a model's weights are numbers, not packed into 8 or 4 bits."""
+    return getattr(model.cfg, "quantize", None) is None
+
+
 def require_readable(model: HookedModel, what: str) -> None:
     """Refuse to read weights that are in 8 or 4 bits.
 
     Raises:
         RelationNeuronsError: The model's weights are.
     """
-    quantize = getattr(model.cfg, "quantize", None)
-    if quantize is not None:
+    if not is_readable(model):
         raise refuse(
             f"{what} is read from the weights of model '{model.cfg.model_name}', which are in "
-            f"{quantize.removesuffix('bit')} bits",
+            f"{model.cfg.quantize.removesuffix('bit')} bits",
             do="load the model without quantize",
         )

@@ -205,7 +205,7 @@ def _tokens(neuron: Neuron, tokens: pd.DataFrame) -> str:
         why = (
             "the effect of a neuron of q, k or v goes through attention"
             if neuron.site in ("q", "k", "v")
-            else "the output of its MLP is normalised again, or it is one of several experts"
+            else "the output of its MLP is normalised again, it is one of several experts, or weights are in few bits"
         )
         return f"It has no output row, so no tokens can be attributed to it: {why}."
     named = []

@@ -1,6 +1,7 @@
 """Models with layers on several devices or on disk give what the whole model gives."""
 
 import weakref
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from relation_neurons.activations.collection import collect_activations, token_a
 from relation_neurons.doctor.model import ModelInMemory, load_check, zeroed_check
 from relation_neurons.evaluation.critical_neurons import largest_writes
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.single_neuron import token_table
 from relation_neurons.inference.memory_estimate import estimate, require_memory
 from relation_neurons.models import loading, placement
 from relation_neurons.models.fingerprint import weights_digest
@@ -126,12 +128,20 @@ def test_auto_on_the_cpu_is_the_whole_model(folders):
     )
 
 
-def test_split_projections_on_disk_are_refused(folders):
+def test_split_projections_on_disk_are_right_or_refused(folders):
     device_map = {"gpt_neox.embed_in": "cpu", "gpt_neox.layers.0": "disk", "gpt_neox.layers.1": "cpu"}
     device_map |= {f"gpt_neox.{part}": "cpu" for part in ("layers.2", "final_layer_norm", "rotary_emb")}
     device_map["lm_head"] = "cpu"
-    with pytest.raises(rn.RelationNeuronsError, match="splits weights of model"):
-        rn.load_model(folders["gpt-neox"], device_map=device_map)
+    if metadata.version("transformer-lens").startswith("3."):
+        with pytest.raises(rn.RelationNeuronsError, match="splits weights of model"):
+            rn.load_model(folders["gpt-neox"], device_map=device_map)
+        return
+    prompts = word_prompts(3, examples=False)
+    spread, whole = (
+        collect_activations(rn.load_model(folders["gpt-neox"], **place), prompts, site="attn").values
+        for place in ({"device_map": device_map}, {"device": "cpu"})
+    )
+    torch.testing.assert_close(spread, whole, atol=1e-4, rtol=1e-4)
 
 
 def test_tied_weights_on_two_devices_are_refused(folders):
@@ -196,6 +206,8 @@ def test_weights_in_few_bits_are_not_read(folders):
     with pytest.raises(rn.RelationNeuronsError, match="are in 4 bits"):
         output_row(model, Neuron("post", 0, 1))
     assert output_norms(model, "post", 0) is None
+    assert token_table(model, Neuron("gate", 0, 1), 3).empty
+    assert len(token_table(model, Neuron("down", 0, 1), 3)) == 6
     assert largest_writes(model, "gate", TEXTS).shape == (2, 3 * 48)
     assert zeroed_check("Zeroed weights", model, "float32", ()).state == "note"
 
