@@ -108,7 +108,7 @@ def bridge(
     if not had_bias and head.weight.is_meta:
         head.bias = None  # TransformerLens adds one, which accelerate has no numbers for
     model.cfg.device = str(device)
-    _follow_hooks(model, pretrained, name)
+    _follow_hooks(pretrained, name)
     return _finished(model, pretrained, tokenizer, name, digest)
 
 
@@ -123,7 +123,7 @@ def _map_hidden(pretrained: transformers.PreTrainedModel, offloaded: bool) -> It
             pretrained.hf_device_map = device_map
 
 
-def _follow_hooks(model: HookedModel, pretrained: transformers.PreTrainedModel, name: str) -> None:
+def _follow_hooks(pretrained: transformers.PreTrainedModel, name: str) -> None:
     """Let norms, which a bridge computes from their weights, bring these in and take their input as accelerate would.
 
     Raises:
