@@ -34,7 +34,7 @@ NEURONS = [(0, 3), (1, 5), (2, 7)]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     made = {}
-    for name in (*HEADS, "gpt-neox"):
+    for name in (*HEADS, "gpt-neox", "phi"):
         made[name] = tmp_path_factory.mktemp(name) / "model"
         ARCHITECTURES[name].model().save_pretrained(made[name])
         tokenizer().save_pretrained(made[name])
@@ -126,6 +126,19 @@ def test_auto_on_the_cpu_is_the_whole_model(folders):
     torch.testing.assert_close(
         collect_activations(auto, prompts).values, collect_activations(whole, prompts).values, atol=1e-4, rtol=1e-4
     )
+
+
+def test_norms_that_a_bridge_computes_take_their_weights_from_disk(folders):
+    device_map = dict.fromkeys(("model.layers.0", "model.final_layernorm"), "disk")
+    device_map |= {f"model.{part}": "cpu" for part in ("embed_tokens", "layers.1", "layers.2", "rotary_emb")}
+    prompts = word_prompts(3, examples=False)
+    spread, whole = (
+        rn.load_model(folders["phi"], **place)
+        for place in ({"device_map": {**device_map, "lm_head": "cpu"}}, {"device": "cpu"})
+    )
+    for site in ("down", "attn"):
+        found, expected = (collect_activations(model, prompts, site=site).values for model in (spread, whole))
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_split_projections_on_disk_are_right_or_refused(folders):
@@ -250,7 +263,7 @@ def test_all_gpus_count_with_a_device_map(folders, monkeypatch):
     assert small.plan.estimate.weights < one.plan.estimate.weights
 
 
-CPU, OTHER = torch.device("cpu"), torch.device("cpu", 1)
+CPU, FIRST, OTHER = torch.device("cpu"), torch.device("cpu", 1), torch.device("cpu", 2)
 INDEXING = {"__getitem__", "__setitem__"}
 
 
@@ -258,15 +271,22 @@ def place_of(value):
     return getattr(value, "pretended", CPU)
 
 
+def device_in(value):
+    """A device that is named, if this is one."""
+    if isinstance(value, str) and value.split(":")[0] == "cpu":
+        return torch.device(value)
+    return value if isinstance(value, torch.device) else None
+
+
 class TwoDevices(TorchFunctionMode):
-    """Pretends that some tensors are on a second device, and refuses to compute with tensors of both."""
+    """Pretends that tensors are on two GPUs, and refuses to compute with those of several devices as PyTorch does."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), getattr(function, "__name__", "")
         if function == torch.Tensor.device.__get__:
             return place_of(args[0])
         values = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
-        asked = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.device)]
+        asked = [place for one in (*args, *kwargs.values()) if (place := device_in(one)) is not None]
         if name in ("to", "cpu", "copy_"):
             like = [place_of(one) for one in values[1:]]
             place = {"cpu": CPU, "copy_": place_of(values[0])}.get(name) or (asked or like or [place_of(values[0])])[0]
@@ -280,7 +300,7 @@ class TwoDevices(TorchFunctionMode):
         else:
             place = next((place_of(one) for one in values if one.dim()), place_of(values[0]) if values else CPU)
             self.require(place, [one for one in values if one.dim()], name)
-        plain = tree_map(lambda one: CPU if isinstance(one, torch.device) else one, (args, kwargs))
+        plain = tree_map(lambda one: CPU if device_in(one) else one, (args, kwargs))
         result = function(*plain[0], **plain[1])
         if name in ("to", "cpu") and any(result is one for one in values):
             result = result.view_as(result)
@@ -296,8 +316,8 @@ class TwoDevices(TorchFunctionMode):
 
 
 def put_on_two(model):
-    """Put all behind the first layer on the other device, moving what layers are given as accelerate does."""
-    inner = model.original_model
+    """Put all behind the first layer on the second GPU, moving what parts are given as accelerate does."""
+    inner, model.cfg.device = model.original_model, str(FIRST)
 
     def move(place):
         def before(module, args, kwargs):
@@ -308,9 +328,10 @@ def put_on_two(model):
         return before
 
     tied = inner.lm_head.weight is inner.model.embed_tokens.weight
-    parts = [*inner.model.layers, inner.model.norm, inner.lm_head]
-    for number, part in enumerate(parts):
-        place = CPU if number == 0 or (tied and part is inner.lm_head) else OTHER
+    first = {inner.model.embed_tokens, inner.model.layers[0], *([inner.lm_head] if tied else [])}
+    rest = [module for name, module in inner.model.named_children() if "rotary" in name]
+    for part in [*first, *inner.model.layers[1:], inner.model.norm, inner.lm_head, *rest]:
+        place = FIRST if part in first or part in rest else OTHER
         for weights in (*part.parameters(), *part.buffers()):
             weights.pretended = place
         part.register_forward_pre_hook(move(place), with_kwargs=True)
@@ -325,6 +346,6 @@ def test_no_values_of_two_devices_meet(name, tmp_path):
     put_on_two(model)
     with TwoDevices():
         with pytest.raises(RuntimeError, match="tensors on"):
-            torch.ones(2) + torch.ones(2, device=OTHER)
+            torch.ones(2, device="cpu:1") + torch.ones(2, device=OTHER)
         found = measured(model)
     require_equal(found, expected)
