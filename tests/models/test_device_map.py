@@ -302,7 +302,7 @@ class TwoDevices(TorchFunctionMode):
             self.require(place, [one for one in values if one.dim()], name)
         plain = tree_map(lambda one: CPU if device_in(one) else one, (args, kwargs))
         result = function(*plain[0], **plain[1])
-        if name in ("to", "cpu") and any(result is one for one in values):
+        if name in ("to", "cpu", "as_tensor") and any(result is one for one in values):
             result = result.view_as(result)
         for one in tree_flatten(result)[0]:
             if isinstance(one, torch.Tensor) and not any(one is other for other in values):
