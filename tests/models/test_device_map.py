@@ -34,7 +34,7 @@ NEURONS = [(0, 3), (1, 5), (2, 7)]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     made = {}
-    for name in (*HEADS, "gpt-neox", "phi"):
+    for name in (*HEADS, "gpt-neox", "gpt-j"):
         made[name] = tmp_path_factory.mktemp(name) / "model"
         ARCHITECTURES[name].model().save_pretrained(made[name])
         tokenizer().save_pretrained(made[name])
@@ -129,11 +129,11 @@ def test_auto_on_the_cpu_is_the_whole_model(folders):
 
 
 def test_norms_that_a_bridge_computes_take_their_weights_from_disk(folders):
-    device_map = dict.fromkeys(("model.layers.0", "model.final_layernorm"), "disk")
-    device_map |= {f"model.{part}": "cpu" for part in ("embed_tokens", "layers.1", "layers.2", "rotary_emb")}
+    device_map = dict.fromkeys(("transformer.h.0", "transformer.ln_f"), "disk")
+    device_map |= {f"transformer.{part}": "cpu" for part in ("wte", "drop", "h.1", "h.2")}
     prompts = word_prompts(3, examples=False)
     spread, whole = (
-        rn.load_model(folders["phi"], **place)
+        rn.load_model(folders["gpt-j"], **place)
         for place in ({"device_map": {**device_map, "lm_head": "cpu"}}, {"device": "cpu"})
     )
     for site in ("down", "attn"):
