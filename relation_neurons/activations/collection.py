@@ -122,7 +122,9 @@ def token_means(
     weights = mask / mask.sum(dim=1, keepdim=True)
 
     def average(place: slice, activation: Tensor) -> None:
-        means[:, place] = einops.einsum(activation.flatten(2).float(), weights, "row pos neuron, row pos -> row neuron")
+        there = weights.to(activation.device)  # of the layer, which may be another than that of the means
+        pooled = einops.einsum(activation.flatten(2).float(), there, "row pos neuron, row pos -> row neuron")
+        means[:, place] = pooled.to(means.device)
 
     with hooked(
         model, [(hook_name(model, site, layer), partial(average, place)) for site, layer, place in space.slices()]
@@ -167,7 +169,7 @@ def token_activations(
         read.clear()  # what was read in advance
         forward(model, tokens, kinds, cache, keep=0)
         counted = _counted(batch, kinds, include_bos) > 0
-        return [values[there].cpu() for values, there in zip(read.pop(), counted, strict=True)]
+        return [values[there] for values, there in zip(read.pop().cpu(), counted.cpu(), strict=True)]
 
     with hooked(model, [(hook_name(model, neuron.site, neuron.layer), hook)]):
         found = run_batches(model, tasks, read_batch, share=not include_bos, batch_size=batch_size, progress=progress)

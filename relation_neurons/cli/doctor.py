@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import get_args
+from typing import Literal, get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from relation_neurons.doctor import Check, DtypeName, State, doctor
+from relation_neurons.models.placement import Quantization
 
 WIDTH = 100
 """Of the page, where the terminal is not narrower."""
@@ -22,6 +23,8 @@ def doctor_command(
     model: str | None = None,
     device: str | None = None,
     dtype: DtypeName | None = None,
+    device_map: Literal["auto"] | None = None,
+    quantize: Quantization | None = None,
     n_prompts: int = 48,
     relations: tuple[str, ...] = (),
 ) -> None:
@@ -34,6 +37,8 @@ def doctor_command(
         model: Also load this model, named as for `run`, and see whether hooks, batches and answers are right.
         device: Where to run it; by default the GPU if there is one.
         dtype: Look at the model in this type only; by default in float32 first, then in half precision.
+        device_map: auto spreads a model over all GPUs, then over memory and disk; not with --device.
+        quantize: Weights in 8 or 4 bits, on a GPU, with the package bitsandbytes.
         n_prompts: Prompts that are answered twice, to see how often answers differ without any cause.
         relations: What the prompts are of, as for `run`; all shipped relations by default.
     """
@@ -43,6 +48,8 @@ def doctor_command(
         model,
         device=device,
         dtype=dtype,
+        device_map=device_map,
+        quantize=quantize,
         n_prompts=n_prompts,
         relations=relations,
         on_check=lambda check: console.print(_line(check)),

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -60,13 +60,14 @@ def relations_command(sources: tyro.conf.Positional[tuple[str, ...]] = ()) -> No
 
 
 @app.command(name="parity")
-def parity_command(model: str = "smollm2-135m") -> None:
+def parity_command(model: str = "smollm2-135m", device_map: Literal["auto"] | None = None) -> None:
     """Compare the loaded model's logits with Hugging Face's, in float32.
 
     Args:
         model: A Llama-architecture model, named as for `run`.
+        device_map: auto spreads a model that is larger than one GPU over all, then over memory and disk.
     """
-    found = parity(model)
+    found = parity(model, device_map=device_map)
     Console().print(
         f"{model}: largest logit difference {found.max_logit_difference:.1e} over {found.n_tokens} tokens, "
         f"same next token at {found.argmax_agreement:.1%}",

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import psutil
 import torch
@@ -25,6 +27,7 @@ from relation_neurons.interventions.interventions import Intervention, ablate
 from relation_neurons.models.hooked_model import add_hook, hook_name, neuron_space
 from relation_neurons.models.load_check import Reference, read_reference
 from relation_neurons.models.loading import DTYPES, cast, load_model, load_with_reference
+from relation_neurons.models.placement import all_weights, devices_in_words, is_offloaded
 from relation_neurons.models.pretrained import EMBEDDED
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
@@ -49,16 +52,21 @@ class ModelInMemory:
 
 
 def model_checks(
-    source: str, device: str | None, dtype: DtypeName | None, n_prompts: int, relations: Sequence[str | Path]
+    source: str,
+    device: str | None,
+    dtype: DtypeName | None,
+    n_prompts: int,
+    relations: Sequence[str | Path],
+    **placement: Any,
 ) -> Iterator[Check]:
-    """All checks of one model, which is in memory in one type at a time."""
+    """All checks of one model, which is in memory in one type at a time; `placement` is more for `load_model`."""
     on_gpu = torch.cuda.is_available() and (device or "cuda").startswith("cuda")
     usual: tuple[DtypeName, ...] = ("float32", "bfloat16", "float16") if on_gpu else ("float32", "bfloat16")
     dtypes = usual if dtype is None else (dtype,)
     memory = ModelInMemory()
     answers: dict[str, list[str]] = {}
     for current in dtypes:
-        yield guarded(f"Model, {current}", _name_advice(source), load_check, source, device, current, memory)
+        yield guarded(f"Model, {current}", _name_advice(source), load_check, source, device, current, memory, placement)
         if memory.model is None and current == dtypes[0]:
             return
         if memory.model is None:
@@ -83,24 +91,34 @@ def _first_checks(model: HookedModel, dtype: DtypeName, relations: Sequence[str 
     yield guarded("Zeroed weights", REPORT, zeroed_check, model, dtype, relations)
 
 
-def load_check(name: str, source: str, device: str | None, dtype: DtypeName, memory: ModelInMemory) -> Check:
+def load_check(
+    name: str,
+    source: str,
+    device: str | None,
+    dtype: DtypeName,
+    memory: ModelInMemory,
+    placement: Mapping[str, Any] = MappingProxyType({}),
+) -> Check:
     """Load the model, or round it to this type where that is equivalent, and check its weights."""
     started = time.monotonic()
-    how = "rounded from float32" if _load(source, device, dtype, memory) else "loaded"
+    how = "rounded from float32" if _load(source, device, dtype, memory, placement) else "loaded"
     seconds, model = time.monotonic() - started, memory.model
     assert model is not None
-    broken = [part for part, weights in model.named_parameters() if not bool(torch.isfinite(weights).all())]
+    kept = all_weights(model) if is_offloaded(model) else model.named_parameters()
+    broken = [part for part, weights in kept if not bool(torch.isfinite(weights).all())]
     if broken:
         result = f"NaN or infinity in {len(broken)} weights, such as {broken[0]}"
         return Check(name, "trouble", result, "download the model's files again, or use another --dtype")
     result = (
         f"{type(model).__name__} of {model.cfg.n_layers} layers, {_n_parameters(model) / 1e6:,.1f} million parameters "
-        f"on {model.cfg.device}, all finite; {how} in {seconds:.0f} s"
+        f"on {devices_in_words(model)}, all finite; {how} in {seconds:.0f} s"
     )
     return Check(name, "ok", result)
 
 
-def _load(source: str, device: str | None, dtype: DtypeName, memory: ModelInMemory) -> bool:
+def _load(
+    source: str, device: str | None, dtype: DtypeName, memory: ModelInMemory, placement: Mapping[str, Any]
+) -> bool:
     """Replace the model in memory by one in this type; returns whether it was rounded, not loaded."""
     model, memory.model, memory.reference = memory.model, None, None
     rounded = model is not None and cast(model, DTYPES[dtype])
@@ -109,9 +127,9 @@ def _load(source: str, device: str | None, dtype: DtypeName, memory: ModelInMemo
         gc.collect()
         torch.cuda.empty_cache()  # does nothing without a GPU
         if dtype == "float32":
-            model, memory.reference = load_with_reference(source, device=device)
+            model, memory.reference = load_with_reference(source, device=device, **placement)
         else:
-            model = load_model(source, device=device, dtype=dtype)
+            model = load_model(source, device=device, dtype=dtype, **placement)
     memory.model = model
     return rounded
 
@@ -158,6 +176,10 @@ def hooks_check(name: str, model: HookedModel, relations: Sequence[str | Path]) 
 
 def zeroed_check(name: str, model: HookedModel, dtype: DtypeName, relations: Sequence[str | Path]) -> Check:
     """Ablate every other `post` neuron by hooks and by zeroing its row of W_out; logits must agree."""
+    quantize = getattr(model.cfg, "quantize", None)
+    if quantize is not None or is_offloaded(model):
+        why = f"in {quantize.removesuffix('bit')} bits" if quantize else "on the CPU or on disk"
+        return Check(name, "note", f"not checked: weights {why} cannot be set to zero in place", "nothing")
     rows: list[Tensor] = [block.mlp.W_out for block in model.blocks if getattr(block.mlp, "W_out", None) is not None]
     if len(rows) < len(model.blocks):
         return Check(name, "note", "not checked: the MLPs have no single output projection", "nothing")
@@ -223,9 +245,12 @@ def _name_advice(source: str) -> str:
 
 
 def _n_parameters(model: HookedModel) -> int:
-    """Number of parameters; weights shared by several parameters count once."""
-    storages = {weights.untyped_storage().data_ptr(): weights for weights in model.parameters()}
-    return sum(weights.untyped_storage().nbytes() // weights.element_size() for weights in storages.values())
+    """Number of parameters; weights shared by several parameters count once, and of 4 bits two to a byte."""
+    storages = {id(one) if one.is_meta else one.untyped_storage().data_ptr(): one for one in model.parameters()}
+    return sum(
+        one.untyped_storage().nbytes() // one.element_size() * (2 if type(one).__name__ == "Params4bit" else 1)
+        for one in storages.values()
+    )
 
 
 def _logits(model: HookedModel, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos vocab"]:

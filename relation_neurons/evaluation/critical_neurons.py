@@ -169,12 +169,13 @@ def _largest(
     sizes: dict[int, Float[Tensor, "row pos neuron"]] = {}
 
     def read(place: slice, activation: Tensor) -> None:
-        sizes[place.start] = activation.flatten(2).float().abs() * mask[:, :, None]
+        sizes[place.start] = activation.flatten(2).float().abs() * mask[:, :, None].to(activation.device)
 
     def compare(place: slice, stream: Tensor) -> None:
-        size = sizes.pop(place.start)
+        size = sizes.pop(place.start).to(stream.device)
         norm = stream.float().norm(dim=2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-        largest[:, 0, place], largest[:, 1, place] = size.amax(dim=1), (size / norm).amax(dim=1)
+        largest[:, 0, place] = size.amax(dim=1).to(largest.device)
+        largest[:, 1, place] = (size / norm).amax(dim=1).to(largest.device)
 
     hooks: list[tuple[str, Hook]] = []
     for _, layer, place in space.slices():

@@ -68,7 +68,8 @@ def perplexity(
         rows, columns = ((kinds[:, :-1] != PAD) & (kinds[:, 1:] != PAD)).nonzero().T
         losses = torch.zeros(tokens.shape, dtype=torch.double, device=tokens.device)
         for row, column in zip(rows.split(PLACES), columns.split(PLACES), strict=True):
-            losses[row, column] = -log_probabilities(reading.at(row, column), tokens[row, column + 1]).double()
+            found = log_probabilities(reading.at(row, column), tokens[row, column + 1])
+            losses[row, column] = -found.to(losses.device).double()  # from that of the last layer
         return losses.sum(dim=1).tolist()
 
     with rows_under(model, list(conditions.values())) as patches:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.models.loading import named_device
+from relation_neurons.models.placement import require_placement
 from relation_neurons.models.sites import SiteName
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.scores.scorers import SCORERS
@@ -76,12 +77,17 @@ class StudyConfig:
     """Prompts at a time; by default what memory holds."""
     device: str | None = None
     """cpu, cuda, ...; by default the GPU if there is one."""
+    device_map: Literal["auto"] | None = None
+    """auto spreads a model that is larger than one GPU over all, then over memory and disk; not with --device."""
+    quantize: Literal["8bit", "4bit"] | None = None
+    """Weights in 8 or 4 bits, on a GPU, with the package bitsandbytes."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
 
     def __post_init__(self) -> None:
         require_at_least(self, k=1, n_controls=2, batch_size=1, seed=0)
         named_device(self.device)
+        require_placement(self.device, self.device_map, self.quantize)
         if self.scorer not in SCORERS:
             raise refuse(f"'{self.scorer}' is not a scorer", expected=nearest(self.scorer, SCORERS))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from relation_neurons.activations.collection import Activations, collect_activat
 from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.study import require_two
 from relation_neurons.models.loading import load_model
+from relation_neurons.models.placement import require_placement
 from relation_neurons.models.sites import Neuron, SiteName
 from relation_neurons.neurons.neuron_set import top_k
 from relation_neurons.progress import bar
@@ -113,9 +115,14 @@ class ScoreAgreementConfig:
     """Prompts at a time; by default what memory holds."""
     device: str | None = None
     """cpu, cuda, ...; by default the GPU if there is one."""
+    device_map: Literal["auto"] | None = None
+    """auto spreads a model that is larger than one GPU over all, then over memory and disk; not with --device."""
+    quantize: Literal["8bit", "4bit"] | None = None
+    """Weights in 8 or 4 bits, on a GPU, with the package bitsandbytes."""
 
     def __post_init__(self) -> None:
         require_at_least(self, k=1, batch_size=1, seed=0)
+        require_placement(self.device, self.device_map, self.quantize)
 
 
 def score_agreement(config: ScoreAgreementConfig) -> pd.DataFrame:
@@ -130,7 +137,7 @@ def score_agreement(config: ScoreAgreementConfig) -> pd.DataFrame:
     relations = load_relations(*config.relations)
     require_two(relations)
     detection = make_prompts(relations, config.prompts).detection
-    model = load_model(config.model, device=config.device)
+    model = load_model(config.model, device=config.device, device_map=config.device_map, quantize=config.quantize)
     with bar("Reading activations", len(detection)) as progress:
         activations = collect_activations(
             model, detection, site=config.site, batch_size=config.batch_size, progress=progress

@@ -95,12 +95,20 @@ def prepare(
         batch_size=config.batch_size,
         device=config.device,
         dtype=config.dtype,
+        device_map=config.device_map,
+        quantize=config.quantize,
         out=out,
         shards=out is not None,
         attributed=reads(config.scorer) == ATTRIBUTIONS,
     )
     require_memory(needed, say)
-    model = load_model(config.model, device=config.device, dtype=config.dtype)
+    model = load_model(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        device_map=config.device_map,
+        quantize=config.quantize,
+    )
     return Study(model, found, config, show=show, read=read, say=say or tell)
 
 

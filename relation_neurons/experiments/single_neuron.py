@@ -19,6 +19,7 @@ from relation_neurons.experiments.single_neuron_scores import pooled_values, sco
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.logit_attribution import direct_logits, output_row
+from relation_neurons.models.placement import is_readable
 from relation_neurons.models.sites import Neuron
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.controls import random_controls
@@ -108,9 +109,11 @@ def token_table(model: HookedModel, neuron: Neuron, n: int) -> pd.DataFrame:
     Returns:
         A row per token: `side` (`promotes` or `suppresses`), `rank` from 1, `id`, `token`, `logit`, with the final
         norm's scale left out (see `models.direct_logits`), and `z`, its distance from the mean of the vocabulary in
-        standard deviations, positive for what is promoted. No rows if the neuron has no output row.
+        standard deviations, positive for what is promoted. No rows if the neuron has no output row, or one
+        that cannot be read because weights are in 8 or 4 bits.
     """
-    row, names = output_row(model, neuron), ["side", "rank", "id", "token", "logit", "z"]
+    names = ["side", "rank", "id", "token", "logit", "z"]
+    row = output_row(model, neuron) if is_readable(model) or neuron.site in ("down", "o") else None
     if row is None:
         return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
     logits = direct_logits(model, row)[: len(model.tokenizer)].numpy()

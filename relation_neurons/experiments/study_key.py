@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relation_neurons.models.fingerprint import tokenizer_digest, weights_digest
+from relation_neurons.models.placement import devices_in_words
 from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompts
 from relation_neurons.prompts.tokenization import encode
@@ -41,7 +42,7 @@ def study_key(config: Any, relations: Sequence[Relation], model: HookedModel, pr
             "tokenizer": tokenizer_digest(model.tokenizer)[:16],
             "end_tokens": sorted(getattr(model.cfg, "end_tokens", ())),
         },
-        "device": str(model.cfg.device),
+        "device": devices_in_words(model),
         "code": code_digest()[:16],
         "versions": versions(),
     }

@@ -54,6 +54,12 @@ def memory_of(device: str | torch.device) -> tuple[int, int]:
     return min([(ram.available, ram.total), *_container_limits()])
 
 
+def devices_of(model: HookedModel) -> list[torch.device]:
+    """The devices that a model computes on, that of its embedding first."""
+    places = (one for one in getattr(model.cfg, "places", ()) if one not in ("cpu", "disk"))
+    return [*dict.fromkeys(map(torch.device, (str(model.cfg.device), *places)))]
+
+
 class BatchSizes:
     """How many rows the batches of a stream have, and what is left of that when memory runs out.
 

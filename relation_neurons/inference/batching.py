@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
-from relation_neurons.inference.batch_size import BatchSizes, is_out_of_memory, memory_of, row_bytes
+from relation_neurons.inference.batch_size import BatchSizes, devices_of, is_out_of_memory, memory_of, row_bytes
 from relation_neurons.inference.patching import Patches
 from relation_neurons.models.hooked_model import Cache, forward, new_cache, select_cache
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
@@ -167,7 +167,7 @@ def run_batches(
 
 
 def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int, *, gradients: bool = False) -> int:
-    """How many rows a batch should have: what fits half the free memory, within reason.
+    """How many rows a batch should have: what fits half the free memory, of the fullest GPU, within reason.
 
     Args:
         model: A model from `load_model`.
@@ -175,11 +175,12 @@ def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int, *, gradients
         n_logits: Positions of each row that are unembedded.
         gradients: Whether the pass is differentiated.
     """
-    device = torch.device(model.cfg.device)
-    most = max(1, MAX_TOKENS // n_tokens) if device.type == "cuda" else MAX_ROWS
+    devices = devices_of(model)
+    on_gpu = devices[0].type == "cuda"
+    most = max(1, MAX_TOKENS // n_tokens) if on_gpu else MAX_ROWS
     row = row_bytes(model.cfg, n_tokens, n_logits, gradients=gradients)
-    room = memory_of(device)[0] // 2
-    if gradients and device.type != "cuda":
+    room = min(memory_of(device)[0] for device in devices) // 2
+    if gradients and not on_gpu:
         room = min(room, MAX_GRAPH_BYTES)
     return int(min(most, max(1, room // row)))
 

@@ -83,7 +83,7 @@ def judge(model: HookedModel, batch: Batch, cache: Cache, answers: Sequence[Sequ
 def log_probabilities(logits: Float[Tensor, "place vocab"], targets: Int[Tensor, " place"]) -> Float[Tensor, " place"]:
     """Log-probability of one token at each place, in nats."""
     total = torch.cat([part.logsumexp(dim=1) for part in logits.split(ROWS)])  # no second copy of all of them
-    return logits.gather(1, targets[:, None])[:, 0] - total
+    return logits.gather(1, targets.to(logits.device)[:, None])[:, 0] - total
 
 
 def second_tokens(model: HookedModel, batch: Batch, cache: Cache, first: Mapping[int, int]) -> dict[int, int]:
@@ -120,7 +120,7 @@ def greedy(
         if number >= 2 and done is not None and all(map(done, decode(model, generated.tolist()))):
             break
         reading = forward(model, step, torch.full_like(step, DECODE), cache, keep=1)
-        step = reading.all().argmax(dim=-1)
+        step = reading.all().argmax(dim=-1).to(generated.device)
         generated = torch.cat([generated, step], dim=1)
     return [row[:length] for row, length in zip(generated.tolist(), lengths, strict=True)]
 

@@ -14,6 +14,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.inference.batch_size import memory_of
 from relation_neurons.inference.memory_plan import Plan
 from relation_neurons.models.loading import DTYPES, named_device
+from relation_neurons.models.placement import DeviceMap, Quantization
 from relation_neurons.models.sites import COMPOSITE_SITES, SITES, expand_site
 from relation_neurons.models.size import Shape, loaded_shape, shape_of
 from relation_neurons.models.types import HookedModel
@@ -32,7 +33,7 @@ class Estimate:
     Attributes:
         plan: What is to be done.
         ram: Bytes of memory that are free.
-        gpu: Bytes of the GPU's memory that are free; none without a GPU.
+        gpu: Bytes of the GPU's memory that are free, of all GPUs for a model with a device map; none without a GPU.
         disk: Bytes that are free where the results go; none if they go nowhere.
         out: Where that is.
     """
@@ -55,9 +56,12 @@ class Estimate:
     def lacks(self, plan: Plan | None = None) -> list[str]:
         """Which of `memory`, `GPU memory` and `disk` another plan, or this one, has too little of."""
         taken = (plan or self.plan).estimate
-        rows = taken.rows if (plan or self.plan).batch_size else 1
-        short = ["memory"] if taken.ram(rows) > self.ram else []
-        if self.gpu is not None and taken.gpu(rows) > self.gpu:
+        rows, spread = taken.rows if (plan or self.plan).batch_size else 1, (plan or self.plan).spread
+        over = (
+            0 if self.gpu is None else max(0, taken.gpu(rows) - self.gpu)
+        )  # a device map puts it into memory, or on disk
+        short = ["memory"] if taken.ram(rows) + (over if spread == "memory" else 0) > self.ram else []
+        if over and spread is None:
             short.append("GPU memory")
         return short + (["disk"] if self.disk is not None and taken.disk > self.disk else [])
 
@@ -83,6 +87,8 @@ def estimate(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    device_map: DeviceMap | None = None,
+    quantize: Quantization | None = None,
     shards: bool = False,
     attributed: bool = False,
     out: str | Path | None = None,
@@ -97,6 +103,8 @@ def estimate(
         batch_size: Prompts at a time; by default what memory holds.
         device: As for `load_model`; that of a loaded model is its own.
         dtype: As for `load_model`; for a loaded model leave it out.
+        device_map: As for `load_model`; the free memory of all GPUs counts, and what exceeds it goes into memory.
+        quantize: As for `load_model`.
         shards: Whether activations are kept on disk while they are read.
         attributed: Whether attributions are read beside activations.
         out: The folder of results, present or not.
@@ -118,10 +126,13 @@ def estimate(
         n_answers=n_answers,
         shards=shards,
         attributed=attributed,
+        spread=None if device_map is None else "disk" if "disk" in _targets(device_map) else "memory",
+        quantize=quantize,
     )
     folder = None if out is None else Path(out).absolute()
     disk = None if folder is None else free_bytes(folder)
-    return Estimate(plan, memory_of("cpu")[0], _gpu_memory(place), disk, folder)
+    gpu = _gpu_memory(place) if device_map is None or place.type != "cuda" else _all_gpus()
+    return Estimate(plan, memory_of("cpu")[0], gpu, disk, folder)
 
 
 def _longest(prompts: Sequence[Prompt], model: HookedModel | None) -> int:
@@ -189,7 +200,7 @@ def _changes(plan: Plan) -> dict[str, dict[str, Plan]]:
     rows = plan.batch_size or 1
     halves = [rows >> n for n in range(1, rows.bit_length())]
     changes["--batch-size"] = {str(n): replace(plan, batch_size=n) for n in halves}
-    if not plan.loaded and plan.device != "cpu":
+    if not plan.loaded and plan.device != "cpu" and plan.spread is None and plan.quantize is None:
         changes["--device"] = {"cpu": replace(plan, device="cpu", dtype=torch.float32)}
     return {name: options for name, options in changes.items() if options}
 
@@ -209,6 +220,17 @@ def _gpu_memory(device: torch.device) -> int | None:
         return memory_of(device)[0]
     except (RuntimeError, AssertionError):
         return None
+
+
+def _all_gpus() -> int | None:
+    """Bytes free on all GPUs together; none if there are none."""
+    free = [_gpu_memory(torch.device("cuda", number)) for number in range(torch.cuda.device_count())]
+    return sum(filter(None, free)) if free else None
+
+
+def _targets(device_map: DeviceMap) -> tuple[object, ...]:
+    """Where a device map puts modules; `auto` fills memory before it takes a disk."""
+    return () if isinstance(device_map, str) else tuple(device_map.values())
 
 
 def _gb(n: int) -> str:

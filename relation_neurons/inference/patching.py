@@ -58,6 +58,13 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self.anywhere, self.everywhere = bool(self.masks.any()), bool(self.masks.all())
+        self._there = {self.masks.device: self.masks}
+
+    def masks_on(self, device: torch.device) -> Bool[Tensor, "row write pos"]:
+        """The masks on the device of a layer, moved there once."""
+        if device not in self._there:
+            self._there[device] = self.masks.to(device)
+        return self._there[device]
 
 
 class Patches:
@@ -122,8 +129,9 @@ class Patches:
             now.elements[place] = self._elements(now.rows, place, activation)
         elements = now.elements[place] if now.anywhere else {}
         changed = activation.flatten(2).clone(memory_format=torch.contiguous_format) if elements else activation
+        masks = now.masks_on(activation.device)
         for number, some in elements.items():
-            _write_elements(changed, some, None if now.everywhere else now.masks[some.rows, number])
+            _write_elements(changed, some, None if now.everywhere else masks[some.rows, number])
         now.fired.add(place)
         return changed.view(activation.shape) if elements else None
 

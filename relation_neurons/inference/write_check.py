@@ -83,11 +83,12 @@ class WriteCheck:
         steps = _steps([self._conditions[condition] for condition in self._rows], place) if whole or part else {}
         if new and steps:
             self._compared.add(place)
+        here = self._written.to(activation.device) if whole or steps else self._written
         if whole:
-            self._due[place] = None, expected_values(activation.detach(), steps, self._written)
+            self._due[place] = None, expected_values(activation.detach(), steps, here)
         elif steps:
-            sample = _Sample(self._position, _columns(steps).to(activation.device))
-            written = self._written[range(len(activation)), :, sample.position, None]
+            sample = _Sample(self._position.to(activation.device), _columns(steps).to(activation.device))
+            written = here[range(len(activation)), :, sample.position, None]
             self._due[place] = sample, expected_values(_at(activation, sample), steps, written, sample.columns)
 
     def left(self, place: str, activation: Float[Tensor, "row pos neuron"]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from relation_neurons.models.placement import all_weights
 from relation_neurons.models.types import HookedModel
 from relation_neurons.storage.fingerprint import digest
 
@@ -18,9 +19,10 @@ def weights_digest(model: HookedModel) -> str:
         return str(model.cfg.weights_digest)
     plain = {name: value for name, value in vars(model.cfg).items() if isinstance(value, str | int | float)}
     hasher = hashlib.sha256(repr(sorted(plain.items())).encode())
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in all_weights(model):
         hasher.update(repr((name, value.dtype, tuple(value.shape))).encode())
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        numbers: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        hasher.update(numbers)
     return hasher.hexdigest()
 
 

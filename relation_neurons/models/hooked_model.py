@@ -190,8 +190,8 @@ class Reading:
 
     def at(self, rows: Sequence[int] | Tensor, columns: Sequence[int] | Tensor) -> Float[Tensor, "place vocab"]:
         """Logits, in float32, at some places of the kept positions."""
-        kept = self.kept[torch.as_tensor(rows, dtype=torch.long), torch.as_tensor(columns, dtype=torch.long)]
-        return self._unembed(kept[None])[0]
+        places = (torch.as_tensor(one, dtype=torch.long, device=self.kept.device) for one in (rows, columns))
+        return self._unembed(self.kept[*places][None])[0]
 
     def all(self) -> Float[Tensor, "row keep vocab"]:
         """Logits, in float32, at all kept positions."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from relation_neurons.errors import refuse
 from relation_neurons.models.hooked_model import forward, hook_name, hooked, new_cache
+from relation_neurons.models.placement import first_device, is_readable
 from relation_neurons.models.position_kinds import PAD, PROMPT
 from relation_neurons.models.sites import MLP_SITES, SITES
 from relation_neurons.models.types import HookedModel, is_bridge
@@ -75,7 +76,7 @@ class Reference:
     @classmethod
     def of(cls, pretrained: transformers.PreTrainedModel, tokenizer: Any, *, all_layers: bool = False) -> Reference:
         """Read the texts with a Transformers model, noting the projections of the middle layer, or of all."""
-        texts = tuple(torch.tensor([ids], device=pretrained.device) for ids in _token_ids(pretrained, tokenizer))
+        texts = tuple(torch.tensor([ids], device=first_device(pretrained)) for ids in _token_ids(pretrained, tokenizer))
         n = pretrained.config.get_text_config().num_hidden_layers
         modules = dict(_projections(pretrained, range(n) if all_layers else [n // 2]))
         seen: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
@@ -115,12 +116,17 @@ def _require_finite(pretrained: transformers.PreTrainedModel, logits: Iterable[T
     """Refuse a model that gives NaN or infinity, naming the weights if they are."""
     if all(bool(torch.isfinite(of_text).all()) for of_text in logits):
         return
-    broken = [name for name, weights in pretrained.named_parameters() if not bool(torch.isfinite(weights).all())]
+    broken = [name for name, weights in pretrained.named_parameters() if not _finite(weights)]
     where = f" ({len(broken)} of its weights hold such, {broken[0]} among them)" if broken else ""
     raise refuse(
         f"The logits of model '{pretrained.name_or_path}' are NaN or infinite in {pretrained.dtype}{where}",
         do="download its files again" if broken else "use float32 or bfloat16, which overflow later than float16",
     )
+
+
+def _finite(weights: Tensor) -> bool:
+    """Whether weights hold no NaN or infinity; those that are kept on the CPU or on disk are not looked at."""
+    return weights.is_meta or bool(torch.isfinite(weights).all())
 
 
 def _token_ids(pretrained: transformers.PreTrainedModel, tokenizer: Any) -> Iterator[list[int]]:
@@ -156,6 +162,8 @@ def check_loaded(model: HookedModel, reference: Reference) -> None:
     """
     _note_widths(model)
     name, tolerance = str(model.cfg.model_name), TOLERANCE.get(model.cfg.dtype, 5e-2)
+    if not is_readable(model):  # weights in few bits are multiplied in 16 bits, whatever the type
+        tolerance = max(TOLERANCE.values())
     do = "use another version of TransformerLens, whose conversion of this architecture is right"
     logits, values = read_reference(model, reference)
     difference = max(_distance(ours, theirs) for ours, theirs in zip(logits, reference.logits, strict=True))
@@ -253,7 +261,7 @@ def _site_difference(
     wider = [one.gave for one in reference.projections[layer] if one.gave.shape[1] > values.shape[1]]
     if not wider:
         return float("inf")
-    columns = torch.cat(wider, dim=1).T
+    columns = torch.cat(wider, dim=1).T.to(values.device)
     nearest = [torch.cdist(part, columns, p=float("inf")).amin(dim=1).max() for part in values.T.split(256)]
     return float(max(nearest) / columns.abs().max())
 
@@ -286,4 +294,5 @@ def _distance(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, relative to the largest value; infinite if shapes differ."""
     if ours.shape != theirs.shape:
         return float("inf")
+    theirs = theirs.to(ours.device)
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=torch.finfo(torch.float32).tiny))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.models.hooked_model import Hook, hook_name, hooked, neuron_space
+from relation_neurons.models.placement import is_readable, require_readable, weights_present
 from relation_neurons.models.sites import Neuron
 from relation_neurons.models.types import HookedModel, is_bridge
 
@@ -28,7 +29,7 @@ def output_row(model: HookedModel, neuron: Neuron) -> Float[Tensor, " d_model"] 
     through attention. Nor have neurons of a block that norms its output before adding it, such as Gemma's or OLMo 2's.
 
     Raises:
-        RelationNeuronsError: A neuron that the model does not have.
+        RelationNeuronsError: A neuron that the model does not have, or weights in 8 or 4 bits.
     """
     neuron_space(model, neuron.site).flatten([neuron])
     factor = _factor(model, neuron.site, neuron.layer)
@@ -36,17 +37,29 @@ def output_row(model: HookedModel, neuron: Neuron) -> Float[Tensor, " d_model"] 
         return None
     if neuron.site in ("down", "o"):
         return factor * torch.nn.functional.one_hot(torch.tensor(neuron.index), model.cfg.d_model).float()
-    return factor * model.blocks[neuron.layer].mlp.W_out[neuron.index].detach().float().cpu()
+    require_readable(model, f"What neuron {neuron} writes")
+    return factor * _output_weights(model, neuron.layer)[neuron.index].float().cpu()
 
 
 def output_norms(model: HookedModel, site: str, layer: int) -> Float[Tensor, " neuron"] | None:
-    """The norm of the `output_row` of every neuron of a simple site in a layer, or none where they have none."""
+    """The norm of the `output_row` of every neuron of a simple site in a layer, or none where they have none.
+
+    Weights in 8 or 4 bits are not read: their neurons count as if they had none.
+    """
     factor = _factor(model, site, layer)
-    if factor is None:
+    if factor is None or not (is_readable(model) or site in ("down", "o")):
         return None
     if site in ("down", "o"):
         return abs(factor) * torch.ones(model.cfg.d_model)
-    return abs(factor) * model.blocks[layer].mlp.W_out.detach().float().norm(dim=1).cpu()
+    return abs(factor) * _output_weights(model, layer).float().norm(dim=1).cpu()
+
+
+def _output_weights(model: HookedModel, layer: int) -> Float[Tensor, "neuron d_model"]:
+    """The output projection of the MLP units of a layer, brought in where it is kept on the CPU or on disk."""
+    mlp = model.blocks[layer].mlp
+    with weights_present(getattr(mlp, "out", None)):
+        weights: Tensor = mlp.W_out.detach()
+    return weights
 
 
 def _factor(model: HookedModel, site: str, layer: int) -> float | None:
@@ -100,11 +113,13 @@ def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> F
     Returns:
         In float32, on the CPU.
     """
-    unembedding, norm = model.unembed.W_U, model.ln_final
+    norm = model.ln_final
+    with weights_present(model.unembed), weights_present(norm):
+        unembedding = model.unembed.W_U
+        weight = getattr(norm, "weight" if is_bridge(model) else "w", None)  # a bridge's `w` stays what it was at load
     if str(model.cfg.normalization_type).startswith("LN"):
         direction = direction - direction.mean()
-    weight = getattr(norm, "w", None)  # none where it was folded into the unembedding
-    if weight is not None:
+    if weight is not None:  # else it was folded into the unembedding
         weight = weight.detach().float().cpu() + float(getattr(norm, "uses_weight_offset", False))
         direction = direction * weight
     with torch.inference_mode():

@@ -19,6 +19,13 @@ from huggingface_hub.utils import logging as hub_logging
 from relation_neurons.errors import RelationNeuronsError, refuse
 from relation_neurons.models.embedded import EMBEDDED, embedded_file
 from relation_neurons.models.gguf_file import read_once, require_all_of_gguf
+from relation_neurons.models.placement import (
+    DeviceMap,
+    Quantization,
+    loading_arguments,
+    require_tied_together,
+    spare_folder,
+)
 from relation_neurons.models.unused_weights import require_all_used, require_no_adapter
 from relation_neurons.storage.files import file_digest
 
@@ -81,21 +88,31 @@ def resolve(source: str | Path) -> Source:
 
 
 def load_pretrained(
-    source: Source, *, device: torch.device, dtype: torch.dtype | None
+    source: Source,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    device_map: DeviceMap | None = None,
+    quantize: Quantization | None = None,
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """Load a model with Transformers; `HF_TOKEN` and `HF_HUB_OFFLINE` hold as they do there.
 
     Args:
         source: From `resolve`.
-        device: Where the weights go.
+        device: Where the weights go, unless a map says it.
         dtype: Type of the weights; none keeps the checkpoint's own.
+        device_map: As for `load_model`.
+        quantize: As for `load_model`.
 
     Raises:
         RelationNeuronsError: Gated weights, an unknown name, no network, or files that lack weights or hold more.
     """
     arguments = source.arguments()
+    placed = loading_arguments(device, dtype, device_map, quantize)
+    if source.gguf and quantize:
+        raise refuse(f"{source.name} is a GGUF file, whose weights are unpacked", do="leave out quantize")
     quantization = {"quantization_config": transformers.GgufConfig(dequantize=True)} if source.gguf else {}
-    with clear_errors(source), _quiet(), read_once(source.gguf):
+    with clear_errors(source), _quiet(), read_once(source.gguf), spare_folder(placed) as (placing, leave_folder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, trust_remote_code=False, **arguments)
         if not source.gguf:
             require_no_adapter(source.name, source.location)
@@ -108,7 +125,10 @@ def load_pretrained(
             output_loading_info=True,
             **arguments,
             **quantization,
+            **placing,
         )
+        leave_folder(model)
+        require_tied_together(model, source.name)
         require_all_used(source.name, loading["unexpected_keys"])
         if source.gguf:
             require_all_of_gguf(source.name, os.path.join(source.location, source.gguf), model)
@@ -120,7 +140,9 @@ def load_pretrained(
             expected="all weights",
             do="copy or download the model again",
         )
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    if not placed:
+        model = model.to(device)
+    return model.eval().requires_grad_(False), tokenizer
 
 
 @contextlib.contextmanager

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
 import transformers
+from accelerate.utils import has_offloaded_params
 
+from relation_neurons.models.placement import first_device, is_offloaded, places_of
 from relation_neurons.models.types import HookedModel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
 
     try:
         from transformer_lens import HookedTransformer, HookedTransformerConfig
@@ -67,6 +72,8 @@ def bridge(
 ) -> HookedModel:
     """Wrap any Transformers model that TransformerLens knows as a `TransformerBridge`, in place.
 
+    It may be spread over devices; then its tokens go to that of the embedding, `cfg.device`.
+
     Args:
         pretrained: The model; the bridge hooks this very object.
         tokenizer: Its tokenizer.
@@ -74,16 +81,21 @@ def bridge(
         digest: What pins its weights, if known.
 
     Raises:
-        RelationNeuronsError: An architecture that TransformerLens does not know, or fails on.
+        RelationNeuronsError: An architecture that TransformerLens does not know, or fails on; or one whose projections
+            it splits, while their weights are kept on the CPU or on disk.
     """
+    device, offloaded = first_device(pretrained), is_offloaded(pretrained)
+    head = pretrained.get_output_embeddings()
+    had_bias = getattr(head, "bias", None) is not None
     # Without these TransformerLens loads the tokenizer again from its name to make it prepend BOS.
     arguments, special = tokenizer.init_kwargs, {name: getattr(tokenizer, name) for name in SPECIAL_TOKENS}
     pretrained.config.architectures = [type(pretrained).__name__]  # which GGUF files do not name
     tokenizer.init_kwargs = {**arguments, "name_or_path": "", "add_bos_token": True}
     try:
-        model = TransformerBridge.boot_transformers(
-            "bridge", hf_model=pretrained, tokenizer=tokenizer, device=str(pretrained.device), dtype=pretrained.dtype
-        )
+        with _map_hidden(pretrained, offloaded):
+            model = TransformerBridge.boot_transformers(
+                "bridge", hf_model=pretrained, tokenizer=tokenizer, device=str(device), dtype=pretrained.dtype
+            )
     except Exception as error:  # it raises whatever an architecture that it does not foresee makes it raise
         known = "supported architecture" not in str(error)
         raise refuse(
@@ -96,7 +108,43 @@ def bridge(
         tokenizer.init_kwargs = arguments
         for token, given in special.items():  # those that a tokenizer lacks are invented, and then end answers
             setattr(tokenizer, token, given)
+    if not had_bias and head.weight.is_meta:
+        head.bias = None  # TransformerLens adds one, which accelerate has no numbers for
+    model.cfg.device = str(device)
+    _follow_hooks(pretrained, name)
     return _finished(model, pretrained, tokenizer, name, digest)
+
+
+@contextlib.contextmanager
+def _map_hidden(pretrained: transformers.PreTrainedModel, offloaded: bool) -> Iterator[None]:
+    """Keep the map of a model with offloaded layers from TransformerLens, which refuses it for what we then mend."""
+    device_map = vars(pretrained).pop("hf_device_map", None) if offloaded else None
+    try:
+        yield
+    finally:
+        if device_map is not None:
+            pretrained.hf_device_map = device_map
+
+
+def _follow_hooks(pretrained: transformers.PreTrainedModel, name: str) -> None:
+    """Let norms, which a bridge computes from their weights, bring these in and take their input as accelerate would.
+
+    Raises:
+        RelationNeuronsError: Weights that nothing brings in.
+    """
+    for place, module in pretrained.named_modules():
+        original = getattr(module, "original_component", None) if isinstance(module, NormalizationBridge) else None
+        if original is not None and hasattr(original, "_hf_hook"):
+            module.register_forward_pre_hook(lambda _, args, norm=original: norm._hf_hook.pre_forward(norm, *args)[0])
+            module.register_forward_hook(
+                lambda *call, norm=original: norm._hf_hook.post_forward(norm, call[2]), always_call=True
+            )
+        if any(one.is_meta for one in module.parameters(recurse=False)) and not has_offloaded_params(module):
+            raise refuse(
+                f"TransformerLens splits weights of model '{name}' (at {place}), which it cannot do where they are "
+                "kept on the CPU beside a GPU, or on disk",
+                do="put all layers on GPUs, or all on the CPU",
+            )
 
 
 def is_plain_llama(config: transformers.PretrainedConfig) -> bool:
@@ -114,7 +162,7 @@ def _finished(
     digest: str | None,
 ) -> HookedModel:
     """Attach what every loaded model has: name, tokenizer, end tokens, and what pins the weights."""
-    model.cfg.model_name = name
+    model.cfg.model_name, model.cfg.places = name, places_of(pretrained)
     model.cfg.end_tokens, model.cfg.window = _end_tokens(pretrained), _window(pretrained.config)
     model.cfg.weights_digest = digest or getattr(pretrained.config, "_commit_hash", None)
     if tokenizer is not None:

@@ -205,7 +205,7 @@ def _tokens(neuron: Neuron, tokens: pd.DataFrame) -> str:
         why = (
             "the effect of a neuron of q, k or v goes through attention"
             if neuron.site in ("q", "k", "v")
-            else "its block norms that output before adding it, or is a mixture of experts"
+            else "its block norms that output before adding it, is a mixture of experts, or has weights in few bits"
         )
         return f"It has no output row, so no tokens can be attributed to it: {why}."
     named = []
