@@ -142,9 +142,8 @@ def new_cache(model: HookedModel, n_rows: int) -> Cache:
     """An empty key-value cache for `n_rows` rows."""
     mask = torch.zeros((n_rows, 0), dtype=torch.long, device=model.cfg.device)
     if is_bridge(model):
-        return Cache(
-            transformers.DynamicCache(), mask
-        )  # without the configuration no layer forgets what left its window
+        # Made without the configuration, so that no layer forgets what has left its window.
+        return Cache(transformers.DynamicCache(), mask)
     return Cache(TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, n_rows), mask)
 
 

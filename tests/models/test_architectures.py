@@ -134,7 +134,7 @@ def test_prompts_that_outgrow_a_window_are_the_same_in_a_batch_and_alone(both, n
     shown = "".join(f"w{20 + shot} w{30 + shot} ? Answer: w{40 + shot}\n" for shot in range(n_shots))
     prompts = [
         dataclasses.replace(prompt, text=shown + prompt.text, query_start=len(shown))
-        for prompt in word_prompts(4, examples=False)
+        for prompt in word_prompts(3, examples=False)
     ]
     assert max(len(one.ids) for one in encode(ours, prompts)) > ours.cfg.window or n_shots == 0
     monkeypatch.setattr(
@@ -145,11 +145,9 @@ def test_prompts_that_outgrow_a_window_are_the_same_in_a_batch_and_alone(both, n
         rn.Condition("clean", tuple(prompts)),
         rn.Condition("off", tuple(prompts), (rn.Intervention(neurons),)),
     ]
-    for generate in (True, False):
-        table = rn.recall_under(ours, conditions, generate=generate)
-        alone = rn.recall_under(ours, conditions, generate=generate, batch_size=1)
-        assert table.drop(columns="logprob").equals(alone.drop(columns="logprob"))
-        np.testing.assert_allclose(table["logprob"], alone["logprob"], atol=1e-4)
+    table, alone = rn.recall_under(ours, conditions), rn.recall_under(ours, conditions, batch_size=1)
+    assert table.drop(columns="logprob").equals(alone.drop(columns="logprob"))
+    np.testing.assert_allclose(table["logprob"], alone["logprob"], atol=1e-4)
     values = collect_activations(ours, prompts).values
     torch.testing.assert_close(values, collect_activations(ours, prompts, batch_size=1).values, atol=1e-4, rtol=1e-4)
 
