@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.storage.files import read_parquet
+from relation_neurons.storage.parquet import read_parquet
 
 KEPT = re.compile(r"-[0-9a-f]{16}$")
 """Suffix of tables that only serve to resume an experiment and are not part of its result."""
