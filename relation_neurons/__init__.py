@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from relation_neurons.scores.average_precision import average_precision
     from relation_neurons.scores.effect_size import by_effect_size
     from relation_neurons.models.sites import Neuron
-    from relation_neurons.neurons.neuron_set import NeuronSet, top_k
+    from relation_neurons.neurons.neuron_set import NeuronSet
+    from relation_neurons.neurons.selection import top_k
     from relation_neurons.neurons.controls import random_controls
     from relation_neurons.interventions.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
     from relation_neurons.interventions.interventions import Intervention, ablate, intervene
@@ -103,7 +104,8 @@ _MODULES = {
     "scores.average_precision": ("average_precision",),
     "scores.effect_size": ("by_effect_size",),
     "models.sites": ("Neuron",),
-    "neurons.neuron_set": ("NeuronSet", "top_k"),
+    "neurons.neuron_set": ("NeuronSet",),
+    "neurons.selection": ("top_k",),
     "neurons.controls": ("random_controls",),
     "interventions.values": ("Constant", "Mean", "Quantile", "Resample", "Scale", "Value", "Zero"),
     "interventions.interventions": ("Intervention", "ablate", "intervene"),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.storage.parquet import read_parquet
-from relation_neurons.storage.run_files import TABLE, RunFiles, read_key, read_manifest
+from relation_neurons.storage.run_files import TABLE, Entry, RunFiles, read_key, read_manifest
 from relation_neurons.validation import validated
 
 
 @validated
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(RunFiles):
     """The contents of a run folder, finished or not.
 
@@ -25,6 +27,10 @@ class Run(RunFiles):
             digests, `model` with the digest of its weights, `code`, `versions` and `device`.
         files: Its files by name, each with `sha256` and `bytes`.
     """
+
+    path: Path
+    key: Mapping[str, Any]
+    files: Mapping[str, Entry]
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a table.

@@ -18,6 +18,7 @@ FORMAT = 2
 Entry = dict[str, Any]
 TABLE = ".parquet"
 SENTENCE = "- "
+VERDICT = "/verdict.md"
 
 
 @validated
@@ -49,9 +50,9 @@ class RunFiles:
         """
         sentences = {}
         for name in self.files:
-            if name.endswith("/verdict.md"):
+            if name.endswith(VERDICT):
                 lines = self.checked(name).read_text(encoding="utf-8", errors="replace").splitlines()
-                sentences[name.removesuffix("/verdict.md")] = tuple(
+                sentences[name.removesuffix(VERDICT)] = tuple(
                     line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE)
                 )
         return sentences
@@ -66,6 +67,13 @@ class RunFiles:
             elif file_digest(path) != entry["sha256"]:
                 states[name] = "altered"
         return states
+
+    def __repr__(self) -> str:
+        finished = [name.removesuffix(VERDICT) for name in self.files if name.endswith(VERDICT)]
+        n_bytes = sum(entry["bytes"] for entry in self.files.values())
+        size = f"{min(n_bytes, 10**18) / 1e6:.1f} MB"  # a manifest can say anything
+        results = ", ".join(finished) or "nothing"
+        return f"{type(self).__name__}('{self.path}', finished: {results}, {len(self.files):,} files, {size})"
 
     def checked(self, name: str) -> Path:
         """The path of a file that is as it was written.
