@@ -28,6 +28,9 @@ MOST_LAYERS = 100_000
 class NeuronSet:
     """Distinct neurons in order.
 
+    Iteration, `len` and `in` work as for a tuple. `neurons[0]` is a neuron and `neurons[:10]` a set. `a & b`, `a | b`
+    and `a - b` are sets in the order of `a`; the first and the last keep its scores. A set without neurons is refused.
+
     Attributes:
         neurons: The neurons; if ranked, best first.
         name: Name of the set, such as `country_capital`.

@@ -73,7 +73,8 @@ class RunFiles:
         n_bytes = sum(entry["bytes"] for entry in self.files.values())
         size = f"{min(n_bytes, 10**18) / 1e6:.1f} MB"  # a manifest can say anything
         results = ", ".join(finished) or "nothing"
-        return f"{type(self).__name__}('{self.path}', finished: {results}, {len(self.files):,} files, {size})"
+        count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
+        return f"{type(self).__name__}('{self.path}', finished: {results}, {count}, {size})"
 
     def checked(self, name: str) -> Path:
         """The path of a file that is as it was written.
