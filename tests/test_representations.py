@@ -86,7 +86,10 @@ def test_activations_say_their_shape_and_type(prompts):
     rows = prompts.detection[:32] * 10
     found = rn.Activations(torch.zeros(320, 1).expand(320, 46080), rows, space)
     assert repr(found) == "Activations(320 prompts x 46,080 neurons at post, float32)"
-    assert repr(dataclasses.replace(found, include_bos=True)).endswith("float32, BOS pooled)")
+    assert repr(dataclasses.replace(found, include_bos=True)).endswith("float32, with BOS)")
+    values = torch.zeros(320, 1).expand(320, 46080)
+    attributed = rn.Attributions(values, rows, space, method="exact", target="logprob")
+    assert repr(attributed) == "Attributions(320 prompts x 46,080 neurons at post, float32, exact of logprob)"
 
 
 def test_a_study_says_its_model_relations_and_neurons(planted, tmp_path):

@@ -63,7 +63,9 @@ class Activations:
         sites = name_list([site for site, _ in self.space.widths])
         rows, neurons = count_text(len(self.prompts), "prompt"), count_text(len(self.space), "neuron")
         dtype = str(self.values.dtype).removeprefix("torch.")
-        return f"Activations({rows} x {neurons} at {sites}, {dtype}{', BOS pooled' if self.include_bos else ''})"
+        return (
+            f"{type(self).__name__}({rows} x {neurons} at {sites}, {dtype}{', with BOS' if self.include_bos else ''})"
+        )
 
 
 @validated
