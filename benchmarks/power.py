@@ -20,7 +20,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
-from relation_neurons.experiments.registry import Profile, options, study_config
+from relation_neurons.experiments.profiles import Profile
+from relation_neurons.experiments.registry import options, study_config
 from relation_neurons.statistics.effects import LEAST_NATS, larger_p
 from relation_neurons.statistics.hypothesis_tests import adjust, control_test
 from relation_neurons.statistics.power import LEVEL, Design

@@ -11,6 +11,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from relation_neurons.cli.main import COMMANDS
+
+MODULES = sorted({f"relation_neurons.cli.{command.place.partition(':')[0]}" for command in COMMANDS.values()})
+"""With all that they import, which takes seconds, before the processes are forked."""
 PATIENCE = 600
 """Seconds after which a command is taken to hang."""
 CAPABILITIES = 0x20080522
@@ -65,7 +69,7 @@ def start(arguments, folder, *before) -> Command:
         before: Called first in its process; they can be pickled.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["relation_neurons.cli.main"])
+    context.set_forkserver_preload(MODULES)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("stdout", "stderr"):
         (folder / name).touch()

@@ -19,6 +19,9 @@ from tests.import_hook import checked_import
 with checked_import():
     import relation_neurons
 
+    for name in relation_neurons.__all__:  # which imports it
+        getattr(relation_neurons, name)
+
 from relation_neurons.models.pretrained import resolve
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 from tests.planted import plant, word_tokenizer

@@ -91,7 +91,7 @@ import os, logging, torch
 threads, level = torch.get_num_threads(), logging.getLogger().level
 import plotly.io
 theme = plotly.io.templates.default
-import relation_neurons
+from relation_neurons import *
 assert torch.is_grad_enabled() and torch.get_num_threads() == threads
 assert plotly.io.templates.default == theme and logging.getLogger().level == level
 assert not os.listdir(".")

@@ -106,23 +106,18 @@ def _example(image: str) -> str:
 @cache
 def command_line() -> str:
     """The help text of every command."""
-    from relation_neurons.cli import main
-
     parts = ["# Command line\n\nThe text that each command prints with `--help`.\n"]
-    for words in _commands(main.app):
+    for words in _commands():
         parts.append(f"{'##' if len(words) < 2 else '###'} {' '.join(words)}\n\n```text\n{help_text(*words)}```\n")
     return "\n".join(parts)
 
 
-def _commands(app: object, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    from relation_neurons.cli import data, models, notebooks, reproduce, runs
+def _commands() -> Iterator[tuple[str, ...]]:
+    from relation_neurons.cli.main import command_names
 
-    groups = {"data": data.app, "models": models.app, "reproduce": reproduce.app}
-    groups |= {"notebooks": notebooks.app, "runs": runs.app}
-    for name in app._subcommands:  # type: ignore[attr-defined]
-        yield (*before, name)
-        if not before and name in groups:
-            yield from _commands(groups[name], (name,))
+    for name in command_names():
+        yield (name,)
+        yield from ((name, one) for one in command_names(name))
 
 
 def help_text(*words: str) -> str:

@@ -22,6 +22,7 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
+from relation_neurons.statistics.formatting import count_text, name_list
 from relation_neurons.validation import validated
 
 
@@ -57,6 +58,14 @@ class Activations:
         places = [place for one, _, place in self.space.slices() if one in wanted]
         space = NeuronSpace(self.space.model, self.space.n_layers, tuple((one, there[one]) for one in wanted))
         return replace(self, values=self.values[:, places[0].start : places[-1].stop], space=space)
+
+    def __repr__(self) -> str:
+        sites = name_list([site for site, _ in self.space.widths])
+        rows, neurons = count_text(len(self.prompts), "prompt"), count_text(len(self.space), "neuron")
+        dtype = str(self.values.dtype).removeprefix("torch.")
+        return (
+            f"{type(self).__name__}({rows} x {neurons} at {sites}, {dtype}{', with BOS' if self.include_bos else ''})"
+        )
 
 
 @validated

@@ -32,7 +32,7 @@ STEPS = 8
 
 
 @validated
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attributions(Activations):
     """Contributions of neurons to answers, shaped as `Activations` and taken where those are.
 
@@ -52,6 +52,9 @@ class Attributions(Activations):
 
     method: str = "gradient"
     target: str = "logprob"
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, {self.method} of {self.target})"
 
 
 @validated

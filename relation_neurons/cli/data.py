@@ -1,30 +1,46 @@
-"""The commands under `relation-neurons data`: get, check, describe and translate relations."""
+"""The commands `relations` and those under `data`: list, get, check, describe and translate relations."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
+from rich.table import Table
 
-from relation_neurons import figures
 from relation_neurons.errors import file_name, refuse
-from relation_neurons.evaluation.relation_summary import Part, describe, overlaps
-from relation_neurons.evaluation.summary_table import console_table
-from relation_neurons.models.loading import load_model
 from relation_neurons.progress import bar, silent
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts
-from relation_neurons.relations import lre, lre_download, wikidata
+from relation_neurons.relations import lre_download, wikidata
 from relation_neurons.relations.lint import check, format_problems
-from relation_neurons.relations.loading import data_folder, load_relations
+from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.translations import read_translations
 from relation_neurons.storage.files import atomic
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 app = tyro.extras.SubcommandApp()
+
+
+def relations_command(sources: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """List relations with their facts, distinct objects and the share of the most frequent one.
+
+    Args:
+        sources: Names, files or folders; all shipped relations by default.
+    """
+    from relation_neurons.relations.loading import load_relations
+
+    table = Table("relation", "facts", "objects", "majority", "first template")
+    for relation in load_relations(*sources):
+        counts = str(len(relation.facts)), str(len(relation.objects)), f"{relation.majority_share:.0%}"
+        table.add_row(relation.name, *counts, relation.templates[0])
+    Console().print(table)
 
 
 @app.command(name="fetch")
@@ -40,6 +56,8 @@ def fetch_command(
         source: The address of a mirror, or a local folder; by default the public repository at a pinned commit.
         folder: Destination; by default your cache, or the folder in RELATION_NEURONS_DATA.
     """
+    from relation_neurons.relations import lre  # imports pandas
+
     with bar("Fetching relations", len(lre.names())) as progress:
         found = lre_download.fetch(source, folder=folder, progress=progress)
     repaired = lre.repairs(folder=found)
@@ -85,6 +103,11 @@ def describe_command(
         validate: Ask the model, and count the detection prompts that it answers rightly by this rule.
         out: A folder for the table and the figures.
     """
+    from relation_neurons.evaluation.relation_summary import describe
+    from relation_neurons.evaluation.summary_table import console_table
+    from relation_neurons.models.loading import load_model
+    from relation_neurons.relations.loading import load_relations
+
     relations = load_relations(*sources)
     loaded = None if model is None else load_model(model)
     detection = make_prompts(relations, prompts).detection if loaded is not None and validate else ()
@@ -93,18 +116,7 @@ def describe_command(
     Console().print(console_table(table))
     if out is None:
         return
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "description.csv", index=False)
-    drawn = {"facts": figures.facts_figure(table)}
-    parts: tuple[Part, ...] = ("subjects", "objects")
-    for part in parts:
-        shared = overlaps(relations, part)
-        shared.to_csv(out / f"shared_{part}.csv")
-        drawn[f"shared_{part}"] = figures.overlap_of_names_figure(shared, f"Shared {part}")
-    if loaded is not None:
-        drawn["token_lengths"] = figures.token_lengths_figure(table)
-    for name, figure in drawn.items():
-        figure.write_html(out / f"{name}.html", include_plotlyjs=True)
+    _write_description(table, relations, out, with_tokens=loaded is not None)
     Console().print(f"Tables and figures are in {out}", soft_wrap=True)
 
 
@@ -127,12 +139,14 @@ def translate_command(
         endpoint: Address of the API.
         contact: Your e-mail address, sent along as Wikimedia requests from scripts.
     """
+    from relation_neurons.relations.loading import load_relations
+
     folder = (out or lre_download.cache_folder() / "languages") / file_name(lang)
     labels = lre_download.cache_folder().parent.parent / "wikidata"
     relations = load_relations(*sources)
     files = {relation.name: f"{file_name(relation.name)}.json" for relation in relations}
     for relation in relations:
-        shipped = read_translations(data_folder() / "languages", relation.name).get(lang)
+        shipped = read_translations(lre_download.data_folder() / "languages", relation.name).get(lang)
         chosen = templates or (shipped.templates if shipped else ())
         zs = () if templates or not shipped else shipped.templates_zs
         n_names = len({fact.subject for fact in relation.facts} | {fact.object for fact in relation.facts})
@@ -145,3 +159,21 @@ def translate_command(
             unfinished.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         n_found = len(found["subjects"]) + len(found["objects"])
         Console().print(f"{path}: {n_found} names found, {len(found['missing'])} not", soft_wrap=True)
+
+
+def _write_description(table: pd.DataFrame, relations: Sequence[Relation], out: Path, *, with_tokens: bool) -> None:
+    """Write the table of `describe`, those of shared names, and a page with a figure of each."""
+    from relation_neurons import figures
+    from relation_neurons.evaluation.relation_summary import overlaps
+
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "description.csv", index=False)
+    drawn = {"facts": figures.facts_figure(table)}
+    for part in ("subjects", "objects"):
+        shared = overlaps(relations, part)
+        shared.to_csv(out / f"shared_{part}.csv")
+        drawn[f"shared_{part}"] = figures.overlap_of_names_figure(shared, f"Shared {part}")
+    if with_tokens:
+        drawn["token_lengths"] = figures.token_lengths_figure(table)
+    for name, figure in drawn.items():
+        figure.write_html(out / f"{name}.html", include_plotlyjs=True)

@@ -1,24 +1,21 @@
-"""The command line: parses, calls, prints."""
+"""The command line: finds the command by its name, imports its module alone, and lets tyro parse the rest."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Literal, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from relation_neurons.cli import data, doctor, figures, models, neuron, notebooks, report, reproduce, runs
+import relation_neurons
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, unusable
-from relation_neurons.experiments.score_correlation import ScoreAgreementConfig, score_agreement
-from relation_neurons.models.loading import parity
-from relation_neurons.relations.loading import load_relations
 
+PROGRAM = "relation-neurons"
 RESUMABLE = (
     "run",
     "reproduce",
@@ -31,87 +28,119 @@ RESUMABLE = (
 )
 """Commands that store what they have done, so that they can be resumed."""
 
-app = tyro.extras.SubcommandApp()
-app.command(data.app, name="data", help="Get, check, describe and translate relations.")
-app.command(models.app, name="models", help="List and download the embedded models.")
-app.command(reproduce.app, name="reproduce", help="Carry out an experiment of the paper, or all of them.")
-app.command(notebooks.app, name="notebooks", help="List, execute and copy the notebooks.")
-app.command(runs.app, name="runs", help="List, show, verify and clean run folders.")
-app.command(name="run")(reproduce.run_command)
-app.command(name="doctor")(doctor.doctor_command)
-app.command(name="neuron")(neuron.neuron_command)
-app.command(name="figures")(figures.figures_command)
-app.command(name="report")(report.report_command)
-app.command(name="compare-methods")(reproduce.compare_methods_command)
+
+class Command(NamedTuple):
+    """Where a command is, and what it does.
+
+    Attributes:
+        place: Module in `relation_neurons.cli`, and the name of a function, or of an app that groups commands.
+        help: One line for the list of commands; of functions the first sentence of the docstring.
+    """
+
+    place: str
+    help: str
+
+    def load(self) -> Any:
+        """The function or the app; only now is its module imported."""
+        module, _, name = self.place.partition(":")
+        return getattr(importlib.import_module(f"relation_neurons.cli.{module}"), name)
 
 
-@app.command(name="relations")
-def relations_command(sources: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """List relations with their facts, distinct objects and the share of the most frequent one.
+COMMANDS: Mapping[str, Command] = {
+    "data": Command("data:app", "Get, check, describe and translate relations."),
+    "models": Command("models:app", "List and download the embedded models."),
+    "reproduce": Command("reproduce:app", "Carry out an experiment of the paper, or all of them."),
+    "notebooks": Command("notebooks:app", "List, execute and copy the notebooks."),
+    "runs": Command("runs:app", "List, show, verify and clean run folders."),
+    "run": Command(
+        "reproduce:run_command",
+        "Find the neurons of each relation, ablate them, and compare recall with matched random controls.",
+    ),
+    "doctor": Command(
+        "doctor:doctor_command",
+        "Look at this machine and, if one is named, at a model on it; exit status 1 if there is trouble.",
+    ),
+    "neuron": Command(
+        "neuron:neuron_command",
+        "Analyse one neuron: average precision, top activating prompts, promoted tokens and ablation effects.",
+    ),
+    "figures": Command(
+        "figures:figures_command",
+        "Draw the figures of a study again from its tables, as images or pages; no model is loaded.",
+    ),
+    "report": Command(
+        "report:report_command", "Rebuild report.html of a run from its tables alone; no model is loaded."
+    ),
+    "compare-methods": Command(
+        "reproduce:compare_methods_command",
+        "Rank neurons by every scorer, ablate the k best of each, and test own and other facts.",
+    ),
+    "relations": Command(
+        "data:relations_command",
+        "List relations with their facts, distinct objects and the share of the most frequent one.",
+    ),
+    "parity": Command(
+        "comparisons:parity_command", "Compare the loaded model's logits with Hugging Face's, in float32."
+    ),
+    "compare-scores": Command(
+        "comparisons:compare_scores_command",
+        "Rank neurons by average precision and by scorers of other methods, and say how many of the best are common.",
+    ),
+}
+"""The commands in the order of the help page."""
+
+
+def command_names(group: str | None = None) -> tuple[str, ...]:
+    """The names of commands: the first words, or those that follow a group, none if it is a single command.
 
     Args:
-        sources: Names, files or folders; all shipped relations by default.
+        group: A first word, whose module is imported.
     """
-    table = Table("relation", "facts", "objects", "majority", "first template")
-    for relation in load_relations(*sources):
-        counts = str(len(relation.facts)), str(len(relation.objects)), f"{relation.majority_share:.0%}"
-        table.add_row(relation.name, *counts, relation.templates[0])
-    Console().print(table)
+    if group is None:
+        return tuple(COMMANDS)
+    return tuple(getattr(COMMANDS[group].load(), "_subcommands", ()))
 
 
-@app.command(name="parity")
-def parity_command(model: str = "smollm2-135m", device_map: Literal["auto"] | None = None) -> None:
-    """Compare the loaded model's logits with Hugging Face's, in float32.
-
-    Args:
-        model: A Llama-architecture model, named as for `run`.
-        device_map: auto spreads a model that is larger than one GPU over all, then over memory and disk.
-    """
-    found = parity(model, device_map=device_map)
-    Console().print(
-        f"{model}: largest logit difference {found.max_logit_difference:.1e} over {found.n_tokens} tokens, "
-        f"same next token at {found.argmax_agreement:.1%}",
-        soft_wrap=True,
-    )
+def _app(words: Sequence[str]) -> tyro.extras.SubcommandApp:
+    """The commands, of which only the one that is called does anything; the others have a name and a line of help."""
+    app, completion = tyro.extras.SubcommandApp(), any(word.startswith("--tyro-") for word in words)
+    called = next((word for word in map(_dashed, words) if word in COMMANDS), None)
+    for name, command in COMMANDS.items():
+        if name != called and not completion:
+            app.command(name=name, help=command.help)(_nothing)
+        elif isinstance(loaded := command.load(), tyro.extras.SubcommandApp):
+            app.command(loaded, name=name, help=command.help)
+        else:
+            app.command(name=name)(loaded)  # whose docstring is on its help page
+    return app
 
 
-@app.command(name="compare-scores")
-def compare_scores_command(config: Annotated[ScoreAgreementConfig, tyro.conf.arg(name="")]) -> None:
-    """Rank neurons by average precision and by scorers of other methods, and say how many of the best are common.
+def _nothing() -> None:
+    """Stand for a command that is not called."""
 
-    Args:
-        config: What to compare.
-    """
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.title = f"Share of common neurons among the {config.k} best: mean over relations [least, largest]"
-    for column in ("scorer", "and", "common", "by chance"):
-        table.add_column(column)
-    for row in score_agreement(config).to_dict("records"):
-        common = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        table.add_row(row["first"], row["second"], common, f"{row['chance']:.2f}")
-    Console().print(table)
+
+def _dashed(word: str) -> str:
+    return word.replace("_", "-")
 
 
 def _require_command(words: Sequence[str]) -> None:
     """Refuse an unknown command, naming the nearest one."""
-    groups = {"data": data.app, "models": models.app, "reproduce": reproduce.app}
-    groups |= {"notebooks": notebooks.app, "runs": runs.app}
-    known, name = app, "relation-neurons"
-    for word in words[:2]:
-        names = tuple(known._subcommands)
-        if word.startswith("-"):
+    group = None
+    for word in map(_dashed, words[:2]):
+        names = command_names(group)
+        if word.startswith("-") or not names:
             return
-        word = word.replace("_", "-")
         if word not in names:
-            raise refuse(f"'{word}' is not a command of {name}", expected=nearest(word, names), do=f"see {name} --help")
-        if word not in groups:
-            return
-        known, name = groups[word], f"{name} {word}"
+            program = PROGRAM if group is None else f"{PROGRAM} {group}"
+            raise refuse(
+                f"'{word}' is not a command of {program}", expected=nearest(word, names), do=f"see {program} --help"
+            )
+        group = word
 
 
 def _stopped(words: Sequence[str]) -> str:
     """The message when a command was stopped."""
-    command = " ".join([*words[:2], ""]).replace("_", "-")
+    command = _dashed(" ".join([*words[:2], ""]))
     resumes = any(command.startswith(f"{name} ") for name in RESUMABLE)
     return f"Stopped. The same command {'resumes from here' if resumes else 'starts over'}."
 
@@ -125,11 +154,17 @@ def _fail(error: RelationNeuronsError) -> NoReturn:
 
 def main() -> None:
     """Entry point: errors of input are one line on standard error and exit status 2."""
+    words = sys.argv[1:]
+    # Read when PyTorch is imported: threads that wait for others leave the cores to them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        _require_command(sys.argv[1:])
-        app.cli(
-            prog="relation-neurons",
-            description="Find, ablate and explore relation-specific neurons.",
+        if words == ["--version"]:
+            print(f"{PROGRAM} {relation_neurons.__version__}")
+            return
+        _require_command(words)
+        _app(words).cli(
+            prog=PROGRAM,
+            description="Find, ablate and explore relation-specific neurons. --version prints the version.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except RelationNeuronsError as error:
@@ -141,5 +176,5 @@ def main() -> None:
         _fail(unusable(error))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the impatient press twice, and need no traceback either
-        Console(stderr=True).print(_stopped(sys.argv[1:]))
+        Console(stderr=True).print(_stopped(words))
         sys.exit(130)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.experiments.registry import study_config
 from relation_neurons.storage.files import atomic
 from relation_neurons.storage.fingerprint import WHOLE, code_digest, digest, versions
 
@@ -95,6 +94,8 @@ def parameters_of(name: str, profile: str, **given: Any) -> dict[str, Any]:
     Raises:
         RelationNeuronsError: An unknown profile.
     """
+    from relation_neurons.experiments.registry import study_config
+
     study_config(profile)
     chosen = {"profile": profile, **PARAMETERS[profile], **OTHERWISE.get((name, profile), {})}
     return chosen | {key: value for key, value in given.items() if value is not None}

@@ -11,10 +11,8 @@ from rich.console import Console
 
 from relation_neurons.cli.notebook_runner import Outcome, choose, notebook_title, run_notebooks
 from relation_neurons.errors import refuse
-from relation_neurons.experiments.registry import Profile
-from relation_neurons.models.pretrained import resolve
+from relation_neurons.experiments.profiles import Profile
 from relation_neurons.models.sites import SiteName
-from relation_neurons.relations.loading import load_relations
 
 app = tyro.extras.SubcommandApp()
 
@@ -54,6 +52,9 @@ def run_command(
     """
     if k is not None and k < 1:
         raise refuse(f"k is {k}", expected="at least 1")
+    from relation_neurons.models.pretrained import resolve
+    from relation_neurons.relations.loading import load_relations
+
     load_relations(*relations)  # what cannot be used is refused before a notebook is begun
     if model is not None:
         resolve(model)

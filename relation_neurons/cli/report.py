@@ -10,7 +10,8 @@ from rich.console import Console
 
 from relation_neurons.errors import refuse
 from relation_neurons.report.study import experiments_in, write_study_report
-from relation_neurons.storage.run_folder import KEY, RunFolder, read_key
+from relation_neurons.storage.run_files import KEY, read_key
+from relation_neurons.storage.run_folder import RunFolder
 
 PAGE = "report.html"
 OTHERS = (KeyError, IndexError, TypeError, ValueError, AttributeError)

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.registry import BESIDE, EXPERIMENTS, RUN, Experiment, Profile
+from relation_neurons.experiments.profiles import Profile
+from relation_neurons.experiments.registry import BESIDE, EXPERIMENTS, RUN, Experiment
 from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, default_folder, reproduce, run
 from relation_neurons.experiments.summary import PARTS, sides
 from relation_neurons.results.experiment_result import ExperimentResult

@@ -16,8 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from relation_neurons.errors import RelationNeuronsError, refuse
-from relation_neurons.results.run import Run, open_run
-from relation_neurons.storage.run_folder import KEY, LOCK
+from relation_neurons.storage.run_files import KEY, LOCK, RunFiles, read_run_files
 
 app = tyro.extras.SubcommandApp()
 REMADE = ("answers", "rankings", "parts", "activations")
@@ -37,7 +36,7 @@ def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
     found, unread = [], []
     for path in sorted(folder.rglob(KEY)):
         try:
-            found.append(open_run(path.parent))
+            found.append(read_run_files(path.parent))
         except RelationNeuronsError as error:
             unread.append(str(error))
     if not found and not unread:
@@ -57,7 +56,7 @@ def show_command(folder: tyro.conf.Positional[Path]) -> None:
     Args:
         folder: Of the run.
     """
-    run, console = open_run(folder), Console(highlight=False, soft_wrap=True)
+    run, console = read_run_files(folder), Console(highlight=False, soft_wrap=True)
     model, site, relations = _about(run)
     console.print(f"[bold]{folder}[/]: {model}, site {site}, {relations} relations, {_size(run):.1f} MB")
     for name, value in _part(run, "config").items():
@@ -76,7 +75,7 @@ def verify_command(folder: tyro.conf.Positional[Path]) -> None:
     Args:
         folder: Of the run.
     """
-    run, console = open_run(folder), Console(highlight=False, soft_wrap=True)
+    run, console = read_run_files(folder), Console(highlight=False, soft_wrap=True)
     damage = run.damage()
     for name, what in damage.items():
         console.print(f"[bold red]{what}[/] {name}")
@@ -94,7 +93,7 @@ def clean_command(folder: tyro.conf.Positional[Path], answers: bool = False) -> 
         folder: Of the run; no process may be at work there.
         answers: Also remove the stored answers and rankings; a later experiment has to recompute them.
     """
-    open_run(folder)
+    read_run_files(folder)
     leftovers = [path for path in folder.rglob(".*.*") if path.is_file() and path.name != LOCK]
     removed = [*leftovers, *folder.glob("before-*")]
     if answers:
@@ -105,19 +104,19 @@ def clean_command(folder: tyro.conf.Positional[Path], answers: bool = False) -> 
     Console().print(f"Removed {len(removed)} files and folders, {freed / 1e6:.1f} MB.")
 
 
-def _about(run: Run) -> tuple[str, str, str]:
+def _about(run: RunFiles) -> tuple[str, str, str]:
     """Model, site and number of relations, as far as the key holds them."""
     name, site = _part(run, "model").get("name", "?"), _part(run, "config").get("site", "?")
     return escape(str(name)), escape(str(site)), str(len(_part(run, "relations")))
 
 
-def _part(run: Run, name: str) -> Mapping[str, Any]:
+def _part(run: RunFiles, name: str) -> Mapping[str, Any]:
     """A part of a run's key; empty where the key has no such part."""
     found = run.key.get(name)
     return found if isinstance(found, dict) else {}
 
 
-def _size(run: Run) -> float:
+def _size(run: RunFiles) -> float:
     return sum(min(entry["bytes"], 10**18) for entry in run.files.values()) / 1e6  # a manifest can say anything
 
 

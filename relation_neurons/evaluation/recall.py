@@ -18,6 +18,7 @@ from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import PROMPT_COLUMNS, Prompt
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import UNPAIRED_SURROGATE
+from relation_neurons.statistics.formatting import count_text
 from relation_neurons.validation import validated
 
 RESERVED = {
@@ -44,6 +45,10 @@ class Condition:
     prompts: tuple[Prompt, ...]
     interventions: tuple[Intervention, ...] = ()
     labels: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+    def __repr__(self) -> str:
+        interventions = ", ".join(map(repr, self.interventions)) or "no interventions"
+        return f"Condition({self.name!r}, {count_text(len(self.prompts), 'prompt')}, {interventions})"
 
 
 @validated

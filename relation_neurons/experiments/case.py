@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from relation_neurons.experiments.config import SelectionConfig
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.prompts import Prompt
+from relation_neurons.statistics.formatting import count_text
 from relation_neurons.statistics.power import Design
 from relation_neurons.validation import validated
 
@@ -30,6 +31,10 @@ class Case:
     labels: Mapping[str, object]
     selection: SelectionConfig | None = None
     match: str | None = None
+
+    def __repr__(self) -> str:
+        labels = ", ".join(f"{name}={value!r}" for name, value in self.labels.items())
+        return f"Case({labels or 'no labels'}, {self.neurons!r}, {count_text(len(self.prompts), 'prompt')})"
 
 
 def design_of(cases: Sequence[Case], n_controls: int, *, by_relation: bool = False) -> Design:

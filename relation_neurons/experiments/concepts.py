@@ -17,8 +17,9 @@ from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.overlap import overlap_table
 from relation_neurons.experiments.study import Study
-from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
+from relation_neurons.neurons.selection import TIE_RULE
 from relation_neurons.prompts.concepts import concept_of, concept_prompts
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key

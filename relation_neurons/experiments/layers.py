@@ -19,7 +19,8 @@ from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet, top_k
+from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.selection import TIE_RULE, top_k
 from relation_neurons.prompts.contrast import contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.results import neuron_verdicts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.concepts import ConceptsConfig, concepts
@@ -21,14 +21,13 @@ from relation_neurons.experiments.layers import LayersConfig, layers
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
 from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
+from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.summary import SummaryConfig, summary
 from relation_neurons.experiments.templates import TemplatesConfig, templates
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.results.experiment_result import ExperimentResult
-
-Profile = Literal["smoke", "demo", "full"]
 
 
 @dataclass(frozen=True)

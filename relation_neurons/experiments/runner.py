@@ -14,8 +14,9 @@ import plotly.offline
 from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.frequency import FrequencyConfig
+from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.properties import properties
-from relation_neurons.experiments.registry import EXPERIMENTS, RUN, RUN_OPTIONS, Profile
+from relation_neurons.experiments.registry import EXPERIMENTS, RUN, RUN_OPTIONS
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.study import Study
 from relation_neurons.progress import bar, tell

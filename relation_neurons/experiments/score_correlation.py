@@ -16,7 +16,7 @@ from relation_neurons.experiments.study import require_two
 from relation_neurons.models.loading import load_model
 from relation_neurons.models.placement import require_placement
 from relation_neurons.models.sites import Neuron, SiteName
-from relation_neurons.neurons.neuron_set import top_k
+from relation_neurons.neurons.selection import top_k
 from relation_neurons.progress import bar
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relation_names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,14 +21,17 @@ from relation_neurons.experiments.detection import DetectionActivations, Detecti
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
-from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
+from relation_neurons.neurons.selection import TIE_RULE
 from relation_neurons.progress import Progress, keep_quiet
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.scores.scorers import ATTRIBUTIONS, reads
 from relation_neurons.statistics.effects import MEASURES
+from relation_neurons.statistics.formatting import count_text
+from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.validation import validated
@@ -105,6 +109,21 @@ class Study:
         self.folder = self.answers.folder = RunFolder(Path(path), self.key)
         self._detection.folder = self._attributions.folder = self.folder.path
         return self.folder
+
+    def __repr__(self) -> str:
+        name, folder = neuron_space(self.model, self.config.site).model, "" if self.folder is None else self.folder.path
+        relations = count_text(len(self.relations), "relation")
+        kept = f", kept in '{folder}'" if folder else ""
+        return f"Study({name!r}, {relations}, k {self.k:,} at {self.config.site}{kept})"
+
+    def _repr_html_(self) -> str:
+        prompts = self.prompts()
+        detection, evaluation = (
+            Counter(one.relation for one in part) for part in (prompts.detection, prompts.evaluation)
+        )
+        rows = [(one.name, len(one.facts), detection[one.name], evaluation[one.name]) for one in self.relations]
+        columns = ["relation", "facts", "detection prompts", "evaluation prompts"]
+        return line(self) + table(columns, rows, most=20)
 
     def subset(self, relations: Sequence[Relation]) -> Study:
         """The study of some of its relations, which shares its answers and its folder."""

@@ -17,9 +17,11 @@ from relation_neurons.errors import RelationNeuronsError, reason, refuse
 from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.compatibility import require_same_shape, require_same_weights
-from relation_neurons.neurons.neuron_set import TIE_RULE, NeuronSet
-from relation_neurons.storage.files import DAMAGED, atomic
+from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.selection import TIE_RULE
+from relation_neurons.storage.files import atomic
 from relation_neurons.storage.fingerprint import versions
+from relation_neurons.storage.parquet import DAMAGED
 from relation_neurons.validation import validated
 
 FORMAT = 1

@@ -1,32 +1,35 @@
-"""Ordered sets of neurons, and selection of the top-scoring neurons."""
+"""Ordered sets of neurons."""
 
 from __future__ import annotations
 
 import functools
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy import ndarray
-from torch import Tensor
 
 from relation_neurons.errors import number_text, refuse, shortened
-from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
+from relation_neurons.models.sites import Neuron, expand_site
+from relation_neurons.neurons.place_text import place_text
+from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.validation import validated
 
 MOST_LAYERS = 100_000
-TIE_RULE = "of equal scores the larger effect size comes first where it was computed, then site, layer and index"
 
 
 @validated
 @dataclass(frozen=True)
 class NeuronSet:
     """Distinct neurons in order.
+
+    Iteration, `len` and `in` work as for a tuple. `neurons[0]` is a neuron and `neurons[:10]` a set. `a & b`, `a | b`
+    and `a - b` are sets in the order of `a`; the first and the last keep its scores. A set without neurons is refused.
 
     Attributes:
         neurons: The neurons; if ranked, best first.
@@ -101,6 +104,77 @@ class NeuronSet:
     def __iter__(self) -> Iterator[Neuron]:
         return iter(self.neurons)
 
+    def __contains__(self, neuron: object) -> bool:
+        return neuron in self._members
+
+    @overload
+    def __getitem__(self, ranks: SupportsIndex) -> Neuron: ...
+    @overload
+    def __getitem__(self, ranks: slice) -> NeuronSet: ...
+    def __getitem__(self, ranks: Any) -> Neuron | NeuronSet:
+        """The neuron of a rank, counted from 0, or the set of those of a slice, in its order, with their scores.
+
+        Raises:
+            RelationNeuronsError: There is no such neuron.
+        """
+        try:
+            if not isinstance(ranks, slice):
+                return self.neurons[ranks]
+            found = self.neurons[ranks]
+        except (IndexError, TypeError, ValueError) as error:
+            raise refuse(
+                f"{shortened(number_text(ranks))} is no place in neuron set '{self.name}' ({error})",
+                expected=f"0 to {len(self) - 1}, or a slice such as neurons[:10]",
+            ) from None
+        if not found:
+            raise refuse(f"{ranks} of neuron set '{self.name}' is empty", expected=f"ranks in 0 to {len(self) - 1}")
+        return NeuronSet(found, self.name, None if self.scores is None else self.scores[ranks])
+
+    def __and__(self, other: NeuronSet) -> NeuronSet:
+        """The neurons that are in both sets, in the order of the first and with its scores.
+
+        Raises:
+            RelationNeuronsError: There are none; `overlap` counts them.
+        """
+        return self._kept("&", other, lambda neuron: neuron in other._members)
+
+    def __sub__(self, other: NeuronSet) -> NeuronSet:
+        """The neurons of the first set that are not in the second, in its order and with its scores.
+
+        Raises:
+            RelationNeuronsError: There are none.
+        """
+        return self._kept("-", other, lambda neuron: neuron not in other._members)
+
+    def __or__(self, other: NeuronSet) -> NeuronSet:
+        """The neurons of the first set, then those that only the second has, without scores."""
+        if not isinstance(other, NeuronSet):
+            return NotImplemented
+        return NeuronSet(tuple(dict.fromkeys((*self.neurons, *other.neurons))), f"{self.name} | {other.name}")
+
+    def __repr__(self) -> str:
+        return f"NeuronSet({self.name!r}, {place_text(self.neurons)})"
+
+    def _repr_html_(self) -> str:
+        scores = self.scores or [None] * len(self)
+        cells = ("" if score is None else f"{score:.4f}" for score in scores)
+        rows = [(rank, neuron, cell) for rank, (neuron, cell) in enumerate(zip(self.neurons, cells, strict=True), 1)]
+        return line(self) + table(["rank", "neuron", "score"], rows)
+
+    @functools.cached_property
+    def _members(self) -> frozenset[Neuron]:
+        return frozenset(self.neurons)
+
+    def _kept(self, sign: str, other: NeuronSet, wanted: Callable[[Neuron], bool]) -> NeuronSet:
+        """The neurons of this set that are wanted, with their scores."""
+        if not isinstance(other, NeuronSet):
+            return NotImplemented
+        ranks = [rank for rank, neuron in enumerate(self.neurons) if wanted(neuron)]
+        if not ranks:
+            raise refuse(f"'{self.name}' {sign} '{other.name}' has no neuron", expected="at least one neuron")
+        scores = None if self.scores is None else tuple(self.scores[rank] for rank in ranks)
+        return NeuronSet(tuple(self.neurons[rank] for rank in ranks), f"{self.name} {sign} {other.name}", scores)
+
     def part(self, start: int, stop: int) -> NeuronSet:
         """The neurons of ranks `start` to `stop - 1`, counted from 0: `part(0, k)` has the k best.
 
@@ -141,63 +215,3 @@ class NeuronSet:
         frame.insert(1, "rank", np.arange(1, len(self) + 1))
         frame["score"] = self.scores if self.scores is not None else np.nan
         return frame
-
-
-@validated
-def top_k(
-    scores: Float[ndarray, "relation neuron"] | Float[Tensor, "relation neuron"],
-    k: int,
-    space: NeuronSpace,
-    names: Sequence[str],
-    ties: Callable[[int, ndarray], ndarray] | None = None,
-) -> dict[str, NeuronSet]:
-    """The k best neurons of each relation (paper, section 3).
-
-    Neurons of equal score are ordered by `ties`, largest first, and then by the flat order of
-    `space`: site, then layer, then index.
-
-    Args:
-        scores: Scores; higher is better.
-        k: Neurons per relation; the paper selects 3,000 of Llama-2-7B's 835,584.
-        space: The neurons of the columns.
-        names: The relations of the rows.
-        ties: A second score, given the number of the row and indices of neurons, such as
-            `by_effect_size`; NaN comes last. None orders by place only.
-
-    Returns:
-        A set for each relation, best first.
-
-    Raises:
-        RelationNeuronsError: There are NaN scores, `k` is not between 1 and the number of neurons,
-            or shapes do not match.
-    """
-    scores = scores.numpy(force=True) if isinstance(scores, Tensor) else scores
-    if np.isnan(scores).any():
-        raise refuse("Some scores are NaN", do="check the model and its activations; NaN cannot be ranked")
-    if not 1 <= k <= len(space):
-        raise refuse(f"k is {number_text(k)}", expected=f"1 to {len(space)}, the number of neurons of '{space.model}'")
-    if scores.shape != (len(names), len(space)):
-        raise refuse(f"scores have shape {scores.shape}", expected=f"({len(names)}, {len(space)}): [relation, neuron]")
-    sets = {}
-    for number, (name, row) in enumerate(zip(names, scores, strict=True)):
-        best = _best(row, k, None if ties is None else functools.partial(ties, number))
-        sites, layers, indices = space.locate(best)
-        neurons = tuple(map(Neuron, sites, layers.tolist(), indices.tolist()))
-        sets[name] = NeuronSet(neurons, name, tuple(row[best].tolist()))
-    return sets
-
-
-def _best(
-    scores: Float[ndarray, " neuron"], k: int, ties: Callable[[ndarray], ndarray] | None
-) -> Int[ndarray, " best"]:
-    """Indices of the k best neurons; `ties` is computed only for neurons that share their score."""
-    order = np.argsort(-scores, kind="stable")
-    if ties is None:
-        return order[:k]
-    order = order[: np.searchsorted(-scores[order], -scores[order[k - 1]], side="right")]
-    ordered = scores[order]
-    equal = ordered[1:] == ordered[:-1]
-    tied = np.append(equal, False) | np.insert(equal, 0, False)
-    second = np.zeros(len(order))
-    second[tied] = ties(order[tied])
-    return order[np.lexsort((order, -second, -ordered))[:k]]

@@ -14,7 +14,8 @@ from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site
 from relation_neurons.neurons.controls import random_controls, random_sets
-from relation_neurons.neurons.neuron_set import NeuronSet, top_k
+from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.selection import top_k
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scores.average_precision import difference_from_scikit_learn

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from relation_neurons.errors import refuse, require_at_least
+from relation_neurons.errors import refuse, require_at_least, shortened
 from relation_neurons.relations.relation import Fact, Relation, Translation, fact_ids, key
 from relation_neurons.relations.splits import split_relations
 from relation_neurons.relations.translations import language, translate, translation
+from relation_neurons.statistics.formatting import count_text
+from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.validation import validated
 
 PROMPT_COLUMNS = ("relation", "subject", "object", "template", "language", "fact", "unit")
@@ -97,6 +100,14 @@ class Prompt:
         """The few-shot examples before the query; equal examples are computed once."""
         return self.text[: self.query_start]
 
+    def __repr__(self) -> str:
+        after = ", after examples" if self.query_start else ""
+        return f"Prompt({self.relation!r}, {shortened(self._query)!r} -> {shortened(self.object)!r}{after})"
+
+    @property
+    def _query(self) -> str:
+        return self.text[self.query_start :]
+
 
 @validated
 @dataclass(frozen=True)
@@ -111,6 +122,20 @@ class Prompts:
     def relations(self) -> tuple[str, ...]:
         """Relation names, in the order of the detection prompts."""
         return relation_names(self.detection)
+
+    def __repr__(self) -> str:
+        names = relation_names((*self.detection, *self.evaluation))
+        of = repr(names[0]) if len(names) == 1 else count_text(len(names), "relation")
+        return f"Prompts({of}, {len(self.detection):,} for detection, {len(self.evaluation):,} for evaluation)"
+
+    def _repr_html_(self) -> str:
+        detection, evaluation = (Counter(one.relation for one in part) for part in (self.detection, self.evaluation))
+        first: dict[str, Prompt] = {}
+        for prompt in (*self.detection, *self.evaluation):
+            first.setdefault(prompt.relation, prompt)
+        rows = [(name, detection[name], evaluation[name], one._query, one.object) for name, one in first.items()]
+        columns = ["relation", "detection", "evaluation", "a query", "its object"]
+        return line(self) + table(columns, rows, most=20)
 
 
 @validated

@@ -30,7 +30,7 @@ from relation_neurons.progress import Progress, silent
 from relation_neurons.relations.corpus import SUFFIXES, corpus_files, documents, refuse_file
 from relation_neurons.relations.diagnostics import shown
 from relation_neurons.relations.relation import Fact, Relation, fact_ids, key
-from relation_neurons.storage.files import read_parquet
+from relation_neurons.storage.parquet import read_parquet
 
 COLUMNS = ("relation", "subject", "object", "n_subject", "n_object", "n_both", "n_documents", "fact")
 REQUIRED = ("relation", "subject", "object", "n_both")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from relation_neurons.errors import FILE_NAME, RelationNeuronsError, is_file_name, refuse, shortened
 from relation_neurons.relations.json_text import read_json
+from relation_neurons.statistics.formatting import count_text, name_list
+from relation_neurons.statistics.notebook_html import bullets, line, table
 from relation_neurons.validation import validated
 
 UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be encoded in UTF-8 or tokenised
@@ -92,6 +94,16 @@ class Relation:
     def majority_share(self) -> float:
         """The share of facts with the most frequent object: the accuracy of a constant answer."""
         return Counter(fact.object for fact in self.facts).most_common(1)[0][1] / len(self.facts)
+
+    def __repr__(self) -> str:
+        counts = count_text(len(self.facts), "fact"), count_text(len({fact.object for fact in self.facts}), "object")
+        n_templates = count_text(len(self.templates) + len(self.templates_zs), "template")
+        languages = name_list((self.language, *self.translations))
+        return f"Relation({self.name!r}, {', '.join(counts)}, {n_templates}, in {languages})"
+
+    def _repr_html_(self) -> str:
+        facts = [(fact.subject, fact.object, ", ".join(fact.aliases)) for fact in self.facts]
+        return line(self) + bullets(self.templates) + table(["subject", "object", "aliases"], facts, most=5)
 
 
 def read_relation(path: Path) -> Relation:

@@ -27,14 +27,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from relation_neurons.errors import FILE_NAME, is_file_name, refuse
 from relation_neurons.relations.alias_cells import EXPECTED, split_aliases
 from relation_neurons.relations.diagnostics import TEMPLATE, TERM, Diagnostic, is_template, is_term, read_text, shown
 from relation_neurons.relations.relation import Relation, key, relation_from_dict
 from relation_neurons.relations.translations import DEFAULT
-from relation_neurons.validation import validated
 
 SUFFIXES = (".csv", ".tsv")  # file extensions of tables
 COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation", "language")
@@ -81,52 +78,11 @@ def read_table(path: str | Path) -> tuple[Relation, ...]:
         place = f", line {line}" if line else ""
         raise refuse(f"{path}{place}, field '{column}': {found}", expected=expected)
     return tuple(
-        _relation(str(path), name, rows, distinct(rows, "template"), distinct(rows, "template_zs"), _language(rows))
+        build_relation(
+            str(path), name, rows, distinct(rows, "template"), distinct(rows, "template_zs"), _language(rows)
+        )
         for name, rows in table.relations.items()
     )
-
-
-@validated
-def relation_from_frame(
-    frame: pd.DataFrame,
-    *,
-    name: str,
-    templates: Sequence[str],
-    templates_zs: Sequence[str] = (),
-    language: str = DEFAULT,
-) -> Relation:
-    """Create a relation from a data frame with columns `subject`, `object` and, optionally, `aliases`.
-
-    Args:
-        frame: A row per fact. A cell of aliases is a text as in a CSV file; missing values mean none.
-        name: The relation's name, which must be a valid file name.
-        templates: Texts with one `{}` for the subject.
-        templates_zs: The second template set.
-        language: Language code of templates and names.
-
-    Raises:
-        RelationNeuronsError: A column is missing or a value is invalid; the message names the row
-            by its index label.
-
-    Example:
-        >>> frame = pd.DataFrame({"subject": ["France", "India"], "object": ["Paris", "New Delhi"]})
-        >>> relation_from_frame(frame, name="capital", templates=["The capital of {} is"]).objects
-        ('New Delhi', 'Paris')
-    """
-    where, labels = f"Frame of relation {shown(name)}", list(frame.columns)
-    columns = [column for column in ("subject", "object", "aliases") if column in labels]
-    if columns[:2] != ["subject", "object"] or any(labels.count(column) > 1 for column in columns):
-        raise refuse(f"{where} has the columns {shown(labels)}", expected="'subject' and 'object', each once")
-    for column in columns:
-        for label, value in frame[column].dropna().items():
-            if not isinstance(value, str):
-                raise refuse(f"{where}, row {shown(label)}, column '{column}': is {shown(value)}", expected=TERM)
-    present = frame[columns].astype(object).fillna("").itertuples(index=False, name=None)
-    rows = [Row(number, dict(zip(columns, cells, strict=True))) for number, cells in enumerate(present)]
-    for number, field, found, expected in _cell_errors(rows):
-        place = f"row {shown(frame.index[number or 0])}, column '{field}'"
-        raise refuse(f"{where}, {place}: {found}", expected=expected)
-    return _relation(where, name, rows, templates, templates_zs, language)
 
 
 def scan_table(path: str | Path) -> Table:
@@ -208,10 +164,10 @@ def _relation_errors(name: str, rows: Sequence[Row]) -> Iterator[Diagnostic]:
     for code, line in list(codes.items())[1:]:
         found = f"{shown(code)} is {shown(next(iter(codes)))} in an earlier row"
         yield Diagnostic(line, "language", found, f"one language for relation {shown(name)}")
-    yield from _cell_errors(rows)
+    yield from cell_errors(rows)
 
 
-def _cell_errors(rows: Sequence[Row]) -> Iterator[Diagnostic]:
+def cell_errors(rows: Sequence[Row]) -> Iterator[Diagnostic]:
     """Errors in the subjects, objects and aliases of one relation."""
     objects = {key(row.cells["object"]) for row in rows}
     spellings: dict[tuple[str, str], str] = {}
@@ -231,9 +187,22 @@ def _cell_errors(rows: Sequence[Row]) -> Iterator[Diagnostic]:
                 yield Diagnostic(row.line, "aliases", f"{shown(alias)} is {shown(first)} elsewhere", "one spelling")
 
 
-def _relation(
+def build_relation(
     where: str, name: str, rows: Sequence[Row], templates: Iterable[str], zs: Iterable[str], language: str
 ) -> Relation:
+    """Create a relation from rows, templates and a language.
+
+    Args:
+        where: The name of the table in error messages.
+        name: The relation's name.
+        rows: A row per fact.
+        templates: The first template set.
+        zs: The second template set.
+        language: Language code of templates and names.
+
+    Raises:
+        RelationNeuronsError: The contents are invalid; the message names the field.
+    """
     aliases: dict[str, dict[str, None]] = {}
     for row in rows:
         aliases.setdefault(row.cells["object"], {}).update(dict.fromkeys(aliases_in(row)))

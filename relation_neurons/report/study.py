@@ -14,7 +14,7 @@ from relation_neurons.report.page import Section, Table, neurons_section, write_
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.results.sentences import critical
-from relation_neurons.storage.files import read_parquet
+from relation_neurons.storage.parquet import read_parquet
 
 MOST_ROWS = 10_000
 """Largest number of rows of an experiment's main table on the page."""

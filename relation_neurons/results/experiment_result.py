@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.storage.files import read_parquet
+from relation_neurons.statistics.formatting import count_text, name_list
+from relation_neurons.statistics.notebook_html import bullets, line, table
+from relation_neurons.storage.parquet import read_parquet
 
 KEPT = re.compile(r"-[0-9a-f]{16}$")
 """Suffix of tables that only serve to resume an experiment and are not part of its result."""
@@ -36,6 +38,16 @@ class ExperimentResult:
     def table(self) -> pd.DataFrame:
         """The main table."""
         return next(iter(self.tables.values()))
+
+    def __repr__(self) -> str:
+        tables = name_list([f"{name} ({count_text(len(rows), 'row')})" for name, rows in self.tables.items()])
+        return (
+            f"ExperimentResult({self.name!r}, tables {tables}, verdict of {count_text(len(self.verdict), 'sentence')})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{len(found):,}", name_list(list(found.columns))) for name, found in self.tables.items()]
+        return line(f"{self.name}: {self.question}") + bullets(self.verdict) + table(["table", "rows", "columns"], rows)
 
 
 def read_result(folder: Path, name: str) -> ExperimentResult:

@@ -11,18 +11,15 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.storage.files import file_digest, read_parquet
-from relation_neurons.storage.run_folder import Entry, read_key, read_manifest
+from relation_neurons.storage.parquet import read_parquet
+from relation_neurons.storage.run_files import TABLE, Entry, RunFiles, read_key, read_manifest
 from relation_neurons.validation import validated
-
-TABLE = ".parquet"
-SENTENCE = "- "
 
 
 @validated
-@dataclass(frozen=True)
-class Run:
-    """The contents of a run folder.
+@dataclass(frozen=True, repr=False)
+class Run(RunFiles):
+    """The contents of a run folder, finished or not.
 
     Attributes:
         path: The folder.
@@ -35,11 +32,6 @@ class Run:
     key: Mapping[str, Any]
     files: Mapping[str, Entry]
 
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """Names of the tables, such as `recall` or `intra/effects`."""
-        return tuple(name.removesuffix(TABLE) for name in self.files if name.endswith(TABLE))
-
     def table(self, name: str) -> pd.DataFrame:
         """Read a table.
 
@@ -48,7 +40,7 @@ class Run:
         """
         if name not in self.tables:
             raise refuse(f"{self.path} has no table '{name}'", expected=nearest(name, self.tables))
-        return read_parquet(self._checked(f"{name}{TABLE}"), "check the origin of this folder")
+        return read_parquet(self.checked(f"{name}{TABLE}"), "check the origin of this folder")
 
     def neurons(self) -> dict[str, NeuronSet]:
         """Read the neurons of each relation, best first.
@@ -62,39 +54,6 @@ class Run:
                 f"{self.path / 'neurons'}{TABLE} contains no neuron sets", do="check the origin of this folder"
             )
         return {str(name): NeuronSet.from_frame(rows) for name, rows in table.groupby("name", sort=False)}
-
-    def verdicts(self) -> dict[str, tuple[str, ...]]:
-        """Read the verdict of each experiment, as sentences.
-
-        Raises:
-            RelationNeuronsError: If a file was altered.
-        """
-        sentences = {}
-        for name in self.files:
-            if name.endswith("/verdict.md"):
-                lines = self._checked(name).read_text(encoding="utf-8", errors="replace").splitlines()
-                sentences[name.removesuffix("/verdict.md")] = tuple(
-                    line.removeprefix(SENTENCE) for line in lines if line.startswith(SENTENCE)
-                )
-        return sentences
-
-    def damage(self) -> dict[str, str]:
-        """Files that changed since they were written, each with its state: `missing` or `altered`."""
-        states = {}
-        for name, entry in self.files.items():
-            path = self.path / name
-            if not path.is_file():
-                states[name] = "missing"
-            elif file_digest(path) != entry["sha256"]:
-                states[name] = "altered"
-        return states
-
-    def _checked(self, name: str) -> Path:
-        path = self.path / name
-        if not path.is_file() or file_digest(path) != self.files[name]["sha256"]:
-            problem = "was altered" if path.is_file() else "is missing"
-            raise refuse(f"{path} {problem}", do="run the same command again, which recreates the file")
-        return path
 
 
 @validated

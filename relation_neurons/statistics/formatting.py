@@ -30,6 +30,16 @@ def interval_text(row: Mapping[Any, Any], name: str = "effect", *, decimals: int
     return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
 
 
+def count_text(n: int, one: str, several: str = "") -> str:
+    """A number with what is counted.
+
+    Example:
+        >>> count_text(1, "fact"), count_text(1200, "fact"), count_text(0, "family", "families")
+        ('1 fact', '1,200 facts', '0 families')
+    """
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
 def range_text(values: Iterable[Any]) -> str:
     """Format several numbers as their range, or as one number if all are equal.
 

@@ -1,4 +1,4 @@
-"""Atomic writes, file digests, reading of untrusted tables, and free disk space."""
+"""Atomic writes, file digests, and free disk space."""
 
 from __future__ import annotations
 
@@ -10,22 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-
-from relation_neurons.errors import RelationNeuronsError, reason, refuse, shortened
-
-DAMAGED = (
-    pa.ArrowException,
-    OSError,
-    LookupError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""Exceptions that pandas and pyarrow raise for damaged files."""
+from relation_neurons.errors import RelationNeuronsError, reason, refuse
 
 
 def unreadable(path: Path, error: OSError) -> RelationNeuronsError:
@@ -65,19 +50,3 @@ def existing(folder: Path) -> Path:
 def free_bytes(folder: Path) -> int:
     """Free bytes on the disk of a folder, which need not exist."""
     return shutil.disk_usage(existing(folder)).free
-
-
-def read_parquet(path: Path, do: str) -> pd.DataFrame:
-    """Read a table.
-
-    Args:
-        path: The file.
-        do: What the user should do if it cannot be read, for the error message.
-
-    Raises:
-        RelationNeuronsError: The file does not exist or cannot be read.
-    """
-    try:
-        return pd.read_parquet(path)
-    except DAMAGED as error:
-        raise refuse(f"{path} cannot be read ({shortened(str(error))})", do=do) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import platform
@@ -58,8 +59,27 @@ def code_digest(parts: tuple[str, ...] = MEASURING, folder: Path = FOLDER) -> st
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 of the parts' representations."""
-    return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()
+    """SHA-256 of all that the parts hold, whatever they print."""
+    return hashlib.sha256("\x1f".join(map(_written, parts)).encode()).hexdigest()
+
+
+def _written(part: object) -> str:
+    """A value as Python writes it, and dataclasses, whose `__repr__` may leave things out, with all their fields.
+
+    Fields that a dataclass declares with `repr=False` determine nothing and are left out.
+    """
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        fields = (
+            f"{field.name}={_written(getattr(part, field.name))}" for field in dataclasses.fields(part) if field.repr
+        )
+        return f"{type(part).__qualname__}({', '.join(fields)})"
+    if type(part) is dict:
+        return f"{{{', '.join(f'{_written(key)}: {_written(value)}' for key, value in part.items())}}}"
+    if type(part) is list:
+        return f"[{', '.join(map(_written, part))}]"
+    if type(part) is tuple and not all(type(one) in (str, int) for one in part):  # those write themselves, and fast
+        return f"({', '.join(map(_written, part))}{',' if len(part) == 1 else ''})"
+    return repr(part)
 
 
 def _files(path: Path) -> Iterable[Path]:

@@ -8,24 +8,21 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import filelock
 import pandas as pd
 
 from relation_neurons.errors import reason, refuse
-from relation_neurons.storage.files import atomic, file_digest, free_bytes, unreadable
+from relation_neurons.storage.files import atomic, file_digest, free_bytes
 from relation_neurons.storage.fingerprint import digest
+from relation_neurons.storage.run_files import FORMAT, KEY, LOCK, MANIFEST, Entry, read_key, read_manifest
 
-KEY, MANIFEST, LOCK = "run.json", "manifest.json", ".lock"
 ENVIRONMENT = ("code", "versions", "device")
 """Parts of a key that describe the environment of a run rather than its configuration."""
-FORMAT = 2
-"""Version of the folder format, stored in `run.json`; folders of other formats are refused."""
 PATIENCE = 60
 """Seconds to wait for another process that is writing the manifest."""
-Entry = dict[str, Any]
 
 
 class RunFolder:
@@ -175,58 +172,6 @@ class RunFolder:
                 f"{self.path / LOCK} has been held by another process for {PATIENCE} s",
                 do="end that process, or choose another --out",
             ) from error
-
-
-def read_key(path: Path) -> dict[str, Any]:
-    """Read the key of a run folder.
-
-    Raises:
-        RelationNeuronsError: The folder is not a run folder, or its key cannot be read.
-    """
-    file = path / KEY
-    if not file.is_file():
-        raise refuse(f"{path} is not a run folder: it has no {KEY}", do="pass the --out of a run")
-    try:
-        key = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unreadable(file, error) from error
-    except ValueError as error:
-        raise refuse(f"{file} cannot be read ({error})", do="choose another folder") from error
-    if not isinstance(key, dict):
-        raise refuse(f"{file} does not describe a run", do="choose another folder")
-    if key.get("format") != FORMAT:
-        raise refuse(
-            f"{path} was written by another version of relation_neurons (format {key.get('format', 1)})",
-            expected=f"format {FORMAT}",
-            do="choose another folder, or read its parquet files with pandas",
-        )
-    return key
-
-
-def read_manifest(path: Path) -> dict[str, Entry]:
-    """The `sha256` and `bytes` of each file; empty if the manifest is missing or damaged.
-
-    Raises:
-        RelationNeuronsError: The manifest exists but reading is not permitted.
-    """
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    except OSError as error:
-        raise unreadable(path / MANIFEST, error) from error
-    entries = manifest.items() if isinstance(manifest, dict) else ()
-    return {name: entry for name, entry in entries if _is_inside(name) and _is_entry(entry)}
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name in a manifest is a path inside the folder."""
-    place = PurePosixPath(name)
-    return "\0" not in name and "\\" not in name and not place.is_absolute() and ".." not in place.parts
-
-
-def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and type(entry.get("bytes")) is int
 
 
 @contextlib.contextmanager

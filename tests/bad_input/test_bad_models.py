@@ -18,7 +18,7 @@ import relation_neurons as rn
 from relation_neurons.relations import lre_download
 from relation_neurons.relations.translations import read_translations
 from relation_neurons.storage.files import file_digest
-from relation_neurons.storage.run_folder import read_manifest
+from relation_neurons.storage.run_files import read_manifest
 from tests.bad_input.cases import carry_out, run_folder
 from tests.planted import word_tokenizer
 

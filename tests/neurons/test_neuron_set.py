@@ -1,3 +1,6 @@
+import copy
+import operator
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -133,3 +136,59 @@ def test_parts_of_a_set_keep_order_and_scores():
     for start, stop in ((0, 4), (2, 2), (-1, 2)):
         with pytest.raises(rn.RelationNeuronsError, match="Ranks"):
             whole.part(start, stop)
+
+
+A = rn.NeuronSet.from_pairs([(5, 0), (1, 1), (3, 2), (2, 9)], name="a")
+A = rn.NeuronSet(A.neurons, "a", (0.9, 0.8, 0.7, 0.6))
+B = rn.NeuronSet.from_pairs([(3, 2), (4, 4), (5, 0)], name="b")
+
+
+def test_a_slice_is_a_set_and_a_number_is_a_neuron():
+    assert A[:2] == A.part(0, 2)
+    assert A[1:] == A.part(1, 4)
+    assert A[::-2] == rn.NeuronSet((A.neurons[3], A.neurons[1]), "a", (0.6, 0.8))
+    assert A[:100] == A
+    assert B[:2].scores is None
+    assert (A[0], A[-1], A[np.int64(1)]) == (A.neurons[0], A.neurons[3], A.neurons[1])
+    assert isinstance(A[0], rn.Neuron)
+    assert list(reversed(A)) == list(A.neurons[::-1])
+
+
+@pytest.mark.parametrize("rank", [4, -5, "0", 1.0, None, slice(2, 2), slice(4, None), slice("x"), slice(0, 1, 0)])
+def test_ranks_that_a_set_does_not_have_are_refused(rank):
+    with pytest.raises(rn.RelationNeuronsError, match="neuron set 'a'"):
+        A[rank]
+
+
+def test_sets_are_compared_neuron_by_neuron():
+    members = set(A.neurons), set(B.neurons)
+    assert set(A & B) == members[0] & members[1]
+    assert set(A | B) == members[0] | members[1]
+    assert set(A - B) == members[0] - members[1]
+    assert len(A & B) == A.overlap(B)
+
+
+def test_sets_keep_the_order_and_the_scores_of_the_first():
+    assert rn.NeuronSet((A.neurons[0], A.neurons[2]), "a & b", (0.9, 0.7)) == A & B
+    assert rn.NeuronSet((A.neurons[1], A.neurons[3]), "a - b", (0.8, 0.6)) == A - B
+    assert rn.NeuronSet((*A.neurons, B.neurons[1]), "a | b") == A | B
+    assert rn.NeuronSet((B.neurons[0], B.neurons[2]), "b & a") == B & A
+
+
+def test_nothing_left_is_refused_and_other_things_are_no_sets():
+    with pytest.raises(rn.RelationNeuronsError, match="'a' - 'a' has no neuron"):
+        A - A
+    with pytest.raises(rn.RelationNeuronsError, match="'a & b' & 'a - b' has no neuron"):
+        (A & B) & (A - B)
+    for operate in (operator.and_, operator.or_, operator.sub):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            operate(A, set(B))
+
+
+def test_membership_is_that_of_the_neurons():
+    assert all(neuron in A for neuron in A)
+    assert rn.Neuron("post", 4, 4) not in A
+    assert rn.Neuron("gate", 5, 0) not in A
+    assert "L5.N0" not in A
+    assert copy.deepcopy(A) == pickle.loads(pickle.dumps(A)) == A
+    assert hash(A) == hash(rn.NeuronSet(A.neurons, "a", A.scores))

@@ -7,8 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relation_neurons import Fact, Relation, RelationNeuronsError
+from relation_neurons.relations.frames import relation_from_frame
 from relation_neurons.relations.relation import key
-from relation_neurons.relations.tables import read_table, relation_from_frame
+from relation_neurons.relations.tables import read_table
 
 HEADER = "subject,object,template,template_zs,aliases,relation"
 CAPITALS = Relation(

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 pytest.importorskip("triton")
 
 from relation_neurons.models.sites import NeuronSpace
-from relation_neurons.neurons.neuron_set import top_k
+from relation_neurons.neurons.selection import top_k
 from relation_neurons.scores import triton_kernel as fused
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.effect_size import by_effect_size

@@ -3,6 +3,7 @@
 import ast
 import copy
 import dataclasses
+import hashlib
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import relation_neurons as rn
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.models.fingerprint import weights_digest
-from relation_neurons.storage.fingerprint import FOLDER, MEASURING, WHOLE, code_digest
+from relation_neurons.storage.fingerprint import FOLDER, MEASURING, WHOLE, code_digest, digest
 
 CONFIG = rn.StudyConfig(site="post", k=3, prompts=rn.PromptConfig(shots=2, n_evaluation=4))
 
@@ -147,3 +148,31 @@ def test_every_module_whose_tables_are_reused_counts():
 def test_a_key_names_the_measuring_code(key):
     code_digest.cache_clear()
     assert key()["code"] == code_digest(MEASURING, FOLDER)[:16]
+
+
+def written_by_dataclasses(one):
+    """What a dataclass prints if it says nothing else."""
+    names = [field.name for field in dataclasses.fields(one) if field.repr]
+    return repr(dataclasses.make_dataclass(type(one).__name__, names)(*(getattr(one, name) for name in names)))
+
+
+def test_digests_are_of_all_fields_whatever_is_printed(planted):
+    prompt = rn.Prompt("eats", "cat", "fish", "dog eats bone\ncat eats", 14, candidates=("bone", "fish"), bos=True)
+    neurons = rn.NeuronSet.from_pairs([(0, 1), (3, 7)], name="n")
+    relation = dataclasses.replace(planted.relations[0], properties={"a": [1, (None, 2.5)], "b": {"c": ()}})
+    for one in (prompt, neurons, relation, CONFIG):
+        assert digest(one) == hashlib.sha256(written_by_dataclasses(one).encode()).hexdigest()
+    inside = [(prompt,), {"x": prompt}, [prompt, (1, True)]]
+    text = "[(P,), {'x': P}, [P, (1, True)]]".replace("P", written_by_dataclasses(prompt))
+    assert digest(inside) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_what_prints_alike_has_digests_of_its_own():
+    first = rn.Prompt("eats", "cat", "fish", "cat eats", candidates=("bone", "fish"))
+    second = dataclasses.replace(first, candidates=("fish", "worm"))
+    sets = [rn.NeuronSet.from_pairs([(0, index)]) for index in (1, 2)]
+    assert repr(first) == repr(second)
+    assert digest(first) != digest(second)
+    assert digest([(first, 1)]) != digest([(second, 1)])
+    assert repr(sets[0]) == repr(sets[1])
+    assert digest(*sets) != digest(*sets[::-1])

@@ -183,7 +183,7 @@ def test_reading_a_study_is_stopped_without_a_change_to_it(whole, tmp_path):
     study, drawn = whole("intra"), tmp_path / "figures"
     before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
     stops = {
-        ("runs", "verify", study): ("relation_neurons.results.run.file_digest", 5),
+        ("runs", "verify", study): ("relation_neurons.storage.run_files.file_digest", 5),
         ("report", study): (RENAMED, 1),
         ("figures", study, "--format", "html", "--out", drawn): ("plotly.basedatatypes.BaseFigure.to_html", 2),
     }

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.storage.files import read_parquet
+from relation_neurons.storage.parquet import read_parquet
 
 
 @pytest.fixture
