@@ -14,7 +14,8 @@ TRANSFORMER_LENS := $(shell sed -n 's/^transformer-lens==//p' constraints.txt)
 
 BRIDGE_VENV ?= .venv-bridge
 # What faces the model; all else is the same with every TransformerLens.
-MODEL_TESTS := tests/models tests/prompts/test_tokenization.py tests/activations/test_collection.py \
+MODEL_TESTS := $(addprefix tests/models/test_,loading.py architectures.py device_map.py) \
+	tests/attribution tests/prompts/test_tokenization.py tests/activations/test_collection.py \
 	tests/interventions/test_interventions.py tests/inference/test_batching.py \
 	$(addprefix tests/evaluation/test_,recall.py perplexity.py) tests/experiments/test_planted.py
 
@@ -25,7 +26,7 @@ demo: $(VENV)/.ready  ## find and ablate relation neurons in the embedded model;
 
 reproduce: $(VENV)/.ready  ## every experiment on all shipped relations; writes runs/study/verdicts.md
 	$(BIN)/relation-neurons reproduce all --profile demo --relations shipped --shots 2 --templates cycle \
-		--n-evaluation 25 --validation none --n-controls 4 --out runs/study $(ARGS)
+		--n-evaluation 25 --validation none --out runs/study $(ARGS)
 
 test: $(VENV)/.ready  ## one case of each kind; docs/decisions/0012-tests.md says what that leaves out
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(ARGS)

@@ -220,8 +220,8 @@ def test_a_gguf_that_is_garbage_is_refused(tmp_path, content):
 
 
 def test_weights_that_are_not_numbers_never_become_results(folder, planted):
-    change_weights(folder, lambda weights: weights["model.layers.0.mlp.up_proj.weight"].fill_(torch.nan))
     model = rn.load_model(folder, device="cpu")
+    model.blocks[0].mlp.W_in.fill_(torch.nan)  # of files that hold such numbers loading says so
     asked = prompts(planted)
     with pytest.raises(rn.RelationNeuronsError, match="not finite"):
         rn.collect_activations(model, asked)

@@ -25,6 +25,7 @@ def measuring(benchmark):
     return benchmark("intervention_parts.measuring")
 
 
+@pytest.mark.full
 def test_every_part_runs_on_a_small_model(benchmark, tmp_path, monkeypatch, capsys):
     out = tmp_path / "results.json"
     arguments = ["--small", "--device", "cpu", "--repeats", "1", "--part", "all", "grid", "--out", str(out)]
