@@ -48,8 +48,9 @@ def templates(
     left_out: Sequence[str],
 ) -> Sentences:
     """Drops within and across template sets."""
-    way = {"way": lambda table: table["detected"] + " -> " + table["tested"]}
-    sentences = [crossed_templates(effects), *by_group("way", effects.assign(**way), pooled.assign(**way))]
+    sets = "template set (found with -> tested with)"
+    named = (table.assign(**{sets: table["detected"] + " -> " + table["tested"]}) for table in (effects, pooled))
+    sentences = [crossed_templates(effects), *by_group(sets, *named)]
     for what, rows in by_measure(crossing[crossing["ablated"] == "all"].dropna(subset="ratio")):
         kept = [f"{row['tested']} {_ratio(row)}" for row in rows.to_dict("records")]
         sentences.append(
