@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +64,18 @@ def compute_scores(study: Path, first: str, second: str) -> pd.DataFrame:
 
 
 def write_gallery(study: Path, page: Path, scores: pd.DataFrame | None = None) -> None:
-    """Write the images and the page.
+    """Write the images and the page; experiments that the folder does not hold are left out.
 
     Args:
         study: Study folder, as written by `reproduce`.
         page: The page; images go into the folder of the same name beside it.
         scores: Optional table of `score_pair`.
     """
-    experiments = tuple(dict.fromkeys(entry.experiment for entry in GALLERY))
+    entries = [entry for entry in GALLERY if (study / entry.experiment / "verdict.md").is_file()]
+    experiments = tuple(dict.fromkeys(entry.experiment for entry in entries))
     figures = study_figures(study, experiments)
     folder = page.with_suffix("")
-    images = {folder / entry.file: figures[entry.experiment][entry.figure] for entry in GALLERY}
+    images = {folder / entry.file: figures[entry.experiment][entry.figure] for entry in entries}
     pair = None if scores is None else score_pair_figure(scores)
     if pair is not None:
         images[folder / "score-pair.png"] = pair
@@ -82,7 +83,7 @@ def write_gallery(study: Path, page: Path, scores: pd.DataFrame | None = None) -
         _check_size(path)
     results = {name: read_result(study, name) for name in experiments}
     run = json.loads((study / "run.json").read_text(encoding="utf-8"))
-    page.write_text(_page(run, results, pair, folder.name), encoding="utf-8")
+    page.write_text(_page(entries, run, results, pair, folder.name), encoding="utf-8")
 
 
 def _check_size(path: Path) -> None:
@@ -90,7 +91,13 @@ def _check_size(path: Path) -> None:
         raise SystemExit(f"{path} has {size} bytes, expected at most {MOST_BYTES}")
 
 
-def _page(run: Mapping[str, Any], results: Mapping[str, ExperimentResult], pair: go.Figure | None, folder: str) -> str:
+def _page(
+    entries: Sequence[GalleryEntry],
+    run: Mapping[str, Any],
+    results: Mapping[str, ExperimentResult],
+    pair: go.Figure | None,
+    folder: str,
+) -> str:
     prompts = run["config"]["prompts"]
     parts = [
         "# Gallery\n",
@@ -109,7 +116,7 @@ def _page(run: Mapping[str, Any], results: Mapping[str, ExperimentResult], pair:
             "neurons after Holm's correction."
         ),
     ]
-    parts += [_section(entry, results[entry.experiment], folder) for entry in GALLERY]
+    parts += [_section(entry, results[entry.experiment], folder) for entry in entries]
     if pair is not None:
         parts.append(_score_section(pair, folder))
     return "\n".join(parts)
