@@ -144,7 +144,7 @@ def confounds(selections: pd.DataFrame, controls: pd.DataFrame, impossible: Mapp
     """Whether drops depend on how neurons were detected and controls matched."""
     sentences = []
     for column, label, table in (
-        ("selection", "Log-probability by way of detecting", selections),
+        ("selection", "Log-probability by method of detection", selections),
         ("match", "Log-probability by what controls are matched by", controls),
     ):
         parts = []
