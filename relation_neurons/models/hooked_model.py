@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import math
 import re
@@ -253,13 +254,18 @@ def _run_bridge(
         return (args[0][:, :0],)
 
     positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, cache.mask.shape[1] :]
-    placed = {"position_ids": positions} if "position_ids" in inspect.signature(inner.forward).parameters else {}
+    placed = {"position_ids": positions} if _takes_positions(type(inner)) else {}
     handle = inner.get_output_embeddings().register_forward_pre_hook(keep_back)
     try:
         inner(input_ids=tokens, attention_mask=whole, past_key_values=cache.stored, use_cache=True, **placed)
     finally:
         handle.remove()
     return kept.pop()
+
+
+@functools.cache
+def _takes_positions(architecture: Any) -> bool:
+    return "position_ids" in inspect.signature(architecture.forward).parameters
 
 
 def _unembed_bridge(model: HookedModel, hidden: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:

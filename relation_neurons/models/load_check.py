@@ -27,6 +27,7 @@ MAX_TOKENS = 32
 """Tokens of each text that are read."""
 TOLERANCE: Mapping[torch.dtype, float] = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest acceptable difference, relative to the largest value: rounding stays below, a wrong conversion does not."""
+OTHER_VERSION = "use another version of TransformerLens, whose conversion of this architecture is right"
 LLAMA = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj", "post": "down_proj"} | {
     site: f"{site}_proj" for site in ("q", "k", "v", "o")
 }
@@ -164,24 +165,14 @@ def check_loaded(model: HookedModel, reference: Reference) -> None:
     name, tolerance = str(model.cfg.model_name), TOLERANCE.get(model.cfg.dtype, 5e-2)
     if not is_readable(model):  # weights in few bits are multiplied in 16 bits, whatever the type
         tolerance = max(TOLERANCE.values())
-    do = "use another version of TransformerLens, whose conversion of this architecture is right"
     logits, values = read_reference(model, reference)
     difference = max(_distance(ours, theirs) for ours, theirs in zip(logits, reference.logits, strict=True))
-    if not difference <= tolerance:
-        raise refuse(
-            f"Model '{name}', wrapped by TransformerLens, gives other logits than Transformers (differing by "
-            f"{difference:.2g} of the largest)",
-            expected=f"at most {tolerance:g}",
-            do=do,
-        )
+    _require_close(
+        f"Model '{name}', wrapped by TransformerLens, gives other logits than Transformers", difference, tolerance
+    )
     for (site, layer), difference in values.items():
-        if not difference <= tolerance:
-            raise refuse(
-                f"Model '{name}': the values at site '{site}' in layer {layer} are not those of a projection of "
-                f"Transformers' model (differing by {difference:.2g} of the largest)",
-                expected=f"at most {tolerance:g}",
-                do=do,
-            )
+        problem = f"Model '{name}': the values at site '{site}' in layer {layer} are not those of a projection of "
+        _require_close(f"{problem}Transformers' model", difference, tolerance)
     model.cfg.counts_columns = False
     if is_bridge(model):
         model.cfg.counts_columns = not _difference_in_two_passes(model, reference, 3, 2) <= tolerance
@@ -189,8 +180,17 @@ def check_loaded(model: HookedModel, reference: Reference) -> None:
             raise refuse(
                 f"Model '{name}', wrapped by TransformerLens, reads a text otherwise when it begins with a part of it "
                 "in its key-value cache",
-                do=do,
+                do=OTHER_VERSION,
             )
+
+
+def _require_close(problem: str, difference: float, tolerance: float) -> None:
+    if not difference <= tolerance:  # NaN is refused as well
+        raise refuse(
+            f"{problem} (differing by {difference:.2g} of the largest)",
+            expected=f"at most {tolerance:g}",
+            do=OTHER_VERSION,
+        )
 
 
 def _note_widths(model: HookedModel) -> None:

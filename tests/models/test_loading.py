@@ -15,16 +15,9 @@ from relation_neurons.models.hooked_model import add_hook, crop_cache, forward, 
 from relation_neurons.models.position_kinds import DECODE, PROMPT
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.models.wrapping import HookedTransformer, hook_llama
+from tests.models.architectures import LLAMA3
 
 hooked_only = pytest.mark.skipif(HookedTransformer is None, reason="TransformerLens 4 has no HookedTransformer")
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 5e5,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
-}
 
 
 @hooked_only
