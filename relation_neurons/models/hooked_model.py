@@ -254,7 +254,7 @@ def _run_bridge(
         return (args[0][:, :0],)
 
     positions = (whole.cumsum(dim=1) - 1).clamp(min=0)[:, cache.mask.shape[1] :]
-    placed = {"position_ids": positions} if _takes_positions(type(inner)) else {}
+    placed = {"position_ids": positions} if _takes_positions(inner.__class__) else {}
     handle = inner.get_output_embeddings().register_forward_pre_hook(keep_back)
     try:
         inner(input_ids=tokens, attention_mask=whole, past_key_values=cache.stored, use_cache=True, **placed)
