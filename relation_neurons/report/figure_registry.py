@@ -17,6 +17,7 @@ from relation_neurons.figures import (
     dose_figure,
     dose_slider_figure,
     drops_figure,
+    equal_cost_figure,
     error_kinds_figure,
     flips_figure,
     frequency_figure,
@@ -104,7 +105,10 @@ FIGURES: Mapping[str, FigureFunctions] = {
         **_both_measures(controls_figure, "controls", ("controls",), panel="match"),
     },
     "neuron": NEURON_FIGURES,
-    "methods": _both_measures(methods_figure, "methods", ("methods",)),
+    "methods": {
+        **_both_measures(methods_figure, "methods", ("methods",)),
+        **_both_measures(equal_cost_figure, "equal_cost", ("equal_cost",)),
+    },
 }
 """For each experiment and label: the function that makes the figure, and the tables that it takes."""
 
