@@ -25,7 +25,7 @@ from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relatio
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.effect_size import by_effect_size
-from relation_neurons.scores.scoring import SCORER_NAMES, needs_attributions, require_scorer
+from relation_neurons.scores.scoring import needs_attributions, require_scorer, scorer_names
 from relation_neurons.validation import validated
 
 
@@ -104,7 +104,7 @@ class ScoreAgreementConfig:
     """`smollm2-135m`, `gemma3-270m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
     relations: tuple[str, ...] = ("shipped",)
     """Names of shipped relations, `shipped` (all), `paper` or `lre` (once fetched), JSON or CSV files, folders."""
-    scorers: tuple[str, ...] = SCORER_NAMES
+    scorers: tuple[str, ...] = scorer_names()
     """Which scorers; without those that read attributions, no gradients are computed."""
     k: int = 400
     """Neurons per relation."""
@@ -181,7 +181,7 @@ def compare_scores(
         RelationNeuronsError: Fewer than two relations or scorers, k outside 1 to the number of neurons, or a scorer
             that needs attributions where there are none.
     """
-    chosen = scorers or [one for one in SCORER_NAMES if attributions is not None or not needs_attributions(one)]
+    chosen = scorers or [one for one in scorer_names() if attributions is not None or not needs_attributions(one)]
     _require_scorers(chosen)
     ranked = [
         rank_neurons(activations, attributions=attributions, depth=k, scorer=scorer, seed=seed).best

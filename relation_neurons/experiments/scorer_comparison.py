@@ -17,7 +17,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scoring import SCORER_NAMES, require_scorer
+from relation_neurons.scores.scoring import require_scorer, scorer_names
 from relation_neurons.statistics.effects import compare, judged
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
@@ -35,7 +35,7 @@ PARTS_OF_K = (8, 4, 2, 1)
 class MethodsConfig:
     """Rank neurons by every scorer, ablate the k best of each, and test own and other facts."""
 
-    scorers: tuple[str, ...] = SCORER_NAMES
+    scorers: tuple[str, ...] = scorer_names()
     """Which scorers; average_precision, with which the others are compared, always takes part."""
     ks: tuple[int, ...] | None = None
     """How many neurons; by default an eighth, a quarter, half and all of the study's k."""

@@ -106,7 +106,7 @@ def rank_neurons(
     Args:
         activations: Activations on the detection prompts of at least two relations.
         depth: Number of neurons to keep per relation, at most all.
-        scorer: One of `relation_neurons.scores.scoring.SCORER_NAMES`.
+        scorer: One of `relation_neurons.scores.scoring.scorer_names()`.
         ratio: Negatives per positive.
         balanced: Whether negatives are drawn equally from the other relations.
         seed: Seed of the choice of negatives.

@@ -15,14 +15,17 @@ PRODUCTS: Mapping[str, tuple[str, str]] = {
 }
 """Scorers that multiply a score of activations by one of attributions: high for neurons that both tell a relation's
 prompts apart and contribute to its answers."""
-SCORER_NAMES = (*SCORERS, *PRODUCTS)
-"""All scorers by name; the first is the paper's."""
+
+
+def scorer_names() -> tuple[str, ...]:
+    """All scorers by name, those that users added included; the first is the paper's."""
+    return (*SCORERS, *PRODUCTS)
 
 
 def require_scorer(name: str) -> None:
     """Refuse a name that is not a scorer's."""
-    if name not in SCORER_NAMES:
-        raise refuse(f"'{name}' is not a scorer", expected=nearest(name, SCORER_NAMES))
+    if name not in scorer_names():
+        raise refuse(f"'{name}' is not a scorer", expected=nearest(name, scorer_names()))
 
 
 def factors(scorer: str) -> tuple[str, ...]:
@@ -50,7 +53,7 @@ def score_neurons(
     """The scores of all neurons for all relations.
 
     Args:
-        scorer: One of `SCORER_NAMES`.
+        scorer: One of `scorer_names()`.
         activations: [example, neuron].
         labels: True for a relation's positives.
         mask: True for the examples included in a relation's score; None means all.
