@@ -42,7 +42,7 @@ def main() -> None:
     for site in options.sites:
         started = time.monotonic()
         prompts = rn.PromptConfig(n_evaluation=N_INNER, split_seed=1)
-        config = rn.StudyConfig(site=site, k=max(options.ks), validation="none", rule="string", prompts=prompts)
+        config = rn.StudyConfig(site=site, k=max(options.ks), validation="none", prompts=prompts)
         study = Study(model, relations, config, show=bar)
         study.keep_in(options.out / site)
         chosen = MethodsConfig(scorers=SCORERS, ks=tuple(options.ks), n_other=2, n_method_controls=2)
