@@ -24,11 +24,14 @@ from relation_neurons.models.sites import Neuron
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.controls import random_controls
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import critical_cost
+from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.statistics.effects import compare
+from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.validation import validated
 
 QUESTION = "What activates {neuron}, what does it promote, and what is lost without it?"
@@ -63,7 +66,8 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
     Returns:
         Tables `scores`, from `score_table`; `values`, from `pooled_values`; `top_prompts`, from `top_prompts_table`;
         `tokens`, from `token_table`; `effects`, from `effects.compare` by `ablated` (the neuron) and `relation` over
-        evaluation facts; and `answers`, those behind the effects, with `draw` -1 for the neuron's own.
+        evaluation facts; `answers`, those behind the effects, with `draw` -1 for the neuron's own; and `contributions`,
+        from `contribution_table` if the study's scorer reads attributions, else empty.
 
     Raises:
         RelationNeuronsError: A neuron that the model does not have.
@@ -95,10 +99,33 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
         "tokens": token_table(study.model, neuron, config.n_tokens_shown),
         "effects": compare(own, controls, by=["ablated", "relation"], seed=seed),
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
+        "contributions": contribution_table(study, neuron, prompts),
     }
     sentences = neuron_verdicts.single_neuron(neuron, tables)
     sentences += critical_cost(study.critical.at(neuron.site), neuron)
     return ExperimentResult("neuron", QUESTION.format(neuron=neuron), tables, sentences)
+
+
+def contribution_table(study: Study, neuron: Neuron, prompts: tuple[Prompt, ...]) -> pd.DataFrame:
+    """What the neuron contributes to the answers to detection prompts, estimated by `attribute`.
+
+    Returns:
+        A row per relation: `relation`; `n`, facts; `contribution` in nats, with `_low` and `_high` (95 % over facts);
+        and `others`, the mean over the prompts of the other relations. No rows if the study's scorer reads activations
+        alone, since attributing takes several times as long.
+    """
+    columns = ["relation", "n", "contribution", "contribution_low", "contribution_high", "others"]
+    if not needs_attributions(study.config.scorer):
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
+    found = study.attributions(prompts, neuron.site)
+    values = found.values[:, found.space.flatten([neuron])[0]].double().numpy()
+    of, units = (np.array([one.columns[name] for one in prompts]) for name in ("relation", "unit"))
+    rows = []
+    for name in study.names:
+        own = of == name
+        interval = mean_interval(values[own], units[own].tolist(), seed=study.config.seed)
+        rows.append((name, interval.n, interval.mean, interval.low, interval.high, values[~own].mean()))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def token_table(model: HookedModel, neuron: Neuron, n: int) -> pd.DataFrame:

@@ -110,6 +110,19 @@ def single_neuron(neuron: Neuron, tables: Mapping[str, pd.DataFrame]) -> Sentenc
             _ablated_alone(neuron, what, effects[effects["measure"] == measure])
             for measure, what in (("logprob", "log-probability of the object (nats)"), ("correct", "accuracy"))
         ),
+        *_contribution(neuron, tables["contributions"]),
+    )
+
+
+def _contribution(neuron: Neuron, contributions: pd.DataFrame) -> Sentences:
+    """The relation to whose answers it contributes most, where that was estimated."""
+    if contributions.empty:
+        return ()
+    row = contributions.sort_values("contribution", ascending=False, kind="stable").to_dict("records")[0]
+    return (
+        f"By attribution {neuron} contributes most to answers of {row['relation']}: "
+        f"{interval_text(row, 'contribution', decimals=3)} nats a prompt, n = {row['n']} facts, others "
+        f"{row['others']:+.3f}. That is an estimate to first order; the ablation above is exact.",
     )
 
 

@@ -18,6 +18,7 @@ from relation_neurons.cli.neuron import neuron_command
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.single_neuron import (
     SingleNeuronConfig,
+    contribution_table,
     single_neuron,
     token_table,
     token_text,
@@ -348,6 +349,21 @@ def test_controls_are_single_neurons_of_the_same_place_and_others_for_another_ne
     assert len({one for (one,) in drawn}) == 3
     assert all((one.site, one.layer) == (first.site, first.layer) and one != first for (one,) in drawn)
     assert drawn != other
+
+
+def test_contributions_are_those_of_attribute_where_the_scorer_reads_them(study, planted, eats, result):
+    assert result.tables["contributions"].empty
+    attributed = Study(planted.model, planted.relations, dataclasses.replace(CONFIG, scorer="attribution_t"))
+    prompts = study.detection()
+    table = contribution_table(attributed, eats, prompts).set_index("relation")
+    found = rn.attribute(planted.model, prompts, site=eats.site)
+    values = found.values[:, found.space.flatten([eats])[0]].numpy()
+    own = np.array([prompt.relation == "eats" for prompt in prompts])
+    assert table.loc["eats", "n"] == len({prompt.unit for prompt in prompts if prompt.relation == "eats"})
+    assert table.loc["eats", "contribution"] == pytest.approx(values[own].mean(), rel=1e-5)
+    assert table.loc["eats", "others"] == pytest.approx(values[~own].mean(), rel=1e-5)
+    assert table["contribution"].idxmax() == "eats"
+    assert table.loc["eats", "contribution_low"] > table.drop(index="eats")["contribution_high"].max()
 
 
 def test_a_neuron_of_attention_is_looked_at_too(study):
