@@ -429,7 +429,8 @@ def test_the_command_writes_tables_and_one_offline_page(options, eats, tmp_path,
     assert "Ablated alone" in out
     assert "eats0 (+" in out
     tables = {path.stem: pd.read_parquet(path) for path in place.glob("*.parquet")}
-    assert set(tables) == {"scores", "values", "top_prompts", "tokens", "effects", "answers"}
+    names = {"scores", "values", "top_prompts", "tokens", "effects", "answers", "contributions"}
+    assert set(tables) == names
     assert tables["scores"].set_index("relation").loc["eats", "ap"] == 1.0
     page = (place / "neuron.html").read_text(encoding="utf-8")
     assert len(page) < 10e6
