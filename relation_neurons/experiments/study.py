@@ -28,7 +28,7 @@ from relation_neurons.progress import Progress, keep_quiet
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.scores.scorers import ATTRIBUTIONS, reads
+from relation_neurons.scores.scorers import ACTIVATIONS, ATTRIBUTIONS, reads
 from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.statistics.formatting import count_text
 from relation_neurons.statistics.notebook_html import line, table
@@ -176,6 +176,13 @@ class Study:
         read = self.attributions if reads(scorer) == ATTRIBUTIONS else self.activations
         return read(detection, site)
 
+    def read_for(
+        self, scorer: str, detection: tuple[Prompt, ...], site: str | None = None
+    ) -> tuple[Activations, Activations | None]:
+        """What `rank_neurons` takes: the activations of detection prompts, and attributions if the scorer reads any."""
+        attributed = reads(scorer) != ACTIVATIONS
+        return self.activations(detection, site), self.attributions(detection, site) if attributed else None
+
     def drop_activations(self) -> None:
         """Remove the activations and attributions that the folder holds until they are ranked."""
         self._detection.drop_shards()
@@ -193,10 +200,10 @@ class Study:
 
             @functools.cache
             def rank() -> Ranking:
-                attributed = reads(selection.scorer) == ATTRIBUTIONS
+                activations, attributions = self.read_for(selection.scorer, detection, selection.site)
                 return rank_neurons(
-                    self.activations(detection, selection.site),
-                    attributions=self.attributions(detection, selection.site) if attributed else None,
+                    activations,
+                    attributions=attributions,
                     depth=depth,
                     scorer=selection.scorer,
                     balanced=selection.negatives == "balanced",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from relation_neurons.activations.collection import Activations
@@ -95,6 +95,7 @@ def rank_neurons(
     seed: int = 0,
     exclude: Sequence[Neuron] = (),
     attributions: Activations | None = None,
+    positives: Bool[ndarray, " prompt"] | None = None,
 ) -> Ranking:
     """Score every neuron for every relation and keep the best of each (paper, section 3).
 
@@ -111,6 +112,7 @@ def rank_neurons(
         exclude: Neurons that are neither ranked nor drawn as controls.
         attributions: Contributions to the answers to the same prompts, from `attribute`, for scorers
             that read them.
+        positives: Which prompts may be positives, see `contrast`; None means all.
 
     Raises:
         RelationNeuronsError: The scorer is unknown, or reads attributions and there are none of these
@@ -120,7 +122,7 @@ def rank_neurons(
     if scorer not in SCORERS:
         raise refuse(f"'{scorer}' is not a scorer", expected=nearest(scorer, SCORERS))
     names = relation_names(activations.prompts)
-    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
+    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed, positives=positives)
     read = _read_by(scorer, activations, attributions)
     scores = SCORERS[scorer](read.values, labels, mask)
     difference = float("nan")
@@ -128,7 +130,7 @@ def rank_neurons(
         difference = difference_from_scikit_learn(scores, activations.values, labels, mask, seed=seed)
         if difference > AP_TOLERANCE:
             raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
-    space, positives = activations.space, labels.sum(axis=0)
+    space, n_positive = activations.space, (labels & mask).sum(axis=0)
     ties = None if read is attributions else by_effect_size(activations.values, labels, mask)
     left_out = torch.from_numpy(space.flatten([*exclude])).to(scores.device)
     ranked = scores.index_fill(1, left_out, float("-inf"))
@@ -136,8 +138,8 @@ def rank_neurons(
     counts = pd.DataFrame(
         {
             "relation": names,
-            "n_positive": positives,
-            "n_negative": mask.sum(axis=0) - positives,
+            "n_positive": n_positive,
+            "n_negative": mask.sum(axis=0) - n_positive,
             "share_perfect": (scores == 1).float().mean(dim=1).numpy(force=True),
             "n_at_least": [
                 int((row >= (best[name].scores or ())[-1]).sum()) for name, row in zip(names, ranked, strict=True)

@@ -152,7 +152,7 @@ def test_a_key_names_the_measuring_code(key):
 
 def written_by_dataclasses(one):
     """What a dataclass prints if it says nothing else."""
-    names = [field.name for field in dataclasses.fields(one) if field.repr]
+    names = [field.name for field in dataclasses.fields(one) if field.repr and "unless_default" not in field.metadata]
     return repr(dataclasses.make_dataclass(type(one).__name__, names)(*(getattr(one, name) for name in names)))
 
 
@@ -165,6 +165,18 @@ def test_digests_are_of_all_fields_whatever_is_printed(planted):
     inside = [(prompt,), {"x": prompt}, [prompt, (1, True)]]
     text = "[(P,), {'x': P}, [P, (1, True)]]".replace("P", written_by_dataclasses(prompt))
     assert digest(inside) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_fields_that_came_later_change_nothing_at_their_defaults(key):
+    """The digests are those of before there was a `split`."""
+    assert digest(rn.PromptConfig())[:16] == "f375ef3223869cbb"
+    assert digest(rn.StudyConfig())[:16] == "5a1e49917b5913af"
+    prompts = rn.make_prompts(rn.load_relations(), rn.PromptConfig(n_evaluation=20))
+    assert digest(prompts.detection, prompts.evaluation)[:16] == "32639233727b187f"
+    assert "split" not in key()["config"]["prompts"]
+    other = dataclasses.replace(CONFIG, prompts=dataclasses.replace(CONFIG.prompts, split="objects"))
+    assert digest(other) != digest(CONFIG)
+    assert key(config=other)["config"]["prompts"] == key()["config"]["prompts"] | {"split": "objects"}
 
 
 def test_what_prints_alike_has_digests_of_its_own():
