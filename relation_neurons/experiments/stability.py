@@ -10,24 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int, Shaped
-from numpy import ndarray
 
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.answer_cache import Show, quiet
 from relation_neurons.experiments.carry_over import require_scorers
+from relation_neurons.experiments.detection_samples import Sample, samples, shuffled_relations
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.neurons.selection import TIE_RULE
-from relation_neurons.prompts.prompts import Prompt, relation_names
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scorers import SCORERS
@@ -35,7 +33,6 @@ from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.validation import validated
 
 QUESTION = "Would other facts, another template or other negatives have found the same neurons?"
-FACTS, TEMPLATES, PARTS, NEGATIVES = "facts", "templates", "random parts", "negatives"
 
 
 @validated
@@ -53,20 +50,6 @@ class StabilityConfig:
         require_scorers(self.scorers)
 
 
-class Sample(NamedTuple):
-    """Detection prompts to rank by.
-
-    Attributes:
-        rows: Their numbers; one may occur several times.
-        seed: Of the negatives.
-        relations: Those whose neurons are compared with other samples of the kind.
-    """
-
-    rows: Int[ndarray, " row"]
-    seed: int
-    relations: frozenset[str]
-
-
 def stability(study: Study, config: StabilityConfig = StabilityConfig()) -> ExperimentResult:
     """Agreement of a relation's k best neurons between samples of the detection prompts, for each scorer.
 
@@ -78,24 +61,35 @@ def stability(study: Study, config: StabilityConfig = StabilityConfig()) -> Expe
         `expected_matched`, that of random sets with as many neurons in each site and layer as these have; and
         `relations`, from `agreement` for each scorer.
     """
-    detection, site = study.detection(), study.config.site
-    excluded, balanced = study.critical.excluded(site), study.config.negatives == "balanced"
-    parts = []
-    for scorer in dict.fromkeys(config.scorers):
-
-        def rank(scorer: str = scorer) -> pd.DataFrame:
-            read, options = study.read_for(scorer, detection), {"balanced": balanced, "seed": study.config.seed}
-            return agreement(
-                *read, scorer=scorer, k=study.k, n=config.n_samples, exclude=excluded, show=study.show, **options
-            )
-
-        chosen = (scorer, site, balanced, study.config.seed, study.k, config.n_samples, TIE_RULE, excluded)
-        table = study.table("rankings/agreement", rank, *chosen, detection)
-        parts.append(table.assign(scorer=scorer))
-    relations = pd.concat(parts, ignore_index=True)
-    table = _over_relations(relations, len(neuron_space(study.model, site)) - len(excluded), study.config.seed)
+    parts = [_kept(study, scorer, config.n_samples).assign(scorer=scorer) for scorer in dict.fromkeys(config.scorers)]
+    relations, site, seed = pd.concat(parts, ignore_index=True), study.config.site, study.config.seed
+    n_neurons = len(neuron_space(study.model, site)) - len(study.critical.excluded(site))
+    table = _over_relations(relations, n_neurons, seed)
     sentences = transfer_verdicts.stability(table, n_samples=config.n_samples)
     return ExperimentResult("stability", QUESTION, {"stability": table, "relations": relations}, sentences)
+
+
+def _kept(study: Study, scorer: str, n: int) -> pd.DataFrame:
+    """The agreement by one scorer, kept in the study's folder."""
+    config, detection, excluded = study.config, study.detection(), study.critical.excluded(study.config.site)
+    balanced = config.negatives == "balanced"
+
+    def rank() -> pd.DataFrame:
+        activations, attributions = study.read_for(scorer, detection)
+        return agreement(
+            activations,
+            attributions,
+            scorer=scorer,
+            k=study.k,
+            n=n,
+            balanced=balanced,
+            seed=config.seed,
+            exclude=excluded,
+            show=study.show,
+        )
+
+    chosen = (scorer, config.site, balanced, config.seed, study.k, n, TIE_RULE, excluded)
+    return study.table("rankings/agreement", rank, *chosen, detection)
 
 
 def agreement(
@@ -161,61 +155,6 @@ def agreement(
     real, null = tables
     null = null[["kind", "ablated", "coefficient"]].rename(columns={"coefficient": "shuffled"})
     return real.merge(null, on=["kind", "ablated"], how="left", validate="1:1")
-
-
-def samples(prompts: Sequence[Prompt], n: int, seed: int = 0) -> dict[str, list[Sample]]:
-    """Samples of detection prompts by kind.
-
-    Args:
-        prompts: Of all relations.
-        n: Samples of `facts`, and seeds of `negatives`.
-        seed: Of the draws.
-
-    Returns:
-        `facts`: each relation's facts drawn with replacement, as many as there are, those of a subject together;
-        `templates`: the prompts of one template of each relation (where a relation has fewer, one of its templates
-        stands in, and its own neurons are not compared); `random parts`: each relation's prompts dealt out at random
-        into parts as large as those of its templates, to tell what a template does from what few prompts do;
-        `negatives`: all prompts, with the seeds of the negatives from `seed` on.
-    """
-    own, template = np.array([one.relation for one in prompts]), np.array([one.template for one in prompts])
-    dealt, generator = template.copy(), np.random.default_rng([seed, n])
-    for name in relation_names(prompts):
-        dealt[own == name] = generator.permutation(dealt[own == name])
-    every, names = np.arange(len(prompts)), frozenset(relation_names(prompts))
-    return {
-        FACTS: [Sample(_drawn_facts(prompts, np.random.default_rng([seed, draw])), seed, names) for draw in range(n)],
-        TEMPLATES: _one_by_one(own, template, seed),
-        PARTS: _one_by_one(own, dealt, seed),
-        NEGATIVES: [Sample(every, seed + draw, names) for draw in range(n)],
-    }
-
-
-def shuffled_relations(prompts: Sequence[Prompt], seed: int = 0) -> tuple[Prompt, ...]:
-    """The same prompts, but each fact counts to a relation at random; relations keep their numbers of facts."""
-    facts = list(dict.fromkeys((one.relation, one.columns["unit"]) for one in prompts))
-    labels = np.random.default_rng(seed).permutation([relation for relation, _ in facts])
-    new = dict(zip(facts, labels.tolist(), strict=True))
-    return tuple(replace(one, relation=new[one.relation, one.columns["unit"]]) for one in prompts)
-
-
-def _drawn_facts(prompts: Sequence[Prompt], generator: np.random.Generator) -> Int[ndarray, " row"]:
-    facts: dict[str, dict[str, list[int]]] = {}
-    for row, one in enumerate(prompts):
-        facts.setdefault(one.relation, {}).setdefault(one.columns["unit"], []).append(row)
-    drawn = [list(rows.values())[i] for rows in facts.values() for i in generator.integers(len(rows), size=len(rows))]
-    return np.concatenate(drawn)
-
-
-def _one_by_one(own: Shaped[ndarray, " row"], template: Int[ndarray, " row"], seed: int) -> list[Sample]:
-    """A sample for each template, at most as many as any relation has."""
-    numbers = {name: np.unique(template[own == name]) for name in dict.fromkeys(own.tolist())}
-    found = []
-    for turn in range(max(map(len, numbers.values()))):
-        chosen = {name: there[turn % len(there)] for name, there in numbers.items()}
-        rows = np.flatnonzero(template == np.array([chosen[name] for name in own.tolist()]))
-        found.append(Sample(rows, seed, frozenset(name for name, there in numbers.items() if turn < len(there))))
-    return found
 
 
 def _sampled(read: Activations, prompts: tuple[Prompt, ...], sample: Sample) -> Activations:

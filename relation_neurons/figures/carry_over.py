@@ -25,9 +25,9 @@ def carry_over_figure(effects: pd.DataFrame, pooled: pd.DataFrame, measure: str 
         measure: `logprob` or `correct`.
 
     Returns:
-        For each scorer a large mark for all relations, with 95 % intervals over facts, small ones for the relations, and
-        a tick for the control sets of all relations. On the dotted line all of the drop carries over to objects that
-        were not seen, on the dashed one nothing does.
+        For each scorer a large mark for all relations, with 95 % intervals over facts, small ones for the relations,
+        and a cross for the control sets of all relations. On the dotted line all of the drop carries over to objects
+        that were not seen, on the dashed one nothing does.
     """
     title = f"Do neurons carry objects that they were not found with? {MEASURE_TITLES[measure]}"
     if effects.empty:
