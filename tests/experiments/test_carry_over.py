@@ -3,13 +3,13 @@
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
 import relation_neurons as rn
-from relation_neurons.experiments.carry_over import CarryOverConfig, carry_over
-from relation_neurons.experiments.object_halves import halves, place_of, tested_prompts
+from relation_neurons.experiments import object_halves
+from relation_neurons.experiments.carry_over import CarryOverConfig, _targets, carry_over
+from relation_neurons.experiments.object_halves import halves, place_of
 from relation_neurons.experiments.study import Study
 from relation_neurons.relations.relation import key
 from relation_neurons.relations.splits import split_relations
@@ -75,12 +75,12 @@ def test_another_template_set_is_tested_where_there_is_one(found, study):
 
 
 def best_by_hand(study, values, name, half, half_of):
-    """The K best neurons for a relation's prompts of one half against all other relations' prompts that are chosen."""
+    """The K best neurons for a relation's prompts of one half against negatives of both halves."""
     detection = study.prompts().detection
     mine = np.array([one.relation == name and half_of[place_of(one)] == half for one in detection])
-    others = np.array([one.relation != name for one in detection])
-    assert 4 * mine.sum() >= others.sum()  # so that all of them are negatives
-    rows = mine | others
+    positives = np.array([half_of[place_of(one)] == half for one in detection])
+    rows = rn.contrast(detection, positives=positives)[1][:, study.names.index(name)]
+    assert {one.relation for one, kept in zip(detection, rows & ~mine, strict=True) if kept} == {"lives", "plays"}
     scores = [average_precision_score(mine[rows], column) for column in values[rows].T]
     return rn.NeuronSet.from_pairs([divmod(int(i), values.shape[1] // 2) for i in np.argsort(scores)[-K:]])
 
@@ -137,7 +137,7 @@ def test_facts_are_tested_only_if_their_object_was_an_answer_in_detection(study)
     changed = Study(study.model, [dataclasses.replace(first, facts=other), *relations[1:]], study.config)
     asked = changed.config.prompts
     half_of, detection = halves(changed.relations, asked), changed.detection()
-    for prompts in tested_prompts(changed, asked, half_of, detection).values():
+    for prompts in object_halves.tested_prompts(changed, asked, half_of, detection).values():
         assert {one.relation for one in prompts} == {"eats", "plays"}
 
 
@@ -153,16 +153,16 @@ def test_relations_without_repeated_objects_are_left_out_and_named(study):
     assert all(table.empty for table in found.tables.values())
 
 
-def test_a_resumed_study_reads_nothing_again(model, tmp_path, monkeypatch):
-    config = CarryOverConfig(("average_precision",), n_other=1, n_carry_over_controls=2)
-    tables = []
+def test_neurons_of_halves_are_kept_and_not_found_again(model, tmp_path, monkeypatch):
+    targets = []
     for _ in range(2):
-        again = Study(model.model, model.relations, planted_config(rn.StudyConfig, 12, k=K, rule="prefix"))
+        again = Study(model.model, model.relations, planted_config(rn.StudyConfig, 12, k=K, keep_critical=True))
         again.keep_in(tmp_path)
-        tables.append(carry_over(again, config).tables["shares"])
-        monkeypatch.setattr(rn.experiments.detection, "collect_activations", lambda *a, **k: pytest.fail("read again"))
+        half_of = halves(again.relations, again.config.prompts)
+        targets.append(_targets(again, "average_precision", again.detection(), half_of, again.names))
         monkeypatch.setattr(rn.experiments.detection, "kept_activations", lambda *a, **k: pytest.fail("read again"))
-    pd.testing.assert_frame_equal(*tables)
+    assert targets[0] == targets[1]
+    assert len({*targets[0]}) == 6
 
 
 def test_unknown_scorers_are_refused():
