@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.object_halves import Halves, halves, has_both_halves, place_of, tested_prompts
 from relation_neurons.experiments.study import Study
@@ -24,7 +24,7 @@ from relation_neurons.prompts.prompts import Prompt, first_facts
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
-from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scoring import require_scorer
 from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
 from relation_neurons.validation import validated
 
@@ -52,12 +52,11 @@ class CarryOverConfig:
 
 
 def require_scorers(scorers: Sequence[str]) -> None:
-    """Refuse scorers that do not exist, and none at all."""
+    """Refuse names that are no scorers', and none at all."""
     if not scorers:
         raise refuse("There is no scorer", expected="at least one, such as average_precision")
     for scorer in scorers:
-        if scorer not in SCORERS:
-            raise refuse(f"'{scorer}' is not a scorer", expected=nearest(scorer, SCORERS))
+        require_scorer(scorer)
 
 
 def carry_over(study: Study, config: CarryOverConfig = CarryOverConfig()) -> ExperimentResult:
@@ -143,7 +142,7 @@ def _targets(
     config, excluded = study.config, study.critical.excluded(study.config.site)
 
     def rank() -> pd.DataFrame:
-        activations, attributions = study.read_for(scorer, detection)
+        activations, attributions = study.read_by(scorer, detection)
         frames = []
         for half in "AB":
             best = rank_neurons(

@@ -25,7 +25,7 @@ from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.relations.relation import Relation, key
 from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scorers import ACTIVATIONS, reads
+from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.statistics.effects import compare
 from relation_neurons.statistics.formatting import name_list
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
@@ -106,7 +106,7 @@ def concept_neurons(study: Study, n_prompts: int | None = None) -> dict[str, Neu
     )
 
     # Concept prompts have no answer to contribute to.
-    scorer = settings.scorer if reads(settings.scorer) == ACTIVATIONS else "average_precision"
+    scorer = "average_precision" if needs_attributions(settings.scorer) else settings.scorer
 
     def best() -> pd.DataFrame:
         activations = study.activations(prompts)

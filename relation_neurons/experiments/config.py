@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.errors import require_at_least
 from relation_neurons.models.loading import named_device
 from relation_neurons.models.placement import require_placement
 from relation_neurons.models.sites import SiteName
 from relation_neurons.prompts.prompts import PromptConfig
-from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scoring import require_scorer
 from relation_neurons.validation import validated
 
 
@@ -51,7 +51,8 @@ class StudyConfig:
     scorer: str = "average_precision"
     """What neurons are ranked by: average_precision, auroc, standardised_mean_difference, point_biserial,
     activation_probability_entropy or contrast_score of activations; attribution or attribution_t of what neurons
-    contribute to the answers."""
+    contribute to the answers; average_precision_x_attribution or average_precision_x_attribution_t, products of
+    both."""
     n_controls: int = 50
     """Matched random control sets per relation, tested on its own facts (the paper: 10 seeds). A verdict needs at
     least 20."""
@@ -88,8 +89,7 @@ class StudyConfig:
         require_at_least(self, k=1, n_controls=2, batch_size=1, seed=0)
         named_device(self.device)
         require_placement(self.device, self.device_map, self.quantize)
-        if self.scorer not in SCORERS:
-            raise refuse(f"'{self.scorer}' is not a scorer", expected=nearest(self.scorer, SCORERS))
+        require_scorer(self.scorer)
 
     @property
     def selection(self) -> SelectionConfig:

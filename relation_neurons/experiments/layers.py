@@ -27,7 +27,7 @@ from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import ABOVE_SHUFFLES, BELOW_SHUFFLES, WITHIN_SHUFFLES
 from relation_neurons.scores.effect_size import EffectSizes, by_effect_size
-from relation_neurons.scores.scorers import ATTRIBUTIONS, SCORERS, reads
+from relation_neurons.scores.scoring import needs_attributions, score_neurons
 from relation_neurons.validation import validated
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
@@ -71,7 +71,7 @@ def layers(study: Study, config: LayersConfig = LayersConfig()) -> ExperimentRes
     choices["balanced"] = settings.negatives == "balanced"
     selections = study.table(
         "layers/shuffled",
-        lambda: select_shuffled(study.read_by(settings.scorer, detection), targets, **choices),
+        lambda: select_shuffled(*study.read_by(settings.scorer, detection), targets, **choices),
         *(detection, settings.site, study.k, choices, TIE_RULE),
     )
     tables = {
@@ -99,6 +99,7 @@ def third_of(layer: int, n_layers: int) -> str:
 
 def select_shuffled(
     activations: Activations,
+    attributions: Activations | None,
     targets: Mapping[str, NeuronSet],
     *,
     scorer: str,
@@ -109,7 +110,8 @@ def select_shuffled(
     """Choose neurons again by the real labels, and by labels shuffled among the prompts that take part.
 
     Args:
-        activations: Of the detection prompts; attributions for a scorer that reads them.
+        activations: Of the detection prompts.
+        attributions: Contributions to their answers, for a scorer that reads them.
         targets: The neurons of each relation, whose number and lowest score set the cut.
         scorer: What ranked them.
         n: Shuffles per relation.
@@ -131,8 +133,9 @@ def select_shuffled(
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
         arguments = activations.values, all_labels[:, part], all_masks[:, part]
-        scores = SCORERS[scorer](*arguments).numpy(force=True)
-        ties = None if reads(scorer) == ATTRIBUTIONS else by_effect_size(*arguments)
+        contributions = None if attributions is None else attributions.values
+        scores = score_neurons(scorer, *arguments, attributions=contributions).numpy(force=True)
+        ties = None if needs_attributions(scorer) else by_effect_size(*arguments)
         for number, (name, shuffle) in enumerate(columns[part]):
             row = scores[number]
             best = top_k(row[None], len(targets[name]), activations.space, [name], _of_row(ties, number))[name]

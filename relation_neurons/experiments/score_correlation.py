@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.activations.collection import Activations, collect_activations
+from relation_neurons.attribution.attribute import attribute
 from relation_neurons.errors import nearest, refuse, require_at_least
 from relation_neurons.experiments.study import require_two
 from relation_neurons.models.loading import load_model
 from relation_neurons.models.placement import require_placement
 from relation_neurons.models.sites import Neuron, SiteName
+from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.neurons.selection import top_k
 from relation_neurons.progress import bar
 from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
@@ -23,7 +25,7 @@ from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relatio
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.effect_size import by_effect_size
-from relation_neurons.scores.scorers import ACTIVATIONS, SCORERS, reads
+from relation_neurons.scores.scoring import needs_attributions, require_scorer, scorer_names
 from relation_neurons.validation import validated
 
 
@@ -96,12 +98,14 @@ def _require_pair(first: str, second: str, names: Sequence[str], n_background: i
 @validated
 @dataclass(frozen=True)
 class ScoreAgreementConfig:
-    """Rank neurons by every scorer of activations and count what the best of each have in common."""
+    """Rank neurons by several scorers and count what the best of each have in common."""
 
     model: str = "smollm2-135m"
     """`smollm2-135m`, `gemma3-270m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
     relations: tuple[str, ...] = ("shipped",)
     """Names of shipped relations, `shipped` (all), `paper` or `lre` (once fetched), JSON or CSV files, folders."""
+    scorers: tuple[str, ...] = scorer_names()
+    """Which scorers; without those that read attributions, no gradients are computed."""
     k: int = 400
     """Neurons per relation."""
     site: SiteName = "gate"
@@ -122,11 +126,12 @@ class ScoreAgreementConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, k=1, batch_size=1, seed=0)
+        _require_scorers(self.scorers)
         require_placement(self.device, self.device_map, self.quantize)
 
 
 def score_agreement(config: ScoreAgreementConfig) -> pd.DataFrame:
-    """Read the activations of the detection prompts once and compare all scorers of activations on them.
+    """Read the detection prompts once, attribute their answers if a scorer needs it, and compare the scorers.
 
     Returns:
         The table of `compare_scores`.
@@ -142,34 +147,56 @@ def score_agreement(config: ScoreAgreementConfig) -> pd.DataFrame:
         activations = collect_activations(
             model, detection, site=config.site, batch_size=config.batch_size, progress=progress
         )
-    return compare_scores(activations, k=config.k, seed=config.seed)
+    attributions = None
+    if any(map(needs_attributions, config.scorers)):
+        with bar("Attributing answers", len(detection)) as progress:
+            attributions = attribute(
+                model, detection, site=config.site, batch_size=config.batch_size, progress=progress
+            )
+    return compare_scores(activations, attributions=attributions, scorers=config.scorers, k=config.k, seed=config.seed)
 
 
-def compare_scores(activations: Activations, *, k: int, seed: int = 0) -> pd.DataFrame:
-    """Share of common neurons among the k best of each two scorers that read activations.
+def compare_scores(
+    activations: Activations,
+    *,
+    attributions: Activations | None = None,
+    scorers: Sequence[str] | None = None,
+    k: int,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Share of common neurons among the k best of each two scorers.
 
     Args:
         activations: Of the detection prompts of at least two relations.
+        attributions: Contributions of the same neurons to the answers to the same prompts, from `attribute`.
+        scorers: Which scorers; by default all that can be computed from these.
         k: Neurons per relation.
         seed: Chooses negatives.
 
     Returns:
-        A row per pair of these `SCORERS`: `first`, `second`, the `mean`, `low` (least) and `high` (largest) share over
+        A row per pair of scorers: `first`, `second`, the `mean`, `low` (least) and `high` (largest) share over
         relations, and `chance`, the share that two random sets of k would have in common on average.
 
     Raises:
-        RelationNeuronsError: Fewer than two relations, or k outside 1 to the number of neurons.
+        RelationNeuronsError: Fewer than two relations or scorers, k outside 1 to the number of neurons, or a scorer
+            that needs attributions where there are none.
     """
-    names = relation_names(activations.prompts)
-    labels, mask = contrast(activations.prompts, seed=seed)
-    ties = by_effect_size(activations.values, labels, mask)
-    best = {
-        scorer: top_k(score(activations.values, labels, mask), k, activations.space, names, ties)
-        for scorer, score in SCORERS.items()
-        if reads(scorer) == ACTIVATIONS
-    }
+    chosen = scorers or [one for one in scorer_names() if attributions is not None or not needs_attributions(one)]
+    _require_scorers(chosen)
+    ranked = [
+        rank_neurons(activations, attributions=attributions, depth=k, scorer=scorer, seed=seed).best
+        for scorer in chosen
+    ]
+    names, best = relation_names(activations.prompts), dict(zip(chosen, ranked, strict=True))
     rows = []
     for first, second in combinations(best, 2):
         shares = np.array([best[first][name].overlap(best[second][name]) / k for name in names])
         rows.append((first, second, shares.mean(), shares.min(), shares.max(), k / len(activations.space)))
     return pd.DataFrame(rows, columns=["first", "second", "mean", "low", "high", "chance"])
+
+
+def _require_scorers(scorers: Sequence[str]) -> None:
+    for scorer in scorers:
+        require_scorer(scorer)
+    if len(set(scorers)) < 2:
+        raise refuse(f"The scorers are {tuple(scorers)}", expected="at least two different ones")

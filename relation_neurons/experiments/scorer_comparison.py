@@ -1,25 +1,33 @@
-"""Other scorers on the same facts and number of neurons: the drop of own facts against that of others."""
+"""Selectivity curves: by each scorer, what the k best neurons take from own facts against what they take from others.
+
+Scorers give sets of unlike strength, so that the same k is not a fair comparison: the number for a scorer is the drop
+of own facts where others' facts have lost a given amount.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
-from relation_neurons.errors import nearest, refuse, require_at_least
+from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scoring import require_scorer, scorer_names
 from relation_neurons.statistics.effects import compare, judged
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.statistics.selectivity import drops_at_equal_cost
 from relation_neurons.validation import validated
 
 QUESTION = "Which scorer finds the neurons whose loss hurts their own relation most and others least?"
 FIRST = "average_precision"
+PARTS_OF_K = (8, 4, 2, 1)
+"""By default an eighth, a quarter, half and all of the study's k."""
 
 
 @validated
@@ -27,34 +35,53 @@ FIRST = "average_precision"
 class MethodsConfig:
     """Rank neurons by every scorer, ablate the k best of each, and test own and other facts."""
 
-    scorers: tuple[str, ...] = tuple(SCORERS)
+    scorers: tuple[str, ...] = scorer_names()
     """Which scorers; average_precision, with which the others are compared, always takes part."""
     ks: tuple[int, ...] | None = None
-    """How many neurons; by default a tenth of the study's k, and k."""
-    n_other: int | None = None
-    """Facts of each other relation; by default all evaluation facts."""
-    n_method_controls: int = 25
+    """How many neurons; by default an eighth, a quarter, half and all of the study's k."""
+    cost: float = 0.1
+    """Nats that others' facts lose where scorers are compared."""
+    n_other: int | None = 3
+    """Facts of each other relation; None takes all evaluation facts."""
+    n_method_controls: int = 5
     """Control sets for each scorer, k and relation."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_other=1, n_method_controls=2)
+        if not 0 < self.cost < np.inf:
+            raise refuse(f"cost is {self.cost}", expected="nats above 0")
         for scorer in self.scorers:
-            if scorer not in SCORERS:
-                raise refuse(f"'{scorer}' is not a scorer", expected=nearest(scorer, SCORERS))
+            require_scorer(scorer)
 
 
 def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> ExperimentResult:
     """The same facts, the same numbers of neurons, another scorer.
 
     Returns:
-        Tables `methods`, a row per scorer, k and measure: `own`, the mean change of own facts, `other`, of the other
-        relations' facts, and `specific`, own minus other, each with `_low` and `_high` (95 % over relations) and `n`
-        relations; `against_first`, `specific` of each scorer minus that of average precision, paired by relation, with
-        sign flips and Holm's correction; `own` and `other`, from `effects.compare` by `scorer`, `k` and `ablated`.
+        Tables `equal_cost`, from `statistics.selectivity.drops_at_equal_cost`; `methods`, the curves, a row per scorer,
+        k and measure: `own`, the mean change of own facts, `random`, that of own facts under matched random sets,
+        `other`, of the other relations' facts, and `specific`, own minus other, each with `_low` and `_high` (95 % over
+        relations) and `n` relations; `against_first`, `specific` of each scorer minus that of average precision, paired
+        by relation, with sign flips and Holm's correction; `own`, from `effects.compare` by `scorer`, `k` and
+        `ablated`; and `other`, the mean change of all other relations' facts by the same.
     """
-    scorers = tuple(dict.fromkeys((FIRST, *config.scorers)))
-    ks = config.ks or tuple(sorted({max(1, study.k // 10), study.k}))
-    own, other, every = [], [], first_facts(study.evaluation(), config.n_other)
+    scorers, seed = tuple(dict.fromkeys((FIRST, *config.scorers))), study.config.seed
+    ks = config.ks or tuple(sorted({max(1, study.k // part) for part in PARTS_OF_K}))
+    own, other = _cases(study, scorers, ks, config.n_other)
+    on_own = compare(*study.with_controls(own, n=config.n_method_controls), by=["scorer", "k", "ablated"], seed=seed)
+    on_other = _changes_of_others(study.changes(other))
+    changes = _both(on_own, on_other)
+    table, against = _averages(changes, seed), _against_first(changes, seed)
+    equal = drops_at_equal_cost(changes, cost=config.cost, first=FIRST, seed=seed)
+    tables = {"equal_cost": equal, "methods": table, "against_first": against, "own": on_own, "other": on_other}
+    return ExperimentResult("methods", QUESTION, tables, verdicts.scorer_comparison(equal, table, against))
+
+
+def _cases(
+    study: Study, scorers: tuple[str, ...], ks: tuple[int, ...], n_other: int | None
+) -> tuple[list[Case], list[Case]]:
+    """Each scorer's neurons with own facts, and with those of the other relations."""
+    own, other, every = [], [], first_facts(study.evaluation(), n_other)
     for scorer in scorers:
         selection = replace(study.selection, scorer=scorer)
         for k in ks:
@@ -63,13 +90,7 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
                 own.append(Case(target, study.evaluation(name), labels, selection))
                 others = tuple(prompt for prompt in every if prompt.relation != name)
                 other.append(Case(target, others, labels))
-    by, seed = ["scorer", "k", "ablated"], study.config.seed
-    on_own = compare(*study.with_controls(own, n=config.n_method_controls), by=by, seed=seed)
-    on_other = _changes_of_others(study.changes(other))
-    specific = _specific(on_own, on_other)
-    table, against = _averages(specific, seed), _against_first(specific, seed)
-    tables = {"methods": table, "against_first": against, "own": on_own, "other": on_other}
-    return ExperimentResult("methods", QUESTION, tables, verdicts.scorer_comparison(table, against))
+    return own, other
 
 
 def _changes_of_others(answers: pd.DataFrame) -> pd.DataFrame:
@@ -84,27 +105,28 @@ def _changes_of_others(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _specific(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+def _both(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The changes of own and of others' facts side by side, by scorer, k, relation and measure."""
     keys = ["scorer", "k", "ablated", "measure"]
-    table = own[[*keys, "effect"]].rename(columns={"effect": "own"})
+    table = own[[*keys, "effect", "random"]].rename(columns={"effect": "own"})
     table = table.merge(other[[*keys, "effect"]].rename(columns={"effect": "other"}), on=keys, validate="1:1")
     return table.assign(specific=table["own"] - table["other"])
 
 
-def _averages(specific: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _averages(changes: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
-    for (scorer, k, measure), group in specific.groupby(["scorer", "k", "measure"], sort=False):
+    for (scorer, k, measure), group in changes.groupby(["scorer", "k", "measure"], sort=False):
         row: dict[str, object] = {"scorer": scorer, "k": k, "measure": measure, "n": len(group)}
-        for part in ("own", "other", "specific"):
+        for part in ("own", "random", "other", "specific"):
             interval = mean_interval(group[part].to_numpy(), seed=seed)
             row |= {part: interval.mean, f"{part}_low": interval.low, f"{part}_high": interval.high}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _against_first(specific: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _against_first(changes: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Each scorer's specific drop minus that of average precision, relation by relation."""
-    wide = specific.pivot_table(index=["k", "measure", "ablated"], columns="scorer", values="specific", sort=False)
+    wide = changes.pivot_table(index=["k", "measure", "ablated"], columns="scorer", values="specific", sort=False)
     rows = []
     for (k, measure), group in wide.groupby(level=["k", "measure"], sort=False):
         for scorer in wide.columns.drop(FIRST):

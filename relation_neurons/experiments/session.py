@@ -18,7 +18,7 @@ from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scorers import ATTRIBUTIONS, reads
+from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.validation import validated
 
@@ -99,7 +99,7 @@ def prepare(
         quantize=config.quantize,
         out=out,
         shards=out is not None,
-        attributed=reads(config.scorer) == ATTRIBUTIONS,
+        attributed=needs_attributions(config.scorer),
     )
     require_memory(needed, say)
     model = load_model(

@@ -28,7 +28,7 @@ from relation_neurons.neurons.selection import TIE_RULE
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scoring import scorer_names
 from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.validation import validated
 
@@ -40,7 +40,7 @@ QUESTION = "Would other facts, another template or other negatives have found th
 class StabilityConfig:
     """Find each relation's neurons again from samples of the detection prompts, and count those that stay the same."""
 
-    scorers: tuple[str, ...] = tuple(SCORERS)
+    scorers: tuple[str, ...] = scorer_names()
     """Which scorers find the neurons."""
     n_samples: int = 10
     """Samples of facts, and seeds of the negatives."""
@@ -75,7 +75,7 @@ def _kept(study: Study, scorer: str, n: int) -> pd.DataFrame:
     balanced = config.negatives == "balanced"
 
     def rank() -> pd.DataFrame:
-        activations, attributions = study.read_for(scorer, detection)
+        activations, attributions = study.read_by(scorer, detection)
         return agreement(
             activations,
             attributions,
@@ -109,7 +109,7 @@ def agreement(
     Args:
         activations: Of the detection prompts of at least two relations.
         attributions: Contributions to the answers to the same prompts, for scorers that read them.
-        scorer: One of `SCORERS`.
+        scorer: One of `scorer_names()`.
         k: Neurons per relation.
         n: Samples of facts, and seeds of the negatives.
         balanced: Whether negatives are drawn evenly from the other relations.

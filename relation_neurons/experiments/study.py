@@ -28,7 +28,7 @@ from relation_neurons.progress import Progress, keep_quiet
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.scores.scorers import ACTIVATIONS, ATTRIBUTIONS, reads
+from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.statistics.formatting import count_text
 from relation_neurons.statistics.notebook_html import line, table
@@ -171,17 +171,12 @@ class Study:
         """Contributions to the answers to detection prompts, as of `attribute`; see `activations`."""
         return self._attributions.at(detection, site or self.config.site)
 
-    def read_by(self, scorer: str, detection: tuple[Prompt, ...], site: str | None = None) -> Activations:
-        """What a scorer reads of detection prompts: their activations or attributions."""
-        read = self.attributions if reads(scorer) == ATTRIBUTIONS else self.activations
-        return read(detection, site)
-
-    def read_for(
+    def read_by(
         self, scorer: str, detection: tuple[Prompt, ...], site: str | None = None
     ) -> tuple[Activations, Activations | None]:
-        """What `rank_neurons` takes: the activations of detection prompts, and attributions if the scorer reads any."""
-        attributed = reads(scorer) != ACTIVATIONS
-        return self.activations(detection, site), self.attributions(detection, site) if attributed else None
+        """What a scorer reads of detection prompts: their activations, and attributions if it needs them."""
+        attributions = self.attributions(detection, site) if needs_attributions(scorer) else None
+        return self.activations(detection, site), attributions
 
     def drop_activations(self) -> None:
         """Remove the activations and attributions that the folder holds until they are ranked."""
@@ -200,7 +195,7 @@ class Study:
 
             @functools.cache
             def rank() -> Ranking:
-                activations, attributions = self.read_for(selection.scorer, detection, selection.site)
+                activations, attributions = self.read_by(selection.scorer, detection, selection.site)
                 return rank_neurons(
                     activations,
                     attributions=attributions,

@@ -17,7 +17,7 @@ from relation_neurons.figures.neuron_locations import (
 )
 from relation_neurons.figures.relations import facts_figure, overlap_of_names_figure, token_lengths_figure
 from relation_neurons.figures.score_correlation import score_pair_figure
-from relation_neurons.figures.scorer_comparison import methods_figure
+from relation_neurons.figures.scorer_comparison import equal_cost_figure, methods_figure
 from relation_neurons.figures.single_neuron import (
     neuron_effects_figure,
     neuron_scores_figure,
@@ -44,6 +44,7 @@ __all__ = [
     "dose_figure",
     "dose_slider_figure",
     "drops_figure",
+    "equal_cost_figure",
     "error_kinds_figure",
     "facts_figure",
     "flips_figure",

@@ -1,4 +1,4 @@
-"""Comparison of scorers."""
+"""Comparison of scorers: selectivity curves, and own drops at equal cost to others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
 
 def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure:
-    """Mean effect on own facts against that on other facts, by scorer (colour) and k (symbol).
+    """Selectivity curves: change of own facts against that of other facts, by scorer (colour) and k (symbol).
 
-    Intervals are 95 % over relations.
+    All curves begin at no change, at k = 0. Intervals are 95 % over relations.
 
     Args:
         methods: Table `methods` of the experiment `methods`.
@@ -32,24 +32,7 @@ def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure
         return empty_figure(title)
     figure, symbols = go.Figure(), dict(zip(sorted(rows["k"].unique()), cycle(SYMBOLS), strict=False))
     for (scorer, group), colour in zip(rows.groupby("scorer", sort=False), cycle(COLOURS), strict=False):
-        group = group.sort_values("k")
-        hover = [
-            f"{scorer}, k = {row['k']:,}<br>own facts {interval_text(row, 'own', decimals=3)}<br>other facts "
-            f"{interval_text(row, 'other', decimals=3)}<br>n = {row['n']} relations"
-            for row in group.to_dict("records")
-        ]
-        figure.add_scatter(
-            x=group["own"],
-            y=group["other"],
-            error_x=error_bars(group, "own"),
-            error_y=error_bars(group, "other"),
-            mode="lines+markers",
-            line={"width": 1, "color": colour},
-            marker={"size": 9, "symbol": [symbols[k] for k in group["k"]]},
-            name=str(scorer),
-            hovertext=hover,
-            hoverinfo="text",
-        )
+        figure.add_scatter(**_curve(str(scorer), group.sort_values("k"), symbols), line={"width": 1.5, "color": colour})
     for k, symbol in symbols.items():
         legend_marker = {"symbol": symbol, "color": RANDOM, "size": 9}
         figure.add_scatter(
@@ -58,5 +41,69 @@ def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure
     least = min(0.0, max(rows["own"].min(), rows["other"].min()))
     line = {"dash": "dot", "width": 1, "color": RANDOM}
     figure.add_scatter(x=[least, 0], y=[least, 0], mode="lines", line=line, name="own = other", hoverinfo="skip")
-    figure.update_layout(xaxis_title="change on own facts", yaxis_title="change on other relations' facts")
+    figure.update_layout(xaxis_title="change on other relations' facts", yaxis_title="change on own facts")
     return styled(figure, title, height=380, legend_rows=(3 * len(figure.data) + 7) // 8)
+
+
+def _curve(scorer: str, rows: pd.DataFrame, symbols: dict[int, str]) -> dict[str, object]:
+    """A scorer's curve from no change at k = 0."""
+    hover = [
+        f"{scorer}, k = {row['k']:,}<br>own facts {interval_text(row, 'own', decimals=3)}<br>other facts "
+        f"{interval_text(row, 'other', decimals=3)}<br>n = {row['n']} relations"
+        for row in rows.to_dict("records")
+    ]
+    start = pd.DataFrame(
+        [dict.fromkeys([f"{part}{end}" for part in ("own", "other") for end in ("", "_low", "_high")], 0.0)]
+    )
+    rows = pd.concat([start, rows], ignore_index=True)
+    return {
+        "x": rows["other"],
+        "y": rows["own"],
+        "error_x": error_bars(rows, "other"),
+        "error_y": error_bars(rows, "own"),
+        "mode": "lines+markers",
+        "marker": {"size": [0, *[9] * len(symbols)], "symbol": ["circle", *(symbols[k] for k in rows["k"][1:])]},
+        "name": scorer,
+        "hovertext": ["", *hover],
+        "hoverinfo": "text",
+    }
+
+
+def equal_cost_figure(equal_cost: pd.DataFrame, measure: str = "logprob") -> go.Figure:
+    """What own facts lose by each scorer's neurons where other facts have lost the same.
+
+    Intervals are 95 % over relations. Where others never lose so much, the point is an open circle: the value at the
+    largest k, of which the scorer could take more.
+
+    Args:
+        equal_cost: Table `equal_cost` of the experiment `methods`.
+        measure: `logprob` or `correct`.
+    """
+    title = f"Own facts at equal cost to others: {MEASURE_TITLES[measure]}"
+    needed = ["cost", "own", "own_low", "own_high", "reached", "n"]
+    rows = rows_of_measure(equal_cost, measure, ["scorer"], needed)
+    if rows.empty:
+        return empty_figure(title)
+    rows = rows.sort_values("own", ascending=False)
+    hover = [
+        f"{row['scorer']}<br>{interval_text(row, 'own', decimals=3)}<br>n = {row['n']} relations"
+        for row in rows.to_dict("records")
+    ]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=rows["own"],
+        y=rows["scorer"],
+        error_x=error_bars(rows, "own"),
+        mode="markers",
+        marker={
+            "size": 9,
+            "color": COLOURS[0],
+            "symbol": ["circle" if one else "circle-open" for one in rows["reached"]],
+        },
+        hovertext=hover,
+        hoverinfo="text",
+        showlegend=False,
+    )
+    axis = f"change on own facts where others' have lost {rows['cost'].iloc[0]:g} nats"
+    figure.update_layout(xaxis_title=axis, yaxis={"automargin": True})
+    return styled(figure, title, height=120 + 28 * len(rows))

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
+from torch import Tensor
 
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import nearest, refuse
@@ -20,7 +21,8 @@ from relation_neurons.prompts.contrast import NEGATIVES_PER_POSITIVE, contrast
 from relation_neurons.prompts.prompts import relation_names
 from relation_neurons.scores.average_precision import difference_from_scikit_learn
 from relation_neurons.scores.effect_size import by_effect_size
-from relation_neurons.scores.scorers import ATTRIBUTIONS, SCORERS, reads
+from relation_neurons.scores.scorers import ATTRIBUTIONS
+from relation_neurons.scores.scoring import needs_attributions, require_scorer, score_neurons
 
 PAPER_K = 3000
 AP_TOLERANCE = 1e-6
@@ -105,7 +107,7 @@ def rank_neurons(
     Args:
         activations: Activations on the detection prompts of at least two relations.
         depth: Number of neurons to keep per relation, at most all.
-        scorer: One of `relation_neurons.scores.scorers.SCORERS`.
+        scorer: One of `relation_neurons.scores.scoring.scorer_names()`.
         ratio: Negatives per positive.
         balanced: Whether negatives are drawn equally from the other relations.
         seed: Seed of the choice of negatives.
@@ -119,19 +121,18 @@ def rank_neurons(
             prompts and neurons, there are fewer than two relations, or average precision differs from
             scikit-learn's.
     """
-    if scorer not in SCORERS:
-        raise refuse(f"'{scorer}' is not a scorer", expected=nearest(scorer, SCORERS))
+    require_scorer(scorer)
     names = relation_names(activations.prompts)
     labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed, positives=positives)
-    read = _read_by(scorer, activations, attributions)
-    scores = SCORERS[scorer](read.values, labels, mask)
+    contributions = _matching(attributions, activations) if needs_attributions(scorer) else None
+    scores = score_neurons(scorer, activations.values, labels, mask, attributions=contributions)
     difference = float("nan")
     if scorer == "average_precision":
         difference = difference_from_scikit_learn(scores, activations.values, labels, mask, seed=seed)
         if difference > AP_TOLERANCE:
             raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
     space, n_positive = activations.space, (labels & mask).sum(axis=0)
-    ties = None if read is attributions else by_effect_size(activations.values, labels, mask)
+    ties = None if needs_attributions(scorer) else by_effect_size(activations.values, labels, mask)
     left_out = torch.from_numpy(space.flatten([*exclude])).to(scores.device)
     ranked = scores.index_fill(1, left_out, float("-inf"))
     best = top_k(ranked, min(depth, len(space) - len(exclude)), space, names, ties)
@@ -152,18 +153,13 @@ def rank_neurons(
     return Ranking(best, space, activity, counts, tuple(exclude))
 
 
-def _read_by(scorer: str, activations: Activations, attributions: Activations | None) -> Activations:
-    """What a scorer reads."""
-    if reads(scorer) != ATTRIBUTIONS:
-        return activations
+def _matching(attributions: Activations | None, activations: Activations) -> Tensor | None:
+    """Contributions to the answers to the prompts of the activations; None where there are none."""
     if attributions is None or attributions.kind != ATTRIBUTIONS:
-        raise refuse(
-            f"Scorer '{scorer}' reads attributions, and there are none",
-            do="pass attributions=attribute(model, prompts, site=...), or use another scorer",
-        )
+        return None
     if (attributions.prompts, attributions.space) != (activations.prompts, activations.space):
         raise refuse("Attributions are of other prompts or neurons", expected="those of the activations")
-    return attributions
+    return attributions.values
 
 
 def scaled_k(k: int, space: NeuronSpace) -> int:

@@ -18,6 +18,7 @@ from relation_neurons.figures import (
     dose_figure,
     dose_slider_figure,
     drops_figure,
+    equal_cost_figure,
     error_kinds_figure,
     flips_figure,
     frequency_figure,
@@ -108,7 +109,10 @@ FIGURES: Mapping[str, FigureFunctions] = {
     "neuron": NEURON_FIGURES,
     "carry-over": _both_measures(carry_over_figure, "carry_over", ("effects", "pooled")),
     "stability": {"stability": (stability_figure, ("stability",))},
-    "methods": _both_measures(methods_figure, "methods", ("methods",)),
+    "methods": {
+        **_both_measures(methods_figure, "methods", ("methods",)),
+        **_both_measures(equal_cost_figure, "equal_cost", ("equal_cost",)),
+    },
 }
 """For each experiment and label: the function that makes the figure, and the tables that it takes."""
 

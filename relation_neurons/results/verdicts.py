@@ -180,9 +180,9 @@ def error_analysis(counts: pd.DataFrame, wrong: pd.DataFrame, rule: str) -> Sent
     return first, f"The newly wrong answers are, by kind, most frequent first: {name_list(named)}.{also}"
 
 
-def scorer_comparison(table: pd.DataFrame, against: pd.DataFrame) -> Sentences:
-    """Scorers by how specific their neurons are, and against average precision."""
-    sentences = []
+def scorer_comparison(equal: pd.DataFrame, table: pd.DataFrame, against: pd.DataFrame) -> Sentences:
+    """Scorers at equal cost to others, by how specific their neurons are at each k, and against average precision."""
+    sentences = [_equal_cost(equal[equal["measure"] == "logprob"])]
     for k, rows in table[table["measure"] == "logprob"].groupby("k"):
         order = rows.sort_values("specific").to_dict("records")
         values = "; ".join(f"{row['scorer']} {interval_text(row, 'specific')}" for row in order)
@@ -199,6 +199,21 @@ def scorer_comparison(table: pd.DataFrame, against: pd.DataFrame) -> Sentences:
     n_unclear = int((rows["verdict"] == NOT_SHOWN).sum())
     shown = "; ".join(differing) or "none differs"
     return (*sentences, f"Against average precision, Holm-corrected: {shown}; not shown in {n_unclear}.")
+
+
+def _equal_cost(rows: pd.DataFrame) -> str:
+    """Own drops where others' facts have lost the same."""
+    parts, first = [], rows.iloc[0]
+    for row in rows.sort_values("own").to_dict("records"):
+        at_least = "" if row["reached"] else " (others never lose so much; value at the largest k)"
+        parts.append(f"{row['scorer']} {interval_text(row, 'own')}{at_least}")
+    better = rows[rows["difference_high"] < 0]
+    named = [f"{row['scorer']} {interval_text(row, 'difference')}" for row in better.to_dict("records")]
+    return (
+        f"Change in log-probability of own facts at the k where others' facts have lost {first['cost']:g} nats, mean "
+        f"over {first['n']} relations: {'; '.join(parts)}. More than {first['scorer']}, by 95 % intervals over "
+        f"relations that are not corrected for the number of scorers: {name_list(named)}."
+    )
 
 
 def _geometric(perplexities: pd.Series) -> float:

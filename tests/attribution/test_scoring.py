@@ -10,6 +10,7 @@ import relation_neurons as rn
 from relation_neurons.attribution.cache import kept_attributions
 from relation_neurons.experiments.concepts import concept_neurons
 from relation_neurons.experiments.layers import LayersConfig, layers
+from relation_neurons.experiments.score_correlation import compare_scores
 from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
 from relation_neurons.experiments.study import Study
 from relation_neurons.inference.memory_estimate import estimate
@@ -61,12 +62,41 @@ def test_a_ranking_is_that_of_the_scorer_on_attributions(planted):
     torch.testing.assert_close(torch.tensor(found.activity), activity)
 
 
+def test_a_product_multiplies_both_scores_and_ranks_by_it(planted):
+    study = planted_study(planted, scorer="average_precision_x_attribution")
+    prompts = study.detection()
+    labels, mask = rn.contrast(prompts)
+    attributions = rn.attribute(planted.model, prompts, site="post").values
+    precision = rn.average_precision(rn.collect_activations(planted.model, prompts).values, labels, mask)
+    for number, name in enumerate(study.names):
+        product = precision[number] * attributions[torch.from_numpy(labels[:, number])].mean(dim=0)
+        best = product.argsort(descending=True, stable=True)[:K].tolist()
+        assert study.ranking().space.flatten(list(study.target(name))).tolist() == best
+
+
+def test_scores_are_compared_with_those_of_attributions(planted):
+    prompts = planted_study(planted).detection()
+    activations, attributions = (read(planted.model, prompts) for read in (rn.collect_activations, rn.attribute))
+    table = compare_scores(activations, attributions=attributions, scorers=("auroc", "attribution_t"), k=3)
+    (row,) = table.to_dict("records")
+    sets = [
+        rank_neurons(activations, attributions=attributions, depth=3, scorer=one).best
+        for one in ("auroc", "attribution_t")
+    ]
+    shares = [len(set(sets[0][name]) & set(sets[1][name])) / 3 for name in sets[0]]
+    assert row["mean"] == pytest.approx(sum(shares) / len(shares))
+    with pytest.raises(rn.RelationNeuronsError, match="at least two"):
+        compare_scores(activations, scorers=("auroc",), k=3)
+
+
 def test_experiments_take_scorers_of_attributions(planted):
     study = planted_study(planted, prompts=rn.PromptConfig(shots=0, n_evaluation=4, n_detection=12))
     assert set(layers(study, LayersConfig(n_shuffles=1)).tables["null"]["real"]) == {K}
-    config = MethodsConfig(scorers=("attribution", "attribution_t"), ks=(K,), n_other=1, n_method_controls=2)
+    config = MethodsConfig(
+        scorers=("attribution", "average_precision_x_attribution_t"), ks=(K,), n_other=1, n_method_controls=2
+    )
     table = methods(study, config).tables["methods"]
-    assert set(table["scorer"]) == {"average_precision", "attribution", "attribution_t"}
+    assert set(table["scorer"]) == {"average_precision", *config.scorers}
 
 
 def test_a_stopped_study_keeps_its_attributions_and_reads_them_again(planted, tmp_path, monkeypatch):

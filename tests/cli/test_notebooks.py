@@ -1,19 +1,29 @@
 """Notebooks carry no output, define nothing, run as they are, and show the numbers that the API gives."""
 
 import re
+from dataclasses import replace
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
 import relation_neurons as rn
 from relation_neurons.cli import notebook_runner
 from relation_neurons.experiments import answer_cache
+from relation_neurons.prompts.prompts import first_facts
 
 PARAMETERS = {"model", "relations", "site", "k", "seed", "profile", "folder"}
 NOTEBOOKS = notebook_runner.notebook_paths()
 SMOKE = {**notebook_runner.SMOKE, "profile": "smoke", "seed": 0}
-PLANTED = ("00_quickstart", "01_cumulativity", "02_versatility", "03_interference", "06_neurons_up_close")
+PLANTED = (
+    "00_quickstart",
+    "01_cumulativity",
+    "02_versatility",
+    "03_interference",
+    "06_neurons_up_close",
+    "07_causal_neurons",
+)
 """Executed on the planted model; the others, and with `--full` all, on the embedded one."""
 
 
@@ -22,7 +32,7 @@ def code_cells(notebook):
 
 
 def test_there_are_all_notebooks():
-    assert [name[:2] for name in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06"]
+    assert [name[:2] for name in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "07"]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -73,8 +83,12 @@ def changes(planted_folder, full):
 
 
 def effect_of(study, asked, neurons):
+    """A mean change of a relation's log-probability, see `effect_on`."""
+    return effect_on(study, study.evaluation(asked), neurons)
+
+
+def effect_on(study, prompts, neurons):
     """A mean change of log-probability by the plain calls, without a study's bookkeeping."""
-    prompts = study.evaluation(asked)
     before = rn.recall(study.model, prompts)["logprob"]
     with rn.ablate(study.model, neurons):
         after = rn.recall(study.model, prompts)["logprob"]
@@ -137,6 +151,26 @@ def neurons_up_close(study, shown):
         assert own[name] == pytest.approx(effect_of(study, name, chosen), abs=1e-4)
 
 
+def causal_neurons(study, shown):
+    asked = {name: first_facts(study.evaluation(name), 2) for name in study.names}
+    found = shown[shown["measure"] == "logprob"].set_index("scorer")
+    for scorer in ("average_precision", "attribution_t"):
+        own, lost = [0.0], [0.0]
+        for k in (study.k // 8, study.k // 4, study.k // 2, study.k):
+            sets = {name: study.target(name, k, replace(study.selection, scorer=scorer)) for name in study.names}
+            own.append(np.mean([effect_of(study, name, neurons) for name, neurons in sets.items()]))
+            others = [
+                effect_on(study, [one for name in study.names if name != mine for one in asked[name]], neurons)
+                for mine, neurons in sets.items()
+            ]
+            lost.append(-np.mean(others))
+        beyond = next((place for place, one in enumerate(lost) if one >= 0.1), None)
+        assert found.loc[scorer, "reached"] == (beyond is not None)
+        ends = slice(-1, None) if beyond is None else slice(beyond - 1, beyond + 1)
+        expected = np.interp(0.1, lost[ends], own[ends])
+        assert found.loc[scorer, "own"] == pytest.approx(expected, abs=1e-3)
+
+
 def same(shown, table):
     """The table shown is that of the API, up to what JSON loses."""
     expected = table[list(shown.columns.intersection(table.columns))].reset_index(drop=True)
@@ -152,6 +186,7 @@ CHECKS = {
     "04_languages": languages,
     "05_your_own_relations": your_own_relations,
     "06_neurons_up_close": neurons_up_close,
+    "07_causal_neurons": causal_neurons,
 }
 
 

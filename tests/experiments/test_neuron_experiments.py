@@ -74,14 +74,14 @@ def test_every_site_and_layer_is_counted(study):
 def shuffled(study):
     """What `layers` found, and all that its scorer was given."""
     calls = []
-    scorer = layers_module.SCORERS["average_precision"]
+    score = layers_module.score_neurons
 
-    def recorded(values, labels, mask):
+    def recorded(scorer, values, labels, mask, attributions):
         calls.append((values.numpy(), labels, mask))
-        return scorer(values, labels, mask)
+        return score(scorer, values, labels, mask)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers_module, "SCORERS", {"average_precision": recorded})
+        patch.setattr(layers_module, "score_neurons", recorded)
         result = layers(study, LayersConfig(n_shuffles=2))
     return result, calls
 
@@ -142,13 +142,13 @@ def test_real_labels_stand_beside_the_range_of_the_shuffles(study, shuffled):
 
 def test_a_scorer_whose_relations_depend_on_each_other_gets_one_shuffle_at_a_time(planted, monkeypatch):
     study, name = Study(planted.model, planted.relations, config(scorer="activation_probability_entropy")), []
-    scorer = layers_module.SCORERS["activation_probability_entropy"]
+    score = layers_module.score_neurons
 
-    def recorded(values, labels, mask):
+    def recorded(scorer, values, labels, mask, attributions):
         name.append(labels.shape[1])
-        return scorer(values, labels, mask)
+        return score(scorer, values, labels, mask)
 
-    monkeypatch.setattr(layers_module, "SCORERS", {"activation_probability_entropy": recorded})
+    monkeypatch.setattr(layers_module, "score_neurons", recorded)
     result = layers(study, LayersConfig(n_shuffles=2))
     assert name == [3, 3, 3]
     assert (result.tables["null"]["real"] >= K).all()

@@ -8,6 +8,7 @@ from relation_neurons import RelationNeuronsError
 from relation_neurons.experiments.frequency import compare_frequencies
 from relation_neurons.figures import (
     controls_figure,
+    equal_cost_figure,
     flips_figure,
     frequency_figure,
     methods_figure,
@@ -369,10 +370,21 @@ def test_own_effects_are_drawn_against_other_effects_by_scorer_and_k():
     for scorer, group in table.groupby("scorer"):
         (trace,) = traces(figure, scorer)
         group = group.sort_values("k")
-        np.testing.assert_allclose(trace.x, group["own"])
-        np.testing.assert_allclose(trace.y, group["other"])
-        np.testing.assert_allclose(trace.x + trace.error_x.array, group["own_high"])
-        np.testing.assert_allclose(trace.y - trace.error_y.arrayminus, group["other_low"])
-        assert list(trace.marker.symbol) == [symbols["k = 300"], symbols["k = 3,000"]]
-        assert "n = 12 relations" in trace.hovertext[0]
+        np.testing.assert_allclose(trace.y, [0, *group["own"]])
+        np.testing.assert_allclose(trace.x, [0, *group["other"]])
+        np.testing.assert_allclose((trace.y + trace.error_y.array)[1:], group["own_high"])
+        np.testing.assert_allclose((trace.x - trace.error_x.arrayminus)[1:], group["other_low"])
+        assert list(trace.marker.symbol[1:]) == [symbols["k = 300"], symbols["k = 3,000"]]
+        assert "n = 12 relations" in trace.hovertext[1]
     assert len({trace.line.color for trace in figure.data if trace.name in ("auroc", "average_precision")}) == 2
+
+
+def test_scorers_are_drawn_at_equal_cost_and_open_where_others_lose_less():
+    ends = {"measure": "logprob", "cost": 0.1, "n": 4, "own_low": -2.5, "own_high": -0.5}
+    scorers = [("auroc", -1.0, False), ("attribution_t", -2.0, True)]
+    table = pd.DataFrame([{"scorer": name, "own": own, "reached": reached, **ends} for name, own, reached in scorers])
+    (trace,) = equal_cost_figure(table).data
+    drawn = zip(trace.y, trace.x, trace.marker.symbol, strict=True)
+    assert set(drawn) == {("auroc", -1.0, "circle-open"), ("attribution_t", -2.0, "circle")}
+    np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, [-2.5, -2.5])
+    assert is_empty(equal_cost_figure(table.iloc[:0]))

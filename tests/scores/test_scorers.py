@@ -336,7 +336,7 @@ def test_the_command_line_prints_a_row_per_pair(config, planted_folder, capsys, 
     printed = capsys.readouterr().out
     assert "among the 6 best" in printed
     assert re.search(r"average_precision +auroc +1\.00 \[1\.00, 1\.00\] +0\.02", printed)
-    assert len(re.findall(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", printed)) == 15
+    assert len(re.findall(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", printed)) == 45
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Score neurons by a scorer's name: from activations, from attributions, or by a product of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from relation_neurons.errors import nearest, refuse
+from relation_neurons.scores.scorers import ATTRIBUTIONS, SCORERS, Labels, Mask, NeuronScores, Scores, reads
+
+PRODUCTS: Mapping[str, tuple[str, str]] = {
+    "average_precision_x_attribution": ("average_precision", "attribution"),
+    "average_precision_x_attribution_t": ("average_precision", "attribution_t"),
+}
+"""Scorers that multiply a score of activations by one of attributions: high for neurons that both tell a relation's
+prompts apart and contribute to its answers."""
+
+
+def scorer_names() -> tuple[str, ...]:
+    """All scorers by name, those that users added included; the first is the paper's."""
+    return (*SCORERS, *PRODUCTS)
+
+
+def require_scorer(name: str) -> None:
+    """Refuse a name that is not a scorer's."""
+    if name not in scorer_names():
+        raise refuse(f"'{name}' is not a scorer", expected=nearest(name, scorer_names()))
+
+
+def factors(scorer: str) -> tuple[str, ...]:
+    """The names of the scores whose product a scorer is: its own, or two.
+
+    Raises:
+        RelationNeuronsError: The name is not a scorer's.
+    """
+    require_scorer(scorer)
+    return PRODUCTS.get(scorer, (scorer,))
+
+
+def needs_attributions(scorer: str) -> bool:
+    """Whether a scorer reads contributions to answers, alone or beside activations.
+
+    Raises:
+        RelationNeuronsError: The name is not a scorer's.
+    """
+    return any(reads(factor) == ATTRIBUTIONS for factor in factors(scorer))
+
+
+def score_neurons(
+    scorer: str, activations: Scores, labels: Labels, mask: Mask = None, *, attributions: Scores | None = None
+) -> NeuronScores:
+    """The scores of all neurons for all relations.
+
+    Args:
+        scorer: One of `scorer_names()`.
+        activations: [example, neuron].
+        labels: True for a relation's positives.
+        mask: True for the examples included in a relation's score; None means all.
+        attributions: Contributions of the same neurons to the answers to the same examples.
+
+    Raises:
+        RelationNeuronsError: The name is not a scorer's, it needs attributions and there are none, or
+            as the scorer does.
+    """
+    product: Tensor | None = None
+    for factor in factors(scorer):
+        values = attributions if reads(factor) == ATTRIBUTIONS else activations
+        if values is None:
+            raise refuse(
+                f"Scorer '{scorer}' reads attributions, and there are none",
+                do="pass attributions=attribute(model, prompts, site=...), or use another scorer",
+            )
+        scores = SCORERS[factor](values, labels, mask)
+        product = scores if product is None else product * scores
+    assert product is not None
+    return product
