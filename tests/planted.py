@@ -49,8 +49,14 @@ def word_tokenizer(words: list[str], bos: bool = False) -> transformers.PreTrain
     )
 
 
-def plant(seed: int = 0) -> Planted:
-    """Write the weights."""
+def plant(seed: int = 0, by_object: tuple[str, ...] = ()) -> Planted:
+    """Write the weights.
+
+    Args:
+        seed: Chooses facts, places and fillers.
+        by_object: Relations whose neurons are their objects' own: one neuron for each object and layer, which fires on
+            the relation's facts with this object only, and raises it alone.
+    """
     generator = torch.Generator().manual_seed(seed)
     subjects = [f"s{number}" for number in range(N_SUBJECTS)]
     objects = {relation: [f"{relation}{number}" for number in range(N_OBJECTS)] for relation in RELATIONS}
@@ -71,7 +77,7 @@ def plant(seed: int = 0) -> Planted:
     llama = _blank_llama(len(tokenizer))
     direction = {word: tokenizer.convert_tokens_to_ids(word) for word in words}
     with torch.no_grad():
-        neurons = _write_mlps(llama, direction, subjects, objects, answers, generator)
+        neurons = _write_mlps(llama, direction, subjects, objects, answers, generator, by_object)
         for word in (word for group in objects.values() for word in group):
             llama.lm_head.weight[direction[word], direction[word]] = 2.0
     named = {relation: NeuronSet.from_pairs(pairs, name=relation) for relation, pairs in neurons.items()}
@@ -141,13 +147,23 @@ def _blank_llama(n_words: int) -> transformers.LlamaForCausalLM:
     return llama
 
 
-def _write_mlps(llama, direction, subjects, objects, answers, generator) -> dict[str, list[tuple[int, int]]]:
+def _write_mlps(llama, direction, subjects, objects, answers, generator, by_object) -> dict[str, list[tuple[int, int]]]:
     """Fill every MLP neuron; returns (layer, index) of each relation's."""
     planted: dict[str, list[tuple[int, int]]] = {relation: [] for relation in RELATIONS}
     for layer in range(N_LAYERS):
         mlp = llama.model.layers[layer].mlp
         places = iter(torch.randperm(D_MLP, generator=generator).tolist())
-        for relation in RELATIONS:
+        for relation in by_object:
+            for number, word in enumerate(objects[relation]):
+                index = next(places)
+                planted[relation].append((layer, index))
+                mlp.gate_proj.weight[index, direction[relation]] = 2.0
+                having = [
+                    direction[one] for one, answer in zip(subjects, answers[relation], strict=True) if answer == number
+                ]
+                mlp.up_proj.weight[index, having] = 1.0
+                mlp.down_proj.weight[direction[word], index] = 0.05 * GROUP
+        for relation in (one for one in RELATIONS if one not in by_object):
             for index in (next(places) for _ in range(GROUP)):
                 planted[relation].append((layer, index))
                 _read(mlp, index, direction[relation])

@@ -50,7 +50,9 @@ def _command(name: str, experiment: Experiment) -> Callable[..., None]:
     return command
 
 
-for _name, _experiment in {**EXPERIMENTS, "summary": BESIDE["summary"]}.items():
+for _name, _experiment in {**EXPERIMENTS, **BESIDE}.items():
+    if _name == "methods":  # a command of its own, `compare-methods`
+        continue
     app.command(name=_name)(_command(_name, _experiment))
 
 

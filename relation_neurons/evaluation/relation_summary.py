@@ -15,10 +15,10 @@ from relation_neurons.evaluation.answers import RULES
 from relation_neurons.evaluation.recall import recall
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts.prompts import Prompt, PromptConfig, make_prompts
+from relation_neurons.prompts.prompts import Prompt, PromptConfig, make_prompts, split_facts
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import Relation, key
-from relation_neurons.relations.splits import Split, split_relations
+from relation_neurons.relations.splits import Split
 from relation_neurons.relations.translations import translate, translation
 from relation_neurons.statistics.intervals import accuracy_interval, proportion_interval
 from relation_neurons.validation import validated
@@ -82,7 +82,7 @@ def describe(
     if validate is not None and model is None:
         raise refuse(f"validate is '{validate}' but there is no model", do="pass model=load_model(...)")
     config = config or PromptConfig()
-    splits = split_relations(relations, n_evaluation=config.n_evaluation, n_shots=config.shots, seed=config.split_seed)
+    splits = split_facts(relations, config)
     rows = {
         relation.name: _fact_columns(*_in_language(relation, splits[relation.name], config)) for relation in relations
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from relation_neurons.errors import nearest, refuse
+from relation_neurons.experiments.carry_over import CarryOverConfig, carry_over
 from relation_neurons.experiments.concepts import ConceptsConfig, concepts
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.confounds import ConfoundsConfig, confounds
@@ -23,6 +24,7 @@ from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
+from relation_neurons.experiments.stability import StabilityConfig, stability
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.summary import SummaryConfig, summary
 from relation_neurons.experiments.templates import TemplatesConfig, templates
@@ -86,6 +88,10 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 BESIDE: Mapping[str, Experiment] = {
     "summary": Experiment(summary, SummaryConfig()),
     "methods": Experiment(methods, MethodsConfig(n_other=2, n_method_controls=2)),
+    "carry-over": Experiment(carry_over, CarryOverConfig(n_other=2, n_carry_over_controls=2)),
+    "stability": Experiment(
+        stability, StabilityConfig(n_samples=5), StabilityConfig(scorers=("average_precision",), n_samples=2)
+    ),
 }
 """Experiments that `all` leaves out."""
 

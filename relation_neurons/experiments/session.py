@@ -118,7 +118,7 @@ def run_experiment(study: Study, name: str, profile: str = "demo", **changes: An
 
     Args:
         study: From `open_study`.
-        name: Of `EXPERIMENTS`, or `methods`.
+        name: Of `EXPERIMENTS` or `BESIDE`.
         profile: The size of the experiment: `smoke`, `demo` or `full`.
         changes: Options of the experiment to override.
 

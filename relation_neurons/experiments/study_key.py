@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompts
 from relation_neurons.prompts.tokenization import encode
 from relation_neurons.relations.relation import Relation
-from relation_neurons.storage.fingerprint import code_digest, digest, versions
+from relation_neurons.storage.fingerprint import as_key, code_digest, digest, versions
 
 
 def study_key(config: Any, relations: Sequence[Relation], model: HookedModel, prompts: Prompts) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def study_key(config: Any, relations: Sequence[Relation], model: HookedModel, pr
     """
     encoded = encode(model, [*prompts.detection, *prompts.evaluation])
     return {
-        "config": dataclasses.asdict(config),
+        "config": as_key(config),
         "relations": {relation.name: digest(relation)[:16] for relation in relations},
         "tokens": digest([(one.ids, one.query_start, one.object_ids, one.bos) for one in encoded])[:16],
         "model": {

@@ -2,6 +2,7 @@
 
 from relation_neurons.figures.answer_flows import answer_flows_figure
 from relation_neurons.figures.answer_trajectories import answer_trajectories_figure
+from relation_neurons.figures.carry_over import carry_over_figure
 from relation_neurons.figures.dose_response import dose_figure, mean_dose_figure, slices_figure, steps_figure
 from relation_neurons.figures.dose_slider import dose_slider_figure
 from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
@@ -24,6 +25,7 @@ from relation_neurons.figures.single_neuron import (
     neuron_values_figure,
     shaded_prompts,
 )
+from relation_neurons.figures.stability import stability_figure
 from relation_neurons.figures.summary import summary_figure
 from relation_neurons.figures.transfer import (
     drops_figure,
@@ -36,6 +38,7 @@ from relation_neurons.figures.transfer import (
 __all__ = [
     "answer_flows_figure",
     "answer_trajectories_figure",
+    "carry_over_figure",
     "concept_overlap_figure",
     "controls_figure",
     "dose_figure",
@@ -64,6 +67,7 @@ __all__ = [
     "score_pair_figure",
     "shaded_prompts",
     "slices_figure",
+    "stability_figure",
     "steps_figure",
     "summary_figure",
     "templates_figure",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
@@ -97,6 +97,7 @@ def rank_neurons(
     seed: int = 0,
     exclude: Sequence[Neuron] = (),
     attributions: Activations | None = None,
+    positives: Bool[ndarray, " prompt"] | None = None,
 ) -> Ranking:
     """Score every neuron for every relation and keep the best of each (paper, section 3).
 
@@ -113,6 +114,7 @@ def rank_neurons(
         exclude: Neurons that are neither ranked nor drawn as controls.
         attributions: Contributions to the answers to the same prompts, from `attribute`, for scorers
             that read them.
+        positives: Which prompts may be positives, see `contrast`; None means all.
 
     Raises:
         RelationNeuronsError: The scorer is unknown, or reads attributions and there are none of these
@@ -121,7 +123,7 @@ def rank_neurons(
     """
     require_scorer(scorer)
     names = relation_names(activations.prompts)
-    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
+    labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed, positives=positives)
     contributions = _matching(attributions, activations) if needs_attributions(scorer) else None
     scores = score_neurons(scorer, activations.values, labels, mask, attributions=contributions)
     difference = float("nan")
@@ -129,7 +131,7 @@ def rank_neurons(
         difference = difference_from_scikit_learn(scores, activations.values, labels, mask, seed=seed)
         if difference > AP_TOLERANCE:
             raise refuse(f"Average precision differs from scikit-learn's by {difference:.1e}", expected="at most 1e-6")
-    space, positives = activations.space, labels.sum(axis=0)
+    space, n_positive = activations.space, (labels & mask).sum(axis=0)
     ties = None if needs_attributions(scorer) else by_effect_size(activations.values, labels, mask)
     left_out = torch.from_numpy(space.flatten([*exclude])).to(scores.device)
     ranked = scores.index_fill(1, left_out, float("-inf"))
@@ -137,8 +139,8 @@ def rank_neurons(
     counts = pd.DataFrame(
         {
             "relation": names,
-            "n_positive": positives,
-            "n_negative": mask.sum(axis=0) - positives,
+            "n_positive": n_positive,
+            "n_negative": mask.sum(axis=0) - n_positive,
             "share_perfect": (scores == 1).float().mean(dim=1).numpy(force=True),
             "n_at_least": [
                 int((row >= (best[name].scores or ())[-1]).sum()) for name, row in zip(names, ranked, strict=True)

@@ -18,7 +18,12 @@ NEGATIVES_PER_POSITIVE = 4
 
 @validated
 def contrast(
-    prompts: Sequence[Prompt], *, ratio: int = NEGATIVES_PER_POSITIVE, balanced: bool = True, seed: int = 0
+    prompts: Sequence[Prompt],
+    *,
+    ratio: int = NEGATIVES_PER_POSITIVE,
+    balanced: bool = True,
+    seed: int = 0,
+    positives: Bool[ndarray, " prompt"] | None = None,
 ) -> tuple[Bool[ndarray, "prompt relation"], Bool[ndarray, "prompt relation"]]:
     """Choose the positive and negative prompts of every relation (paper, section 3).
 
@@ -31,6 +36,8 @@ def contrast(
         balanced: Whether to draw equally from each of the other relations; otherwise negatives are
             drawn uniformly from all their prompts, as in the paper.
         seed: Seed of the choice of negatives.
+        positives: Which prompts may be positives; None means all. The others are only negatives of
+            other relations.
 
     Returns:
         `labels`, true for prompts of the relation, and `mask`, true for its positives and
@@ -49,13 +56,13 @@ def contrast(
         )
     own = np.array([prompt.relation for prompt in prompts])
     labels = own[:, None] == np.array(names)[None, :]
-    mask = labels.copy()
+    mask = labels.copy() if positives is None else labels & positives[:, None]
     for column, name in enumerate(names):
         keys = [stable_rank(seed, name, prompt.relation, prompt.text) for prompt in prompts]
         order: list[tuple[int, bytes, int]] = []  # round, key and row of each possible negative
         for other in names[:column] + names[column + 1 :]:
             shuffled = sorted(np.flatnonzero(own == other), key=lambda row: keys[row])
             order += [(turn if balanced else 0, keys[row], int(row)) for turn, row in enumerate(shuffled)]
-        chosen = sorted(order)[: ratio * int(labels[:, column].sum())]
+        chosen = sorted(order)[: ratio * int(mask[:, column].sum())]
         mask[[row for _, _, row in chosen], column] = True
     return labels, mask

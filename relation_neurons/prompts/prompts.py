@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from relation_neurons.errors import refuse, require_at_least, shortened
 from relation_neurons.relations.relation import Fact, Relation, Translation, fact_ids, key
-from relation_neurons.relations.splits import split_relations
+from relation_neurons.relations.splits import Split, SplitBy, split_relations
 from relation_neurons.relations.translations import language, translate, translation
 from relation_neurons.statistics.formatting import count_text
 from relation_neurons.statistics.notebook_html import line, table
+from relation_neurons.storage.fingerprint import UNLESS_DEFAULT
 from relation_neurons.validation import validated
 
 PROMPT_COLUMNS = ("relation", "subject", "object", "template", "language", "fact", "unit")
@@ -45,6 +46,9 @@ class PromptConfig:
     """Maximum number of detection facts per relation; None means all remaining facts."""
     split_seed: int = 0
     """Seed of the split into detection facts, evaluation facts and few-shot examples."""
+    split: SplitBy = field(default="facts", metadata=UNLESS_DEFAULT)
+    """`facts`: evaluation facts have other subjects than detection facts; `objects`: they also have other objects than
+    detection facts and few-shot examples of their relation."""
 
     def __post_init__(self) -> None:
         require_at_least(self, shots=0, n_evaluation=1, n_detection=1)
@@ -161,7 +165,7 @@ def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = No
         True
     """
     config = config or PromptConfig()
-    splits = split_relations(relations, n_evaluation=config.n_evaluation, n_shots=config.shots, seed=config.split_seed)
+    splits = split_facts(relations, config)
     detection: list[Prompt] = []
     evaluation: list[Prompt] = []
     for relation in relations:
@@ -169,6 +173,17 @@ def make_prompts(relations: Sequence[Relation], config: PromptConfig | None = No
         detection += _fact_prompts(relation, split.detection[: config.n_detection], split.shots, config)
         evaluation += _fact_prompts(relation, split.evaluation, split.shots, config)
     return Prompts(tuple(detection), tuple(evaluation), config)
+
+
+def split_facts(relations: Sequence[Relation], config: PromptConfig) -> dict[str, Split]:
+    """`split_relations` as configured."""
+    return split_relations(
+        relations,
+        n_evaluation=config.n_evaluation,
+        n_shots=config.shots,
+        seed=config.split_seed,
+        by=config.split,
+    )
 
 
 def first_facts(prompts: Sequence[Prompt], n: int | None) -> tuple[Prompt, ...]:

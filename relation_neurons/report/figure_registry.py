@@ -12,6 +12,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.figures import (
     answer_flows_figure,
     answer_trajectories_figure,
+    carry_over_figure,
     concept_overlap_figure,
     controls_figure,
     dose_figure,
@@ -32,6 +33,7 @@ from relation_neurons.figures import (
     pairs_figure,
     perplexity_figure,
     slices_figure,
+    stability_figure,
     steps_figure,
     summary_figure,
     templates_figure,
@@ -105,6 +107,8 @@ FIGURES: Mapping[str, FigureFunctions] = {
         **_both_measures(controls_figure, "controls", ("controls",), panel="match"),
     },
     "neuron": NEURON_FIGURES,
+    "carry-over": _both_measures(carry_over_figure, "carry_over", ("effects", "pooled")),
+    "stability": {"stability": (stability_figure, ("stability",))},
     "methods": {
         **_both_measures(methods_figure, "methods", ("methods",)),
         **_both_measures(equal_cost_figure, "equal_cost", ("equal_cost",)),

@@ -12,9 +12,16 @@ import pandas as pd
 
 from relation_neurons.results.sentences import by_group, by_measure, without
 from relation_neurons.statistics.effects import FALLS
-from relation_neurons.statistics.formatting import name_list
+from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 
 Sentences = tuple[str, ...]
+REPEATED = "objects that are answers of several facts in both halves"
+SAMPLES = {
+    "facts": "Two samples of the facts, drawn with replacement ({n} samples), have",
+    "templates": "Two single templates have",
+    "random parts": "Two random parts as large as those of the templates have",
+    "negatives": "Two draws of the negatives ({n} seeds) have",
+}
 TEMPLATE_SETS = {"main": "zs", "zs": "main"}
 
 
@@ -65,6 +72,50 @@ def templates(
     return tuple(sentences)
 
 
+def carry_over(
+    effects: pd.DataFrame, pooled: pd.DataFrame, shares: pd.DataFrame, other: pd.DataFrame, *, left_out: Sequence[str]
+) -> Sentences:
+    """Drops on seen and on unseen objects, the share that carries over, and what other relations lose."""
+    cell, home = "scorer and objects", effects["tested"].iloc[0]
+    here = (table[table["tested"] == home] for table in (effects, pooled))
+    named = (table.assign(**{cell: table["scorer"] + ", " + table["objects"]}) for table in here)
+    sentences = by_group(cell, *named)
+    for what, rows in by_measure(shares[shares["ablated"] == "all"]):
+        known = rows.dropna(subset="ratio")
+        found = [f"{name} {_ratio(row)}" for name, row in _rows(known, ["scorer", "objects", "tested"])]
+        without_drop = list(dict.fromkeys(rows.loc[rows["ratio"].isna(), "scorer"]))
+        missing = f" No drop on seen objects, and so no share: {name_list(without_drop)}." if without_drop else ""
+        sentences.append(
+            f"{what}: the pooled change as a share of that on the same facts under neurons found with their objects, "
+            f"in the study's templates: {name_list(found, most=16)}. An interval below 1 says that some of the drop is "
+            f"the objects' (or the templates'), one above 0 that some is not.{missing}"
+        )
+    for what, rows in by_measure(other[other["ablated"] == "all"]):
+        changed = [f"{name} {interval_text(row)}" for name, row in _rows(rows, ["scorer"])]
+        sentences.append(
+            f"{what} of other relations' facts under the same neurons, pooled: {name_list(changed, most=16)}; n = "
+            f"{range_text(rows['n'])} facts."
+        )
+    return *sentences[:-1], sentences[-1] + without(REPEATED, left_out)
+
+
+def stability(table: pd.DataFrame, *, n_samples: int) -> Sentences:
+    """How many neurons two samples have in common, by kind of sample and scorer."""
+    sentences = []
+    for kind, rows in table.groupby("kind", sort=False):
+        shares = [
+            f"{row['scorer']} {_interval(row, 'coefficient')} (relations shuffled {row['shuffled']:.2f})"
+            for row in rows.to_dict("records")
+        ]
+        sentences.append(
+            f"{SAMPLES[str(kind)].format(n=n_samples)} this share of their neurons in common: "
+            f"{name_list(shares, most=16)}; by chance {rows['expected'].iloc[0]:.3f}, in the same layers "
+            f"{range_text(rows['expected_matched'].map('{:.3f}'.format))}; k = {rows['k'].iloc[0]:,}, n = "
+            f"{range_text(rows['n'])} relations."
+        )
+    return tuple(sentences)
+
+
 def crossed_templates(effects: pd.DataFrame) -> str:
     """In how many relations a drop that is shown with one template set is shown with the other as well."""
     parts = []
@@ -91,5 +142,14 @@ def _untranslated(left_out: Mapping[str, Sequence[str]]) -> str:
     return without("a translation", [f"{name} ({', '.join(codes)})" for name, codes in left_out.items()], "; ")
 
 
+def _rows(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, dict[Any, Any]]]:
+    """Rows with their names."""
+    return [(", ".join(str(row[column]) for column in columns), row) for row in table.to_dict("records")]
+
+
 def _ratio(row: Mapping[Any, Any]) -> str:
-    return f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+    return _interval(row, "ratio")
+
+
+def _interval(row: Mapping[Any, Any], name: str) -> str:
+    return f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"

@@ -8,9 +8,10 @@ import dataclasses
 import functools
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("relation-neurons", "transformer-lens", "transformers", "torch", "numpy", "pandas", "scipy", "plotly")
 FOLDER = Path(__file__).parent.parent
@@ -23,18 +24,25 @@ MEASURING = (
         f"experiments/{name}.py"
         for name in (
             "answer_cache",
+            "carry_over",
             "concepts",
             "config",
             "critical_screen",
             "detection",
+            "detection_samples",
             "layers",
+            "object_halves",
             "perplexity",
+            "stability",
             "study",
         )
     ),
 )
 """Folders and files that determine what is stored and reused: activations, rankings, answers and perplexities. What
 experiments compute from these is computed anew each time."""
+
+UNLESS_DEFAULT: Mapping[str, Any] = {"unless_default": True}
+"""Metadata of a field that came later: at its default it is in no digest and no key, as if it did not exist."""
 
 
 def versions() -> dict[str, str]:
@@ -69,9 +77,7 @@ def _written(part: object) -> str:
     Fields that a dataclass declares with `repr=False` determine nothing and are left out.
     """
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        fields = (
-            f"{field.name}={_written(getattr(part, field.name))}" for field in dataclasses.fields(part) if field.repr
-        )
+        fields = (f"{name}={_written(value)}" for name, value in _determining(part).items())
         return f"{type(part).__qualname__}({', '.join(fields)})"
     if type(part) is dict:
         return f"{{{', '.join(f'{_written(key)}: {_written(value)}' for key, value in part.items())}}}"
@@ -80,6 +86,24 @@ def _written(part: object) -> str:
     if type(part) is tuple and not all(type(one) in (str, int) for one in part):  # those write themselves, and fast
         return f"({', '.join(map(_written, part))}{',' if len(part) == 1 else ''})"
     return repr(part)
+
+
+def as_key(config: Any) -> dict[str, Any]:
+    """A configuration as nested dictionaries, as keys of run folders hold it; see `UNLESS_DEFAULT`."""
+    return {
+        name: as_key(value) if dataclasses.is_dataclass(value) else value
+        for name, value in _determining(config, unprinted=True).items()
+    }
+
+
+def _determining(part: Any, *, unprinted: bool = False) -> dict[str, Any]:
+    """The fields of a dataclass that determine something, by name."""
+    named = {field.name: (field, getattr(part, field.name)) for field in dataclasses.fields(part)}
+    return {
+        name: value
+        for name, (field, value) in named.items()
+        if (field.repr or unprinted) and not ("unless_default" in field.metadata and value == field.default)
+    }
 
 
 def _files(path: Path) -> Iterable[Path]:

@@ -140,6 +140,7 @@ def records(given):
 
 def settings(given):
     asked = {"shots": 0, "template_set": "main", "templates": "all", "n_evaluation": 3, "split_seed": 0, "answer": ":"}
+    asked |= {"split": "facts"}
     wanted = {"model": "m", "relations": ("r",), "k": 3, "site": "post", "scorer": "auroc"}
     config = rn.StudyConfig(site="post", prompts=given.config)
     return {

@@ -18,6 +18,7 @@ CONFIG = ASKED | {
 }
 CONFIG |= {"--seed": ["x", "1e3"], "--batch-size": ["0", "-1"], "--shots": ["-1", "x"], "--n-evaluation": ["0", "x"]}
 CONFIG |= {"--templates": ["al"], "--language": [""], "--dtype": ["float8"], "--nowhere": ["1"], "--out": ["BROKEN"]}
+CONFIG |= {"--split": ["object"]}
 STUDY = CONFIG | {"--scorer": ["aurok"], "--match": ["layers"], "--rule": ["suffix"], "--n-controls": ["1", "x"]}
 LOOK = {"--nowhere": ["1"], "": ["nowhere", "FOLDER", "BROKEN", "/nowhere/\x01", "x" * 5000, "/dev/null"]}
 COMMANDS = {

@@ -73,6 +73,19 @@ def test_contrast_draws_four_negatives_evenly_from_other_relations(relations):
             assert [int((negatives == other).sum()) for other in names if other != name] == [12, 12, 12]
 
 
+def test_contrast_of_some_positives_leaves_out_the_others_of_their_relation_only(relations):
+    prompts = rn.make_prompts(relations, rn.PromptConfig(n_detection=12, templates="first")).detection
+    names, own = relation_names(prompts), np.array([p.relation for p in prompts])
+    chosen = np.arange(len(prompts)) % 3 == 0
+    labels, mask = rn.contrast(prompts, positives=chosen)
+    for column, name in enumerate(names):
+        assert (labels[:, column] == (own == name)).all()
+        assert (mask[own == name, column] == chosen[own == name]).all()
+        negatives = mask[:, column] & (own != name)
+        assert negatives.sum() == min(4 * (chosen & (own == name)).sum(), (own != name).sum())
+        assert (negatives & ~chosen).any()
+
+
 def test_contrast_depends_on_its_seed(relations):
     prompts = rn.make_prompts(relations, rn.PromptConfig(templates="first")).detection
     few = [p for p in prompts if p.relation != "person_father"] + [p for p in prompts if p.relation == "person_father"][

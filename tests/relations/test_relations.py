@@ -1,5 +1,6 @@
 import json
 import unicodedata
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -10,7 +11,8 @@ from relation_neurons.evaluation.answers import string_rule
 from relation_neurons.relations import lre
 from relation_neurons.relations.lint import check
 from relation_neurons.relations.loading import data_folder, shipped_names
-from relation_neurons.relations.splits import split_relations, stable_rank
+from relation_neurons.relations.relation import key
+from relation_neurons.relations.splits import object_halves, split_relations, stable_rank
 
 PAPER = {
     "company_ceo",
@@ -91,6 +93,47 @@ def test_no_subject_is_in_both_detection_and_evaluation(seed):
         assert not detected & shown
         assert len(split.evaluation) == 30
         assert len({fact.object for fact in split.shots}) == 3, name
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_no_object_of_evaluation_is_an_answer_in_detection_when_objects_are_split(seed):
+    relations = rn.load_relations()
+    splits = split_relations(relations, n_evaluation=15, n_shots=2, seed=seed, by="objects")
+    evaluated = {key(fact.subject) for split in splits.values() for fact in split.evaluation}
+    for relation in relations:
+        split = splits[relation.name]
+        shown = {key(fact.subject) for fact in split.shots}
+        assert not evaluated & ({key(fact.subject) for fact in split.detection} | shown)
+        tested, answers = (
+            {key(fact.object) for fact in facts} for facts in (split.evaluation, (*split.detection, *split.shots))
+        )
+        assert not tested & answers
+        assert len({key(fact.subject) for fact in split.evaluation}) == 15
+        assert len(split.shots) == 2
+
+
+def test_halves_of_objects_are_balanced_by_facts_and_chosen_by_the_seed():
+    for relation in rn.load_relations():
+        counts = Counter(key(fact.object) for fact in relation.facts)
+        found = [object_halves(relation.facts, seed) for seed in range(8)]
+        for first, second in found:
+            assert first | second == set(counts)
+            assert not first & second
+            sizes = [sum(counts[name] for name in half) for half in (first, second)]
+            assert abs(sizes[0] - sizes[1]) <= max(counts.values())
+        assert len(set(found)) > 1
+        assert object_halves(relation.facts[::-1], 3) == found[3]
+
+
+def test_objects_that_cannot_be_halved_are_refused_by_name():
+    one = rn.Relation("one", ("{} is",), (), tuple(rn.Fact(f"s{i}", "o") for i in range(9)))
+    with pytest.raises(rn.RelationNeuronsError, match=r"relation 'one' have the same object.*split by facts"):
+        split_relations([one], n_evaluation=2, n_shots=0, by="objects")
+    two = rn.Relation("two", ("{} is",), (), tuple(rn.Fact(f"s{i}", f"o{i % 2}") for i in range(20)))
+    assert split_relations([two], n_evaluation=10, n_shots=1, by="objects")["two"].detection
+    for asked in ({"n_evaluation": 11, "n_shots": 1}, {"n_evaluation": 5, "n_shots": 2}):
+        with pytest.raises(rn.RelationNeuronsError, match="'two' has in the halves of its objects 10 subjects"):
+            split_relations([two], by="objects", **asked)
 
 
 def test_a_split_depends_on_the_seed_alone_and_not_on_the_machine():
