@@ -27,8 +27,10 @@ MEASURING = (
             "config",
             "critical_screen",
             "detection",
+            "induction",
             "layers",
             "perplexity",
+            "reference_values",
             "study",
         )
     ),
