@@ -50,7 +50,7 @@ def _command(name: str, experiment: Experiment) -> Callable[..., None]:
     return command
 
 
-for _name, _experiment in (EXPERIMENTS | {name: BESIDE[name] for name in ("summary", "faithfulness")}).items():
+for _name, _experiment in {**EXPERIMENTS, **{one: BESIDE[one] for one in ("summary", "faithfulness")}}.items():
     app.command(name=_name)(_command(_name, _experiment))
 
 

@@ -48,7 +48,7 @@ def circuit_tables(answers: pd.DataFrame, sizes: pd.DataFrame, seed: int) -> tup
             name: [restored(values, facts.none, facts.clean, seed=seed) for values in sets]
             for name, sets in facts.states.items()
         }
-        curves.append(_curve(facts, ratios, sizes).assign(**labels))
+        curves.append(_curve(facts, ratios, sizes).assign(scorer=str(scorer), relation=str(relation)))
         areas.append(labels | _areas(ratios["faithfulness"], sizes))
     table = pd.concat(curves, ignore_index=True)
     order = ["scorer", "relation", *table.columns.drop(["scorer", "relation"])]

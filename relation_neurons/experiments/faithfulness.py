@@ -83,7 +83,8 @@ def faithfulness(study: Study, config: FaithfulnessConfig = FaithfulnessConfig()
         `average`, a row per scorer and k, and `average_areas`, a row per scorer: means over the `n` relations of
         which the ratio is defined, with 95 % over relations, and `n_undefined`. `kept`, from `effects.compare` by
         scorer and relation at the study's k: m(kept) - m(none), against control sets that are kept; m(none) is in the
-        column `clean`. `ablated`: m(ablated) - m(clean), likewise. `induction`, `pairs`, `ranges` and `stem`: see `induction`.
+        column `clean`. `ablated`: m(ablated) - m(clean), likewise. `induction`, `pairs`, `ranges` and
+        `stem`: see the function `induction`.
     """
     sizes, scorers, seed = grid(study, config), tuple(dict.fromkeys(config.scorers)), study.config.seed
     values = reference_values(study)
@@ -163,9 +164,13 @@ def _answers(study: Study, off: Mean, scorer: str, name: str, ks: Sequence[int],
     none, ablated, kept = (
         answers[answers["state"] == state].reset_index(drop=True) for state in ("none", "ablated", "kept")
     )
-    states = {"clean": ablated["clean_logprob"], "none": np.tile(none["logprob"], len(sets))}
-    states |= {"kept": kept["logprob"], "ablated": ablated["logprob"]}
-    return ablated[["k", "draw", "relation", "unit"]].assign(scorer=scorer, **states)
+    return ablated[["k", "draw", "relation", "unit"]].assign(
+        scorer=scorer,
+        clean=ablated["clean_logprob"],
+        none=np.tile(none["logprob"], len(sets)),
+        kept=kept["logprob"],
+        ablated=ablated["logprob"],
+    )
 
 
 def _everything(study: Study) -> NeuronSet:

@@ -132,9 +132,7 @@ def _read(
             for _, one, _, neurons in written
         ]
         with study.show("inducing answers", sum(len(choice.prompts) for choice in choices)) as progress:
-            values = first_token_log_odds(
-                study.model, choices, batch_size=study.config.batch_size, progress=progress
-            )
+            values = first_token_log_odds(study.model, choices, batch_size=study.config.batch_size, progress=progress)
         ends = np.cumsum([len(choice.prompts) for choice in choices])[:-1]
         parts = np.split(np.array(values), ends)
         clean = dict(zip((id(one) for one in questions), parts, strict=False))
@@ -164,7 +162,11 @@ def _announce(study: Study, scorers: Sequence[str], questions: Sequence[Question
     """Say what the tests of `induction` and of `pairs` can show."""
     for labels in (("induced",), ("induced", "asked")):
         cases = [
-            Case(study.target(one.induced), one.prompts, {"scorer": scorer} | {name: getattr(one, name) for name in labels})
+            Case(
+                study.target(one.induced),
+                one.prompts,
+                {"scorer": scorer} | {name: getattr(one, name) for name in labels},
+            )
             for scorer in scorers
             for one in questions
             if one.asked

@@ -18,8 +18,10 @@ from relation_neurons.figures import (
     dose_slider_figure,
     drops_figure,
     error_kinds_figure,
+    faithfulness_figure,
     flips_figure,
     frequency_figure,
+    induction_figure,
     language_bars_figure,
     languages_figure,
     layer_distribution_figure,
@@ -104,6 +106,10 @@ FIGURES: Mapping[str, FigureFunctions] = {
         **_both_measures(controls_figure, "controls", ("controls",), panel="match"),
     },
     "neuron": NEURON_FIGURES,
+    "faithfulness": {
+        "curves": (faithfulness_figure, ("average",)),
+        "induction": (induction_figure, ("induction",)),
+    },
     "methods": _both_measures(methods_figure, "methods", ("methods",)),
 }
 """For each experiment and label: the function that makes the figure, and the tables that it takes."""

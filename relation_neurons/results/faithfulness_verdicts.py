@@ -21,8 +21,12 @@ def faithfulness(tables: Mapping[str, pd.DataFrame], k: int) -> Sentences:
         k: The study's number of neurons, at which the tests are counted.
     """
     return (
-        _tested(tables["kept"], k, "With only a relation's neurons kept, more is restored than with random ones", RISES),
-        _tested(tables["ablated"], k, "With only a relation's neurons ablated, more is lost than with random ones", FALLS),
+        _tested(
+            tables["kept"], k, "With only a relation's neurons kept, more is restored than with random ones", RISES
+        ),
+        _tested(
+            tables["ablated"], k, "With only a relation's neurons ablated, more is lost than with random ones", FALLS
+        ),
         _curves(tables["average"], k),
         _areas(tables["average_areas"], tables["areas"]),
         _induced(tables["induction"], tables["ranges"]),
@@ -52,8 +56,9 @@ def _tested(table: pd.DataFrame, k: int, claim: str, side: str) -> str:
 def _curves(average: pd.DataFrame, k: int) -> str:
     rows = average[average["k"] == k].to_dict("records")
     parts = [
-        f"{row['scorer']} faithfulness {interval_text(row, 'faithfulness')} (controls {row['random_faithfulness']:+.2f}), "
-        f"completeness {interval_text(row, 'completeness')} (controls {row['random_completeness']:+.2f})"
+        f"{row['scorer']} faithfulness {interval_text(row, 'faithfulness')} (controls "
+        f"{row['random_faithfulness']:+.2f}), completeness {interval_text(row, 'completeness')} (controls "
+        f"{row['random_completeness']:+.2f})"
         for row in rows
         if row["n"]
     ]
@@ -72,8 +77,9 @@ def _areas(average: pd.DataFrame, areas: pd.DataFrame) -> str:
     if not parts:
         return "The areas under the curves are undefined."
     return (
-        f"Areas over the shares of neurons, means over {rows[0]['n']} relations, with {range_text(areas['n_controls'])} "
-        f"matched random orders: {'; '.join(parts)}. No difference between scorers is tested here."
+        f"Areas over the shares of neurons, means over {rows[0]['n']} relations, with "
+        f"{range_text(areas['n_controls'])} matched random orders: {'; '.join(parts)}. No difference between "
+        "scorers is tested here."
     )
 
 
@@ -110,11 +116,10 @@ def _pairs(pairs: pd.DataFrame) -> str:
     what = "By ordered pair of relations the log-odds"
     if untestable(pairs):
         return estimates(what, pairs.rename(columns={"induced": "ablated", "asked": "relation"}), "scorers and pairs")
-    parts = [
-        f"{scorer} rise in {int((rows['verdict'] == RISES).sum())} and fall in {int((rows['verdict'] == FALLS).sum())} of "
-        f"{len(rows)}"
-        for scorer, rows in pairs.groupby("scorer", sort=False)
-    ]
+    parts = []
+    for scorer, rows in pairs.groupby("scorer", sort=False):
+        rises, falls = (int((rows["verdict"] == side).sum()) for side in (RISES, FALLS))
+        parts.append(f"{scorer} rise in {rises} and fall in {falls} of {len(rows)}")
     return f"{what} {name_list(parts)}, Holm-corrected over all.{cannot(pairs)}"
 
 
@@ -126,6 +131,6 @@ def _stem(stem: pd.DataFrame) -> str:
         for scorer, rows in stem.groupby("scorer", sort=False)
     ]
     return (
-        f"Behind a sentence that asks for nothing, the log-odds against all other relations change by, in nats and mean "
+        "Behind a sentence that asks for nothing, the log-odds against all other relations change by, in nats and mean "
         f"over {stem['induced'].nunique()} relations: {name_list(parts)}. This is one sentence, and no test."
     )

@@ -81,6 +81,7 @@ def performance_ratio(faithfulness: Float[ndarray, "*row point"], shares: Float[
     """MIB's CPR: the area under faithfulness over the share of neurons kept, by the trapezoid rule; high is good.
 
     The axis is linear and ends at the smallest and largest share, as in MIB.
+
     Args:
         faithfulness: At each share.
         shares: Of the neurons kept, ascending.
