@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,7 @@ def _areas(ratios: Sequence[Restored], sizes: pd.DataFrame) -> dict[str, object]
     return row | {"n_controls": len(controls)}
 
 
-def _random(name: str, drawn: ndarray) -> dict[str, ndarray]:
+def _random(name: str, drawn: ndarray) -> dict[str, Any]:
     """Mean, least and most of control sets, which are the first axis."""
     found = {"": drawn.mean(axis=0), "_min": drawn.min(axis=0), "_max": drawn.max(axis=0)}
     return {f"random_{name}{end}": values for end, values in found.items()}

@@ -57,8 +57,9 @@ def induction(
         for nothing, against the first tokens of all other relations: `clean`, `effect`, and the `random`, `_min` and
         `_max` of control sets. Tables of pairs are empty if no two relations have different first tokens.
     """
-    questions = _questions(study, n_asked)
-    stems = _stems(study)
+    questions, stems = _questions(study, n_asked), _stems(study)
+    if not questions and not stems:
+        return dict.fromkeys(("induction", "pairs", "ranges", "stem"), pd.DataFrame())
     read = _read(study, on, scorers, [*questions, *stems], n_controls)
     stem = read["asked"] == ""
     answers, seed = read[~stem], study.config.seed

@@ -58,16 +58,11 @@ def restored(
     n = len(clean)
     if n < 2 or mean_interval(clean - none, seed=seed).side != "above":
         return Restored(np.full(values.shape[1], np.nan), np.full((1, values.shape[1]), np.nan), n)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES) / n
-    return Restored(
-        _ratio(values.mean(axis=0), none.mean(), clean.mean()),
-        _ratio(weights @ values, (weights @ none)[:, None], (weights @ clean)[:, None]),
-        n,
-    )
-
-
-def _ratio(values: ndarray, none: ndarray, clean: ndarray) -> ndarray:
-    return np.asarray((values - none) / np.maximum(clean - none, LEAST_RANGE))
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
+    weights = np.vstack([np.ones(n), drawn]) / n  # first all facts, then each resample
+    lowest, highest = (weights @ one for one in (none, clean))
+    shares = (weights @ values - lowest[:, None]) / np.maximum(highest - lowest, LEAST_RANGE)[:, None]
+    return Restored(shares[0], shares[1:], n)
 
 
 def interval(value: float, resampled: Float[ndarray, " resample"], n: int) -> Interval:

@@ -55,7 +55,7 @@ def test_answers_are_kept_in_a_folder_for_each_question(opened, tmp_path, monkey
     pd.testing.assert_frame_equal(again.table, first.table)
 
 
-@pytest.mark.parametrize("name", [*registry.EXPERIMENTS, "methods"])
+@pytest.mark.parametrize("name", [*registry.EXPERIMENTS, *registry.BESIDE])
 def test_every_experiment_has_options_in_every_profile(name):
     full, demo, smoke = (registry.options(name, profile) for profile in ("full", "demo", "smoke"))
     assert type(full) is type(demo) is type(smoke) is registry.find_experiment(name).config
