@@ -21,12 +21,8 @@ def faithfulness(tables: Mapping[str, pd.DataFrame], k: int) -> Sentences:
         k: The study's number of neurons, at which the tests are counted.
     """
     return (
-        _tested(
-            tables["kept"], k, "With only a relation's neurons kept, more is restored than with random ones", RISES
-        ),
-        _tested(
-            tables["ablated"], k, "With only a relation's neurons ablated, more is lost than with random ones", FALLS
-        ),
+        _tested(tables["kept"], k, "kept", "more is restored", RISES),
+        _tested(tables["ablated"], k, "ablated", "more is lost", FALLS),
         _curves(tables["average"], k),
         _areas(tables["average_areas"], tables["areas"]),
         _induced(tables["induction"], tables["ranges"]),
@@ -35,10 +31,11 @@ def faithfulness(tables: Mapping[str, pd.DataFrame], k: int) -> Sentences:
     )
 
 
-def _tested(table: pd.DataFrame, k: int, claim: str, side: str) -> str:
+def _tested(table: pd.DataFrame, k: int, state: str, claim: str, side: str) -> str:
     """In how many relations an effect is shown, by scorer."""
     if untestable(table):
-        return estimates(f"{claim} at k = {k:,}, in nats", table, "pairs of scorer and relation")
+        what = f"Change in nats with only a relation's neurons {state} at k = {k:,}"
+        return estimates(what, table, "pairs of scorer and relation")
     parts = []
     for scorer, group in table.groupby("scorer", sort=False):
         shown = list(group.loc[group["verdict"] == side, "relation"])
@@ -47,7 +44,8 @@ def _tested(table: pd.DataFrame, k: int, claim: str, side: str) -> str:
             f"{group['random'].mean():+.2f} nats)"
         )
     return (
-        f"{claim}, beyond chance and beyond matched random controls at k = {k:,}, in this number of relations: "
+        f"With only a relation's neurons {state}, {claim} than with random ones, beyond chance and beyond matched random "
+        f"controls at k = {k:,}, in this number of relations: "
         f"{name_list(parts)}; Holm-corrected over all {len(table)}, n = {range_text(table['n'])} facts and "
         f"{range_text(table['n_controls'])} control sets each.{cannot(table)}"
     )
