@@ -44,9 +44,8 @@ def _tested(table: pd.DataFrame, k: int, state: str, claim: str, side: str) -> s
             f"{group['random'].mean():+.2f} nats)"
         )
     return (
-        f"With only a relation's neurons {state}, {claim} than with random ones, beyond chance and beyond matched random "
-        f"controls at k = {k:,}, in this number of relations: "
-        f"{name_list(parts)}; Holm-corrected over all {len(table)}, n = {range_text(table['n'])} facts and "
+        f"With only a relation's neurons {state}, {claim} than with random ones, beyond chance and beyond matched "
+        f"random controls at k = {k:,}, in this number of relations: {name_list(parts)}; Holm-corrected over all {len(table)}, n = {range_text(table['n'])} facts and "
         f"{range_text(table['n_controls'])} control sets each.{cannot(table)}"
     )
 
