@@ -45,7 +45,8 @@ def _tested(table: pd.DataFrame, k: int, state: str, claim: str, side: str) -> s
         )
     return (
         f"With only a relation's neurons {state}, {claim} than with random ones, beyond chance and beyond matched "
-        f"random controls at k = {k:,}, in this number of relations: {name_list(parts)}; Holm-corrected over all {len(table)}, n = {range_text(table['n'])} facts and "
+        f"random controls at k = {k:,}, in this number of relations: {name_list(parts)}; "
+        f"Holm-corrected over all {len(table)}, n = {range_text(table['n'])} facts and "
         f"{range_text(table['n_controls'])} control sets each.{cannot(table)}"
     )
 
