@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.figures.common import empty_figure, error_bars, hover_texts, tick_text, with_one_legend
-from relation_neurons.figures.style import COLOURS, INK, ZERO, row_height, styled
+from relation_neurons.figures.style import COLOURS, INK, RANDOM, ZERO, row_height, styled
 from relation_neurons.statistics.effects import SHOWN
 from relation_neurons.statistics.formatting import interval_text
 
@@ -26,7 +26,7 @@ def faithfulness_figure(average: pd.DataFrame) -> go.Figure:
     Args:
         average: Table `average` of the experiment `faithfulness`.
     """
-    title = "Faithfulness with the neurons kept, completeness with them ablated"
+    title = "Faithfulness and completeness by number of neurons"
     rows = average.dropna(subset=[*IDEAL]) if len(average) else average
     if rows.empty:
         return empty_figure(title)
@@ -49,19 +49,19 @@ def induction_figure(induction: pd.DataFrame) -> go.Figure:
     Args:
         induction: Table `induction` of the experiment `faithfulness`; filled bars are significant after Holm.
     """
-    title = "Log-odds (nats) of a relation's answers behind other relations' prompts"
+    title = "Answers induced behind other relations' prompts"
     if induction.empty:
         return empty_figure(title)
     names, figure = list(dict.fromkeys(induction["induced"]))[::-1], go.Figure()
-    groups = list(zip(induction.groupby("scorer", sort=False), cycle(COLOURS), strict=False))
+    groups = list(zip(induction.groupby("scorer", sort=False), cycle(COLOURS[:-1]), strict=False))
     for place, ((scorer, rows), colour) in enumerate(groups[::-1]):
         height = 0.8 / len(groups)
         centres = [names.index(name) - 0.4 + (place + 0.5) * height for name in rows["induced"]]
         figure.add_bar(
             x=rows["effect"],
-            y=centres,
+            y=[centre + 0.12 * height for centre in centres],
             orientation="h",
-            width=0.9 * height,
+            width=0.6 * height,
             error_x=error_bars(rows, "effect") | {"color": INK},
             marker={
                 "color": colour,
@@ -74,15 +74,15 @@ def induction_figure(induction: pd.DataFrame) -> go.Figure:
         ends = rows.rename(columns={"random_min": "random_low", "random_max": "random_high"})
         figure.add_scatter(
             x=rows["random"],
-            y=centres,
-            error_x=error_bars(ends, "random") | {"color": INK},
+            y=[centre - 0.32 * height for centre in centres],
+            error_x=error_bars(ends, "random") | {"color": RANDOM},
             mode="markers",
-            marker={"symbol": "line-ns-open", "size": 8, "color": INK},
+            marker={"symbol": "line-ns-open", "size": 8, "color": RANDOM},
             name="random controls, mean and range",
             hoverinfo="skip",
         )
     figure = styled(figure, title, height=110 + len(groups) * row_height(names) * len(names), legend_rows=2)
-    figure.update_layout(barmode="overlay", legend_traceorder="reversed", xaxis_title="change in log-odds")
+    figure.update_layout(barmode="overlay", legend_traceorder="reversed", xaxis_title="change in log-odds (nats)")
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
     return with_one_legend(figure)
 
