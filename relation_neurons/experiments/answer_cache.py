@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from relation_neurons.evaluation.recall import Condition, recall_under
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.models.types import HookedModel
-from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.prompts import PROMPT_COLUMNS, Prompt
 from relation_neurons.storage.fingerprint import digest
@@ -21,8 +21,8 @@ from relation_neurons.storage.run_folder import RunFolder
 PART_ROWS = 1000
 """Answers that are stored together, so that a stopped study loses no more than these."""
 INDEX = ["state", "prompt"]
-Request = tuple[NeuronSet | None, tuple[Prompt, ...]]
-"""Neurons to ablate, None for the clean model, and prompts to answer."""
+Request = tuple[Intervention | None, tuple[Prompt, ...]]
+"""An intervention, None for the clean model, and prompts to answer."""
 Key = tuple[str, str]
 """The state of the model and the prompt, each by its digest."""
 
@@ -61,9 +61,10 @@ class AnswerCache:
         Only the answers that are not known yet are computed.
         """
         kind = "generated" if generate else "given"
-        states = {_state(neurons): neurons for neurons, _ in requests}
-        prompts = [prompt for _, batch in requests for prompt in batch]
-        keys = [(_state(neurons), self._prompt_key(prompt)) for neurons, batch in requests for prompt in batch]
+        named = [(_state(intervention), intervention, batch) for intervention, batch in requests]
+        states = {state: intervention for state, intervention, _ in named}
+        prompts = [prompt for _, _, batch in named for prompt in batch]
+        keys = [(state, self._prompt_key(prompt)) for state, _, batch in named for prompt in batch]
         known = self._stored(kind)
         present = set(known.index)
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in present}
@@ -73,7 +74,7 @@ class AnswerCache:
         return pd.concat([pd.DataFrame([prompt.columns for prompt in prompts]), answers], axis=1)
 
     def _compute(
-        self, missing: dict[Key, Prompt], states: dict[str, NeuronSet | None], kind: str
+        self, missing: dict[Key, Prompt], states: dict[str, Intervention | None], kind: str
     ) -> Iterator[pd.DataFrame]:
         """Answer what is missing, one part after the other."""
         keys = list(missing)
@@ -91,7 +92,7 @@ class AnswerCache:
         self,
         part: list[Key],
         missing: dict[Key, Prompt],
-        states: dict[str, NeuronSet | None],
+        states: dict[str, Intervention | None],
         generate: bool,
         progress: Progress,
     ) -> pd.DataFrame:
@@ -121,12 +122,23 @@ class AnswerCache:
         return self._prompt_keys[prompt]
 
 
-def _state(neurons: NeuronSet | None) -> str:
-    return "clean" if neurons is None else digest(*sorted(map(tuple, neurons)))[:16]
+def _state(intervention: Intervention | None) -> str:
+    """The digest of what is written where; the order of neurons and the kind of value do not matter.
+
+    The paper's ablation has the digest of its neurons alone, so that older folders are read.
+    """
+    if intervention is None:
+        return "clean"
+    neurons = intervention.neurons
+    if intervention == Intervention(neurons):
+        return digest(*sorted(map(tuple, neurons)))[:16]
+    numbers = np.asarray(intervention.value.numbers(neurons), dtype=np.float64)
+    written = sorted((*neuron, number) for neuron, number in zip(neurons, numbers.tolist(), strict=True))
+    return digest(intervention.value.scale, intervention.positions, intervention.bos, repr(written))[:16]
 
 
-def _condition(state: str, neurons: NeuronSet | None, prompts: tuple[Prompt, ...]) -> Condition:
-    return Condition(state, prompts, () if neurons is None else (Intervention(neurons),))
+def _condition(state: str, intervention: Intervention | None, prompts: tuple[Prompt, ...]) -> Condition:
+    return Condition(state, prompts, () if intervention is None else (intervention,))
 
 
 def _indexed(table: pd.DataFrame) -> pd.DataFrame:

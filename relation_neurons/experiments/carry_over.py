@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from relation_neurons.errors import refuse, require_at_least
+from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.object_halves import Halves, halves, has_both_halves, place_of, tested_prompts
 from relation_neurons.experiments.study import Study
@@ -24,7 +24,7 @@ from relation_neurons.prompts.prompts import Prompt, first_facts
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
-from relation_neurons.scores.scoring import require_scorer
+from relation_neurons.scores.scoring import require_scorers
 from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
 from relation_neurons.validation import validated
 
@@ -49,14 +49,6 @@ class CarryOverConfig:
     def __post_init__(self) -> None:
         require_at_least(self, n_other=1, n_carry_over_controls=2)
         require_scorers(self.scorers)
-
-
-def require_scorers(scorers: Sequence[str]) -> None:
-    """Refuse names that are no scorers', and none at all."""
-    if not scorers:
-        raise refuse("There is no scorer", expected="at least one, such as average_precision")
-    for scorer in scorers:
-        require_scorer(scorer)
 
 
 def carry_over(study: Study, config: CarryOverConfig = CarryOverConfig()) -> ExperimentResult:

@@ -1,4 +1,4 @@
-"""What is ablated and tested together: a case, and the size of a family of cases."""
+"""What is written and tested together: a case, and the size of a family of cases."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from relation_neurons.experiments.config import SelectionConfig
+from relation_neurons.interventions.interventions import Intervention
+from relation_neurons.interventions.values import Value, Zero
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.statistics.formatting import count_text
@@ -16,7 +18,7 @@ from relation_neurons.validation import validated
 @validated
 @dataclass(frozen=True)
 class Case:
-    """Neurons to ablate, and the prompts to answer meanwhile.
+    """Neurons to write, and the prompts to answer meanwhile.
 
     Attributes:
         neurons: The neurons.
@@ -24,6 +26,8 @@ class Case:
         labels: Columns that name both in tables, such as `{"ablated": "country_capital", "k": 400}`.
         selection: How the neurons were chosen, which their controls are drawn by; None is the study's own way.
         match: What their controls are matched by; None is what the study matches by.
+        value: What the neurons become at every position; by default zero, the paper's ablation.
+        bos: Whether a BOS token counts as a position.
     """
 
     neurons: NeuronSet
@@ -31,6 +35,13 @@ class Case:
     labels: Mapping[str, object]
     selection: SelectionConfig | None = None
     match: str | None = None
+    value: Value = Zero()
+    bos: bool = True
+
+    @property
+    def intervention(self) -> Intervention:
+        """What is written."""
+        return Intervention(self.neurons, self.value, bos=self.bos)
 
     def __repr__(self) -> str:
         labels = ", ".join(f"{name}={value!r}" for name, value in self.labels.items())

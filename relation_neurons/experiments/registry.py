@@ -13,6 +13,7 @@ from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.confounds import ConfoundsConfig, confounds
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
 from relation_neurons.experiments.error_analysis import ErrorKindsConfig, error_kinds
+from relation_neurons.experiments.faithfulness import FaithfulnessConfig, faithfulness
 from relation_neurons.experiments.frequency import FrequencyConfig, frequency
 from relation_neurons.experiments.inter_relation import InterConfig, inter
 from relation_neurons.experiments.intra_relation import IntraConfig, intra
@@ -87,6 +88,20 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 """By their names on the command line, in the order in which `all` runs them: those that read the same together."""
 BESIDE: Mapping[str, Experiment] = {
     "summary": Experiment(summary, SummaryConfig()),
+    "faithfulness": Experiment(
+        faithfulness,
+        FaithfulnessConfig(
+            ks=(200, 3000), shares=(0.001, 0.01, 0.1, 0.5, 1.0), n_circuit_controls=2, n_induction_controls=2, n_asked=2
+        ),
+        FaithfulnessConfig(
+            scorers=("average_precision",),
+            ks=(),
+            shares=(0.01, 0.5, 1.0),
+            n_circuit_controls=2,
+            n_induction_controls=2,
+            n_asked=1,
+        ),
+    ),
     "methods": Experiment(methods, MethodsConfig(n_other=2, n_method_controls=2)),
     "carry-over": Experiment(carry_over, CarryOverConfig(n_other=2, n_carry_over_controls=2)),
     "stability": Experiment(

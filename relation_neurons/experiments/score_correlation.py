@@ -25,7 +25,7 @@ from relation_neurons.prompts.prompts import PromptConfig, make_prompts, relatio
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.effect_size import by_effect_size
-from relation_neurons.scores.scoring import needs_attributions, require_scorer, scorer_names
+from relation_neurons.scores.scoring import needs_attributions, require_scorers, scorer_names
 from relation_neurons.validation import validated
 
 
@@ -196,7 +196,6 @@ def compare_scores(
 
 
 def _require_scorers(scorers: Sequence[str]) -> None:
-    for scorer in scorers:
-        require_scorer(scorer)
+    require_scorers(scorers)
     if len(set(scorers)) < 2:
         raise refuse(f"The scorers are {tuple(scorers)}", expected="at least two different ones")

@@ -17,7 +17,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scoring import require_scorer, scorer_names
+from relation_neurons.scores.scoring import require_scorers, scorer_names
 from relation_neurons.statistics.effects import compare, judged
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
@@ -50,8 +50,7 @@ class MethodsConfig:
         require_at_least(self, n_other=1, n_method_controls=2)
         if not 0 < self.cost < np.inf:
             raise refuse(f"cost is {self.cost}", expected="nats above 0")
-        for scorer in self.scorers:
-            require_scorer(scorer)
+        require_scorers(self.scorers)
 
 
 def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> ExperimentResult:

@@ -17,7 +17,6 @@ import pandas as pd
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.answer_cache import Show, quiet
-from relation_neurons.experiments.carry_over import require_scorers
 from relation_neurons.experiments.detection_samples import Sample, samples, shuffled_relations
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
@@ -28,7 +27,7 @@ from relation_neurons.neurons.selection import TIE_RULE
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scoring import scorer_names
+from relation_neurons.scores.scoring import require_scorers, scorer_names
 from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.validation import validated
 

@@ -186,12 +186,13 @@ class Study:
         """The paper's k on this model: as large a share of its neurons as of Llama-2-7B's; see `scaled_k`."""
         return scaled_k(k, neuron_space(self.model, self.config.site))
 
-    def ranking(self, selection: SelectionConfig | None = None) -> Ranking:
-        """Every relation's best neurons, chosen as configured or in another way."""
+    def ranking(self, selection: SelectionConfig | None = None, depth: int = 0) -> Ranking:
+        """Every relation's best neurons, at least `depth`, chosen as configured or in another way."""
         selection = selection or self.selection
-        if selection not in self._rankings:
+        known = self._rankings.get(selection)
+        if known is None or len(known.best[self.names[0]]) < depth:
             space, excluded = neuron_space(self.model, selection.site), self.critical.excluded(selection.site)
-            detection, depth = self.detection(selection), max(self.k, scaled_k(DEEPEST_K, space))
+            detection, depth = self.detection(selection), max(depth, self.k, scaled_k(DEEPEST_K, space))
 
             @functools.cache
             def rank() -> Ranking:
@@ -227,12 +228,13 @@ class Study:
         n: int | None = None,
         match: str | None = None,
         selection: SelectionConfig | None = None,
+        disjoint: bool = True,
     ) -> list[NeuronSet]:
-        """Random sets matched to a target, which has a random stream of its own."""
+        """Random sets matched to a target, which has a random stream of its own; see `random_controls`."""
         n, match = self.config.n_controls if n is None else n, match or self.config.match
         stream = stable_rank(self.config.seed, target.name, str(target.neurons[0]), str(len(target)))
         seed = int.from_bytes(stream[:6], "big")
-        return self.ranking(selection).controls(target, n=n, seed=seed, match=match)
+        return self.ranking(selection).controls(target, n=n, seed=seed, match=match, disjoint=disjoint)
 
     def clean(self, prompts: Sequence[Prompt], *, generate: bool = False) -> pd.DataFrame:
         """Answers of the model without any ablation, a row per prompt."""
@@ -244,7 +246,7 @@ class Study:
         """The answers of every case beside the clean model's answers to the same prompts.
 
         Args:
-            cases: Ablations and prompts; all have the same labels.
+            cases: What is written, and prompts; all have the same labels.
             generate: Generate whole answers, which the rules other than `prefix` need.
             measures: Numeric columns whose change is wanted.
 
@@ -254,7 +256,7 @@ class Study:
             measures `clean_<measure>` and `d_<measure>`, the change (nats, or -1, 0, 1).
         """
         labels = pd.DataFrame([dict(case.labels) for case in cases for _ in case.prompts])
-        table = self._answers([(case.neurons, case.prompts) for case in cases], generate)
+        table = self._answers([(case.intervention, case.prompts) for case in cases], generate)
         clean = self._answers([(None, case.prompts) for case in cases], generate)
         for name in measures:
             table[f"clean_{name}"] = clean[name].to_numpy(dtype=float)
@@ -277,7 +279,7 @@ class Study:
         """
         self.announce(cases, self.config.n_controls if n is None else n, by_relation=by_relation)
         controls = [
-            Case(control, case.prompts, {**case.labels, "draw": draw})
+            Case(control, case.prompts, {**case.labels, "draw": draw}, value=case.value, bos=case.bos)
             for case in cases
             for draw, control in enumerate(self.controls(case.neurons, n=n, match=case.match, selection=case.selection))
         ]

@@ -7,6 +7,7 @@ from relation_neurons.figures.dose_response import dose_figure, mean_dose_figure
 from relation_neurons.figures.dose_slider import dose_slider_figure
 from relation_neurons.figures.effects import controls_figure, flips_figure, pairs_figure
 from relation_neurons.figures.error_analysis import error_kinds_figure
+from relation_neurons.figures.faithfulness import faithfulness_figure, induction_figure
 from relation_neurons.figures.frequency import frequency_figure
 from relation_neurons.figures.language_bars import language_bars_figure
 from relation_neurons.figures.neuron_locations import (
@@ -47,8 +48,10 @@ __all__ = [
     "equal_cost_figure",
     "error_kinds_figure",
     "facts_figure",
+    "faithfulness_figure",
     "flips_figure",
     "frequency_figure",
+    "induction_figure",
     "language_bars_figure",
     "languages_figure",
     "layer_distribution_figure",

@@ -28,6 +28,7 @@ def random_controls(
     seed: int = 0,
     exclude: Iterable[Neuron] = (),
     activity: Float[ndarray, " neuron"] | None = None,
+    disjoint: bool = True,
 ) -> list[NeuronSet]:
     """Draw random sets, disjoint from the target, with as many neurons in each site and layer.
 
@@ -45,6 +46,8 @@ def random_controls(
         activity: A value for each neuron of `space`, such as its mean absolute activation. If given,
             each control neuron is drawn from the `NEIGHBOURS` neurons of the same site and layer
             whose values are nearest to that of the target neuron.
+        disjoint: Whether sets have no neuron of the target. If they may, even all neurons of a layer
+            can be matched.
 
     Raises:
         RelationNeuronsError: A layer has too few other neurons, or an argument is invalid.
@@ -56,7 +59,7 @@ def random_controls(
     for member, neuron in enumerate(target):
         members.setdefault((neuron.site, neuron.layer), []).append(member)
     places = {(site, layer): place for site, layer, place in space.slices()}
-    pools = _pools(target, space, members, exclude)
+    pools = _pools(target, space, members, [*exclude, *(target if disjoint else ())])
     controls = []
     for number in range(n):
         generator = np.random.default_rng([seed, number])
@@ -75,7 +78,13 @@ def random_controls(
 
 
 def random_sets(
-    target: NeuronSet, space: NeuronSpace, *, n: int = 5, seed: int = 0, exclude: Iterable[Neuron] = ()
+    target: NeuronSet,
+    space: NeuronSpace,
+    *,
+    n: int = 5,
+    seed: int = 0,
+    exclude: Iterable[Neuron] = (),
+    disjoint: bool = True,
 ) -> list[NeuronSet]:
     """Draw random sets of the target's size from all other neurons (the paper's control).
 
@@ -85,14 +94,16 @@ def random_sets(
         n: Number of sets.
         seed: Seed of the draws.
         exclude: Additional neurons to exclude.
+        disjoint: Whether sets have no neuron of the target.
 
     Raises:
         RelationNeuronsError: There are too few other neurons, or an argument is invalid.
     """
     _require_draws(n, seed)
-    pool = np.setdiff1d(np.arange(len(space)), space.flatten([*target, *exclude]))
+    excluded = space.flatten([*exclude, *(target if disjoint else ())])
+    pool = np.setdiff1d(np.arange(len(space)), excluded)
     if len(pool) < len(target):
-        found = f"There are {len(pool)} neurons outside the target, {len(target)} needed"
+        found = f"There are {len(pool)} neurons to draw from, {len(target)} needed"
         raise refuse(found, do="lower k", kind=TooFewNeuronsError)
     sets = []
     for number in range(n):
@@ -120,14 +131,14 @@ def _pools(
     for item in exclude:
         if not isinstance(item, Neuron):
             raise refuse(f"exclude has {number_text(item)}", expected="neurons, such as Neuron('gate', 12, 345)")
-    for neuron in (*target, *exclude):
+    for neuron in exclude:
         excluded.setdefault((neuron.site, neuron.layer), []).append(neuron.index)
     pools = {}
     for (site, layer), wanted in members.items():
-        pool = np.setdiff1d(np.arange(dict(space.widths)[site]), excluded[site, layer])
+        pool = np.setdiff1d(np.arange(dict(space.widths)[site]), excluded.get((site, layer), []))
         if len(pool) < len(wanted):
             raise refuse(
-                f"Layer {layer} of site '{site}' has {len(pool)} neurons outside the target, {len(wanted)} needed",
+                f"Layer {layer} of site '{site}' has {len(pool)} neurons to draw from, {len(wanted)} needed",
                 do="lower k",
                 kind=TooFewNeuronsError,
             )

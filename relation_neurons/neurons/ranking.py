@@ -79,12 +79,21 @@ class Ranking:
         n_at_cut = (depth >= cut).sum() + (beyond if cut == depth.iloc[-1] else 0)
         return frame.assign(by_tie_rule=(frame["score"] == cut) & bool(n_at_cut > k))
 
-    def controls(self, target: NeuronSet, *, n: int, seed: int, match: str = "layer") -> list[NeuronSet]:
-        """Random sets matched by `match`: `layer`, `activation` (and layer), or `none`."""
+    def controls(
+        self, target: NeuronSet, *, n: int, seed: int, match: str = "layer", disjoint: bool = True
+    ) -> list[NeuronSet]:
+        """Random sets matched by `match`: `layer`, `activation` (and layer), or `none`; see `random_controls`."""
         if match == "none":
-            return random_sets(target, self.space, n=n, seed=seed, exclude=self.excluded)
-        activity = self.activity if match == "activation" else None
-        return random_controls(target, self.space, n=n, seed=seed, exclude=self.excluded, activity=activity)
+            return random_sets(target, self.space, n=n, seed=seed, exclude=self.excluded, disjoint=disjoint)
+        return random_controls(
+            target,
+            self.space,
+            n=n,
+            seed=seed,
+            exclude=self.excluded,
+            activity=self.activity if match == "activation" else None,
+            disjoint=disjoint,
+        )
 
 
 def rank_neurons(

@@ -20,8 +20,10 @@ from relation_neurons.figures import (
     drops_figure,
     equal_cost_figure,
     error_kinds_figure,
+    faithfulness_figure,
     flips_figure,
     frequency_figure,
+    induction_figure,
     language_bars_figure,
     languages_figure,
     layer_distribution_figure,
@@ -107,6 +109,10 @@ FIGURES: Mapping[str, FigureFunctions] = {
         **_both_measures(controls_figure, "controls", ("controls",), panel="match"),
     },
     "neuron": NEURON_FIGURES,
+    "faithfulness": {
+        "curves": (faithfulness_figure, ("average",)),
+        "induction": (induction_figure, ("induction",)),
+    },
     "carry-over": _both_measures(carry_over_figure, "carry_over", ("effects", "pooled")),
     "stability": {"stability": (stability_figure, ("stability",))},
     "methods": {

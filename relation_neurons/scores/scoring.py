@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -26,6 +26,14 @@ def require_scorer(name: str) -> None:
     """Refuse a name that is not a scorer's."""
     if name not in scorer_names():
         raise refuse(f"'{name}' is not a scorer", expected=nearest(name, scorer_names()))
+
+
+def require_scorers(names: Sequence[str]) -> None:
+    """Refuse names that are not scorers', and none at all."""
+    if not names:
+        raise refuse("There is no scorer", expected="at least one, such as average_precision")
+    for name in names:
+        require_scorer(name)
 
 
 def factors(scorer: str) -> tuple[str, ...]:

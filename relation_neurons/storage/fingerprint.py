@@ -30,9 +30,11 @@ MEASURING = (
             "critical_screen",
             "detection",
             "detection_samples",
+            "induction",
             "layers",
             "object_halves",
             "perplexity",
+            "reference_values",
             "stability",
             "study",
         )

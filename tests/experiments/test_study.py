@@ -150,6 +150,18 @@ def test_targets_are_the_plain_top_k(study, planted):
     assert study.ranking().best["eats"].part(6, 12).neurons == deeper["eats"].neurons[6:12]
 
 
+def test_a_deeper_ranking_has_the_same_neurons_first(planted):
+    study = Study(planted.model, planted.relations, CONFIG)
+    before = study.ranking()
+    deep = study.ranking(depth=256)
+    for name in study.names:
+        depth = len(before.best[name])
+        assert depth < 256 == len(deep.best[name])
+        assert deep.best[name].part(0, depth) == before.best[name]
+        pd.testing.assert_frame_equal(deep.top_frame(name, 6), before.top_frame(name, 6))
+    assert study.ranking() is deep
+
+
 def test_sites_read_together_rank_as_each_alone(planted):
     together = Study(planted.model, planted.relations, CONFIG, read="all")
     for site in ("ffn", "up", "attn"):

@@ -126,8 +126,24 @@ def test_random_sets_are_drawn_from_everywhere_outside_the_target():
     assert len(places) == 8  # every site and layer
     assert places["post", 1] / 1200 == pytest.approx(50 / 200, abs=0.05)
     assert places["post", 0] / 1200 == pytest.approx(10 / 200, abs=0.03)
-    with pytest.raises(rn.RelationNeuronsError, match="5 neurons outside the target"):
+    with pytest.raises(rn.RelationNeuronsError, match="5 neurons to draw from"):
         random_sets(target, NeuronSpace("small", 1, (("post", 45),)))
+
+
+@pytest.mark.parametrize("draw", [rn.random_controls, random_sets])
+def test_sets_that_may_share_neurons_with_the_target_can_be_as_large_as_the_model(draw):
+    space = NeuronSpace("small", 2, (("post", 30),))
+    left_out = rn.NeuronSet.from_pairs([(0, 7), (1, 9)])
+    places = [(layer, index) for layer in range(2) for index in range(30)]
+    target = rn.NeuronSet.from_pairs([place for place in places if place not in ((0, 7), (1, 9))], name="t")
+    first, second = draw(target, space, n=2, seed=3, exclude=left_out, disjoint=False)
+    assert set(first) == set(second) == set(target)
+    assert first.neurons != target.neurons != second.neurons
+    shared = [one.overlap(target.part(0, 10)) for one in draw(target.part(0, 10), space, n=200, disjoint=False)]
+    pool = 30 if draw is rn.random_controls else 60  # all ten are in the first layer
+    assert np.mean(shared) == pytest.approx(10 * 10 / pool, abs=0.3)
+    with pytest.raises(rn.RelationNeuronsError, match="neurons to draw from"):
+        draw(target, space, exclude=left_out)
 
 
 def test_parts_of_a_set_keep_order_and_scores():
