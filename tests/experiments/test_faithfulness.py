@@ -267,7 +267,7 @@ def test_the_command_writes_tables_figures_and_a_report_and_resumes(planted_fold
     ("changes", "says"),
     [
         ({"scorers": ("aurok",)}, "'aurok' is not a scorer.*did you mean 'auroc'"),
-        ({"scorers": ()}, "no scorers"),
+        ({"scorers": ()}, "no scorer"),
         ({"shares": (0.5,)}, "at least two different shares"),
         ({"shares": (0.0, 0.5)}, "above 0 and up to 1"),
         ({"shares": (0.5, 1.5)}, "above 0 and up to 1"),
