@@ -1,0 +1,66 @@
+"""Neurons by each scorer, in one study: selectivity, object halves, stability, necessity and sufficiency.
+
+The figures of docs/results/causal_neurons.md come from it. Everything is kept in the folder, so that it can be resumed.
+
+    python -m benchmarks.causal_neurons --out runs/causal-smollm2
+    python -m benchmarks.causal_neurons --model gemma3-270m --relations paper --shots 0 --out runs/causal-gemma3
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import relation_neurons as rn
+from relation_neurons.experiments.carry_over import CarryOverConfig
+from relation_neurons.experiments.faithfulness import FaithfulnessConfig
+from relation_neurons.experiments.runner import reproduce
+from relation_neurons.experiments.scorer_comparison import MethodsConfig
+from relation_neurons.experiments.stability import StabilityConfig
+
+KS = (50, 100, 200, 400)
+COMPARED = ("average_precision", "attribution", "attribution_t")
+OPTIONS = {
+    "methods": MethodsConfig(ks=KS, n_other=1, n_method_controls=2),
+    "carry-over": CarryOverConfig(scorers=COMPARED, n_other=1, n_carry_over_controls=2),
+    "stability": StabilityConfig(scorers=(*COMPARED, "standardised_mean_difference"), n_samples=3),
+    "faithfulness": FaithfulnessConfig(
+        scorers=("average_precision", "attribution_t"),
+        ks=(),
+        shares=(0.01, 0.1, 0.5, 1.0),
+        n_circuit_controls=2,
+        n_induction_controls=2,
+        n_asked=1,
+    ),
+}
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--relations", nargs="*", default=["shipped"])
+    parser.add_argument("--shots", type=int, default=2)
+    parser.add_argument("--n-detection", type=int, default=48)
+    parser.add_argument("--n-evaluation", type=int, default=12)
+    parser.add_argument("--experiments", nargs="*", default=list(OPTIONS), choices=list(OPTIONS))
+    parser.add_argument("--out", type=Path, default=Path("runs/causal-neurons"))
+    options = parser.parse_args()
+    prompts = rn.PromptConfig(shots=options.shots, n_detection=options.n_detection, n_evaluation=options.n_evaluation)
+    study = rn.StudyConfig(
+        model=options.model,
+        relations=tuple(options.relations),
+        site="post",
+        k=max(KS),
+        validation="none",
+        prompts=prompts,
+    )
+    started = time.process_time()
+    for result in reproduce(options.experiments, study, options.out, options=OPTIONS):
+        print(f"## {result.name}", *result.verdict, sep="\n- ", flush=True)
+    print(f"{time.process_time() - started:.0f} s of processor time")
+
+
+if __name__ == "__main__":
+    main()
