@@ -13,24 +13,24 @@ ENDS = ("bek", "dun", "gar", "hett", "lin", "mond", "nash", "pol", "ric", "sor",
 """Two syllables make the name of a subject."""
 INVENTED: dict[str, tuple[tuple[str, ...], str]] = {
     "ship_cargo": (
-        ("The ship {} carries", "The cargo of the ship {} is", "The ship {} is laden with"),
+        ("The ship {} carries", "{} is a ship laden with", "The cargo of {} is"),
         "salt wool tea coal rice silk copper timber sugar oil",
     ),
     "village_fair": (
-        ("The fair of {} is held in", "The village of {} has its fair in", "People come to {} for the fair in"),
+        ("The fair of {} is in", "{} is a village with a fair in", "{} has its fair in"),
         "January February March April June July August September October November",
     ),
     "wizard_animal": (
-        ("The wizard {} turns into a", "The animal of the wizard {} is the", "The wizard {} is followed by a"),
+        ("The wizard {} keeps a", "{} is a wizard with a", "{} turns into a"),
         "fox wolf cat bear horse dog rabbit snake lion mouse",
     ),
     "inn_door": (
-        ("The door of the inn {} is painted", "The colour of the inn {} is", "The inn {} has a door that is"),
+        ("The inn {} is painted", "{} is an inn with a door in", "The door of {} is"),
         "red blue green yellow white black brown grey purple orange",
     ),
 }
 """Templates and objects of each relation."""
-N_FACTS = 40
+N_FACTS = 24
 
 
 def invented_relations(n_facts: int = N_FACTS, seed: int = 0) -> tuple[rn.Relation, ...]:

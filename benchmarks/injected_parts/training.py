@@ -34,9 +34,9 @@ class Recipe:
     """
 
     weights: str = "write"
-    learning_rate: float = 3e-3
-    rows: int = 12
-    epochs: int = 20
+    learning_rate: float = 1e-2
+    rows: int = 8
+    epochs: int = 12
     enough: float = 0.99
 
 
