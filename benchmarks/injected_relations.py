@@ -76,8 +76,8 @@ def state(model: Any, prompts: Any, when: str) -> Rows:
     table = rn.recall(model, prompts)
     table["first_token"] = table["first_token_rank"] == 1
     means = table.groupby("relation", sort=False)[["correct_string", "first_token", "logprob"]].mean()
-    counts = table["relation"].value_counts()
-    rows: Rows = [{"when": when, "what": name, "n": int(counts[name]), **row} for name, row in means.T.to_dict().items()]
+    n = table["relation"].value_counts()
+    rows: Rows = [{"when": when, "what": one, "n": int(n[one]), **row} for one, row in means.T.to_dict().items()]
     texts = [text for name in KNOWN for text in rn.neutral_sentences(name)]
     loss = rn.perplexity(model, texts)
     nats = float(loss["nll"].sum() / loss["n_tokens"].sum())
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--train", nargs="+", choices=list(WEIGHTS), default=["write"], help="weights of a neuron")
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
-    parser.add_argument("--folder", type=Path, default=Path("build/injected"), help="where each seed's results are kept")
+    parser.add_argument("--folder", type=Path, default=Path("build/injected"), help="keeps each seed's results")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
