@@ -39,6 +39,8 @@ KNOWN = ("country_capital", "person_occupation", "company_hq")
 N_DETECTION, N_EVALUATION, N_ABLATED = 16, 8, 6
 """Facts of each relation that scorers read, that are held out from them, and on which ablations are judged."""
 METHODS = ("gradient", "relp")
+RECOVERED = {"share": SHARES, "uniform": None, "matched": None}
+"""Columns that are summarised; expected shares are exact, and vary over units only as sets of neurons do."""
 Rows = list[dict[str, object]]
 
 
@@ -113,9 +115,8 @@ def summary(parts: list[dict[str, Rows]]) -> dict[str, Rows]:
     """Means over (seed, relation) units with 95 % intervals."""
     tables = {name: pd.DataFrame([row for part in parts for row in part[name]]) for name in parts[0]}
     changes = {"logprob": None, "recalled": CHANGES, "clean": SHARES}
-    shares = dict.fromkeys(("share", "uniform", "matched"), SHARES)
     return {
-        "recovery": with_intervals(tables["recovery"], ("train", "at", "scorer"), shares),
+        "recovery": with_intervals(tables["recovery"], ("train", "at", "scorer"), RECOVERED),
         "ablations": with_intervals(tables["ablations"], ("train", "neurons", "group"), changes),
         "training": [row for part in parts for row in part["training"]],
         "health": [row for part in parts for row in part["health"]],
@@ -152,8 +153,7 @@ def main() -> None:
                 recipe = Recipe(weights, options.learning_rate, epochs=options.epochs)
                 file.write_text(json.dumps(measure(seed, recipe)), encoding="utf-8")
             parts.append(json.loads(file.read_text(encoding="utf-8")))
-    shares = dict.fromkeys(("share", "uniform", "matched"), SHARES)
-    planted = with_intervals(planted_recovery(options.seeds), ("model", "at", "scorer"), shares)
+    planted = with_intervals(planted_recovery(options.seeds), ("model", "at", "scorer"), RECOVERED)
     settings = {"model": MODEL, "share": SHARE, "known": KNOWN, "detection": N_DETECTION, "ablated": N_ABLATED}
     asked = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
     result = {**asked, **settings, **summary(parts), "planted": planted, "versions": versions()}
