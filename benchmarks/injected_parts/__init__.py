@@ -1,0 +1,1 @@
+"""Parts of the benchmark of scorers on injected relations."""
