@@ -20,13 +20,13 @@ from relation_neurons.experiments.scorer_comparison import MethodsConfig
 from relation_neurons.experiments.stability import StabilityConfig
 
 KS = (50, 100, 200, 400)
-COMPARED = ("average_precision", "attribution", "attribution_t")
+COMPARED = ("average_precision", "attribution_t", "average_precision_x_attribution_t")
 OPTIONS = {
     "methods": MethodsConfig(ks=KS, n_other=1, n_method_controls=2),
     "carry-over": CarryOverConfig(scorers=COMPARED, n_other=1, n_carry_over_controls=2),
-    "stability": StabilityConfig(scorers=(*COMPARED, "standardised_mean_difference"), n_samples=3),
+    "stability": StabilityConfig(scorers=COMPARED, n_samples=3),
     "faithfulness": FaithfulnessConfig(
-        scorers=("average_precision", "attribution_t"),
+        scorers=("average_precision", "average_precision_x_attribution_t"),
         ks=(),
         shares=(0.01, 0.1, 0.5, 1.0),
         n_circuit_controls=2,
