@@ -18,9 +18,10 @@ from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scoring import require_scorers, scorer_names
-from relation_neurons.statistics.effects import compare, judged
+from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, compare, judged
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.statistics.power import LEVEL, Design
 from relation_neurons.statistics.selectivity import drops_at_equal_cost
 from relation_neurons.validation import validated
 
@@ -28,6 +29,8 @@ QUESTION = "Which scorer finds the neurons whose loss hurts their own relation m
 FIRST = "average_precision"
 PARTS_OF_K = (8, 4, 2, 1)
 """By default an eighth, a quarter, half and all of the study's k."""
+NO_CONTROL_TEST = 10**9
+"""As many control sets do not limit a p-value."""
 
 
 @validated
@@ -61,8 +64,9 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
         k and measure: `own`, the mean change of own facts, `random`, that of own facts under matched random sets,
         `other`, of the other relations' facts, and `specific`, own minus other, each with `_low` and `_high` (95 % over
         relations) and `n` relations; `against_first`, `specific` of each scorer minus that of average precision, paired
-        by relation, with sign flips and Holm's correction; `own`, from `effects.compare` by `scorer`, `k` and
-        `ablated`; and `other`, the mean change of all other relations' facts by the same.
+        by relation, with sign flips, Holm's correction, and `smallest_p`, the least that `p_holm` can be; `own`, from
+        `effects.compare` by `scorer`, `k` and `ablated`; and `other`, the mean change of all other relations' facts by
+        the same.
     """
     scorers, seed = tuple(dict.fromkeys((FIRST, *config.scorers))), study.config.seed
     ks = config.ks or tuple(sorted({max(1, study.k // part) for part in PARTS_OF_K}))
@@ -124,7 +128,10 @@ def _averages(changes: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _against_first(changes: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Each scorer's specific drop minus that of average precision, relation by relation."""
+    """Each scorer's specific drop minus that of average precision, relation by relation.
+
+    Where even equal signs in all relations would not pass the corrected test, the verdict says so.
+    """
     wide = changes.pivot_table(index=["k", "measure", "ablated"], columns="scorer", values="specific", sort=False)
     rows = []
     for (k, measure), group in wide.groupby(level=["k", "measure"], sort=False):
@@ -137,4 +144,9 @@ def _against_first(changes: pd.DataFrame, seed: int) -> pd.DataFrame:
                 row | {"p": sign_flip_test(difference, seed=seed), "minimum_effect": minimum_effect(difference)}
             )
     columns = ["scorer", "k", "measure", "n", "effect", "effect_low", "effect_high", "p", "minimum_effect"]
-    return judged(pd.DataFrame(rows, columns=columns))
+    table = judged(pd.DataFrame(rows, columns=columns))
+    n_tests = len(table) // max(1, table["measure"].nunique())
+    smallest = [Design(n_tests, n, NO_CONTROL_TEST).smallest_p for n in table["n"]]
+    table["smallest_p"] = smallest
+    table.loc[table["smallest_p"] >= LEVEL, "verdict"] = CANNOT_BE_SHOWN
+    return table

@@ -191,6 +191,12 @@ def scorer_comparison(equal: pd.DataFrame, table: pd.DataFrame, against: pd.Data
             f"relations, most specific first: {values}."
         )
     rows = against[against["measure"] == "logprob"]
+    if len(rows) and untestable(rows):
+        return (
+            *sentences,
+            f"Against average precision no difference can be shown with {rows['n'].max()} relations and {len(rows)} "
+            f"tests: the smallest corrected p is {rows['smallest_p'].max():.2g}.",
+        )
     differing = [
         f"{row['scorer']} at k = {row['k']} {'more' if row['verdict'] == FALLS else 'less'} specific, "
         f"{interval_text(row)}"

@@ -270,7 +270,10 @@ def test_methods_equal_ablating_by_hand(study):
     assert row["other"] == pytest.approx(np.mean(other), abs=1e-5)
     assert row["specific"] == pytest.approx(np.mean(own) - np.mean(other), abs=1e-5)
     first = one(table, scorer="average_precision", k=6, measure="logprob")
-    difference = one(found.tables["against_first"], scorer="contrast_score", k=6, measure="logprob")
+    against = found.tables["against_first"]
+    difference = one(against, scorer="contrast_score", k=6, measure="logprob")
+    assert (against["smallest_p"] == 4 * 2 / 2**3).all()  # four tests over three relations
+    assert set(against["verdict"]) == {"cannot be shown"}
     assert difference["effect"] == pytest.approx(row["specific"] - first["specific"], abs=1e-5)
 
 
