@@ -59,7 +59,8 @@ def test_a_run_says_how_many_neurons_the_tie_rule_chose(finished):
 
 
 def test_the_preset_is_what_was_chosen_on_detection_facts():
-    assert (RUN.site, RUN.k, RUN.n_controls, RUN.validation, RUN.rule) == ("gate", 400, 20, "none", "string")
+    assert (RUN.site, RUN.k, RUN.n_controls, RUN.validation, RUN.rule) == ("gate", 100, 20, "none", "string")
+    assert RUN.scorer == "average_precision_x_attribution_t"
     assert (RUN.prompts, RUN.relations) == (rn.PromptConfig(), DEMO_RELATIONS)
     assert (RUN.prompts.shots, RUN.prompts.n_evaluation) == (2, 40)
 
