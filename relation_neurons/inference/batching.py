@@ -100,6 +100,8 @@ class Batch:
 Result = TypeVar("Result")
 ReadBatch = Callable[[Batch, Cache], Iterable[Result]]
 """Reads a batch, given the cache of what its rows have read in advance; returns a result for each row."""
+Begin = Callable[[Batch, Int[Tensor, "row pos"], Int[Tensor, "row pos"], Cache], None]
+"""Reads the beginnings of a batch's tasks, given their tokens, the kinds of these and an empty cache, which it fills."""
 
 
 def run_batches(
@@ -107,6 +109,7 @@ def run_batches(
     tasks: Sequence[Task],
     read_batch: ReadBatch[Result],
     *,
+    begin: Begin | None = None,
     into: Tensor | None = None,
     patches: Patches | None = None,
     share: bool = True,
@@ -126,6 +129,7 @@ def run_batches(
         model: A model from `load_model`.
         tasks: What to read.
         read_batch: What makes results of a batch; called again with fewer rows where memory ran out in it.
+        begin: What reads common beginnings; by default the whole model.
         into: Takes the results as its rows, so that they are in memory only once; by default a list does.
         patches: The active conditions, if any, which learn the condition of each row.
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
@@ -157,7 +161,7 @@ def run_batches(
             length = len(tasks[rows[0]].encoded.ids)
             rows = [row for row in rows if len(tasks[row].encoded.ids) == length]
         batch = whole.part(rows)
-        if not _fits(model, batch, read_batch, results, gradients):
+        if not _fits(model, batch, read_batch, begin, results, gradients):
             sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
             continue
         sizes.tell()
@@ -194,11 +198,13 @@ def _takes_no_padding(model: HookedModel, longest: int) -> bool:
     return bool(getattr(model.cfg, "counts_columns", False)) or (window is not None and longest > window)
 
 
-def _fits(model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], results: Any, gradients: bool) -> bool:
+def _fits(
+    model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], begin: Begin | None, results: Any, gradients: bool
+) -> bool:
     """Read a batch and store its results, unless memory runs out."""
     try:
         with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-            cache = _read_beginnings(model, batch)
+            cache = _read_beginnings(model, batch, begin)
             batch.use()
             found = read_batch(batch, cache)
     except (MemoryError, RuntimeError) as error:
@@ -210,7 +216,7 @@ def _fits(model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], results:
     return True
 
 
-def _read_beginnings(model: HookedModel, batch: Batch) -> Cache:
+def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = None) -> Cache:
     """Read each common beginning once under each condition; the cache, empty where nothing is shared, has all rows."""
     if not any(batch.starts):
         return new_cache(model, len(batch.rows))
@@ -225,9 +231,13 @@ def _read_beginnings(model: HookedModel, batch: Batch) -> Cache:
         missing = longest - len(ids)
         tokens.append([0] * missing + list(ids))
         kinds.append([PAD] * missing + _prompt_kinds(batch.tasks[row].encoded)[: len(ids)])
-    batch.part(list(readers.values())).use()
-    cache = new_cache(model, len(readers))
-    forward(model, _tensor(tokens, batch.device), _tensor(kinds, batch.device), cache, keep=0)
+    part, cache = batch.part(list(readers.values())), new_cache(model, len(readers))
+    part.use()
+    read = _tensor(tokens, batch.device), _tensor(kinds, batch.device)
+    if begin is None:
+        forward(model, *read, cache, keep=0)
+    else:
+        begin(part, *read, cache)
     number = {beginning: row for row, beginning in enumerate(readers)}
     return select_cache(model, cache, [number[beginning] for beginning in beginnings])
 
