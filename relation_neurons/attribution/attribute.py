@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.activations.collection import Activations
+from relation_neurons.attribution.beginnings import Beginning
 from relation_neurons.attribution.gradients import by_gradient
 from relation_neurons.attribution.paths import by_path
 from relation_neurons.attribution.single_ablations import by_ablation
@@ -140,9 +141,11 @@ def _collect(
 ) -> Float[Tensor, "prompt neuron"]:
     """Contributions from derivatives, batch by batch."""
 
+    beginning = Beginning(model, space, rules)
+
     def read_batch(batch: Batch, cache: Cache) -> Tensor:
         if steps is None:
-            return _finite(by_gradient(model, space, targets, batch, rules), dtype)
+            return _finite(by_gradient(model, space, targets, batch, cache, beginning, rules), dtype)
         return _finite(by_path(model, space, targets, batch, steps), dtype)
 
     values = torch.empty((len(targets.tasks), len(space)), dtype=dtype)
@@ -150,7 +153,9 @@ def _collect(
         model,
         targets.tasks,
         read_batch,
+        begin=beginning.read,
         into=values,
+        share=steps is None,
         n_logits=targets.n_logits,
         gradients=True,
         batch_size=batch_size,

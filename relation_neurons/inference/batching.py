@@ -147,10 +147,12 @@ def run_batches(
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
     longest = max(len(task.encoded.ids) + task.n_after for task in tasks)
+    unpadded = _takes_no_padding(model, longest)
+    starts = _starts(tasks, 1 if gradients else 2) if share and not unpadded else [0] * len(tasks)
+    if gradients:  # of what is read in advance no graph is kept for each row
+        longest = max(len(task.encoded.ids) - start + task.n_after for task, start in zip(tasks, starts, strict=True))
     most = batch_size or rows_that_fit(model, longest, n_logits, gradients=gradients)
     sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits, gradients=gradients))
-    unpadded = _takes_no_padding(model, longest)
-    starts = _starts(tasks) if share and not gradients and not unpadded else [0] * len(tasks)
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
     whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches, unpadded)
     results: Any = [None] * len(tasks) if into is None else into
@@ -160,6 +162,9 @@ def run_batches(
         if unpadded:
             length = len(tasks[rows[0]].encoded.ids)
             rows = [row for row in rows if len(tasks[row].encoded.ids) == length]
+        if gradients:
+            beginning = _beginning(tasks[rows[0]], starts[rows[0]])
+            rows = [row for row in rows if _beginning(tasks[row], starts[row]) == beginning]
         batch = whole.part(rows)
         if not _fits(model, batch, read_batch, begin, results, gradients):
             sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
@@ -220,9 +225,7 @@ def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = Non
     """Read each common beginning once under each condition; the cache, empty where nothing is shared, has all rows."""
     if not any(batch.starts):
         return new_cache(model, len(batch.rows))
-    beginnings = [
-        (task.condition, task.encoded.ids[:start]) for task, start in zip(batch.tasks, batch.starts, strict=True)
-    ]
+    beginnings = [_beginning(task, start) for task, start in zip(batch.tasks, batch.starts, strict=True)]
     readers: dict[tuple[int, tuple[int, ...]], int] = {}
     for row, beginning in enumerate(beginnings):
         readers.setdefault(beginning, row)
@@ -242,15 +245,20 @@ def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = Non
     return select_cache(model, cache, [number[beginning] for beginning in beginnings])
 
 
-def _starts(tasks: Sequence[Task]) -> list[int]:
-    """How many tokens of each task are read in advance: its solved examples, where others have the same."""
+def _starts(tasks: Sequence[Task], fewest: int) -> list[int]:
+    """How many tokens of each task are read in advance: its solved examples, where at least so many have the same."""
     lengths = [min(task.encoded.query_start, len(task.encoded.ids) - 1) for task in tasks]
-    beginnings = [(task.condition, task.encoded.ids[:length]) for task, length in zip(tasks, lengths, strict=True)]
+    beginnings = [_beginning(task, length) for task, length in zip(tasks, lengths, strict=True)]
     counts = Counter(beginnings)
     return [
-        length if length >= MIN_SHARED and counts[beginning] > 1 else 0
+        length if length >= MIN_SHARED and counts[beginning] >= fewest else 0
         for length, beginning in zip(lengths, beginnings, strict=True)
     ]
+
+
+def _beginning(task: Task, length: int) -> tuple[int, tuple[int, ...]]:
+    """What tasks must have in common to share the computation of so many tokens."""
+    return task.condition, task.encoded.ids[:length]
 
 
 def _order(task: Task, start: int) -> tuple[object, ...]:

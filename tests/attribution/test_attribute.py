@@ -31,7 +31,7 @@ def test_gradients_equal_those_of_one_prompt_and_one_layer_at_a_time(tiny, llama
     found = rn.attribute(tiny, PROMPTS, site=site, batch_size=4)
     for row, prompt in enumerate(PROMPTS):
         parts = [plain_gradient(tiny, llama, prompt, site, layer, "logprob") for layer in range(N_LAYERS)]
-        near(found.values[row], torch.cat(parts))
+        near(found.values[row], torch.cat(parts), 3e-5)  # each is 1e-5 away from what 64 bits give
 
 
 @pytest.mark.parametrize("target", ["first_token", "margin"])
@@ -89,7 +89,7 @@ def test_integrated_gradients_sum_to_what_the_layer_without_them_loses(smooth, s
 
 def test_a_path_that_is_too_steep_is_told(tiny, monkeypatch):
     monkeypatch.setattr(paths, "HALVINGS", 1)
-    with pytest.warns(UserWarning, match="miss up to .* nats of what is lost without it"):
+    with pytest.warns(UserWarning, match="miss up to .* % of what is lost without it"):
         rn.attribute(tiny, PROMPTS[2:4], site="k", method="integrated_gradients", steps=2)
 
 
@@ -164,7 +164,7 @@ def test_no_graph_below_the_first_neurons(tiny, monkeypatch):
     tiny.hook_dict["blocks.1.mlp.hook_pre"].add_hook(lambda value, hook: seen.append(value.requires_grad))
     rn.attribute(tiny, PROMPTS[:1], site="post")
     tiny.reset_hooks()
-    assert seen == [False, True]
+    assert seen == [False, True] * 2  # the examples, and the rest
 
 
 @pytest.mark.filterwarnings("ignore:Memory ran out")
