@@ -140,7 +140,6 @@ def _collect(
     progress: Progress,
 ) -> Float[Tensor, "prompt neuron"]:
     """Contributions from derivatives, batch by batch."""
-
     beginning = Beginning(model, space, rules)
 
     def read_batch(batch: Batch, cache: Cache) -> Tensor:

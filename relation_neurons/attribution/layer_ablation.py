@@ -61,8 +61,11 @@ def read_prompts(
         with hooked(model, hooks):
             values = targets.values(model, batch, cache).tolist()
         real = targets.read(batch)[1] != PAD
-        parts = [[{layer: one[row][real[row]] for layer, one in kept.items()} for kept in (streams, posts)] for row in range(len(values))]
-        return [CleanPrompt(value, *both) for value, both in zip(values, parts, strict=True)]
+        rows = [
+            [{layer: one[row][real[row]] for layer, one in kept.items()} for kept in (streams, posts)]
+            for row in range(len(values))
+        ]
+        return [CleanPrompt(value, *kept) for value, kept in zip(values, rows, strict=True)]
 
     return run_batches(
         model,

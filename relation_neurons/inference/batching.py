@@ -26,7 +26,7 @@ MAX_ROWS = 64
 """Rows of an automatic batch on a CPU, which more would not make faster."""
 MAX_TOKENS = 16384
 """Tokens of an automatic batch on a GPU."""
-MAX_GRAPH_BYTES = 256 * 2**20
+MAX_GRAPH_BYTES = 512 * 2**20
 """What the graph of an automatic batch may take on a CPU, where more rows would hardly make gradients faster."""
 
 
@@ -101,7 +101,7 @@ Result = TypeVar("Result")
 ReadBatch = Callable[[Batch, Cache], Iterable[Result]]
 """Reads a batch, given the cache of what its rows have read in advance; returns a result for each row."""
 Begin = Callable[[Batch, Int[Tensor, "row pos"], Int[Tensor, "row pos"], Cache], None]
-"""Reads the beginnings of a batch's tasks, given their tokens, the kinds of these and an empty cache, which it fills."""
+"""Reads the beginnings of a batch's tasks, given their tokens, the kinds of these and an empty cache, to be filled."""
 
 
 def run_batches(
@@ -129,12 +129,13 @@ def run_batches(
         model: A model from `load_model`.
         tasks: What to read.
         read_batch: What makes results of a batch; called again with fewer rows where memory ran out in it.
-        begin: What reads common beginnings; by default the whole model.
+        begin: What reads common beginnings; by default the whole model, which is not differentiated.
         into: Takes the results as its rows, so that they are in memory only once; by default a list does.
         patches: The active conditions, if any, which learn the condition of each row.
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
         n_logits: Positions of each row that `read_batch` unembeds, for the estimate of memory.
-        gradients: Whether `read_batch` differentiates; then passes keep what is needed for that, and nothing is shared.
+        gradients: Whether `read_batch` differentiates; then passes keep what is needed for that, and
+                the rows of a batch all share the same beginning, if any.
         batch_size: Rows at a time; by default what memory holds. Halved whenever memory runs out all the same.
         progress: Called with the number of tasks finished.
 

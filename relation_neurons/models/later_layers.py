@@ -17,7 +17,7 @@ ZEROING_SITES = ("post", "gate", "up")
 
 
 def splits_at(model: HookedModel, site: str) -> bool:
-    """Whether a neuron of this site can be ablated between two parts of a pass, in the residual stream behind its layer.
+    """Whether a neuron of this site can be ablated in the residual stream behind its layer.
 
     So it is in a `HookedTransformer` from `load_model`, a Llama: what an MLP writes is added to the stream as it is,
     and its activation function is zero at zero. Its numbers must be of 32 bits, since the row is subtracted from what
