@@ -84,15 +84,16 @@ def attribute(
         method: `gradient`: activation times gradient, summed over tokens; one pass and its derivative.
             `integrated_gradients`: the same with the mean gradient on the way from zeros, for each layer of each simple
             site; they sum over the layer to what is lost without it within 1 %, or a warning tells otherwise.
-            `steps` passes for each layer and more where the way is steep.
+            `steps` points for each layer and more where the way is steep.
             `relp`: activation times the derivative by rules of relevance; see
             `relation_neurons.models.relevance_rules`; not for queries and keys, and only for models whose
             norms, attention patterns and MLPs are hooked.
-            `exact`: ablate the given neurons one by one; a pass for each.
+            `exact`: ablate the given neurons one by one; a pass for each, of the layers above it where nothing is
+            hooked and the model is a Llama of 32 bits as a `HookedTransformer`.
         target: `logprob`: log-probability of the whole object, as of `recall`; `first_token`: that of its first token;
             `margin`: log-odds of its first token against those of the relation's other objects.
-        steps: For `integrated_gradients`, the points on each path; where their sum misses more than 0.25 %, the path
-            is halved, with as many on each half.
+        steps: For `integrated_gradients`, the points on each path; where their sum misses more than half of what it may,
+            the path is divided, with as many on each piece.
         neurons: For `exact`, which neurons.
         batch_size: Prompts at a time; by default what memory holds. Results do not depend on it.
         dtype: Type to store.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relation_neurons.inference.batching import Batch
 from relation_neurons.models.hooked_model import Cache, Hook, cached, forward, hook_name, hooked
-from relation_neurons.models.relevance_rules import RelevanceRules
+from relation_neurons.models.relevance_rules import RelevanceRules, quiet
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.models.types import HookedModel
 
@@ -38,7 +38,7 @@ class Beginning:
         hooks: list[tuple[str, Hook]] = [(name, partial(self._multiply, name)) for name in self._places]
         if self._rules is not None:
             hooks = [*self._rules.before, *hooks, *self._rules.after]
-        with hooked(self._model, hooks):
+        with quiet(), hooked(self._model, hooks):
             forward(self._model, tokens, kinds, cache, keep=0)
         self._outputs = cached(cache)
 

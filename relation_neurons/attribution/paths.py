@@ -24,8 +24,12 @@ LEAST_LOSS = 0.1
 """Nats; what is lost counts as at least this much."""
 POWER = 4
 """Activations are multiplied by this power of the place on a path, whose points thus lie close together near zero."""
-HALVINGS = 12
-"""How often a part of a path is halved at most."""
+SHORTEST = 4**-5
+"""Shorter parts may miss as much as a part of this length, which rounding makes them miss anyway."""
+PIECES = 4
+"""Into how many a part of a path is divided where its sum misses too much."""
+DIVISIONS = 6
+"""How often a part of a path is divided at most."""
 
 
 def by_path(
@@ -78,6 +82,10 @@ class _Part:
         """By how much the contributions miss what the target gains."""
         return abs(float(self.found.double().sum()) - (self.targets[1] - self.targets[0]))
 
+    def is_steep(self, allowed: float) -> bool:
+        """Whether it misses more than half its share of what may be missed on the whole path."""
+        return self.missed > 0.5 * allowed * max(self.high - self.low, SHORTEST)
+
 
 @dataclass(frozen=True)
 class _Path:
@@ -105,36 +113,47 @@ class _Path:
         return hook_name(self.model, *self.place[:2])
 
     def parts(self) -> list[_Part]:
-        """The path in parts, those halved again and again that keep the sum from what is lost without the layer."""
+        """The path in parts, divided where sums miss what the target gains, until they miss half of what they may."""
         n = len(self.batch.rows)
         ends = self._values([*range(n), *range(n)], [0.0] * n + [1.0] * n)
         parts = self._sums([(row, 0.0, 1.0, (ends[row], ends[n + row])) for row in range(n)])
-        for _ in range(HALVINGS):
-            missed = self.missed(parts)
-            steep = [part for part in parts if missed[part.row] > 0.5 and self._is_steep(part, parts)]
+        for _ in range(DIVISIONS):
+            missed, allowed = self.missed(parts), self._allowed(parts)
+            steep = [part for part in parts if missed[part.row] > 0.5 and part.is_steep(allowed[part.row])]
             if not steep:
                 break
-            rows, middles = [part.row for part in steep], [(part.low + part.high) / 2 for part in steep]
-            halves = []
-            for part, middle, value in zip(steep, middles, self._values(rows, middles), strict=True):
-                halves.append((part.row, part.low, middle, (part.targets[0], value)))
-                halves.append((part.row, middle, part.high, (value, part.targets[1])))
-            kept = {id(part) for part in steep}
-            parts = [part for part in parts if id(part) not in kept] + self._sums(halves)
+            pieces = self._divided(steep)
+            divided = {id(part) for part in steep}
+            parts = [part for part in parts if id(part) not in divided] + self._sums(pieces)
         return parts
+
+    def _divided(self, parts: Sequence[_Part]) -> list[tuple[int, float, float, tuple[float, float]]]:
+        """Equal pieces of parts, with the targets at their ends."""
+        inner = [np.linspace(part.low, part.high, PIECES + 1)[1:-1].tolist() for part in parts]
+        rows = [part.row for part in parts for _ in range(PIECES - 1)]
+        found = iter(self._values(rows, [place for places in inner for place in places]))
+        pieces = []
+        for part, places in zip(parts, inner, strict=True):
+            ends = [part.low, *places, part.high]
+            values = [part.targets[0], *(next(found) for _ in places), part.targets[1]]
+            pieces += [
+                (part.row, *ends[piece : piece + 2], tuple(values[piece : piece + 2])) for piece in range(PIECES)
+            ]
+        return pieces
 
     def missed(self, parts: Sequence[_Part]) -> list[float]:
         """What the parts of each row miss together, as a multiple of what may be missed."""
-        found = []
-        for row in range(len(self.batch.rows)):
-            own = [part for part in parts if part.row == row]
-            gained = sum(part.targets[1] - part.targets[0] for part in own)
-            found.append(sum(part.missed for part in own) / (TOLERANCE * max(abs(gained), LEAST_LOSS)))
-        return found
+        found = [0.0] * len(self.batch.rows)
+        for part in parts:
+            found[part.row] += part.missed
+        return [missed / allowed for missed, allowed in zip(found, self._allowed(parts), strict=True)]
 
-    def _is_steep(self, part: _Part, parts: Sequence[_Part]) -> bool:
-        """Whether a part misses at least half of what the part of its row does that misses most."""
-        return part.missed >= 0.5 * max(other.missed for other in parts if other.row == part.row)
+    def _allowed(self, parts: Sequence[_Part]) -> list[float]:
+        """What may be missed on the path of each row, in nats."""
+        gained = [0.0] * len(self.batch.rows)
+        for part in parts:
+            gained[part.row] += part.targets[1] - part.targets[0]
+        return [TOLERANCE * max(abs(one), LEAST_LOSS) for one in gained]
 
     def _sums(self, stretches: Sequence[tuple[int, float, float, tuple[float, float]]]) -> list[_Part]:
         """Gauss-Legendre sums of rows between two places, given the targets there."""

@@ -58,7 +58,7 @@ def test_sites_read_together_are_those_read_alone(tiny):
 @pytest.mark.parametrize(("method", "n"), [("gradient", 6), ("relp", 6), ("integrated_gradients", 2)])
 @pytest.mark.filterwarnings("ignore:Integrated gradients")
 def test_a_prompt_does_not_depend_on_its_batch(tiny, method, n, monkeypatch):
-    monkeypatch.setattr(paths, "HALVINGS", 1)
+    monkeypatch.setattr(paths, "DIVISIONS", 1)
     prompts, options = PROMPTS[-n:], {"method": method, "steps": 3}
     alone = torch.cat([rn.attribute(tiny, [prompt], **options).values for prompt in prompts])
     near(rn.attribute(tiny, prompts, **options).values, alone)
@@ -103,7 +103,7 @@ def test_integrated_gradients_equal_the_mean_over_many_points(smooth, tiny_llama
 
 
 def test_a_path_that_is_too_steep_is_told(tiny, monkeypatch):
-    monkeypatch.setattr(paths, "HALVINGS", 1)
+    monkeypatch.setattr(paths, "DIVISIONS", 1)
     with pytest.warns(UserWarning, match="miss up to .* % of what is lost without it"):
         rn.attribute(tiny, PROMPTS[2:4], site="k", method="integrated_gradients", steps=2)
 
