@@ -92,8 +92,8 @@ def attribute(
             hooked and the model is a Llama of 32 bits as a `HookedTransformer`.
         target: `logprob`: log-probability of the whole object, as of `recall`; `first_token`: that of its first token;
             `margin`: log-odds of its first token against those of the relation's other objects.
-        steps: For `integrated_gradients`, the points on each path; where their sum misses more than half of what it may,
-            the path is divided, with as many on each piece.
+        steps: For `integrated_gradients`, the points on each path; where their sum misses too much, the path is
+            divided, with as many on each piece.
         neurons: For `exact`, which neurons.
         batch_size: Prompts at a time; by default what memory holds. Results do not depend on it.
         dtype: Type to store.
