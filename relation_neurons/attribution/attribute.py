@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from relation_neurons.activations.collection import Activations
+from relation_neurons.attribution.beginnings import Beginning
 from relation_neurons.attribution.gradients import by_gradient
 from relation_neurons.attribution.paths import by_path
 from relation_neurons.attribution.single_ablations import by_ablation
@@ -83,15 +84,16 @@ def attribute(
         method: `gradient`: activation times gradient, summed over tokens; one pass and its derivative.
             `integrated_gradients`: the same with the mean gradient on the way from zeros, for each layer of each simple
             site; they sum over the layer to what is lost without it within 1 %, or a warning tells otherwise.
-            `steps` passes for each layer and more where the way is steep.
+            `steps` points for each layer and more where the way is steep.
             `relp`: activation times the derivative by rules of relevance; see
             `relation_neurons.models.relevance_rules`; not for queries and keys, and only for models whose
             norms, attention patterns and MLPs are hooked.
-            `exact`: ablate the given neurons one by one; a pass for each.
+            `exact`: ablate the given neurons one by one; a pass for each, of the layers above it where nothing is
+            hooked and the model is a Llama of 32 bits as a `HookedTransformer`.
         target: `logprob`: log-probability of the whole object, as of `recall`; `first_token`: that of its first token;
             `margin`: log-odds of its first token against those of the relation's other objects.
-        steps: For `integrated_gradients`, the points on each path; where their sum misses more than 0.25 %, the path
-            is halved, with as many on each half.
+        steps: For `integrated_gradients`, the points on each path; where their sum misses too much, the path is
+            divided, with as many on each piece.
         neurons: For `exact`, which neurons.
         batch_size: Prompts at a time; by default what memory holds. Results do not depend on it.
         dtype: Type to store.
@@ -139,10 +141,11 @@ def _collect(
     progress: Progress,
 ) -> Float[Tensor, "prompt neuron"]:
     """Contributions from derivatives, batch by batch."""
+    beginning = Beginning(model, space, rules)
 
     def read_batch(batch: Batch, cache: Cache) -> Tensor:
         if steps is None:
-            return _finite(by_gradient(model, space, targets, batch, rules), dtype)
+            return _finite(by_gradient(model, space, targets, batch, cache, beginning, rules), dtype)
         return _finite(by_path(model, space, targets, batch, steps), dtype)
 
     values = torch.empty((len(targets.tasks), len(space)), dtype=dtype)
@@ -150,7 +153,9 @@ def _collect(
         model,
         targets.tasks,
         read_batch,
+        begin=beginning.read,
         into=values,
+        share=steps is None,
         n_logits=targets.n_logits,
         gradients=True,
         batch_size=batch_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from relation_neurons.errors import refuse
 from relation_neurons.evaluation.scoring import candidate_tokens
 from relation_neurons.inference.batching import Batch, Task
-from relation_neurons.models.hooked_model import Cache, forward
+from relation_neurons.models.hooked_model import Cache, Reading, forward
 from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.prompts.tokenization import encode
@@ -41,15 +41,25 @@ class Targets:
         """The most positions of a row that are unembedded."""
         return max(len(self._answer(task)) for task in self.tasks)
 
+    def part(self, prompts: slice) -> Targets:
+        """What is read of some of the prompts."""
+        return replace(self, tasks=self.tasks[prompts], rivals=self.rivals[prompts])
+
     def read(self, batch: Batch) -> tuple[Int[Tensor, "row pos"], Int[Tensor, "row pos"]]:
         """The tokens that are read of each row, the object's but for the last among them, and their kinds."""
         return batch.read([self._answer(task)[:-1] for task in batch.tasks])
 
+    def longest(self, batch: Batch) -> int:
+        """The most positions of a row of a batch that are unembedded."""
+        return max(len(self._answer(task)) for task in batch.tasks)
+
     def values(self, model: HookedModel, batch: Batch, cache: Cache) -> Float[Tensor, " row"]:
         """The target of each row, from one pass over prompts with their objects behind them, padded on the left."""
-        answers = [self._answer(task) for task in batch.tasks]
-        longest = max(map(len, answers))
-        reading = forward(model, *self.read(batch), cache, keep=longest)
+        return self.judge(batch, forward(model, *self.read(batch), cache, keep=self.longest(batch)))
+
+    def judge(self, batch: Batch, reading: Reading) -> Float[Tensor, " row"]:
+        """The target of each row, from what the model made of the last positions, as many as the longest answer's."""
+        answers, longest = [self._answer(task) for task in batch.tasks], self.longest(batch)
         places = [(row, step) for row, answer in enumerate(answers) for step in range(len(answer))]
         rows, columns = [row for row, _ in places], [longest - len(answers[row]) + step for row, step in places]
         logits = reading.at(rows, columns)

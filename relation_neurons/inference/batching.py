@@ -26,7 +26,7 @@ MAX_ROWS = 64
 """Rows of an automatic batch on a CPU, which more would not make faster."""
 MAX_TOKENS = 16384
 """Tokens of an automatic batch on a GPU."""
-MAX_GRAPH_BYTES = 256 * 2**20
+MAX_GRAPH_BYTES = 512 * 2**20
 """What the graph of an automatic batch may take on a CPU, where more rows would hardly make gradients faster."""
 
 
@@ -100,6 +100,8 @@ class Batch:
 Result = TypeVar("Result")
 ReadBatch = Callable[[Batch, Cache], Iterable[Result]]
 """Reads a batch, given the cache of what its rows have read in advance; returns a result for each row."""
+Begin = Callable[[Batch, Int[Tensor, "row pos"], Int[Tensor, "row pos"], Cache], None]
+"""Reads the beginnings of a batch's tasks, given their tokens, the kinds of these and an empty cache, to be filled."""
 
 
 def run_batches(
@@ -107,6 +109,7 @@ def run_batches(
     tasks: Sequence[Task],
     read_batch: ReadBatch[Result],
     *,
+    begin: Begin | None = None,
     into: Tensor | None = None,
     patches: Patches | None = None,
     share: bool = True,
@@ -126,11 +129,13 @@ def run_batches(
         model: A model from `load_model`.
         tasks: What to read.
         read_batch: What makes results of a batch; called again with fewer rows where memory ran out in it.
+        begin: What reads common beginnings; by default the whole model, which is not differentiated.
         into: Takes the results as its rows, so that they are in memory only once; by default a list does.
         patches: The active conditions, if any, which learn the condition of each row.
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
         n_logits: Positions of each row that `read_batch` unembeds, for the estimate of memory.
-        gradients: Whether `read_batch` differentiates; then passes keep what is needed for that, and nothing is shared.
+        gradients: Whether `read_batch` differentiates; then passes keep what is needed for that, and
+                the rows of a batch all share the same beginning, if any.
         batch_size: Rows at a time; by default what memory holds. Halved whenever memory runs out all the same.
         progress: Called with the number of tasks finished.
 
@@ -143,10 +148,12 @@ def run_batches(
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
     longest = max(len(task.encoded.ids) + task.n_after for task in tasks)
+    unpadded = _takes_no_padding(model, longest)
+    starts = _starts(tasks, 1 if gradients else 2) if share and not unpadded else [0] * len(tasks)
+    if gradients:  # of what is read in advance no graph is kept for each row
+        longest = max(len(task.encoded.ids) - start + task.n_after for task, start in zip(tasks, starts, strict=True))
     most = batch_size or rows_that_fit(model, longest, n_logits, gradients=gradients)
     sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits, gradients=gradients))
-    unpadded = _takes_no_padding(model, longest)
-    starts = _starts(tasks) if share and not gradients and not unpadded else [0] * len(tasks)
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
     whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches, unpadded)
     results: Any = [None] * len(tasks) if into is None else into
@@ -156,8 +163,11 @@ def run_batches(
         if unpadded:
             length = len(tasks[rows[0]].encoded.ids)
             rows = [row for row in rows if len(tasks[row].encoded.ids) == length]
+        if gradients:
+            beginning = _beginning(tasks[rows[0]], starts[rows[0]])
+            rows = [row for row in rows if _beginning(tasks[row], starts[row]) == beginning]
         batch = whole.part(rows)
-        if not _fits(model, batch, read_batch, results, gradients):
+        if not _fits(model, batch, read_batch, begin, results, gradients):
             sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
             continue
         sizes.tell()
@@ -194,11 +204,13 @@ def _takes_no_padding(model: HookedModel, longest: int) -> bool:
     return bool(getattr(model.cfg, "counts_columns", False)) or (window is not None and longest > window)
 
 
-def _fits(model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], results: Any, gradients: bool) -> bool:
+def _fits(
+    model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], begin: Begin | None, results: Any, gradients: bool
+) -> bool:
     """Read a batch and store its results, unless memory runs out."""
     try:
         with torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
-            cache = _read_beginnings(model, batch)
+            cache = _read_beginnings(model, batch, begin)
             batch.use()
             found = read_batch(batch, cache)
     except (MemoryError, RuntimeError) as error:
@@ -210,13 +222,11 @@ def _fits(model: HookedModel, batch: Batch, read_batch: ReadBatch[Any], results:
     return True
 
 
-def _read_beginnings(model: HookedModel, batch: Batch) -> Cache:
+def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = None) -> Cache:
     """Read each common beginning once under each condition; the cache, empty where nothing is shared, has all rows."""
     if not any(batch.starts):
         return new_cache(model, len(batch.rows))
-    beginnings = [
-        (task.condition, task.encoded.ids[:start]) for task, start in zip(batch.tasks, batch.starts, strict=True)
-    ]
+    beginnings = [_beginning(task, start) for task, start in zip(batch.tasks, batch.starts, strict=True)]
     readers: dict[tuple[int, tuple[int, ...]], int] = {}
     for row, beginning in enumerate(beginnings):
         readers.setdefault(beginning, row)
@@ -225,22 +235,31 @@ def _read_beginnings(model: HookedModel, batch: Batch) -> Cache:
         missing = longest - len(ids)
         tokens.append([0] * missing + list(ids))
         kinds.append([PAD] * missing + _prompt_kinds(batch.tasks[row].encoded)[: len(ids)])
-    batch.part(list(readers.values())).use()
-    cache = new_cache(model, len(readers))
-    forward(model, _tensor(tokens, batch.device), _tensor(kinds, batch.device), cache, keep=0)
+    part, cache = batch.part(list(readers.values())), new_cache(model, len(readers))
+    part.use()
+    read = _tensor(tokens, batch.device), _tensor(kinds, batch.device)
+    if begin is None:
+        forward(model, *read, cache, keep=0)
+    else:
+        begin(part, *read, cache)
     number = {beginning: row for row, beginning in enumerate(readers)}
     return select_cache(model, cache, [number[beginning] for beginning in beginnings])
 
 
-def _starts(tasks: Sequence[Task]) -> list[int]:
-    """How many tokens of each task are read in advance: its solved examples, where others have the same."""
+def _starts(tasks: Sequence[Task], fewest: int) -> list[int]:
+    """How many tokens of each task are read in advance: its solved examples, where at least so many have the same."""
     lengths = [min(task.encoded.query_start, len(task.encoded.ids) - 1) for task in tasks]
-    beginnings = [(task.condition, task.encoded.ids[:length]) for task, length in zip(tasks, lengths, strict=True)]
+    beginnings = [_beginning(task, length) for task, length in zip(tasks, lengths, strict=True)]
     counts = Counter(beginnings)
     return [
-        length if length >= MIN_SHARED and counts[beginning] > 1 else 0
+        length if length >= MIN_SHARED and counts[beginning] >= fewest else 0
         for length, beginning in zip(lengths, beginnings, strict=True)
     ]
+
+
+def _beginning(task: Task, length: int) -> tuple[int, tuple[int, ...]]:
+    """What tasks must have in common to share the computation of so many tokens."""
+    return task.condition, task.encoded.ids[:length]
 
 
 def _order(task: Task, start: int) -> tuple[object, ...]:

@@ -164,6 +164,26 @@ def select_cache(model: HookedModel, cache: Cache, rows: Sequence[int]) -> Cache
     return selected
 
 
+def cached(cache: Cache) -> list[Tensor]:
+    """The keys and values that a cache holds, layer by layer, with rows first."""
+    if isinstance(cache.stored, TransformerLensKeyValueCache):
+        return [part for entry in cache.stored.entries for part in (entry.past_keys, entry.past_values)]
+    return [part for layer in cache.stored.layers for part in (layer.keys, layer.values)]
+
+
+def cut_graph(cache: Cache) -> list[Tensor]:
+    """Let a cache hold copies without their history, which take gradients where that had any; the copies."""
+    parts = [part.detach().requires_grad_(part.requires_grad) for part in cached(cache)]
+    hooked_cache = isinstance(cache.stored, TransformerLensKeyValueCache)
+    layers = cache.stored.entries if hooked_cache else cache.stored.layers
+    for layer, keys, values in zip(layers, parts[::2], parts[1::2], strict=True):
+        if hooked_cache:
+            layer.past_keys, layer.past_values = keys, values
+        else:
+            layer.keys, layer.values = keys, values
+    return parts
+
+
 def crop_cache(cache: Cache, n: int) -> None:
     """Forget the last `n` positions."""
     if n == 0:

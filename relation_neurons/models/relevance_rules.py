@@ -74,8 +74,7 @@ class RelevanceRules:
         """
         self._factors.clear()
         self._used.clear()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
+        with quiet():
             yield
         expected = [*self._scales, *self._patterns, *(f"{mlp}.hook_post" for mlp in self._mlps)]
         ignored = [name for name in expected if name not in self._used]
@@ -111,6 +110,14 @@ class RelevanceRules:
     def _watch(self, name: str, written: Tensor) -> Tensor:
         written.register_hook(lambda _: self._used.add(name))
         return written
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """A block in which a bridge does not warn of a hook that writes a norm's scale."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
+        yield
 
 
 class _Product(torch.autograd.Function):

@@ -104,3 +104,23 @@ def rotate(x, config):
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def plain_path(model, llama, prompt, layer, n_points=80):
+    """Integrated gradients at `post`, by the midpoint rule in the fourth root of the factor."""
+    module, kept = llama.model.layers[layer].mlp.down_proj, []
+
+    def scale(_, inputs):
+        kept[:] = [inputs[0].detach(), (inputs[0].detach() * factor).requires_grad_()]
+        return (kept[1],)
+
+    total, handle = 0, module.register_forward_pre_hook(scale)
+    try:
+        for point in (torch.arange(n_points) + 0.5) / n_points:
+            factor = point**4
+            logits = llama(tokens_of(model, prompt)).logits[0]
+            (gradient,) = torch.autograd.grad(target_of(model, prompt, logits, "logprob"), [kept[1]])
+            total = total + 4 * point**3 / n_points * (gradient * kept[0])[0].sum(dim=0)
+    finally:
+        handle.remove()
+    return total
