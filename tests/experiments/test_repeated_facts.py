@@ -134,6 +134,7 @@ def test_run_ends_on_repeated_facts(config, tmp_path):
     assert (tmp_path / "run" / "report.html").stat().st_size > 1e5
 
 
+@pytest.mark.full
 @pytest.mark.model
 @pytest.mark.skipif(not (COPY / "factual").is_dir(), reason="no copy of the LRE data: LRE_FOLDER names none")
 def test_all_experiments_end_on_the_papers_relations(embedded, tmp_path, monkeypatch):

@@ -239,10 +239,10 @@ def test_bad_studies_are_refused(planted, changes, says):
 
 
 def test_a_wrong_average_precision_is_refused(planted, monkeypatch):
-    from relation_neurons.neurons import ranking
+    from relation_neurons.scores.scorers import SCORERS
 
     activations = rn.collect_activations(planted.model, rn.make_prompts(planted.relations, CONFIG.prompts).detection)
-    monkeypatch.setitem(ranking.SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
+    monkeypatch.setitem(SCORERS, "average_precision", lambda *a: rn.average_precision(*a) * 0.999)
     with pytest.raises(rn.RelationNeuronsError, match="differs from scikit-learn"):
         rank_neurons(activations, depth=3)
 

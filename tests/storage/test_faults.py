@@ -128,6 +128,7 @@ def test_a_study_killed_as_the_model_reads_resumes(start, config, whole, tmp_pat
     require_resumed(config, out, whole)
 
 
+@pytest.mark.full
 def test_two_processes_in_one_folder_do_not_harm_each_other(start, config, whole, tmp_path):
     out = tmp_path / "study"
     working = [start(carry_out, config, out) for _ in range(2)]
@@ -176,6 +177,7 @@ def test_a_damaged_key_is_refused_and_nothing_is_lost(config, finished, whole, t
     assert tables(out) == whole
 
 
+@pytest.mark.full
 def test_a_model_file_that_vanishes_is_named_and_nothing_is_lost(start, config, whole, planted_folder, tmp_path):
     out, away = tmp_path / "study", tmp_path / "away"
     require_killed(start(die_writing, ANSWERS, True, config, out))
