@@ -103,6 +103,15 @@ def agreement(estimate: np.ndarray, exact: np.ndarray, groups: np.ndarray) -> It
             yield row | {"rms_error": float(np.sqrt(((one - two) ** 2).mean()))}
 
 
+def as_markdown(rows: Sequence[dict[str, object]]) -> str:
+    """The rows of the table in the results."""
+    return "\n".join(
+        "| `{method}` | {group} | {over} | {n:,} | {pearson:.2f} ({pearson_low:.2f} to {pearson_high:.2f}) | "
+        "{spearman:.2f} ({spearman_low:.2f} to {spearman_high:.2f}) | {rms_error:.3f} | {rms_exact:.3f} |".format(**row)
+        for row in rows
+    )
+
+
 def correlation(one: np.ndarray, two: np.ndarray, ranked: bool) -> float:
     """Pearson's or, of ranks, Spearman's."""
     first, second = (rankdata(part.ravel()) if ranked else part.ravel() for part in (one, two))
@@ -148,7 +157,7 @@ def main() -> None:
         rows += [{"method": method} | row for row in agreement(found[:, done], exact, groups[done])]
     asked = {"model": options.model, "neurons": len(done), "prompts": len(prompts), "seed": options.seed, "site": SITE}
     result = {**asked, "estimated_prompts": len(some), "seconds": seconds, "agreement": rows, "versions": versions()}
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1), as_markdown(rows), sep="\n")
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

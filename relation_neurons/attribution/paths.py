@@ -78,13 +78,13 @@ class _Part:
     found: Float[Tensor, " neuron"]
 
     @property
-    def missed(self) -> float:
-        """By how much the contributions miss what the target gains."""
-        return abs(float(self.found.double().sum()) - (self.targets[1] - self.targets[0]))
+    def gap(self) -> float:
+        """What the contributions sum to above what the target gains."""
+        return float(self.found.double().sum()) - (self.targets[1] - self.targets[0])
 
     def is_steep(self, allowed: float) -> bool:
-        """Whether it misses more than half its share of what may be missed on the whole path."""
-        return self.missed > 0.5 * allowed * max(self.high - self.low, SHORTEST)
+        """Whether its gap is more than it may be where the gaps of all parts, being random, add to half as much."""
+        return abs(self.gap) > 0.5 * allowed * max(self.high - self.low, SHORTEST) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ class _Path:
         return hook_name(self.model, *self.place[:2])
 
     def parts(self) -> list[_Part]:
-        """The path in parts, divided where sums miss what the target gains, until they miss half of what they may."""
+        """The path in parts, divided where their sums miss what the target gains."""
         n = len(self.batch.rows)
         ends = self._values([*range(n), *range(n)], [0.0] * n + [1.0] * n)
         parts = self._sums([(row, 0.0, 1.0, (ends[row], ends[n + row])) for row in range(n)])
         for _ in range(DIVISIONS):
-            missed, allowed = self.missed(parts), self._allowed(parts)
-            steep = [part for part in parts if missed[part.row] > 0.5 and part.is_steep(allowed[part.row])]
+            allowed = self._allowed(parts)
+            steep = [part for part in parts if part.is_steep(allowed[part.row])]
             if not steep:
                 break
             pieces = self._divided(steep)
@@ -142,11 +142,11 @@ class _Path:
         return pieces
 
     def missed(self, parts: Sequence[_Part]) -> list[float]:
-        """What the parts of each row miss together, as a multiple of what may be missed."""
-        found = [0.0] * len(self.batch.rows)
+        """By how much the sum of each row misses what is lost, as a multiple of what it may."""
+        gaps = [0.0] * len(self.batch.rows)
         for part in parts:
-            found[part.row] += part.missed
-        return [missed / allowed for missed, allowed in zip(found, self._allowed(parts), strict=True)]
+            gaps[part.row] += part.gap
+        return [abs(gap) / allowed for gap, allowed in zip(gaps, self._allowed(parts), strict=True)]
 
     def _allowed(self, parts: Sequence[_Part]) -> list[float]:
         """What may be missed on the path of each row, in nats."""

@@ -24,11 +24,18 @@ _limits: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def row_bytes(
-    cfg: Any, n_tokens: int, n_logits: int, *, dtype: torch.dtype | None = None, gradients: bool = False
+    cfg: Any,
+    n_tokens: int,
+    n_logits: int,
+    *,
+    dtype: torch.dtype | None = None,
+    gradients: bool = False,
+    n_before: int = 0,
 ) -> int:
     """Memory for one row of a batch: its keys and values, twice for a selected copy; a layer's work; logits.
 
-    A pass that is differentiated keeps the work of every layer.
+    A pass that is differentiated keeps the work of every layer, but not of tokens that all rows have in common, through
+    which it only goes back.
 
     Args:
         cfg: A `Shape`, or the configuration of a loaded model.
@@ -36,7 +43,11 @@ def row_bytes(
         n_logits: Positions of each row that are unembedded.
         dtype: Type of the weights; by default the configuration's.
         gradients: Whether the pass is differentiated.
+        n_before: Tokens before these, the same in all rows, of a pass that is differentiated.
     """
+    if n_before:
+        before = row_bytes(cfg, n_before, 0, dtype=dtype)
+        return before + row_bytes(cfg, n_tokens, n_logits, dtype=dtype, gradients=gradients)
     item = (dtype or cfg.dtype).itemsize
     heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
     cache = 4 * cfg.n_layers * heads * cfg.d_head * item * n_tokens

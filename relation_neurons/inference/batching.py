@@ -135,7 +135,7 @@ def run_batches(
         share: Whether tasks under the same condition that begin alike share the computation of that beginning.
         n_logits: Positions of each row that `read_batch` unembeds, for the estimate of memory.
         gradients: Whether `read_batch` differentiates; then passes keep what is needed for that, and
-                the rows of a batch all share the same beginning, if any.
+            the rows of a batch all share the same beginning, if any.
         batch_size: Rows at a time; by default what memory holds. Halved whenever memory runs out all the same.
         progress: Called with the number of tasks finished.
 
@@ -147,13 +147,14 @@ def run_batches(
     """
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
-    longest = max(len(task.encoded.ids) + task.n_after for task in tasks)
+    longest, n_before = max(len(task.encoded.ids) + task.n_after for task in tasks), 0
     unpadded = _takes_no_padding(model, longest)
     starts = _starts(tasks, 1 if gradients else 2) if share and not unpadded else [0] * len(tasks)
     if gradients:  # of what is read in advance no graph is kept for each row
         longest = max(len(task.encoded.ids) - start + task.n_after for task, start in zip(tasks, starts, strict=True))
-    most = batch_size or rows_that_fit(model, longest, n_logits, gradients=gradients)
-    sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits, gradients=gradients))
+        n_before = max(starts)
+    most = batch_size or rows_that_fit(model, longest, n_logits, gradients=gradients, n_before=n_before)
+    sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits, gradients=gradients, n_before=n_before))
     order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
     whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches, unpadded)
     results: Any = [None] * len(tasks) if into is None else into
@@ -176,7 +177,9 @@ def run_batches(
     return list(results)
 
 
-def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int, *, gradients: bool = False) -> int:
+def rows_that_fit(
+    model: HookedModel, n_tokens: int, n_logits: int, *, gradients: bool = False, n_before: int = 0
+) -> int:
     """How many rows a batch should have: what fits half the free memory, of the fullest GPU, within reason.
 
     Args:
@@ -184,11 +187,12 @@ def rows_that_fit(model: HookedModel, n_tokens: int, n_logits: int, *, gradients
         n_tokens: Tokens of the longest row.
         n_logits: Positions of each row that are unembedded.
         gradients: Whether the pass is differentiated.
+        n_before: As for `row_bytes`.
     """
     devices = devices_of(model)
     on_gpu = devices[0].type == "cuda"
     most = max(1, MAX_TOKENS // n_tokens) if on_gpu else MAX_ROWS
-    row = row_bytes(model.cfg, n_tokens, n_logits, gradients=gradients)
+    row = row_bytes(model.cfg, n_tokens, n_logits, gradients=gradients, n_before=n_before)
     room = min(memory_of(device)[0] for device in devices) // 2
     if gradients and not on_gpu:
         room = min(room, MAX_GRAPH_BYTES)
