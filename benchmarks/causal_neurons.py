@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import relation_neurons as rn
 from relation_neurons.experiments.carry_over import CarryOverConfig
@@ -18,10 +20,11 @@ from relation_neurons.experiments.faithfulness import FaithfulnessConfig
 from relation_neurons.experiments.runner import reproduce
 from relation_neurons.experiments.scorer_comparison import MethodsConfig
 from relation_neurons.experiments.stability import StabilityConfig
+from relation_neurons.scores.scoring import scorer_names
 
 KS = (50, 100, 200, 400)
 COMPARED = ("average_precision", "attribution_t", "average_precision_x_attribution_t")
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "methods": MethodsConfig(ks=KS, n_other=1, n_method_controls=2),
     "carry-over": CarryOverConfig(scorers=COMPARED, n_other=1, n_carry_over_controls=2),
     "stability": StabilityConfig(scorers=COMPARED, n_samples=3),
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=2)
     parser.add_argument("--n-detection", type=int, default=48)
     parser.add_argument("--n-evaluation", type=int, default=12)
+    parser.add_argument("--scorers", nargs="*", default=list(scorer_names()), help="of compare-methods")
     parser.add_argument("--experiments", nargs="*", default=list(OPTIONS), choices=list(OPTIONS))
     parser.add_argument("--out", type=Path, default=Path("runs/causal-neurons"))
     options = parser.parse_args()
@@ -56,8 +60,9 @@ def main() -> None:
         validation="none",
         prompts=prompts,
     )
+    chosen = OPTIONS | {"methods": replace(OPTIONS["methods"], scorers=tuple(options.scorers))}
     started = time.process_time()
-    for result in reproduce(options.experiments, study, options.out, options=OPTIONS):
+    for result in reproduce(options.experiments, study, options.out, options=chosen):
         print(f"## {result.name}", *result.verdict, sep="\n- ", flush=True)
     print(f"{time.process_time() - started:.0f} s of processor time")
 
