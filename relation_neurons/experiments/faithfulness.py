@@ -118,7 +118,7 @@ def grid(study: Study, config: FaithfulnessConfig) -> pd.DataFrame:
     Raises:
         RelationNeuronsError: More neurons than there are, or shares that are the same number of neurons.
     """
-    n = len(study.ranking().space) - len(study.critical.excluded(study.config.site))
+    n = study.n_neurons
     of_shares = {max(1, int(share * n)) for share in config.shares}
     ks = {study.scaled(k) if config.scale else k for k in config.ks} | {study.k} | of_shares
     if max(ks) > n or len(of_shares) < 2:

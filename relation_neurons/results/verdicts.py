@@ -191,7 +191,9 @@ def scorer_comparison(equal: pd.DataFrame, table: pd.DataFrame, against: pd.Data
             f"relations, most specific first: {values}."
         )
     rows = against[against["measure"] == "logprob"]
-    if len(rows) and untestable(rows):
+    if rows.empty:
+        return tuple(sentences)
+    if untestable(rows):
         return (
             *sentences,
             f"Against average precision no difference can be shown with {rows['n'].max()} relations and {len(rows)} "

@@ -248,6 +248,18 @@ def test_an_interaction_is_the_whole_minus_its_pieces():
     assert found["d_correct"] == 0
 
 
+def test_methods_take_one_scorer_and_more_neurons_than_other_experiments_rank(study):
+    deep = len(study.ranking().best["lives"]) + 1
+    found = methods(study, MethodsConfig(scorers=("average_precision",), ks=(deep,), n_other=1, n_method_controls=2))
+    tables = found.tables
+    assert tables["methods"]["k"].tolist() == [deep] * 2 and tables["against_first"].empty
+    assert not any("Against average precision" in sentence for sentence in found.verdict)
+    with pytest.raises(rn.RelationNeuronsError, match=r"ks is \(1, 257\)\. Expected: numbers up to 256"):
+        methods(study, MethodsConfig(ks=(257, 1)))
+    with pytest.raises(rn.RelationNeuronsError, match="at least 1"):
+        MethodsConfig(ks=(3, 0))
+
+
 def test_methods_equal_ablating_by_hand(study):
     config = MethodsConfig(scorers=("auroc", "contrast_score"), ks=(3, 6), n_other=2, n_method_controls=2)
     found = methods(study, config)
