@@ -258,6 +258,7 @@ def test_batches_shrink_where_memory_runs_out(tiny, monkeypatch):
     ("options", "says"),
     [
         ({"method": "exact"}, "was given no neurons"),
+        ({"method": "exact", "neurons": []}, "There are no neurons"),
         ({"neurons": [rn.Neuron("post", 0, 0)]}, "was given some neurons"),
         ({"method": "exact", "neurons": [rn.Neuron("post", 9, 0)]}, "no neuron"),
         ({"method": "relp", "site": "attn"}, "site 'q' contributes nothing"),
