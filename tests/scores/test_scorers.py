@@ -305,7 +305,9 @@ def test_the_comparison_counts_common_neurons(planted):
         for relation in range(3):
             one, two = (set(np.lexsort((-effects[relation], -scores[name][relation]))[:20]) for name in (first, second))
             shares.append(len(one & two) / 20)
-        assert row.tolist() == pytest.approx([np.mean(shares), min(shares), max(shares), 20 / 256])
+        assert row.tolist() == pytest.approx([3, np.mean(shares), min(shares), max(shares), 20 / 256])
+    with pytest.raises(rn.RelationNeuronsError, match="k is 257. Expected: 1 to 256, the number of neurons"):
+        compare_scores(activations, k=257)
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +323,7 @@ def config(planted_folder):
 
 def test_rank_scorers_agree_on_planted_neurons(config):
     table = score_agreement(config).set_index(["first", "second"])
+    assert set(table["n"]) == {3}
     assert table.loc[("average_precision", "auroc"), "low"] == 1
     assert table.loc[("average_precision", "point_biserial"), "low"] == 1
     assert table.loc[("standardised_mean_difference", "point_biserial"), "low"] == 1
@@ -331,12 +334,13 @@ def test_the_command_line_prints_a_row_per_pair(config, planted_folder, capsys, 
     arguments = ["compare-scores", "--model", config.model, "--relations", str(planted_folder), "--k", "6"]
     arguments += ["--shots", "0", "--n-evaluation", "10", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "90")
     main.main()
     printed = capsys.readouterr().out
-    assert "among the 6 best" in printed
+    assert "among the 6 best: mean over 3 relations" in printed
     assert re.search(r"average_precision +auroc +1\.00 \[1\.00, 1\.00\] +0\.02", printed)
     assert len(re.findall(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", printed)) == 45
+    assert "…" not in printed
 
 
 @pytest.mark.parametrize(
