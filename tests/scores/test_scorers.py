@@ -17,6 +17,7 @@ from relation_neurons.cli import main
 from relation_neurons.experiments.score_correlation import ScoreAgreementConfig, compare_scores, score_agreement
 from relation_neurons.scores import scorers
 from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scoring import score_neurons
 
 CONTRASTING = ["auroc", "standardised_mean_difference", "point_biserial", "contrast_score", "attribution_t"]
 OF_MEANS = [*CONTRASTING[1:], "attribution"]
@@ -289,6 +290,20 @@ def test_cuda_equals_cpu(name):
     values, labels = torch.randn(300, 500).round(decimals=2), torch.rand(300, 4) < 0.2
     on_gpu = SCORERS[name](values.cuda(), labels.cuda())
     torch.testing.assert_close(on_gpu.cpu(), SCORERS[name](values, labels), rtol=1e-6, atol=1e-6)
+
+
+def test_what_a_scorer_of_ones_own_returns_is_checked(monkeypatch):
+    values, labels = torch.rand(6, 4), torch.tensor([[True, False], [False, True]] * 3)
+    means = torch.stack([values[column].mean(0) for column in labels.T])
+    returned = {"array": means.numpy(), "whole": (100 * means).long(), "flat": means[0], "nan": means.log() * float("nan")}
+    for name, scores in returned.items():
+        monkeypatch.setitem(SCORERS, name, lambda *arguments, scores=scores: scores)
+    assert torch.equal(score_neurons("array", values, labels), means)
+    assert torch.equal(score_neurons("whole", values, labels), (100 * means).long().double())
+    with pytest.raises(rn.RelationNeuronsError, match=r"'flat' returned scores of shape \(4,\)\. Expected: \(2, 4\)"):
+        score_neurons("flat", values, labels)
+    with pytest.raises(rn.RelationNeuronsError, match="'nan' returned NaN"):
+        score_neurons("nan", values, labels)
 
 
 def test_the_comparison_counts_common_neurons(planted):
