@@ -15,7 +15,7 @@ from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
-from relation_neurons.results import verdicts
+from relation_neurons.results import scorer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scoring import require_scorers, scorer_names
 from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, compare, judged
@@ -82,7 +82,7 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
     table, against = _averages(changes, seed), _against_first(changes, seed)
     equal = drops_at_equal_cost(changes, cost=config.cost, first=FIRST, seed=seed)
     tables = {"equal_cost": equal, "methods": table, "against_first": against, "own": on_own, "other": on_other}
-    return ExperimentResult("methods", QUESTION, tables, verdicts.scorer_comparison(equal, table, against))
+    return ExperimentResult("methods", QUESTION, tables, scorer_verdicts.scorer_comparison(equal, table, against))
 
 
 def _doses(study: Study, ks: tuple[int, ...] | None) -> tuple[int, ...]:
