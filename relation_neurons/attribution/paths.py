@@ -57,8 +57,8 @@ def _warn(hook: str, missed: Sequence[float]) -> None:
     if max(missed) > 1:
         share = f"{100 * TOLERANCE * max(missed):.2g} %"
         warnings.warn(
-            f"Integrated gradients at {hook} miss up to {share} of what is lost without it; more steps may find them, and "
-            "so may dtype float32 if the model has less",
+            f"Integrated gradients at {hook} miss up to {share} of what is lost without it; more steps, or "
+            "dtype float32 if the model has another, may find them",
             stacklevel=3,
         )
 

@@ -295,7 +295,7 @@ def test_cuda_equals_cpu(name):
 def test_what_a_scorer_of_ones_own_returns_is_checked(monkeypatch):
     values, labels = torch.rand(6, 4), torch.tensor([[True, False], [False, True]] * 3)
     means = torch.stack([values[column].mean(0) for column in labels.T])
-    returned = {"array": means.numpy(), "whole": (100 * means).long(), "flat": means[0], "nan": means.log() * float("nan")}
+    returned = {"array": means.numpy(), "whole": (100 * means).long(), "flat": means[0], "nan": means * torch.nan}
     for name, scores in returned.items():
         monkeypatch.setitem(SCORERS, name, lambda *arguments, scores=scores: scores)
     assert torch.equal(score_neurons("array", values, labels), means)
@@ -321,7 +321,7 @@ def test_the_comparison_counts_common_neurons(planted):
             one, two = (set(np.lexsort((-effects[relation], -scores[name][relation]))[:20]) for name in (first, second))
             shares.append(len(one & two) / 20)
         assert row.tolist() == pytest.approx([3, np.mean(shares), min(shares), max(shares), 20 / 256])
-    with pytest.raises(rn.RelationNeuronsError, match="k is 257. Expected: 1 to 256, the number of neurons"):
+    with pytest.raises(rn.RelationNeuronsError, match="k is 257"):
         compare_scores(activations, k=257)
 
 
