@@ -325,3 +325,10 @@ def test_ablations_have_the_states_of_older_folders():
     assert answer_cache._state(None) == "clean"
     assert answer_cache._state(Case(two, (), {}).intervention) == "7896b42aaafa3752"
     assert answer_cache._state(Case(gate, (), {}).intervention) == "7840291e1f618a35"
+
+
+def test_too_large_a_k_is_refused_before_circuits_are_answered(planted, monkeypatch):
+    study = Study(planted.model, planted.relations, planted_config(rn.StudyConfig, 2, k=200, keep_critical=True))
+    monkeypatch.setattr("relation_neurons.experiments.faithfulness._answers", lambda *a: pytest.fail("answered"))
+    with pytest.raises(rn.RelationNeuronsError, match=r"neurons to draw from.*lower k"):
+        faithfulness(study, FEW)
