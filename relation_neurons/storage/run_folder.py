@@ -103,8 +103,9 @@ class RunFolder:
             differing = sorted(name for name in {*before, *self.key} if before.get(name) != self.key.get(name))
             changed = [name for name in differing if name not in ENVIRONMENT]
             if changed:
-                parts = _differences(*({name: one.get(name) for name in changed} for one in (before, self.key)))
-                shown = [f"{name} was {shortened(was)}, now {shortened(now)}" for name, was, now in parts[:3]]
+                old, new = ({name: key[name] for name in changed if name in key} for key in (before, self.key))
+                parts = _differences(old, new)[:3]
+                shown = [f"{name} was {shortened(was)}, now {shortened(now)}" for name, was, now in parts]
                 raise refuse(
                     f"{self.path} holds another run ({'; '.join(shown)})",
                     do="choose another --out, or remove the folder to start over",
@@ -187,7 +188,7 @@ def _clear_write_errors(path: Path) -> Iterator[None]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[tuple[str, ...]]:
-    """The entries of two keys that differ, those of parts by their path, such as `config.prompts.shots`."""
+    """The entries that differ, with both values as text; inner ones by their path, such as `config.prompts.shots`."""
     found: list[tuple[str, ...]] = []
     for name in sorted({*before, *now}):
         one, other = before.get(name), now.get(name)
