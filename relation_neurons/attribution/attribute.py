@@ -117,6 +117,8 @@ def attribute(
             f"Method '{method}' was given {'no' if neurons is None else 'some'} neurons",
             expected="neurons with 'exact', which ablates each of them, and with no other method",
         )
+    if neurons is not None and not len(neurons):
+        raise refuse("There are no neurons", expected="at least one with method 'exact'")
     if neurons is not None:
         columns = torch.from_numpy(space.flatten(list(neurons)))
         values = torch.full((len(prompts), len(space)), float("nan"), dtype=dtype)

@@ -34,11 +34,12 @@ def compare_scores_command(config: Annotated[ScoreAgreementConfig, tyro.conf.arg
     Args:
         config: What to compare.
     """
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.title = f"Share of common neurons among the {config.k} best: mean over relations [least, largest]"
+    found = score_agreement(config)
+    over = f"mean over {found['n'].iloc[0]} relations [least, largest]"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Common neurons among the {config.k:,} best: {over}")
     for column in ("scorer", "and", "common", "by chance"):
-        table.add_column(column)
-    for row in score_agreement(config).to_dict("records"):
+        table.add_column(column, overflow="fold")  # names that begin alike stay different
+    for row in found.to_dict("records"):
         common = f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
         table.add_row(row["first"], row["second"], common, f"{row['chance']:.2f}")
     Console().print(table)

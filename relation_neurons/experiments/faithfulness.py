@@ -86,6 +86,8 @@ def faithfulness(study: Study, config: FaithfulnessConfig = FaithfulnessConfig()
     sizes, scorers, seed = grid(study, config), tuple(dict.fromkeys(config.scorers)), study.config.seed
     values = reference_values(study)
     _announce(study, scorers, config.n_circuit_controls)
+    # First what is short and refuses k that leaves too few neurons for control sets.
+    induced = induction(study, values.on, scorers, n_controls=config.n_induction_controls, n_asked=config.n_asked)
     answers = pd.concat(
         [
             _answers(study, values.off[name], scorer, name, sizes["k"].tolist(), config.n_circuit_controls)
@@ -104,7 +106,7 @@ def faithfulness(study: Study, config: FaithfulnessConfig = FaithfulnessConfig()
         "kept": _compared(tested, "kept", "none", seed),
         "ablated": _compared(tested, "ablated", "clean", seed),
     }
-    tables |= induction(study, values.on, scorers, n_controls=config.n_induction_controls, n_asked=config.n_asked)
+    tables |= induced
     return ExperimentResult("faithfulness", QUESTION, tables, faithfulness_verdicts.faithfulness(tables, study.k))
 
 
@@ -118,7 +120,7 @@ def grid(study: Study, config: FaithfulnessConfig) -> pd.DataFrame:
     Raises:
         RelationNeuronsError: More neurons than there are, or shares that are the same number of neurons.
     """
-    n = len(study.ranking().space) - len(study.critical.excluded(study.config.site))
+    n = study.n_neurons
     of_shares = {max(1, int(share * n)) for share in config.shares}
     ks = {study.scaled(k) if config.scale else k for k in config.ks} | {study.k} | of_shares
     if max(ks) > n or len(of_shares) < 2:

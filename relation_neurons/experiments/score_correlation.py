@@ -174,7 +174,7 @@ def compare_scores(
         seed: Chooses negatives.
 
     Returns:
-        A row per pair of scorers: `first`, `second`, the `mean`, `low` (least) and `high` (largest) share over
+        A row per pair of scorers: `first`, `second`, the `mean`, `low` (least) and `high` (largest) share over the `n`
         relations, and `chance`, the share that two random sets of k would have in common on average.
 
     Raises:
@@ -183,6 +183,8 @@ def compare_scores(
     """
     chosen = scorers or [one for one in scorer_names() if attributions is not None or not needs_attributions(one)]
     _require_scorers(chosen)
+    if not 1 <= k <= len(activations.space):
+        raise refuse(f"k is {k}", expected=f"1 to {len(activations.space)}, the number of neurons")
     ranked = [
         rank_neurons(activations, attributions=attributions, depth=k, scorer=scorer, seed=seed).best
         for scorer in chosen
@@ -191,8 +193,8 @@ def compare_scores(
     rows = []
     for first, second in combinations(best, 2):
         shares = np.array([best[first][name].overlap(best[second][name]) / k for name in names])
-        rows.append((first, second, shares.mean(), shares.min(), shares.max(), k / len(activations.space)))
-    return pd.DataFrame(rows, columns=["first", "second", "mean", "low", "high", "chance"])
+        rows.append((first, second, len(names), shares.mean(), shares.min(), shares.max(), k / len(activations.space)))
+    return pd.DataFrame(rows, columns=["first", "second", "n", "mean", "low", "high", "chance"])
 
 
 def _require_scorers(scorers: Sequence[str]) -> None:

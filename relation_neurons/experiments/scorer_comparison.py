@@ -15,7 +15,7 @@ from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
-from relation_neurons.results import verdicts
+from relation_neurons.results import scorer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scoring import require_scorers, scorer_names
 from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, compare, judged
@@ -53,6 +53,8 @@ class MethodsConfig:
         require_at_least(self, n_other=1, n_method_controls=2)
         if not 0 < self.cost < np.inf:
             raise refuse(f"cost is {self.cost}", expected="nats above 0")
+        if self.ks and min(self.ks) < 1:
+            raise refuse(f"ks is {self.ks}", expected="numbers of at least 1")
         require_scorers(self.scorers)
 
 
@@ -67,9 +69,12 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
         by relation, with sign flips, Holm's correction, and `smallest_p`, the least that `p_holm` can be; `own`, from
         `effects.compare` by `scorer`, `k` and `ablated`; and `other`, the mean change of all other relations' facts by
         the same.
+
+    Raises:
+        RelationNeuronsError: More neurons than can be ranked.
     """
     scorers, seed = tuple(dict.fromkeys((FIRST, *config.scorers))), study.config.seed
-    ks = config.ks or tuple(sorted({max(1, study.k // part) for part in PARTS_OF_K}))
+    ks = _doses(study, config.ks)
     own, other = _cases(study, scorers, ks, config.n_other)
     on_own = compare(*study.with_controls(own, n=config.n_method_controls), by=["scorer", "k", "ablated"], seed=seed)
     on_other = _changes_of_others(study.changes(other))
@@ -77,7 +82,15 @@ def methods(study: Study, config: MethodsConfig = MethodsConfig()) -> Experiment
     table, against = _averages(changes, seed), _against_first(changes, seed)
     equal = drops_at_equal_cost(changes, cost=config.cost, first=FIRST, seed=seed)
     tables = {"equal_cost": equal, "methods": table, "against_first": against, "own": on_own, "other": on_other}
-    return ExperimentResult("methods", QUESTION, tables, verdicts.scorer_comparison(equal, table, against))
+    return ExperimentResult("methods", QUESTION, tables, scorer_verdicts.scorer_comparison(equal, table, against))
+
+
+def _doses(study: Study, ks: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Numbers of neurons, ascending."""
+    found = sorted(set(ks or (max(1, study.k // part) for part in PARTS_OF_K)))
+    if found[-1] > study.n_neurons:
+        raise refuse(f"ks is {tuple(found)}", expected=f"numbers up to {study.n_neurons}, the neurons to rank")
+    return tuple(found)
 
 
 def _cases(
@@ -87,9 +100,10 @@ def _cases(
     own, other, every = [], [], first_facts(study.evaluation(), n_other)
     for scorer in scorers:
         selection = replace(study.selection, scorer=scorer)
+        ranking = study.ranking(selection, max(ks))
         for k in ks:
             for name in study.names:
-                target, labels = study.target(name, k, selection), {"scorer": scorer, "k": k, "ablated": name}
+                target, labels = ranking.top(name, k), {"scorer": scorer, "k": k, "ablated": name}
                 own.append(Case(target, study.evaluation(name), labels, selection))
                 others = tuple(prompt for prompt in every if prompt.relation != name)
                 other.append(Case(target, others, labels))

@@ -19,7 +19,6 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.answer_cache import Show, quiet
 from relation_neurons.experiments.detection_samples import Sample, samples, shuffled_relations
 from relation_neurons.experiments.study import Study
-from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import rank_neurons
@@ -61,9 +60,8 @@ def stability(study: Study, config: StabilityConfig = StabilityConfig()) -> Expe
         `relations`, from `agreement` for each scorer.
     """
     parts = [_kept(study, scorer, config.n_samples).assign(scorer=scorer) for scorer in dict.fromkeys(config.scorers)]
-    relations, site, seed = pd.concat(parts, ignore_index=True), study.config.site, study.config.seed
-    n_neurons = len(neuron_space(study.model, site)) - len(study.critical.excluded(site))
-    table = _over_relations(relations, n_neurons, seed)
+    relations = pd.concat(parts, ignore_index=True)
+    table = _over_relations(relations, study.n_neurons, study.config.seed)
     sentences = transfer_verdicts.stability(table, n_samples=config.n_samples)
     return ExperimentResult("stability", QUESTION, {"stability": table, "relations": relations}, sentences)
 

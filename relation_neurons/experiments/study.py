@@ -139,6 +139,12 @@ class Study:
         return tuple(relation.name for relation in self.relations)
 
     @property
+    def n_neurons(self) -> int:
+        """How many neurons of its site can be ranked: all but critical ones, unless these are kept."""
+        site = self.config.site
+        return len(neuron_space(self.model, site)) - len(self.critical.excluded(site))
+
+    @property
     def selection(self) -> SelectionConfig:
         """How neurons are chosen as configured; `dataclasses.replace` gives another way."""
         return self.config.selection

@@ -82,7 +82,7 @@ def add_hook(model: HookedModel, name: str, function: Hook) -> Callable[[], None
     of neurons, each activation must have as many as the site has, or they would be taken for others.
 
     Args:
-        model: HookedModel hooked model.
+        model: A hooked model.
         name: Such as `blocks.0.mlp.hook_post`.
         function: Takes the activation; what it returns replaces it, unless it returns none.
 
@@ -232,7 +232,7 @@ def forward(
     """Run a model over some tokens.
 
     Args:
-        model: HookedModel hooked model.
+        model: A hooked model.
         tokens: New tokens, padded on either side.
         kinds: What stands at each position, see `relation_neurons.models.position_kinds`.
         cache: What came before, if anything; it takes up the new tokens.

@@ -23,7 +23,7 @@ def faithfulness(tables: Mapping[str, pd.DataFrame], k: int) -> Sentences:
     return (
         _tested(tables["kept"], k, "kept", "more is restored", RISES),
         _tested(tables["ablated"], k, "ablated", "more is lost", FALLS),
-        _curves(tables["average"], k),
+        _curves(tables["average"], tables["curves"], k),
         _areas(tables["average_areas"], tables["areas"]),
         _induced(tables["induction"], tables["ranges"]),
         _pairs(tables["pairs"]),
@@ -51,7 +51,7 @@ def _tested(table: pd.DataFrame, k: int, state: str, claim: str, side: str) -> s
     )
 
 
-def _curves(average: pd.DataFrame, k: int) -> str:
+def _curves(average: pd.DataFrame, curves: pd.DataFrame, k: int) -> str:
     rows = average[average["k"] == k].to_dict("records")
     parts = [
         f"{row['scorer']} faithfulness {interval_text(row, 'faithfulness')} (controls "
@@ -61,7 +61,11 @@ def _curves(average: pd.DataFrame, k: int) -> str:
         if row["n"]
     ]
     if not parts:
-        return "Faithfulness and completeness are undefined: no relation loses anything when all neurons are ablated."
+        n = range_text(curves["n"])
+        return (
+            "Faithfulness and completeness are undefined: with all neurons ablated no relation loses more than chance "
+            f"over its n = {n} facts allows."
+        )
     return f"Estimates at k = {k:,}, means over {rows[0]['n']} relations: {'; '.join(parts)}.{_undefined(rows[0])}"
 
 
@@ -83,7 +87,7 @@ def _areas(average: pd.DataFrame, areas: pd.DataFrame) -> str:
 
 def _undefined(row: Mapping[object, object]) -> str:
     n = row["n_undefined"]
-    return f" Undefined in {n}, which lose nothing when all neurons are ablated." if n else ""
+    return f" Undefined in {n}, which lose nothing beyond chance when all neurons are ablated." if n else ""
 
 
 def _induced(table: pd.DataFrame, ranges: pd.DataFrame) -> str:

@@ -87,8 +87,9 @@ def carry_over(
         missing = f" No drop on seen objects, and so no share: {name_list(without_drop)}." if without_drop else ""
         sentences.append(
             f"{what}: the pooled change as a share of that on the same facts under neurons found with their objects, "
-            f"in the study's templates: {name_list(found, most=16)}. An interval below 1 says that some of the drop is "
-            f"the objects' (or the templates'), one above 0 that some is not.{missing}"
+            f"in the study's templates: {name_list(found, most=16)}; n = {range_text(rows['n'])} facts. An interval "
+            "below 1 says that some of the drop is the objects' (or the templates'), one above 0 that some is not."
+            f"{missing}"
         )
     for what, rows in by_measure(other[other["ablated"] == "all"]):
         changed = [f"{name} {interval_text(row)}" for name, row in _rows(rows, ["scorer"])]

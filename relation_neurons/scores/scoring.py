@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from relation_neurons.errors import nearest, refuse
@@ -68,8 +70,8 @@ def score_neurons(
         attributions: Contributions of the same neurons to the answers to the same examples.
 
     Raises:
-        RelationNeuronsError: The name is not a scorer's, it needs attributions and there are none, or
-            as the scorer does.
+        RelationNeuronsError: The name is not a scorer's, it needs attributions and there are none, what
+            it returns is not a score for each relation and neuron, or as the scorer does.
     """
     product: Tensor | None = None
     for factor in factors(scorer):
@@ -79,7 +81,19 @@ def score_neurons(
                 f"Scorer '{scorer}' reads attributions, and there are none",
                 do="pass attributions=attribute(model, prompts, site=...), or use another scorer",
             )
-        scores = SCORERS[factor](values, labels, mask)
+        scores = _checked(factor, SCORERS[factor](values, labels, mask), (labels.shape[1], values.shape[1]))
         product = scores if product is None else product * scores
     assert product is not None
     return product
+
+
+def _checked(scorer: str, scores: Any, shape: tuple[int, int]) -> NeuronScores:
+    """What a scorer returned, which may be a user's own, as numbers that can be ranked."""
+    scores = torch.as_tensor(scores)
+    if tuple(scores.shape) != shape:
+        found = f"Scorer '{scorer}' returned scores of shape {tuple(scores.shape)}"
+        raise refuse(found, expected=f"{shape}: [relation, neuron]")
+    scores = scores if scores.is_floating_point() else scores.double()
+    if scores.isnan().any():
+        raise refuse(f"Scorer '{scorer}' returned NaN", do="check it, the model and its activations")
+    return scores

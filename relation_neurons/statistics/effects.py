@@ -180,7 +180,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 
     P-values are corrected over all rows of a measure.
     """
-    table = table.copy()
+    table = table.assign(p_holm=np.nan, p_bh=np.nan)  # a table without rows has the columns, too
     for _, rows in table.groupby("measure", sort=False):
         p = rows["p"].to_numpy(dtype=float)
         table.loc[rows.index, "p_holm"] = adjust(p, "holm")

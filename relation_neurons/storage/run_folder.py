@@ -14,7 +14,7 @@ from typing import Any
 import filelock
 import pandas as pd
 
-from relation_neurons.errors import reason, refuse
+from relation_neurons.errors import reason, refuse, shortened
 from relation_neurons.storage.files import atomic, file_digest, free_bytes
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_files import FORMAT, KEY, LOCK, MANIFEST, Entry, read_key, read_manifest
@@ -103,11 +103,11 @@ class RunFolder:
             differing = sorted(name for name in {*before, *self.key} if before.get(name) != self.key.get(name))
             changed = [name for name in differing if name not in ENVIRONMENT]
             if changed:
-                shown = "; ".join(
-                    f"{name} was {before.get(name)!r}, now {self.key.get(name)!r}" for name in changed[:3]
-                )
+                old, new = ({name: key[name] for name in changed if name in key} for key in (before, self.key))
+                parts = _differences(old, new)[:3]
+                shown = [f"{name} was {shortened(was)}, now {shortened(now)}" for name, was, now in parts]
                 raise refuse(
-                    f"{self.path} holds another run ({shown})",
+                    f"{self.path} holds another run ({'; '.join(shown)})",
                     do="choose another --out, or remove the folder to start over",
                 )
             if not differing:
@@ -185,3 +185,16 @@ def _clear_write_errors(path: Path) -> Iterator[None]:
             do = "free disk space, then run the same command again to resume"
             raise refuse(f"{path} cannot be written: the disk is full ({free:.0f} MB free)", do=do) from error
         raise refuse(f"{path} cannot be written ({reason(error)})", do="choose another --out") from error
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[tuple[str, ...]]:
+    """The entries that differ, with both values as text; inner ones by their path, such as `config.prompts.shots`."""
+    found: list[tuple[str, ...]] = []
+    for name in sorted({*before, *now}):
+        one, other = before.get(name), now.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += _differences(one, other, f"{within}{name}.")
+        elif one != other:
+            texts = [repr(key[name]) if name in key else "absent" for key in (before, now)]
+            found.append((f"{within}{name}", *texts))
+    return found

@@ -14,6 +14,7 @@ from relation_neurons.models.relevance_rules import RelevanceRules
 from relation_neurons.models.wrapping import HookedTransformer, hook_llama
 from relation_neurons.progress import silent
 from tests.attribution.plain import PARTS, plain_gradient, plain_path, plain_relevance, plain_target, tokens_of
+from tests.conftest import WRAPPERS
 from tests.helpers import full_only, word_prompts
 
 PROMPTS = [*word_prompts(3, examples=True), *word_prompts(3, examples=False, seed=1)]
@@ -106,6 +107,22 @@ def test_a_path_that_is_too_steep_is_told(tiny, monkeypatch):
     monkeypatch.setattr(paths, "DIVISIONS", 1)
     with pytest.warns(UserWarning, match="miss up to .* % of what is lost without it"):
         rn.attribute(tiny, PROMPTS[2:4], site="k", method="integrated_gradients", steps=2)
+
+
+@pytest.mark.filterwarnings("ignore:Integrated gradients")
+def test_rounding_to_16_bits_does_not_have_paths_divided_to_the_last(planted, monkeypatch):
+    counts, sums = [], paths._Path._sums
+    monkeypatch.setattr(paths._Path, "_sums", lambda path, parts: counts.append(len(parts)) or sums(path, parts))
+    prompts = rn.make_prompts(planted.relations, rn.PromptConfig(shots=2, n_evaluation=2)).evaluation[:2]
+    found, numbers = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        wrap = WRAPPERS.get("hooked", WRAPPERS["bridge"])
+        model = wrap(copy.deepcopy(planted.llama).to(dtype), planted.tokenizer, name="planted")
+        found.append(rn.attribute(model, prompts, method="integrated_gradients", steps=4).values)
+        numbers.append(sum(counts))
+        counts.clear()
+    assert numbers[1] <= 2 * numbers[0]
+    assert (found[1] - found[0]).abs().max() < 0.05 * found[0].abs().max()
 
 
 def test_integrated_gradients_follow_true_ablations_of_planted_neurons(planted):
@@ -258,6 +275,7 @@ def test_batches_shrink_where_memory_runs_out(tiny, monkeypatch):
     ("options", "says"),
     [
         ({"method": "exact"}, "was given no neurons"),
+        ({"method": "exact", "neurons": []}, "There are no neurons"),
         ({"neurons": [rn.Neuron("post", 0, 0)]}, "was given some neurons"),
         ({"method": "exact", "neurons": [rn.Neuron("post", 9, 0)]}, "no neuron"),
         ({"method": "relp", "site": "attn"}, "site 'q' contributes nothing"),

@@ -57,6 +57,12 @@ def test_only_the_neurons_of_a_relation_carry_over_to_unseen_objects(found, stud
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
 
 
+def test_the_verdict_gives_the_facts_that_shares_are_of(found):
+    pooled = found.tables["shares"].query("ablated == 'all' and measure == 'logprob'")
+    (sentence,) = [one for one in found.verdict if one.startswith("Log-probability") and "as a share" in one]
+    assert f"; n = {min(pooled['n'])} to {max(pooled['n'])} facts. An interval below 1" in sentence
+
+
 def test_the_same_neurons_leave_other_relations_alone(found, study):
     rows = found.tables["other"].query("scorer == 'average_precision' and measure == 'logprob'")
     assert set(rows["ablated"]) == {*study.names, "all"}

@@ -23,6 +23,7 @@ from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.k_sweep import SweepConfig, doses, nested_controls, slopes, sweep
 from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
 from relation_neurons.experiments.study import Study
+from relation_neurons.results.scorer_verdicts import scorer_comparison
 
 KS = (1, 2, 4, 6, 9)
 
@@ -246,6 +247,38 @@ def test_an_interaction_is_the_whole_minus_its_pieces():
     found = interaction(pd.DataFrame(rows)).iloc[0]
     assert found["d_logprob"] == pytest.approx(-1.5)
     assert found["d_correct"] == 0
+
+
+def test_methods_take_one_scorer_and_more_neurons_than_other_experiments_rank(study):
+    deep = len(study.ranking().best["lives"]) + 1
+    found = methods(study, MethodsConfig(scorers=("average_precision",), ks=(deep,), n_other=1, n_method_controls=2))
+    tables = found.tables
+    assert tables["methods"]["k"].tolist() == [deep] * 2
+    assert tables["against_first"].empty
+    assert not any("Against average precision" in sentence for sentence in found.verdict)
+    with pytest.raises(rn.RelationNeuronsError, match=r"ks is \(1, 257\)\. Expected: numbers up to 256"):
+        methods(study, MethodsConfig(ks=(257, 1)))
+    with pytest.raises(rn.RelationNeuronsError, match="at least 1"):
+        MethodsConfig(ks=(3, 0))
+
+
+@pytest.mark.parametrize(
+    ("n", "reached", "says"),
+    [
+        (5, True, "So few relations show no difference"),
+        (6, False, "None is shown to take more than average_precision, which could take more at that cost."),
+        (6, True, "not corrected for the number of scorers: auroc -1.00 [-1.50, -0.50]."),
+    ],
+)
+def test_a_scorer_is_said_to_take_more_only_where_that_can_be_told(n, reached, says):
+    ends = {"own": -2.0, "own_low": -3.0, "own_high": -1.0, "measure": "logprob", "cost": 0.1, "n": n}
+    zero = dict.fromkeys(("difference", "difference_low", "difference_high"), 0.0)
+    more = {"difference": -1.0, "difference_low": -1.5, "difference_high": -0.5}
+    rows = [{"scorer": "average_precision", "reached": reached, **zero}, {"scorer": "auroc", "reached": True, **more}]
+    nothing = pd.DataFrame(columns=["measure", "k"])
+    (sentence,) = scorer_comparison(pd.DataFrame([row | ends for row in rows]), nothing, nothing)
+    assert says in sentence
+    assert ("-1.50" in sentence) == (n == 6 and reached)
 
 
 def test_methods_equal_ablating_by_hand(study):

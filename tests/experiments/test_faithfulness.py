@@ -173,7 +173,7 @@ def test_where_nothing_is_lost_ratios_are_nan_and_the_verdict_says_so(study, mon
     assert unhurt.table[["faithfulness", "completeness", "random_faithfulness"]].isna().all(axis=None)
     assert unhurt.tables["areas"][["cpr", "cmd"]].isna().all(axis=None)
     assert list(unhurt.tables["average_areas"]["n_undefined"]) == [3]
-    assert "Faithfulness and completeness are undefined" in " ".join(unhurt.verdict)
+    assert "no relation loses more than chance over its n = 8 facts allows" in unhurt.verdict[2]
 
 
 def test_critical_neurons_are_ablated_when_others_are_kept(planted):
@@ -325,3 +325,10 @@ def test_ablations_have_the_states_of_older_folders():
     assert answer_cache._state(None) == "clean"
     assert answer_cache._state(Case(two, (), {}).intervention) == "7896b42aaafa3752"
     assert answer_cache._state(Case(gate, (), {}).intervention) == "7840291e1f618a35"
+
+
+def test_too_large_a_k_is_refused_before_circuits_are_answered(planted, monkeypatch):
+    study = Study(planted.model, planted.relations, planted_config(rn.StudyConfig, 2, k=200, keep_critical=True))
+    monkeypatch.setattr("relation_neurons.experiments.faithfulness._answers", lambda *a: pytest.fail("answered"))
+    with pytest.raises(rn.RelationNeuronsError, match=r"neurons to draw from.*lower k"):
+        faithfulness(study, FEW)

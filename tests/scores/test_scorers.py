@@ -17,6 +17,7 @@ from relation_neurons.cli import main
 from relation_neurons.experiments.score_correlation import ScoreAgreementConfig, compare_scores, score_agreement
 from relation_neurons.scores import scorers
 from relation_neurons.scores.scorers import SCORERS
+from relation_neurons.scores.scoring import score_neurons
 
 CONTRASTING = ["auroc", "standardised_mean_difference", "point_biserial", "contrast_score", "attribution_t"]
 OF_MEANS = [*CONTRASTING[1:], "attribution"]
@@ -291,6 +292,20 @@ def test_cuda_equals_cpu(name):
     torch.testing.assert_close(on_gpu.cpu(), SCORERS[name](values, labels), rtol=1e-6, atol=1e-6)
 
 
+def test_what_a_scorer_of_ones_own_returns_is_checked(monkeypatch):
+    values, labels = torch.rand(6, 4), torch.tensor([[True, False], [False, True]] * 3)
+    means = torch.stack([values[column].mean(0) for column in labels.T])
+    returned = {"array": means.numpy(), "whole": (100 * means).long(), "flat": means[0], "nan": means * torch.nan}
+    for name, scores in returned.items():
+        monkeypatch.setitem(SCORERS, name, lambda *arguments, scores=scores: scores)
+    assert torch.equal(score_neurons("array", values, labels), means)
+    assert torch.equal(score_neurons("whole", values, labels), (100 * means).long().double())
+    with pytest.raises(rn.RelationNeuronsError, match=r"'flat' returned scores of shape \(4,\)\. Expected: \(2, 4\)"):
+        score_neurons("flat", values, labels)
+    with pytest.raises(rn.RelationNeuronsError, match="'nan' returned NaN"):
+        score_neurons("nan", values, labels)
+
+
 def test_the_comparison_counts_common_neurons(planted):
     prompts = rn.make_prompts(planted.relations, rn.PromptConfig(shots=0, n_evaluation=10))
     activations = rn.collect_activations(planted.model, prompts.detection, site="gate")
@@ -305,7 +320,9 @@ def test_the_comparison_counts_common_neurons(planted):
         for relation in range(3):
             one, two = (set(np.lexsort((-effects[relation], -scores[name][relation]))[:20]) for name in (first, second))
             shares.append(len(one & two) / 20)
-        assert row.tolist() == pytest.approx([np.mean(shares), min(shares), max(shares), 20 / 256])
+        assert row.tolist() == pytest.approx([3, np.mean(shares), min(shares), max(shares), 20 / 256])
+    with pytest.raises(rn.RelationNeuronsError, match="k is 257"):
+        compare_scores(activations, k=257)
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +338,7 @@ def config(planted_folder):
 
 def test_rank_scorers_agree_on_planted_neurons(config):
     table = score_agreement(config).set_index(["first", "second"])
+    assert set(table["n"]) == {3}
     assert table.loc[("average_precision", "auroc"), "low"] == 1
     assert table.loc[("average_precision", "point_biserial"), "low"] == 1
     assert table.loc[("standardised_mean_difference", "point_biserial"), "low"] == 1
@@ -331,12 +349,13 @@ def test_the_command_line_prints_a_row_per_pair(config, planted_folder, capsys, 
     arguments = ["compare-scores", "--model", config.model, "--relations", str(planted_folder), "--k", "6"]
     arguments += ["--shots", "0", "--n-evaluation", "10", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments])
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "90")
     main.main()
     printed = capsys.readouterr().out
-    assert "among the 6 best" in printed
+    assert "among the 6 best: mean over 3 relations" in printed
     assert re.search(r"average_precision +auroc +1\.00 \[1\.00, 1\.00\] +0\.02", printed)
     assert len(re.findall(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", printed)) == 45
+    assert "…" not in printed
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,13 @@ def test_a_manifest_that_cannot_be_read_vouches_for_nothing(folder, text):
 
 def test_another_question_is_refused_and_changes_nothing(folder):
     folder.write_table("t", TABLE)
-    for other in ({"config": {"k": 4, "site": "post"}}, {"relations": {"eats": "cd"}}, {"model": {"name": "n"}}):
-        with pytest.raises(
-            rn.RelationNeuronsError, match=rf"holds another run \({next(iter(other))} was .*choose another --out"
-        ):
+    for other, says in (
+        ({"config": {**KEY["config"], "k": 4}}, "config.k was 3, now 4"),
+        ({"config": {**KEY["config"], "prompts": {"shots": 2}}}, "config.prompts was absent, now {'shots': 2}"),
+        ({"relations": {"eats": "cd"}}, "relations.eats was 'ab', now 'cd'"),
+        ({"model": {"name": "n"}}, "model.name was 'm', now 'n'"),
+    ):
+        with pytest.raises(rn.RelationNeuronsError, match=rf"holds another run \({says}\)\. .*choose another --out"):
             RunFolder(folder.path, KEY | other)
     assert RunFolder(folder.path, KEY).has("t")
 
