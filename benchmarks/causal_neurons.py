@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--n-detection", type=int, default=48)
     parser.add_argument("--n-evaluation", type=int, default=12)
     parser.add_argument("--scorers", nargs="*", default=list(scorer_names()), help="of compare-methods")
+    parser.add_argument("--controls", type=int, default=2, help="control sets of each scorer in compare-methods")
     parser.add_argument("--experiments", nargs="*", default=list(OPTIONS), choices=list(OPTIONS))
     parser.add_argument("--out", type=Path, default=Path("runs/causal-neurons"))
     options = parser.parse_args()
@@ -60,7 +61,9 @@ def main() -> None:
         validation="none",
         prompts=prompts,
     )
-    chosen = OPTIONS | {"methods": replace(OPTIONS["methods"], scorers=tuple(options.scorers))}
+    chosen = OPTIONS | {
+        "methods": replace(OPTIONS["methods"], scorers=tuple(options.scorers), n_method_controls=options.controls)
+    }
     started = time.process_time()
     for result in reproduce(options.experiments, study, options.out, options=chosen):
         print(f"## {result.name}", *result.verdict, sep="\n- ", flush=True)

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -97,6 +98,10 @@ def test_experiments_take_scorers_of_attributions(planted):
     )
     table = methods(study, config).tables["methods"]
     assert set(table["scorer"]) == {"average_precision", *config.scorers}
+    assert table["random"].notna().all()
+    alone = methods(study, replace(config, n_method_controls=0)).tables["methods"]
+    assert alone["random"].isna().all()
+    pd.testing.assert_series_equal(alone["own"], table["own"])
 
 
 def test_a_stopped_study_keeps_its_attributions_and_reads_them_again(planted, tmp_path, monkeypatch):
