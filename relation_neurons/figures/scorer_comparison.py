@@ -7,17 +7,20 @@ from itertools import cycle
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.common import empty_figure, error_bars, rows_of_measure
+from relation_neurons.figures.common import empty_figure, error_bars, range_with_margin, rows_of_measure
 from relation_neurons.figures.style import COLOURS, MEASURE_TITLES, RANDOM, styled
 from relation_neurons.statistics.formatting import interval_text
 
+FAR = 3
+"""How many times the median of scorers' cost is still drawn."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
 
 def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure:
     """Selectivity curves: change of own facts against that of other facts, by scorer (colour) and k (symbol).
 
-    All curves begin at no change, at k = 0. Intervals are 95 % over relations.
+    All curves begin at no change, at k = 0. Intervals are 95 % over relations. The axes leave out what lies far beyond
+    most scorers' cost to others (`FAR` times the median); a double click shows all.
 
     Args:
         methods: Table `methods` of the experiment `methods`.
@@ -41,8 +44,19 @@ def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure
     least = min(0.0, max(rows["own"].min(), rows["other"].min()))
     line = {"dash": "dot", "width": 1, "color": RANDOM}
     figure.add_scatter(x=[least, 0], y=[least, 0], mode="lines", line=line, name="own = other", hoverinfo="skip")
-    figure.update_layout(xaxis_title="change on other relations' facts", yaxis_title="change on own facts")
+    x_range, y_range = _view(rows)
+    figure.update_xaxes(title="change on other relations' facts", range=x_range)
+    figure.update_yaxes(title="change on own facts", range=y_range)
     return styled(figure, title, height=380, legend_rows=(3 * len(figure.data) + 7) // 8)
+
+
+def _view(rows: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Ranges of both axes that no single scorer rules."""
+    deepest = rows.groupby("scorer")["other_low"].min()
+    low = deepest[deepest >= FAR * deepest.median()].min()
+    seen = rows[rows["other"] >= low]
+    ranges = [range_with_margin(seen[[f"{part}_low", f"{part}_high"]].to_numpy()) for part in ("other", "own")]
+    return ranges[0], ranges[1]
 
 
 def _curve(scorer: str, rows: pd.DataFrame, symbols: dict[int, str]) -> dict[str, object]:

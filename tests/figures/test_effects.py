@@ -377,6 +377,10 @@ def test_own_effects_are_drawn_against_other_effects_by_scorer_and_k():
         assert list(trace.marker.symbol[1:]) == [symbols["k = 300"], symbols["k = 3,000"]]
         assert "n = 12 relations" in trace.hovertext[1]
     assert len({trace.line.color for trace in figure.data if trace.name in ("auroc", "average_precision")}) == 2
+    far = table[table["scorer"] == "auroc"].assign(scorer="far", other=-50.0, other_low=-60.0, own=-70.0, own_low=-80.0)
+    wider = methods_figure(pd.concat([table, far]))
+    assert wider.layout.xaxis.range[0] > -1
+    assert wider.layout.yaxis.range[0] > -3
 
 
 def test_scorers_are_drawn_at_equal_cost_and_open_where_others_lose_less():
