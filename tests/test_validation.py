@@ -108,7 +108,7 @@ def test_functions_keep_their_names_docstrings_and_signatures_and_are_found_by_p
     assert rn.contrast is contrast.contrast
     assert rn.contrast.__name__ == "contrast"
     assert rn.contrast.__doc__.startswith("Choose the positive and negative prompts")
-    assert list(inspect.signature(rn.contrast).parameters) == ["prompts", "ratio", "balanced", "seed"]
+    assert list(inspect.signature(rn.contrast).parameters) == ["prompts", "ratio", "balanced", "seed", "positives"]
     assert list(inspect.signature(rn.Fact).parameters) == ["subject", "object", "aliases", "original"]
     assert pickle.loads(pickle.dumps(rn.contrast)) is rn.contrast
     assert rn.PromptConfig is prompts.PromptConfig

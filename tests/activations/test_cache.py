@@ -364,6 +364,7 @@ def planted_prompts(folder):
     return rn.make_prompts(rn.load_relations(folder), rn.PromptConfig(shots=0, n_evaluation=10)).detection[:40]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not hasattr(signal, "pause"), reason="stops a process by a signal")
 def test_one_process_killed_by_force_and_two_at_once_end_in_the_same_bytes(planted_folder, tmp_path, monkeypatch):
     shard_bytes = 5 * 2 * (128 + 128 + 96) * 4  # eight shards of five prompts

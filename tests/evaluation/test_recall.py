@@ -10,7 +10,7 @@ import transformers
 import relation_neurons as rn
 from relation_neurons.evaluation.answers import RULES, prefix_rule, string_rule
 from relation_neurons.prompts.tokenization import encode
-from tests.helpers import CANDIDATES, word_prompts
+from tests.helpers import CANDIDATES, full_only, word_prompts
 from tests.planted import word_tokenizer
 
 NEURONS = rn.NeuronSet.from_pairs([(0, 1), (1, 5), (2, 40)])
@@ -179,7 +179,7 @@ def exact_columns(table):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("shots", [0, 2])
+@pytest.mark.parametrize("shots", [0, *full_only(2)])
 def test_verdicts_of_the_trained_model_in_one_pass_equal_two_greedy_tokens(embedded, shots, full):
     relations = rn.load_relations("country_capital", "country_language", "person_occupation", "landmark_country")
     n = 10 if full else 2

@@ -132,7 +132,20 @@ def test_the_command_line_lists_critical_neurons(folder, critical, tmp_path, cap
 
     def run(out, *more):
         arguments = ["run", "--model", str(folder / "model"), "--relations", str(folder), "--k", str(K)]
-        arguments += ["--site", "post", "--n-controls", "2", "--shots", "0", "--n-evaluation", "8", "--device", "cpu"]
+        arguments += [
+            "--scorer",
+            "average_precision",
+            "--site",
+            "post",
+            "--n-controls",
+            "2",
+            "--shots",
+            "0",
+            "--n-evaluation",
+            "8",
+            "--device",
+            "cpu",
+        ]
         monkeypatch.setattr("sys.argv", ["relation-neurons", *arguments, "--out", str(out), *more])
         main.main()
         return re.sub(r"\s+", " ", capsys.readouterr().out)

@@ -64,6 +64,7 @@ def test_the_papers_twelve_relations_are_asked(relations, study):
     assert len(asked) == len(study.names) * 3  # some subjects have two objects in LRE
 
 
+@pytest.mark.full
 def test_lost_and_gained_answers_are_those_of_asking_in_one_state_after_the_other(study, recount, full):
     own = intra(study, IntraConfig(n_detection_tested=0)).tables["answers"].query("draw == -1")
     pairs = inter(study, InterConfig(n_tested=1, n_cross_controls=0)).tables["answers"]

@@ -60,6 +60,7 @@ def test_every_relation_is_cumulative_as_planted(cumulative):
     assert every["cumulativity"] > 0.9
 
 
+@pytest.mark.full
 def test_a_relation_that_rests_on_one_neuron_is_not_cumulative(not_cumulative):
     assert shown(not_cumulative, "cumulativity") == set()
     falls = not_cumulative["sweep"].tables["trend"].query("measure == 'logprob'")["verdict"]
