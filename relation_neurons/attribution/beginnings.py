@@ -17,7 +17,7 @@ from relation_neurons.models.types import HookedModel
 
 
 class Beginning:
-    """The beginning, usually solved examples, of all rows of the batch at hand.
+    """The beginning, usually few-shot examples, of all rows of the batch at hand.
 
     What a row makes of it goes through keys and values. So their gradients, one set for each row, are led back through
     the one graph of the beginning. Each neuron is multiplied there by a factor of 1, whose derivative is activation

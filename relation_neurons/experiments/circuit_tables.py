@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from relation_neurons.statistics.faithfulness import Restored, interval, model_distance, performance_ratio, restored
-from relation_neurons.statistics.intervals import Interval, mean_interval
+from relation_neurons.statistics.intervals import UNKNOWN, mean_interval
 
 STATES = {"faithfulness": "kept", "completeness": "ablated"}
 AREAS = {"cpr": performance_ratio, "cmd": model_distance}
@@ -62,7 +62,8 @@ def averages(table: pd.DataFrame, by: list[str], columns: Sequence[str], seed: i
         row: dict[str, object] = dict(zip(by, key, strict=True))
         for name in columns:
             defined = group.dropna(subset=[name])
-            row |= _ends(name, mean_interval(defined[name].to_numpy(), seed=seed) if len(defined) else _UNKNOWN)
+            found = mean_interval(defined[name].to_numpy(), seed=seed) if len(defined) else UNKNOWN
+            row |= found.columns(name)
             row |= {f"random_{name}": defined[f"random_{name}"].mean()}
             row |= {"n": len(defined), "n_undefined": len(group) - len(defined)}
         rows.append(row)
@@ -103,7 +104,7 @@ def _areas(ratios: Sequence[Restored], sizes: pd.DataFrame) -> dict[str, object]
     row: dict[str, object] = {"n": own.n}
     for name, area in AREAS.items():
         value, resampled = (area(values[..., chosen], shares) for values in (own.shares, own.resampled))
-        row |= _ends(name, interval(float(value), resampled, own.n))
+        row |= interval(float(value), resampled, own.n).columns(name)
         row |= _random(name, np.array([area(one.shares[chosen], shares) for one in controls]))
     return row | {"n_controls": len(controls)}
 
@@ -112,10 +113,3 @@ def _random(name: str, drawn: ndarray) -> dict[str, Any]:
     """Mean, least and most of control sets, which are the first axis."""
     found = {"": drawn.mean(axis=0), "_min": drawn.min(axis=0), "_max": drawn.max(axis=0)}
     return {f"random_{name}{end}": values for end, values in found.items()}
-
-
-_UNKNOWN = Interval(np.nan, np.nan, np.nan, 0)
-
-
-def _ends(name: str, found: Interval) -> dict[str, object]:
-    return dict(zip((f"{name}{end}" for end in ENDS), found[:3], strict=True))

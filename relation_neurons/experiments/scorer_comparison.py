@@ -20,7 +20,7 @@ from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scoring import require_scorers, scorer_names
 from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, compare, judged
 from relation_neurons.statistics.hypothesis_tests import minimum_effect, sign_flip_test
-from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.statistics.intervals import UNKNOWN, mean_interval
 from relation_neurons.statistics.power import LEVEL, Design
 from relation_neurons.statistics.selectivity import drops_at_equal_cost
 from relation_neurons.validation import validated
@@ -136,8 +136,8 @@ def _averages(changes: pd.DataFrame, seed: int) -> pd.DataFrame:
         row: dict[str, object] = {"scorer": scorer, "k": k, "measure": measure, "n": len(group)}
         for part in ("own", "random", "other", "specific"):
             known = group[part].notna().all()  # without control sets there is no random change
-            interval = mean_interval(group[part].to_numpy(), seed=seed) if known else (np.nan,) * 3
-            row |= dict(zip((part, f"{part}_low", f"{part}_high"), interval[:3], strict=True))
+            interval = mean_interval(group[part].to_numpy(), seed=seed) if known else UNKNOWN
+            row |= interval.columns(part)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -153,8 +153,7 @@ def _against_first(changes: pd.DataFrame, seed: int) -> pd.DataFrame:
         for scorer in wide.columns.drop(FIRST):
             difference = (group[scorer] - group[FIRST]).to_numpy()
             interval = mean_interval(difference, seed=seed)
-            row = {"scorer": scorer, "k": k, "measure": measure, "n": interval.n, "effect": interval.mean}
-            row |= {"effect_low": interval.low, "effect_high": interval.high}
+            row = {"scorer": scorer, "k": k, "measure": measure, "n": interval.n} | interval.columns("effect")
             rows.append(
                 row | {"p": sign_flip_test(difference, seed=seed), "minimum_effect": minimum_effect(difference)}
             )

@@ -182,6 +182,6 @@ def _over_relations(relations: pd.DataFrame, n_neurons: int, seed: int) -> pd.Da
         row: dict[str, object] = {"scorer": scorer, "kind": kind, "k": k, "n": len(group)}
         for name in ("coefficient", "shuffled"):
             interval = mean_interval(group[name].dropna().to_numpy(), seed=seed)
-            row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            row |= interval.columns(name)
         rows.append(row | {"expected": k / n_neurons, "expected_matched": group["expected_matched"].mean()})
     return pd.DataFrame(rows)

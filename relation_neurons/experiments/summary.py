@@ -97,7 +97,7 @@ def summarise(
             parts = {"clean": _clean(kinds["own"], measure, seed)} | _changes(kinds, f"d_{measure}", seed)
             row: dict[str, object] = {"relation": name, "measure": measure}
             for part, interval in parts.items():
-                row |= {part: interval.mean, f"{part}_low": interval.low, f"{part}_high": interval.high}
+                row |= interval.columns(part)
                 row[f"{part}_n"] = interval.n
             rows.append(row)
     return pd.DataFrame(rows)

@@ -217,7 +217,7 @@ def _row(facts: Facts, measure: str, seed: int) -> dict[str, object]:
     lost, gained = int((facts.own < 0).sum()), int((facts.own > 0).sum())
     row: dict[str, object] = {"n": effect.n}
     for name, interval in (("clean", clean), ("effect", effect)):
-        row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        row |= interval.columns(name)
     return row | {"lost": lost, "gained": gained} | _against_controls(facts, changes, seed)
 
 

@@ -30,10 +30,16 @@ class Interval(NamedTuple):
         """Position of the interval: `below` zero, `above` zero, or `across` zero."""
         return "below" if self.high < 0 else "above" if self.low > 0 else "across"
 
+    def columns(self, name: str) -> dict[str, float]:
+        """The mean and both ends as columns of a table: `name`, `name_low` and `name_high`."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
     def __str__(self) -> str:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
+UNKNOWN = Interval(np.nan, np.nan, np.nan, 0)
+"""Where there is nothing to estimate."""
 CHANGES = (-1.0, 1.0)
 """The least and the greatest change of a share."""
 SHARES = (0.0, 1.0)

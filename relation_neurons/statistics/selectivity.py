@@ -11,7 +11,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from relation_neurons.statistics.intervals import CONFIDENCE, N_RESAMPLES
+from relation_neurons.statistics.faithfulness import interval
+from relation_neurons.statistics.intervals import N_RESAMPLES, UNKNOWN
 
 COST_MEASURE = "logprob"
 
@@ -81,7 +82,5 @@ def _at_cost(
 def _with_interval(name: str, values: Float[ndarray, " sample"]) -> dict[str, float]:
     """What all relations give, and percentiles of what resamples of them give."""
     whole, resampled = float(values[0]), values[1:][np.isfinite(values[1:])]
-    if not len(resampled):
-        return {name: whole, f"{name}_low": float("nan"), f"{name}_high": float("nan")}
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return {name: whole, f"{name}_low": float(low), f"{name}_high": float(high)}
+    found = interval(whole, resampled, 0) if len(resampled) else UNKNOWN._replace(mean=whole)
+    return found.columns(name)
