@@ -25,7 +25,7 @@ from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
 from relation_neurons.scores.scoring import require_scorers
-from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled, share_of_drop
 from relation_neurons.validation import validated
 
 QUESTION = "Do neurons found on some objects of a relation carry its facts with other objects?"
@@ -88,12 +88,12 @@ def carry_over(study: Study, config: CarryOverConfig = CarryOverConfig()) -> Exp
         for (scorer, name, _), neurons in targets.items()
     ]
     other, home, seed = study.changes(cases), asked.template_set, study.config.seed
-    pooled = [table.assign(ablated="all") for table in (own, controls)]
+    over_all = pooled(own, controls)
     at_home = [_with_halves(table[table["tested"] == home], half_of) for table in (own, controls)]
     tables = {
         "effects": compare(own, controls, by=CELL, seed=seed),
-        "pooled": compare(*pooled, by=CELL, seed=seed),
-        "shares": pd.concat([shares(one, home, seed=seed) for one in (own, pooled[0])], ignore_index=True),
+        "pooled": compare(*over_all, by=CELL, seed=seed),
+        "shares": pd.concat([shares(one, home, seed=seed) for one in (own, over_all[0])], ignore_index=True),
         "halves": compare(*at_home, by=["scorer", "ablated", "found", "tested_on"], seed=seed),
         "other": pd.concat([_other(one, seed) for one in (other, other.assign(ablated="all"))], ignore_index=True),
         "answers": own,

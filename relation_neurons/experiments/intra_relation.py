@@ -12,7 +12,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import compare
+from relation_neurons.statistics.effects import compare, pooled
 from relation_neurons.validation import validated
 
 QUESTION = "Do a relation's own facts suffer when its neurons are ablated, more than under matched random neurons?"
@@ -34,20 +34,23 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult
     """The paper's intra-relation experiment with controls as a distribution.
 
     Returns:
-        Tables `effects`, from `effects.compare` by `relation` and `facts` (`evaluation` or `detection`); `accuracy`,
+        Tables `effects`, from `effects.compare` by `ablated` and `facts` (`evaluation` or `detection`); `pooled`, the
+        same over all relations (`ablated` is `all`), which few control sets of each relation suffice for; `accuracy`,
         per relation, facts and state (`clean`, `own`, `random`) the accuracy, the balanced accuracy (mean over
         distinct objects) and the share of the most frequent object; and `answers`.
     """
     answers = [study.with_controls(cases) for cases in _families(study, config)]
-    parts = [compare(*family, by=["ablated", "facts"], seed=study.config.seed) for family in answers]
-    table = pd.concat(parts, ignore_index=True)
+    by, seed = ["ablated", "facts"], study.config.seed
+    table = pd.concat([compare(*family, by=by, seed=seed) for family in answers], ignore_index=True)
+    over_all = pd.concat([compare(*pooled(*family), by=by, seed=seed) for family in answers], ignore_index=True)
     own, controls = (pd.concat(tables, ignore_index=True) for tables in zip(*answers, strict=True))
     tables = {
         "effects": table,
+        "pooled": over_all,
         "accuracy": _accuracies(own, controls),
         "answers": pd.concat([own.assign(draw=-1), controls], ignore_index=True),
     }
-    return ExperimentResult("intra", QUESTION, tables, verdicts.intra(table))
+    return ExperimentResult("intra", QUESTION, tables, verdicts.intra(table, over_all))
 
 
 def _families(study: Study, config: IntraConfig) -> list[list[Case]]:

@@ -14,7 +14,7 @@ from relation_neurons.prompts.prompts import Prompt, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled, share_of_drop
 from relation_neurons.validation import validated
 
 QUESTION = "Do neurons found in one language carry the same facts in others?"
@@ -57,8 +57,8 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
     effects.insert(2, "own_language", effects["ablated"].map(home))
     transfer = transfers(own, home, seed=seed)
     ratios = transfers(own, home, pooled=True, seed=seed)[["language", "measure", *RATIO]]
-    pooled = [table.assign(ablated="all") for table in (own, controls)]
-    by_language = compare(*pooled, by=["ablated", "language"], seed=seed).merge(
+    over_all = pooled(own, controls)
+    by_language = compare(*over_all, by=["ablated", "language"], seed=seed).merge(
         ratios, on=["language", "measure"], how="left"
     )
     tables = {"effects": effects, "by_language": by_language, "transfer": transfer, "answers": own}

@@ -16,7 +16,7 @@ from relation_neurons.neurons.ranking import PAPER_K, scaled_k
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import critical
-from relation_neurons.statistics.effects import compare
+from relation_neurons.statistics.effects import compare, pooled
 from relation_neurons.validation import validated
 
 QUESTION = "Which kind of neurons carries the relations: attention's, or the MLP's gate, up or down?"
@@ -61,11 +61,10 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
             cases.append(Case(target, study.evaluation(name), labels, selection))
     (own, controls), seed = study.with_controls(cases, n=config.n_type_controls), study.config.seed
     effects = compare(own, controls, by=["ablated", "site"], seed=seed)
-    pooled = [table.assign(ablated="all") for table in (own, controls)]
-    over_all = compare(*pooled, by=["ablated", "site"], seed=seed)
+    everywhere = compare(*pooled(own, controls), by=["ablated", "site"], seed=seed)
     tables = {
         "effects": _with_size(effects, sizes, spaces),
-        "pooled": _with_size(over_all, sizes, spaces),
+        "pooled": _with_size(everywhere, sizes, spaces),
         "answers": own,
         "critical": _critical(study, sizes),
     }

@@ -22,7 +22,7 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
-from relation_neurons.statistics.effects import MEASURES, RATIO, compare, share_of_drop
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled, share_of_drop
 from relation_neurons.validation import validated
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
@@ -70,11 +70,11 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
             labels = {"ablated": name, "detected": found, "tested": tested}
             cases.append(Case(target, part.evaluation(name, prompted[tested]), labels, selections[found]))
     (own, controls), seed = part.with_controls(cases, n=config.n_template_controls), study.config.seed
-    pooled = [table.assign(ablated="all") for table in (own, controls)]
+    over_all = pooled(own, controls)
     tables = {
         "effects": compare(own, controls, by=CELL, seed=seed),
-        "pooled": compare(*pooled, by=CELL, seed=seed),
-        "crossing": pd.concat([crossings(one, seed=seed) for one in (own, pooled[0])], ignore_index=True),
+        "pooled": compare(*over_all, by=CELL, seed=seed),
+        "crossing": pd.concat([crossings(one, seed=seed) for one in (own, over_all[0])], ignore_index=True),
         "overlap": overlaps(targets, len(neuron_space(part.model, part.config.site))),
         "answers": own,
     }

@@ -120,7 +120,8 @@ def by_group(column: str, effects: pd.DataFrame, pooled: pd.DataFrame) -> list[s
             )
         if untestable(all_rows):
             sentences.append(
-                f"{what}, by {column}: estimates without verdicts.{cannot(all_rows)} {name_list(parts, most=12)}."
+                f"{what}, by {column}: estimates without verdicts for single relations.{cannot(all_rows)} All together: "
+                f"{name_list(parts, most=12)}."
             )
             continue
         sentences.append(

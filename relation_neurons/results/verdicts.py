@@ -27,9 +27,9 @@ Sentences = tuple[str, ...]
 UNITS = {"correct": "share right", "logprob": "nats"}
 
 
-def intra(effects: pd.DataFrame) -> Sentences:
-    """Own facts under own neurons."""
-    sentences = []
+def intra(effects: pd.DataFrame, over_all: pd.DataFrame) -> Sentences:
+    """Own facts under own neurons; `over_all` is pooled over relations."""
+    sentences = [over_relations(over_all[over_all["facts"] == "evaluation"])]
     for what, rows in by_measure(effects[effects["facts"] == "evaluation"]):
         strongest = rows[rows["verdict"] == FALLS].sort_values("effect").head(1).to_dict("records")
         example = "".join(
@@ -37,6 +37,17 @@ def intra(effects: pd.DataFrame) -> Sentences:
         )
         sentences.append(falls_and_rises(what, rows) + example + missed(rows))
     return tuple(sentences)
+
+
+def over_relations(rows: pd.DataFrame) -> str:
+    """The effect of each measure, pooled over relations, with its verdict."""
+    parts = [
+        f"{what[0].lower()}{what[1:]} {interval_text(row)}, controls {row['random']:+.2f}, {row['verdict']} (p = "
+        f"{row['p_holm']:.2g}, n = {row['n']} facts)"
+        for what, group in by_measure(rows)
+        for row in group.to_dict("records")
+    ]
+    return f"All relations together: {'; '.join(parts)}."
 
 
 def inter(effects: pd.DataFrame, flips: pd.DataFrame) -> Sentences:

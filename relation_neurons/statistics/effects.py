@@ -14,6 +14,7 @@ from scipy import stats
 from relation_neurons.errors import refuse
 from relation_neurons.statistics.hypothesis_tests import (
     POWER,
+    ControlTest,
     adjust,
     control_test,
     mcnemar_test,
@@ -22,6 +23,7 @@ from relation_neurons.statistics.hypothesis_tests import (
 )
 from relation_neurons.statistics.intervals import CHANGES, CONFIDENCE, N_RESAMPLES, SHARES, Interval, mean_interval
 from relation_neurons.statistics.power import LEVEL, Design
+from relation_neurons.statistics.stratified_test import critical_shift, stratified_rank_test
 
 MEASURES = ("logprob", "correct")
 """Measures of each answer: log-probability of the whole object in nats, and correctness."""
@@ -37,13 +39,39 @@ WHAT = {"correct": "Accuracy", "logprob": "Log-probability of the object (nats)"
 RATIO = ("ratio", "ratio_low", "ratio_high")
 
 
+class Strata(NamedTuple):
+    """Effects of the sets of neurons that a group pools, such as those of all relations.
+
+    Attributes:
+        own: Mean effect of each set over its facts.
+        controls: Mean effects of its control sets.
+    """
+
+    own: list[float]
+    controls: list[Float[ndarray, " draw"]]
+
+
 class Facts(NamedTuple):
-    """Values of one group and measure, averaged over the prompts of each fact."""
+    """Values of one group and measure, averaged over the prompts of each fact.
+
+    Attributes:
+        clean: Of the model without ablation.
+        own: Changes under the group's neurons.
+        controls: Changes under each control set.
+        resolution: Smallest step of an effect.
+        strata: The sets that the group pools; None where it has one.
+    """
 
     clean: Float[ndarray, " fact"]
     own: Float[ndarray, " fact"]
     controls: Float[ndarray, "fact draw"]
     resolution: float
+    strata: Strata | None = None
+
+
+def pooled(own: pd.DataFrame, controls: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two tables for `compare` as one group over all relations: `ablated` is `all`, and `set` what it was."""
+    return own.assign(set=own["ablated"], ablated="all"), controls.assign(set=controls["ablated"], ablated="all")
 
 
 def compare(
@@ -62,7 +90,9 @@ def compare(
     groups of the measure.
 
     Args:
-        own: Table of `Study.changes` with the columns `by`.
+        own: Table of `Study.changes` with the columns `by`. A group that pools several sets of neurons
+            names them in a column `set`, as `pooled` does; it is tested against random controls by
+            `stratified_test.stratified_rank_test`, with Holm's correction.
         controls: The same table for the control sets, numbered in the column `draw`, on the same
             prompts.
         by: Columns that define a group, such as `["ablated"]`.
@@ -101,6 +131,7 @@ def compare(
             [facts.controls for facts in cells.values()],
             [_chance(facts.own, measure, seed) for facts in cells.values()],
             resolution=max(facts.resolution for facts in cells.values()),
+            strata=[facts.strata for facts in cells.values()],
         )
         parts.append(pd.concat([labels.assign(measure=measure), rows, tests], axis=1))
     return pd.concat(parts, ignore_index=True)
@@ -112,6 +143,7 @@ def decide(
     p_chance: Sequence[float],
     *,
     resolution: float,
+    strata: Sequence[Strata | None] = (),
 ) -> pd.DataFrame:
     """Test a family of effects against chance over units and against matched random controls.
 
@@ -120,19 +152,25 @@ def decide(
         controls: The changes of the same units under each control set, a column per set.
         p_chance: P-value of each group's test over units.
         resolution: As for `hypothesis_tests.control_test`.
+        strata: Of groups that pool several sets; either all groups do, or none.
 
     Returns:
         One row per group with the columns `p_chance` to `verdict` of `compare`.
     """
     means, draws = [float(values.mean()) for values in own], [values.mean(axis=0) for values in controls]
-    random, chance = control_test(means, draws, resolution=resolution, level=LEVEL), np.array(p_chance)
+    pools = [one for one in strata if one is not None]
+    random = _pooled_test(pools) if pools else control_test(means, draws, resolution=resolution, level=LEVEL)
+    chance = np.array(p_chance)
     effects = np.array(means)
     centres = np.array([values.mean() if len(values) else np.nan for values in draws])
     table = pd.DataFrame({"p_chance": chance, "p_random": random.p})
     table["p"] = larger_p(effects, centres, chance, random.p)
     table["p_holm"] = larger_p(effects, centres, adjust(chance, "holm"), random.p_family)
     table["p_bh"] = adjust(table["p"].to_numpy(), "benjamini-hochberg")
-    designs = [Design(len(own), *values.shape) for values in controls]
+    n_sets = [len(one.own) for one in pools] or [1] * len(own)
+    designs = [
+        Design(len(own), values.shape[0], values.shape[1], n) for values, n in zip(controls, n_sets, strict=True)
+    ]
     table["smallest_p"] = [design.smallest_p for design in designs]
     table["minimum_effect"] = [
         _minimum_effect(values, design, critical)
@@ -140,6 +178,13 @@ def decide(
     ]
     otherwise = np.where(table["smallest_p"] >= LEVEL, CANNOT_BE_SHOWN, NOT_SHOWN)
     return table.assign(verdict=_verdicts(table["p_holm"].to_numpy(), effects, otherwise))
+
+
+def _pooled_test(groups: Sequence[Strata]) -> ControlTest:
+    """Whether the sets of each group are like their control sets, relation by relation."""
+    p = np.array([stratified_rank_test(group.own, group.controls) for group in groups])
+    critical = np.array([critical_shift(group.controls, LEVEL / len(groups)) for group in groups])
+    return ControlTest(p, adjust(p, "holm"), critical)
 
 
 def larger_p(
@@ -200,7 +245,18 @@ def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measur
         if np.isnan(changes).any():
             raise refuse(f"The controls of {key} lack some of its facts", expected="the same facts")
     resolution = 1 / len(own) if measure == "correct" else LEAST_NATS
-    return Facts(means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes, resolution)
+    strata = _strata(own, controls, change) if "set" in own else None
+    return Facts(means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes, resolution, strata)
+
+
+def _strata(own: pd.DataFrame, controls: pd.DataFrame | None, change: str) -> Strata:
+    """The mean effect over facts of each set that a group pools, and of its control sets, to whole `LEAST_NATS`."""
+    fact = ["set", "relation", "unit"]
+    means = own.groupby(fact, sort=False)[change].mean().groupby("set", sort=False).mean()
+    if controls is None:
+        return Strata(means.round(3).tolist(), [np.empty(0)] * len(means))
+    drawn = controls.groupby([*fact, "draw"], sort=False)[change].mean().groupby(["set", "draw"], sort=False).mean()
+    return Strata(means.round(3).tolist(), [drawn[name].round(3).to_numpy() for name in means.index])
 
 
 def _chance(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
