@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from relation_neurons.evaluation.relation_summary import describe
     from relation_neurons.attribution.attribute import Attributions, attribute
     from relation_neurons.results.run import Run, open_run
+    from relation_neurons.results.scorecard import scorecard
     from relation_neurons.neurons.files import load_neurons, save_neurons
     from relation_neurons.experiments.config import StudyConfig
     from relation_neurons.experiments.case import Case
@@ -87,6 +88,7 @@ __all__ = [
     "relation_from_frame",
     "run_experiment",
     "save_neurons",
+    "scorecard",
     "top_k",
 ]
 __version__ = "0.1.0"
@@ -115,6 +117,7 @@ _MODULES = {
     "evaluation.relation_summary": ("describe",),
     "attribution.attribute": ("Attributions", "attribute"),
     "results.run": ("Run", "open_run"),
+    "results.scorecard": ("scorecard",),
     "neurons.files": ("load_neurons", "save_neurons"),
     "experiments.config": ("StudyConfig",),
     "experiments.case": ("Case",),

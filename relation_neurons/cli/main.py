@@ -71,6 +71,10 @@ COMMANDS: Mapping[str, Command] = {
     "report": Command(
         "report:report_command", "Rebuild report.html of a run from its tables alone; no model is loaded."
     ),
+    "scorecard": Command(
+        "scorecard:scorecard_command",
+        "Judge every claim of the paper by the experiments of one folder or of several; no model is loaded.",
+    ),
     "compare-methods": Command(
         "reproduce:compare_methods_command",
         "Rank neurons by every scorer, ablate the k best of each, and test own and other facts.",

@@ -24,6 +24,7 @@ from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import tie_rule
+from relation_neurons.results.scorecard import as_json
 from relation_neurons.results.sentences import critical
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
@@ -42,8 +43,9 @@ def reproduce(
         out: The folder. `run.json` holds the configuration; `answers/` and `rankings/` hold the measurements so
             far, which all experiments in this folder share; each experiment has a folder with its tables
             (parquet), figures (HTML that works offline), `verdict.md` and `options.json`. `neurons.parquet` holds each
-            relation's neurons, `critical.parquet` the critical neurons of the site, and `report.html`, one page that
-            works offline, all that the folder holds so far.
+            relation's neurons, `critical.parquet` the critical neurons of the site, `scorecard.json` the
+            claims of the paper (`results.scorecard`), and `report.html`, one page that works offline, all that the
+            folder holds so far.
         options: Of experiments by name; by default the paper's.
 
     Returns:
@@ -76,6 +78,7 @@ def reproduce(
     study.drop_activations()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(config.site))
+    folder.write_text("scorecard.json", as_json([folder.path]))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
     return list(found.values())
 

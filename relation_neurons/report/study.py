@@ -13,6 +13,7 @@ from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.results.neuron_verdicts import tie_rule
+from relation_neurons.results.scorecard import NOT_MEASURED, QUESTION, estimate_text, scorecard, summary
 from relation_neurons.results.sentences import critical
 from relation_neurons.storage.parquet import read_parquet
 
@@ -48,7 +49,7 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
     names = experiments_in(folder)
     if not names:
         raise refuse(f"{folder} contains no finished experiment", do="run one: relation-neurons reproduce NAME")
-    sections = [_section(folder, name) for name in names]
+    sections = [_section(folder, name) for name in names] + _scorecard(folder)
     neurons = _neurons(folder)
     k = "unknown (no neurons.parquet)" if neurons is None else f"{int(neurons['rank'].max()):,}"
     if neurons is not None:
@@ -68,6 +69,20 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
     if neurons is not None and "by_tie_rule" in neurons:  # absent from older folders
         about["equal scores"] = tie_rule(neurons)
     return write_page(f"Relation neurons of {about['model']}", about, sections, run)
+
+
+def _scorecard(folder: Path) -> list[Section]:
+    """The claims of the paper that the folder's experiments judge, if there are any."""
+    rows = scorecard(folder)
+    measured = rows[rows["status"] != NOT_MEASURED]
+    if measured.empty:
+        return []
+    shown = measured[["claim", "place", "says", "unit", "paper"]].assign(
+        here=[estimate_text(row) for row in measured.to_dict("records")]
+    )
+    n_left_out = len(rows) - len(measured)
+    note = f"{n_left_out} more are not measured here: relation-neurons scorecard {folder} says why." * (n_left_out > 0)
+    return [Section("scorecard", QUESTION, summary(rows), tables=[Table("claims", shown, note, shown=True)])]
 
 
 def experiments_in(folder: Path) -> list[str]:

@@ -120,8 +120,8 @@ def by_group(column: str, effects: pd.DataFrame, pooled: pd.DataFrame) -> list[s
             )
         if untestable(all_rows):
             sentences.append(
-                f"{what}, by {column}: estimates without verdicts for single relations.{cannot(all_rows)} All together: "
-                f"{name_list(parts, most=12)}."
+                f"{what}, by {column}: estimates without verdicts for single relations.{cannot(all_rows)} "
+                f"All together: {name_list(parts, most=12)}."
             )
             continue
         sentences.append(

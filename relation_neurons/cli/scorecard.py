@@ -1,0 +1,37 @@
+"""The command `scorecard`: the claims of the paper beside what runs found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from relation_neurons.errors import refuse
+from relation_neurons.results.scorecard import HOW_TO_READ, as_json, as_markdown, scorecard, side_by_side, summary
+
+
+def scorecard_command(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+    """Judge every claim of the paper by the experiments of one folder or of several; no model is loaded.
+
+    Args:
+        folders: What `run` or `reproduce` wrote; several stand side by side.
+        out: Also write the scorecard to a file, .json for machines or .md.
+    """
+    if out is not None and out.suffix not in (".json", ".md"):
+        raise refuse(f"--out is {out}", expected="a name that ends in .json or .md")
+    rows, console = side_by_side(folders), Console()
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("claim", "unit", "paper", *rows.columns[5:]):
+        table.add_column(escape(column), overflow="fold")
+    for row in rows.to_dict("records"):
+        table.add_row(*(escape(str(row[column])) for column in ("claim", "unit", "paper", *rows.columns[5:])))
+    console.print(table)
+    for folder in folders:
+        console.print(f"{folder}: {summary(scorecard(folder))[0]}", soft_wrap=True, markup=False, highlight=False)
+    console.print(HOW_TO_READ, soft_wrap=True, markup=False, highlight=False)
+    if out is not None:
+        out.write_text(as_json(folders) if out.suffix == ".json" else as_markdown(rows), encoding="utf-8")
