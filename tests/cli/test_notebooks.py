@@ -7,6 +7,8 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import transformers
 
 import relation_neurons as rn
 from relation_neurons.cli import notebook_runner
@@ -24,7 +26,8 @@ PLANTED = (
     "06_neurons_up_close",
     "07_causal_neurons",
 )
-"""Executed on the planted model; the others, and with `--full` all, on the embedded one."""
+"""Executed on the planted model; the others on a small random one with the embedded model's tokenizer, for they need
+real relations; with `--full` all are executed on the embedded one."""
 
 
 def code_cells(notebook):
@@ -75,11 +78,31 @@ def open_study():
 
 
 @pytest.fixture(scope="module")
-def changes(planted_folder, full):
+def small_model(embedded, tmp_path_factory):
+    """A folder with a small random Llama that has the embedded model's tokenizer."""
+    folder, tokenizer = tmp_path_factory.mktemp("small") / "model", embedded.tokenizer
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def changes(planted_folder, small_model, full):
     """Parameters of each notebook that are to be others than the smoke profile's."""
     planted = {"model": str(planted_folder / "model"), "relations": [str(planted_folder)], "site": "post", "k": 12}
-    fewer = {"relations": SMOKE["relations"][:2]}
-    return {name: {} if full else planted if name in PLANTED else fewer for name in NOTEBOOKS}
+    small = {"model": small_model, "relations": SMOKE["relations"][:2], "k": 40}
+    return {name: {} if full else planted if name in PLANTED else small for name in NOTEBOOKS}
 
 
 def effect_of(study, asked, neurons):
