@@ -47,5 +47,5 @@ def contrast_sets(study: Study, contrasts: Sequence[Contrast], *, lowest: bool =
 
     key = digest(selection, detection, study.k, study.config.seed, TIE_RULE, excluded, contrasts, lowest)
     table = study.table("rankings/contrasts", rank, key)
-    found = {int(number): NeuronSet.from_frame(rows) for number, rows in table.groupby("contrast", sort=True)}
-    return {one: found[number] for number, one in enumerate(contrasts)}
+    sets = [NeuronSet.from_frame(rows) for _, rows in table.groupby("contrast", sort=True)]
+    return dict(zip(contrasts, sets, strict=True))

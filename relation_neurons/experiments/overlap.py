@@ -121,8 +121,8 @@ def _tested(study: Study, pairs: Sequence[Pair], space: NeuronSpace) -> pd.DataF
         p = max(p, min(1.0, dispersed_tail(count, mean, factor * variance)))
         rows.append({"count_apart": count, "expected_apart": mean, "dispersion": factor, "p": p})
     table = pd.DataFrame(rows)
-    p = table["p"].to_numpy(dtype=float)
-    table["p_holm"], table["p_bh"] = adjust(p, "holm"), adjust(p, "benjamini-hochberg")
+    uncorrected = table["p"].to_numpy(dtype=float)
+    table["p_holm"], table["p_bh"] = (adjust(uncorrected, method) for method in ("holm", "benjamini-hochberg"))
     return table.assign(verdict=np.where(table["p_holm"] < LEVEL, ABOVE, NOT_SHOWN))
 
 
@@ -135,7 +135,9 @@ def chance_dispersion(
     highest are. If they share neurons, its lowest are not among them.
     """
     opposed = [
-        pair for first, second in contrasts for pair in ((highest[first], lowest[second]), (lowest[first], highest[second]))
+        pair
+        for first, second in contrasts
+        for pair in ((highest[first], lowest[second]), (lowest[first], highest[second]))
     ]
     expected = np.array([moments(matched_overlap(pair, space)) for pair in opposed])
     return dispersion(np.array([a.overlap(b) for a, b in opposed]), *expected.T)
@@ -147,9 +149,7 @@ def pairs_above(pairs: pd.DataFrame) -> list[Pair]:
     return list(zip(above["first"], above["second"], strict=True))
 
 
-def triple_table(
-    study: Study, pairs: pd.DataFrame
-) -> tuple[pd.DataFrame, dict[tuple[str, ...], list[NeuronSet]]]:
+def triple_table(study: Study, pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[tuple[str, ...], list[NeuronSet]]]:
     """Neurons that three relations share, by contrasts that leave all three out of the negatives.
 
     Taken are relations of which every pair shares more than chance: the 30 with the largest least share of a pair. A
@@ -164,7 +164,7 @@ def triple_table(
     columns = ["relations", "count", "share", "expected", "low", "high", "p", "p_holm"]
     above = pairs[pairs["verdict"] == ABOVE]
     shares = dict(zip(zip(above["first"], above["second"], strict=True), above["share"], strict=True))
-    groups = [
+    groups: list[tuple[str, ...]] = [
         group
         for group in combinations(study.names, 3)
         if len(study.names) > len(group) and all(pair in shares for pair in combinations(group, 2))
@@ -190,7 +190,7 @@ def shared_neurons(groups: dict[tuple[str, ...], list[NeuronSet]], most: int = M
         most: Neurons listed of each group.
 
     Returns:
-        Columns `relations`, `n_relations`, `site`, `layer`, `index` and `ranks`, one for each relation, from 1, as text.
+        Columns `relations`, `n_relations`, `site`, `layer`, `index` and `ranks`, one for each relation, from 1.
     """
     rows = []
     for names, sets in groups.items():

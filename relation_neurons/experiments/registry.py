@@ -60,7 +60,9 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "layers": Experiment(layers, LayersConfig(), LayersConfig(n_shuffles=2)),
     "neuron-types": Experiment(neuron_types, NeuronTypesConfig(n_type_controls=2)),
     "overlap": Experiment(overlap, OverlapConfig()),
-    "sharing": Experiment(sharing, SharingConfig(n_sharing_controls=20), SharingConfig(n_pairs=1, n_sharing_controls=2)),
+    "sharing": Experiment(
+        sharing, SharingConfig(n_sharing_controls=20), SharingConfig(n_pairs=1, n_sharing_controls=2)
+    ),
     "intra": Experiment(intra, IntraConfig(n_detection_tested=10), IntraConfig(n_detection_tested=0)),
     "inter": Experiment(
         inter, InterConfig(n_cross_controls=2, n_tested=12), InterConfig(n_cross_controls=2, n_tested=4)

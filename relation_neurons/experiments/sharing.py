@@ -66,7 +66,11 @@ def split(first: NeuronSet, second: NeuronSet) -> dict[str, NeuronSet]:
     alone = [[neuron for neuron in mine if neuron not in other] for mine, other in (ranks, ranks[::-1])]
     size = min(map(len, (shared, *alone)))
     names = {SHARED: shared, first.name: alone[0], second.name: alone[1]}
-    return {name: NeuronSet(tuple(one[:size]), f"{first.name}, {second.name}: {name}") for name, one in names.items() if size}
+    return {
+        name: NeuronSet(tuple(one[:size]), f"{first.name}, {second.name}: {name}")
+        for name, one in names.items()
+        if size
+    }
 
 
 def share_effects(

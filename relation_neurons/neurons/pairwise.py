@@ -142,9 +142,8 @@ class _Best:
     def add(self, scores: Float[ndarray, " neuron"], places: Tensor) -> None:
         """Take in the scores of further neurons."""
         scores = np.concatenate([self.scores, scores])
-        kept = slice(None)
-        if len(scores) > self.k:
-            kept = np.flatnonzero(scores >= np.partition(scores, -self.k)[-self.k])
+        cut = np.partition(scores, -self.k)[-self.k] if len(scores) > self.k else -np.inf
+        kept = np.flatnonzero(scores >= cut)
         self.scores, self.places = scores[kept], np.concatenate([self.places, places.numpy()])[kept]
 
     def ties(self, sizes: EffectSizes | None, column: int, sign: int) -> Callable[[ndarray], ndarray] | None:

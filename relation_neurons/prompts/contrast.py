@@ -101,9 +101,7 @@ def contrast_with(
     own = np.array([prompt.relation for prompt in prompts])
     labels = np.array([own == name for name, _ in contrasts]).T
     mask = labels.copy() if positives is None else labels & positives[:, None]
-    shuffled = {
-        name: _shuffled(prompts, own, name, seed) for name in dict.fromkeys(one.relation for one in contrasts)
-    }
+    shuffled = {name: _shuffled(prompts, own, name, seed) for name in dict.fromkeys(one.relation for one in contrasts)}
     for column, (name, negatives) in enumerate(contrasts):
         order = [
             (turn if balanced else 0, key, row)
@@ -123,9 +121,7 @@ def _require_possible(contrasts: Sequence[Contrast], names: Sequence[str]) -> No
             raise refuse(f"The negatives of '{name}' are of {list(negatives)}", expected="one or more other relations")
 
 
-def _shuffled(
-    prompts: Sequence[Prompt], own: ndarray, name: str, seed: int
-) -> dict[str, list[tuple[bytes, int]]]:
+def _shuffled(prompts: Sequence[Prompt], own: ndarray, name: str, seed: int) -> dict[str, list[tuple[bytes, int]]]:
     """The key and row of each prompt of each relation, in the order in which they become negatives of `name`."""
     keyed: dict[str, list[tuple[bytes, int]]] = {}
     for row, prompt in enumerate(prompts):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from relation_neurons.models.sites import Neuron
 from relation_neurons.results.sentences import cannot
-from relation_neurons.statistics.effects import ABOVE, FALLS, LEVEL, RISES
+from relation_neurons.statistics.effects import ABOVE, FALLS, RISES
 from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 from relation_neurons.statistics.intervals import mean_interval
 

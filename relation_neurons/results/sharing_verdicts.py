@@ -61,8 +61,8 @@ def shared_by_three(triples: pd.DataFrame) -> str:
     ]
     above = int((triples["p_holm"] < LEVEL).sum())
     return (
-        f"Of {len(triples)} groups of three relations whose pairs all share more than chance, {above} have more neurons "
-        f"in common than three independent random sets (Holm-corrected). Largest: {name_list(largest)}."
+        f"Of {len(triples)} groups of three relations whose pairs all share more than chance, {above} have more "
+        f"neurons in common than three independent random sets (Holm-corrected). Largest: {name_list(largest)}."
     )
 
 
@@ -75,10 +75,12 @@ def sharing(tables: Mapping[str, pd.DataFrame], *, n_above: int) -> Sentences:
     """
     differences, sets = tables["differences"], tables["sets"]
     if differences.empty:
-        return (f"{n_above} pairs share more neurons than chance, none with enough shared and other neurons to ablate.",)
+        if not n_above:
+            return ("No pair shares more neurons than chance, so that nothing was ablated.",)
+        return (f"None of the {n_above} pairs above chance has enough neurons both shared and not shared to ablate.",)
     sentences = [
-        f"Ablated are {range_text(sets['n_ablated'])} neurons of each kind in {len(sets)} of {n_above} pairs that share "
-        "more neurons than chance."
+        f"Ablated are {range_text(sets['n_ablated'])} neurons of each kind in {len(sets)} of {n_above} pairs that "
+        "share more neurons than chance."
     ]
     for what, rows in by_measure(differences):
         for kind, part in rows.groupby("neurons", sort=False):
@@ -100,5 +102,5 @@ def served_by_shared(differences: pd.DataFrame) -> list[str]:
     if differences.empty:
         return []
     rows = differences[(differences["measure"] == "logprob") & (differences["neurons"] == "shared")]
-    both = rows.groupby(["first", "second"], sort=False)["verdict"].agg(lambda found: (found == FALLS).all())
-    return [f"{first} and {second}" for (first, second), shown in both.items() if shown]
+    groups = rows.groupby(["first", "second"], sort=False)["verdict"]
+    return [" and ".join(map(str, pair)) for pair, found in groups if (found == FALLS).all()]

@@ -1,0 +1,23 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from relation_neurons.statistics.overdispersion import dispersed_tail, dispersion
+
+
+def test_the_dispersion_is_that_of_the_mixture_with_its_error():
+    generator = np.random.default_rng(0)
+    rates = generator.gamma(2.0, 3.0, size=20_000)  # mean 6, variance 18: Poisson counts vary by 24
+    counts = generator.poisson(rates)
+    factor = dispersion(counts, np.full(20_000, 6.0), np.full(20_000, 6.0))
+    assert factor == pytest.approx(24 / 6 * (1 + np.sqrt(2 / 20_000)), rel=0.05)
+    assert dispersion(np.array([5, 5]), np.full(2, 5.0), np.ones(2)) == 1
+    assert dispersion(np.array([0, 7]), np.full(2, 5.0), np.zeros(2)) == 1
+    for count in (1, 8, 20, 35):
+        assert dispersed_tail(count, 6.0, 24.0) == pytest.approx((counts >= count).mean(), abs=0.01)
+
+
+def test_without_more_variance_the_tail_is_poisson():
+    assert dispersed_tail(4, 1.5, 1.0) == pytest.approx(stats.poisson.sf(3, 1.5))
+    assert dispersed_tail(4, 1.5, 1.5 + 1e-9) == pytest.approx(stats.poisson.sf(3, 1.5), rel=1e-3)
+    assert (dispersed_tail(0, 1.0, 2.0), dispersed_tail(2, 0.0, 1.0)) == (1, 0)
