@@ -39,7 +39,8 @@ def kept_apart(names: Sequence[str], group: Sequence[str], *, seed: int = 0) -> 
     """A contrast for each relation of a group, with negatives that no other contrast of the group has.
 
     The relations outside the group are dealt out. Contrasts with negatives in common choose the same neurons more
-    often than by chance, even where relations are labels without a meaning: those that are low on these negatives.
+    often than by chance, even where relations are labels without a meaning: those that are low on these negatives. So
+    do contrasts with positives on the same subjects, which are dealt out as well.
 
     Raises:
         RelationNeuronsError: There are fewer relations outside the group than in it.
@@ -51,7 +52,10 @@ def kept_apart(names: Sequence[str], group: Sequence[str], *, seed: int = 0) -> 
             expected=f"at least {len(group)}, so that each has negatives of its own",
         )
     dealt = sorted(others, key=lambda name: stable_rank(seed, *sorted(group), name))
-    return tuple(Contrast(name, tuple(sorted(dealt[turn :: len(group)]))) for turn, name in enumerate(group))
+    return tuple(
+        Contrast(name, tuple(sorted(dealt[turn :: len(group)])), tuple(other for other in group if other != name))
+        for turn, name in enumerate(group)
+    )
 
 
 def rank_contrasts(
@@ -122,8 +126,8 @@ def _scored_together(scorer: str, contrasts: Sequence[Contrast]) -> Iterator[tup
     if TOGETHER not in factors(scorer):
         yield contrasts, len(contrasts)
         return
-    for name, negatives in contrasts:
-        yield [Contrast(name, negatives), *(Contrast(other, (name,)) for other in negatives)], 1
+    for one in contrasts:
+        yield [one, *(Contrast(other, (one.relation,)) for other in one.negatives)], 1
 
 
 def _blocks(ranked: ndarray) -> Iterator[Tensor]:

@@ -58,10 +58,18 @@ def contrast(
 
 
 class Contrast(NamedTuple):
-    """A relation, and the relations that its negatives are drawn from."""
+    """A relation, and the relations that its negatives are drawn from.
+
+    Attributes:
+        relation: Its prompts are the positives.
+        negatives: The relations of the negatives.
+        apart_from: Relations whose positives are to have no subject in common with this one's: a subject that several
+            of them have is dealt to one, the same for all their contrasts.
+    """
 
     relation: str
     negatives: tuple[str, ...]
+    apart_from: tuple[str, ...] = ()
 
 
 @validated
@@ -99,10 +107,13 @@ def contrast_with(
         raise refuse(f"ratio is {number_text(ratio)}", expected="at least 1 negative for each positive")
     _require_possible(contrasts, relation_names(prompts))
     own = np.array([prompt.relation for prompt in prompts])
-    labels = np.array([own == name for name, _ in contrasts]).T
+    labels = np.array([own == one.relation for one in contrasts]).T
     mask = labels.copy() if positives is None else labels & positives[:, None]
+    for column, one in enumerate(contrasts):
+        if one.apart_from:
+            mask[:, column] &= _dealt(prompts, one, seed)
     shuffled = {name: _shuffled(prompts, own, name, seed) for name in dict.fromkeys(one.relation for one in contrasts)}
-    for column, (name, negatives) in enumerate(contrasts):
+    for column, (name, negatives, _) in enumerate(contrasts):
         order = [
             (turn if balanced else 0, key, row)
             for other in negatives
@@ -113,8 +124,19 @@ def contrast_with(
     return labels, mask
 
 
+def _dealt(prompts: Sequence[Prompt], one: Contrast, seed: int) -> Bool[ndarray, " prompt"]:
+    """The prompts whose subject no other relation of the group has, or that was dealt to this one."""
+    group = {one.relation, *one.apart_from}
+    owners: dict[str, set[str]] = {}
+    for prompt in prompts:
+        if prompt.relation in group:
+            owners.setdefault(prompt.columns["unit"], set()).add(prompt.relation)
+    chosen = {unit: min(names, key=lambda name: stable_rank(seed, unit, name)) for unit, names in owners.items()}
+    return np.array([chosen.get(prompt.columns["unit"]) == one.relation for prompt in prompts])
+
+
 def _require_possible(contrasts: Sequence[Contrast], names: Sequence[str]) -> None:
-    for name, negatives in contrasts:
+    for name, negatives, _ in contrasts:
         for missing in {name, *negatives} - {*names}:
             raise refuse(f"There are no prompts of '{missing}'", expected=nearest(missing, names))
         if not negatives or name in negatives:

@@ -75,6 +75,25 @@ def test_groups_are_left_out_and_their_negatives_kept_apart():
         kept_apart(NAMES, NAMES[:3])
 
 
+def test_subjects_that_relations_have_in_common_are_dealt_to_one_of_them(activations):
+    first, second, *others = NAMES
+    subjects = {name: [f"subject {i}" for i in range(12)] for name in NAMES}
+    prompts = [
+        dataclasses.replace(prompt, subject=subjects[prompt.relation].pop(), unit="")
+        for prompt in activations.prompts
+        if subjects[prompt.relation]
+    ]
+    subject = np.array([prompt.subject for prompt in prompts])
+    contrasts = [Contrast(first, tuple(others[:1]), (second,)), Contrast(second, tuple(others[1:2]), (first,))]
+    labels, mask = contrast_with(prompts, contrasts)
+    kept = [set(subject[labels[:, column] & mask[:, column]]) for column in (0, 1)]
+    assert not kept[0] & kept[1]
+    assert kept[0] | kept[1] == set(subject)
+    assert min(map(len, kept)) > 1
+    whole = contrast_with(prompts, [one._replace(apart_from=()) for one in contrasts])[1]
+    assert (whole & labels).sum() == labels.sum() == 24
+
+
 @pytest.mark.parametrize("scorer", ["average_precision", "auroc", "activation_probability_entropy"])
 def test_against_all_others_the_neurons_are_those_of_the_ranking(activations, scorer, monkeypatch):
     monkeypatch.setattr(pairwise, "BLOCK", 37)
