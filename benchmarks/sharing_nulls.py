@@ -1,8 +1,8 @@
 """False positive rates of the tests of shared neurons where relations share nothing.
 
-`models`: small models whose relations are randomly assigned labels (`tests/planted_properties.py`), as a user would test
-them, and with the pair that shares most ablated whether or not it shares more than chance. `activations`: arrays in
-which relations are labels, or differ in independent random directions, with heavy tails and with neurons that are
+`models`: small models whose relations are randomly assigned labels (`tests/planted_properties.py`), as a user would
+test them, and with the pair that shares most ablated whether or not it shares more than chance. `activations`: arrays
+in which relations are labels, or differ in independent random directions, with heavy tails and with neurons that are
 mixtures of few features. Three designs of the contrasts of a pair stand side by side: with the same relations as
 negatives of both (`same_exact`), with disjoint halves of their facts (`facts_exact`), and with disjoint relations, the
 last as used (`apart`) and by the exact null alone, without the correction for correlated neurons (`apart_exact`).
@@ -99,11 +99,13 @@ def in_activations(seed: int, features: int | None, tails: str, differ: bool) ->
     mean, variance = float(NULL.mean()), float(NULL.var())
     opposed = np.concatenate([_common(highest[::2], lowest[1::2]), _common(lowest[::2], highest[1::2])])
     factor = dispersion(opposed, np.full(len(opposed), mean), np.full(len(opposed), variance))
-    p = np.maximum(exact, [dispersed_tail(int(count), mean, factor * variance) for count in counts])
+    p = np.maximum(exact, dispersed_tail(counts, np.full(len(counts), mean), np.full(len(counts), factor * variance)))
     return {"apart": bool((adjust(p, "holm") < 0.05).any()), **found}
 
 
-def _values(generator: np.random.Generator, relation: np.ndarray, features: int | None, tails: str, differ: bool) -> Any:
+def _values(
+    generator: np.random.Generator, relation: np.ndarray, features: int | None, tails: str, differ: bool
+) -> Any:
     def draw(*shape: int) -> np.ndarray:
         return generator.standard_normal(shape) if tails == "normal" else generator.standard_t(2, shape)
 

@@ -24,7 +24,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.pairwise import kept_apart, leaving_out
-from relation_neurons.neurons.random_overlap import against_matched, matched_overlap, moments
+from relation_neurons.neurons.random_overlap import LEAST_P, against_matched, matched_overlap, moments
 from relation_neurons.prompts.contrast import Contrast
 from relation_neurons.results import sharing_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
@@ -99,6 +99,8 @@ def pair_table(study: Study) -> pd.DataFrame:
 
 def pair_sets(study: Study, pairs: Sequence[Pair]) -> dict[tuple[str, ...], list[NeuronSet]]:
     """The neurons of both relations of each pair, told from all relations but these two."""
+    if not pairs:
+        return {}
     contrasts = {pair: leaving_out(study.names, pair) for pair in combinations(study.names, 2)}
     found = contrast_sets(study, [one for pair in contrasts.values() for one in pair])
     return {pair: [found[one] for one in contrasts[pair]] for pair in pairs}
@@ -112,16 +114,16 @@ def _tested(study: Study, pairs: Sequence[Pair], space: NeuronSpace) -> pd.DataF
     contrasts = [kept_apart(study.names, pair, seed=study.config.seed) for pair in pairs]
     wanted = [one for pair in contrasts for one in pair]
     highest, lowest = contrast_sets(study, wanted), contrast_sets(study, wanted, lowest=True)
-    factor, rows = chance_dispersion(contrasts, highest, lowest, space), []
-    for pair in contrasts:
-        first, second = (highest[one] for one in pair)
-        count = first.overlap(second)
-        mean, variance = moments(matched_overlap([first, second], space))
-        p = against_matched(count, [first, second], space)["p"]
-        p = max(p, min(1.0, dispersed_tail(count, mean, factor * variance)))
-        rows.append({"count_apart": count, "expected_apart": mean, "dispersion": factor, "p": p})
-    table = pd.DataFrame(rows)
-    uncorrected = table["p"].to_numpy(dtype=float)
+    chosen = [(highest[first], highest[second]) for first, second in contrasts]
+    counts = np.array([first.overlap(second) for first, second in chosen])
+    means, variances = np.array([moments(matched_overlap(sets, space)) for sets in chosen]).T
+    exact = np.array(
+        [against_matched(count, sets, space)["p"] for count, sets in zip(counts.tolist(), chosen, strict=True)]
+    )
+    factor = chance_dispersion(contrasts, highest, lowest, space)
+    wide = dispersed_tail(counts, means, factor * variances)
+    table = pd.DataFrame({"count_apart": counts, "expected_apart": means, "dispersion": factor})
+    table["p"] = uncorrected = np.maximum(np.maximum(exact, wide), LEAST_P)
     table["p_holm"], table["p_bh"] = (adjust(uncorrected, method) for method in ("holm", "benjamini-hochberg"))
     return table.assign(verdict=np.where(table["p_holm"] < LEVEL, ABOVE, NOT_SHOWN))
 
@@ -132,12 +134,19 @@ def chance_dispersion(
     """How much more overlaps vary than those of random sets, from those of one relation's highest and one's lowest.
 
     If two relations have nothing to do with each other, the second's lowest neurons are to the first's highest what its
-    highest are. If they share neurons, its lowest are not among them.
+    highest are. Its lowest are also high on its negatives: where these are related to the first, the factor comes out
+    too large, and the test has less power, the more so the fewer negatives there are.
+
+    Args:
+        contrasts: Of each pair, without negatives in common.
+        highest: The best neurons of each contrast.
+        lowest: Of the negated values.
+        space: All neurons.
     """
     opposed = [
-        pair
+        one
         for first, second in contrasts
-        for pair in ((highest[first], lowest[second]), (lowest[first], highest[second]))
+        for one in ((highest[first], lowest[second]), (lowest[first], highest[second]))
     ]
     expected = np.array([moments(matched_overlap(pair, space)) for pair in opposed])
     return dispersion(np.array([a.overlap(b) for a, b in opposed]), *expected.T)

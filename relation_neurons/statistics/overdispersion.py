@@ -16,7 +16,7 @@ def dispersion(
     One standard error of a variance is added, since a factor that is too small by chance makes a test reject too often.
 
     Args:
-        counts: Counts that are known to be chance.
+        counts: Counts that are chance.
         means: What each would be.
         variances: How each would vary; counts without variance are left out.
 
@@ -34,16 +34,16 @@ def dispersion(
     return max(1.0, float(squares.mean()) * (1 + float(np.sqrt(2 / len(squares)))))
 
 
-def dispersed_tail(count: int, mean: float, variance: float) -> float:
+def dispersed_tail(
+    counts: Num[ndarray, " unit"], means: Float[ndarray, " unit"], variances: Float[ndarray, " unit"]
+) -> Float[ndarray, " unit"]:
     """P(X >= count) of a negative binomial, the mixture of Poisson counts, or of a Poisson if its variance is less.
 
     Example:
-        >>> round(dispersed_tail(3, 1.0, 1.0), 4), round(dispersed_tail(3, 1.0, 2.0), 4)
-        (0.0803, 0.125)
+        >>> dispersed_tail(np.array([3, 3]), np.array([1.0, 1.0]), np.array([1.0, 2.0])).round(4)
+        array([0.0803, 0.125 ])
     """
-    if count <= 0 or mean <= 0:
-        return 1.0 if count <= 0 else 0.0
-    if variance <= mean:
-        return float(stats.poisson.sf(count - 1, mean))
-    size = mean**2 / (variance - mean)
-    return float(stats.nbinom.sf(count - 1, size, size / (size + mean)))
+    poisson = stats.poisson.sf(counts - 1, means)
+    wide = (variances > means) & (means > 0)
+    size = np.divide(means**2, variances - means, out=np.ones_like(means), where=wide)
+    return np.where(wide, stats.nbinom.sf(counts - 1, size, size / (size + means)), poisson)
