@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 import relation_neurons as rn
-from relation_neurons.experiments.overlap import overlap_table
+from relation_neurons.neurons.random_overlap import overlap_table
 from relation_neurons.neurons.ranking import Ranking, rank_neurons
 from relation_neurons.scores.scoring import needs_attributions, scorer_names
 from relation_neurons.statistics.intervals import mean_interval

@@ -15,9 +15,9 @@ import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, require_at_least
 from relation_neurons.experiments.case import Case
-from relation_neurons.experiments.overlap import overlap_table
 from relation_neurons.experiments.study import Study
 from relation_neurons.neurons.neuron_set import NeuronSet
+from relation_neurons.neurons.random_overlap import overlap_table
 from relation_neurons.neurons.ranking import rank_neurons
 from relation_neurons.neurons.selection import TIE_RULE
 from relation_neurons.prompts.concepts import concept_of, concept_prompts
@@ -56,10 +56,11 @@ def concepts(study: Study, config: ConceptsConfig = ConceptsConfig()) -> Experim
     out; with fewer than two concepts among the others there is nothing to compare, and all tables are empty.
 
     Returns:
-        Tables `overlaps`, from `overlap.overlap_table` by `relation`, `concept` and `own` (the concept is that of its
-        subjects); `summary`, from `own_against_others`; `effects`, from `effects.compare` by `ablated` (a concept) and
-        `relation`, with `own`; and `without_concept`, from `effects.compare` by `ablated` (a relation, whose neurons
-        without its concept's are ablated and whose own facts are tested), with `n_neurons` left and `n_shared`.
+        Tables `overlaps`, from `random_overlap.overlap_table` by `relation`, `concept` and `own` (the concept is that
+        of its subjects); `summary`, from `own_against_others`; `effects`, from `effects.compare` by `ablated` (a
+        concept) and `relation`, with `own`; and `without_concept`, from `effects.compare` by `ablated` (a relation,
+        whose neurons without its concept's are ablated and whose own facts are tested), with `n_neurons` left and
+        `n_shared`.
     """
     known = known_concepts(study.names)
     if len(set(known.values())) < 2:

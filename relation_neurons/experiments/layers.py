@@ -27,7 +27,7 @@ from relation_neurons.results import neuron_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import ABOVE_SHUFFLES, BELOW_SHUFFLES, WITHIN_SHUFFLES
 from relation_neurons.scores.effect_size import EffectSizes, by_effect_size
-from relation_neurons.scores.scoring import needs_attributions, score_neurons
+from relation_neurons.scores.scoring import TOGETHER, needs_attributions, score_neurons
 from relation_neurons.validation import validated
 
 QUESTION = "In which layers are a relation's neurons, and is that more than the selection itself brings about?"
@@ -36,8 +36,6 @@ PLACES = (*THIRDS, "mean_layer")
 """Where a set is: its shares in the thirds of the layers, and its mean layer."""
 REAL = 0
 """The number of the real labels among the shuffles."""
-TOGETHER = "activation_probability_entropy"
-"""The scorer for which relations depend on each other, so that shuffles must not be scored together."""
 
 
 @validated

@@ -1,36 +1,46 @@
-"""Neurons that relations share, against random sets (paper, Figures 2 and 18).
+"""Neurons that relations share, each pair told from the other relations (paper, Figures 2 and 18).
 
-Relations whose neurons sit in the same layers share some of them for that reason alone. Two nulls are given: sets drawn
-from all neurons, and sets with as many neurons in each site and layer as these have. Both are exact. The prompts of a
-relation are among the negatives of the others, which by itself keeps their neurons apart, the more so the fewer
-other relations: a large overlap is stronger evidence than a small one.
+In the paper the prompts of a relation are among the negatives of every other, so that a neuron which serves both of a
+pair scores low for both. Here the relations of a pair are left out of each other's negatives; the paper's count stands
+beside it. Two sets that are both told from the same relations overlap more than random ones even where relations are
+labels without a meaning. So the test counts neurons of contrasts that have no negatives in common (`kept_apart`).
+
+Neurons are correlated, which makes overlaps vary more than those of random sets. By how much is read off overlaps that
+are chance in the direction that is tested: of the neurons that are highest on one relation and those that are lowest
+on the other. See docs/decisions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
-from numpy import ndarray
-from scipy import stats
 
-from relation_neurons.errors import require_at_least
+from relation_neurons.experiments.contrast_sets import Sets, contrast_sets
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.results import neuron_verdicts
+from relation_neurons.neurons.pairwise import kept_apart, leaving_out
+from relation_neurons.neurons.random_overlap import LEAST_P, against_matched, matched_overlap, moments
+from relation_neurons.prompts.contrast import Contrast
+from relation_neurons.results import sharing_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import ABOVE, LEVEL, NOT_SHOWN
+from relation_neurons.statistics.clustering import average_linkage
+from relation_neurons.statistics.effects import ABOVE, CANNOT_BE_SHOWN, LEVEL, NOT_SHOWN
 from relation_neurons.statistics.hypothesis_tests import adjust
+from relation_neurons.statistics.overdispersion import dispersed_tail, dispersion
 from relation_neurons.validation import validated
 
 QUESTION = "Do relations share more of their neurons than random sets in the same layers?"
-SEVERAL = 3
-"""Relations among whose best a neuron must be to be listed as shared."""
+MOST_TRIPLES = 30
+MOST_LISTED = 50
+"""Shared neurons of a group that are listed, the best ones."""
+RELATIONS_NEEDED = 4
+"""So that each relation of a pair has negatives of its own."""
+Pair = tuple[str, str]
 
 
 @validated
@@ -38,159 +48,165 @@ SEVERAL = 3
 class OverlapConfig:
     """Count the neurons that relations share, and compare with random sets of the same layers."""
 
-    n_permutations_multiplicity: int = 200
-    """Random draws of all sets, for how many neurons are in exactly this number of sets."""
-
-    def __post_init__(self) -> None:
-        require_at_least(self, n_permutations_multiplicity=1)
-
 
 def overlap(study: Study, config: OverlapConfig = OverlapConfig()) -> ExperimentResult:
-    """The paper's overlap between relations, every pair tested against two nulls.
+    """The overlap of every pair of relations, by pairwise contrasts and as in the paper, and of groups of three.
 
     Returns:
-        Tables `pairs`, from `overlap_table` by `first` and `second`; `multiplicity`, from the function of that name;
-        and `shared`, from `shared_neurons`.
+        Tables `pairs`, from `pair_table`; `triples`, from `triple_table`; `shared`, from `shared_neurons`; and `tree`,
+        from `average_linkage` of the pairs' shares. All are empty for two relations, which have no others to be told
+        from.
     """
-    targets = {name: study.target(name) for name in study.names}
-    space = study.ranking().space
-    pairs = overlap_table(
-        [({"first": a, "second": b}, targets[a], targets[b]) for a, b in combinations(study.names, 2)], space
+    if len(study.names) < 3:
+        empty = {name: pd.DataFrame() for name in ("pairs", "triples", "shared", "tree")}
+        return ExperimentResult("overlap", QUESTION, empty, (sharing_verdicts.TOO_FEW,))
+    pairs = pair_table(study)
+    triples, sets = triple_table(study, pairs)
+    shared = shared_neurons(pair_sets(study, pairs_above(pairs)) | sets)
+    tables = {"pairs": pairs, "triples": triples, "shared": shared, "tree": average_linkage(pairs)}
+    return ExperimentResult("overlap", QUESTION, tables, sharing_verdicts.overlap(pairs, triples, k=study.k))
+
+
+def pair_table(study: Study) -> pd.DataFrame:
+    """A row per pair of relations.
+
+    Returns:
+        Columns `first`, `second`; `count`, the neurons in common of the k best of each, by contrasts with all other
+        relations; `share`, count / k; `expected`, `low` and `high` of random sets with as many in each site and layer
+        (mean and 95 % range, exact); `count_as_negatives` and `expected_as_negatives`, the same where each is among
+        the other's negatives, as in the paper; `common_subjects`, the subjects that both have in their detection
+        prompts. The test: `count_apart` and `expected_apart`, of contrasts without negatives in common; `dispersion`,
+        from `chance_dispersion`; `p`, P(X >= count_apart), the larger of the exact one and that of a negative binomial
+        with so many times the variance; `p_holm` and `p_bh`, corrected over all pairs; `verdict`: `above chance`, `not
+        shown`, or `cannot be shown` with fewer than four relations, where p is NaN.
+    """
+    space, names = study.ranking().space, study.names
+    pairs = list(combinations(names, 2))
+    whole, rows = pair_sets(study, pairs), []
+    subjects = {name: {one.columns["unit"] for one in study.detection() if one.relation == name} for name in names}
+    for a, b in pairs:
+        first, second = whole[a, b]
+        count = first.overlap(second)
+        row = {"first": a, "second": b, "count": count, "share": count / study.k}
+        row |= against_matched(count, [first, second], space)
+        as_negatives = [study.target(name) for name in (a, b)]
+        row["count_as_negatives"] = as_negatives[0].overlap(as_negatives[1])
+        row["expected_as_negatives"] = moments(matched_overlap(as_negatives, space))[0]
+        rows.append(row | {"common_subjects": len(subjects[a] & subjects[b])})
+    table = pd.DataFrame(rows).drop(columns="p")
+    return pd.concat([table, _tested(study, pairs, space)], axis=1)
+
+
+def pair_sets(study: Study, pairs: Sequence[Pair]) -> dict[tuple[str, ...], list[NeuronSet]]:
+    """The neurons of both relations of each pair, told from all relations but these two."""
+    if not pairs:
+        return {}
+    contrasts = {pair: leaving_out(study.names, pair) for pair in combinations(study.names, 2)}
+    found = contrast_sets(study, [one for pair in contrasts.values() for one in pair])
+    return {pair: [found[one] for one in contrasts[pair]] for pair in pairs}
+
+
+def _tested(study: Study, pairs: Sequence[Pair], space: NeuronSpace) -> pd.DataFrame:
+    """The columns of the test; see `pair_table`."""
+    columns = ["count_apart", "expected_apart", "dispersion", "p", "p_holm", "p_bh"]
+    if len(study.names) < RELATIONS_NEEDED:
+        return pd.DataFrame(np.nan, index=range(len(pairs)), columns=columns).assign(verdict=CANNOT_BE_SHOWN)
+    contrasts = [kept_apart(study.names, pair, seed=study.config.seed) for pair in pairs]
+    wanted = [one for pair in contrasts for one in pair]
+    highest, lowest = contrast_sets(study, wanted), contrast_sets(study, wanted, lowest=True)
+    chosen = [(highest[first], highest[second]) for first, second in contrasts]
+    counts = np.array([first.overlap(second) for first, second in chosen])
+    means, variances = np.array([moments(matched_overlap(sets, space)) for sets in chosen]).T
+    exact = np.array(
+        [against_matched(count, sets, space)["p"] for count, sets in zip(counts.tolist(), chosen, strict=True)]
     )
-    drawn = multiplicity(targets, space, n=config.n_permutations_multiplicity, seed=study.config.seed)
-    tables = {"pairs": pairs, "multiplicity": drawn, "shared": shared_neurons(targets)}
-    n_draws = config.n_permutations_multiplicity
-    sentences = neuron_verdicts.overlap(pairs, drawn, k=study.k, several=SEVERAL, n_draws=n_draws)
-    return ExperimentResult("overlap", QUESTION, tables, sentences)
+    factor = chance_dispersion(contrasts, highest, lowest, space)
+    wide = dispersed_tail(counts, means, factor * variances)
+    table = pd.DataFrame({"count_apart": counts, "expected_apart": means, "dispersion": factor})
+    table["p"] = uncorrected = np.maximum(np.maximum(exact, wide), LEAST_P)
+    table["p_holm"], table["p_bh"] = (adjust(uncorrected, method) for method in ("holm", "benjamini-hochberg"))
+    return table.assign(verdict=np.where(table["p_holm"] < LEVEL, ABOVE, NOT_SHOWN))
 
 
-def overlap_table(
-    pairs: Iterable[tuple[Mapping[str, object], NeuronSet, NeuronSet]], space: NeuronSpace
-) -> pd.DataFrame:
-    """How many neurons two sets share, beside what random sets would, a row per pair.
+def chance_dispersion(
+    contrasts: Sequence[tuple[Contrast, ...]], highest: Sets, lowest: Sets, space: NeuronSpace
+) -> float:
+    """How much more overlaps vary than those of random sets, from those of one relation's highest and one's lowest.
 
-    Args:
-        pairs: Labels of the row, and the two sets.
-        space: All neurons.
-
-    Returns:
-        The labels; `count`; `jaccard`, count / neurons in either; `coefficient`, count / size of the smaller set;
-        `expected_uniform` and `p_uniform`, P(X >= count) for sets drawn from all neurons; `expected`, the 95 % range
-        `low` to `high` and `p`, the same for sets with as many neurons in each site and layer, exactly; `p_holm`,
-        `p_bh`, `p_uniform_holm`, `p_uniform_bh`, corrected over all rows; `verdict` at 5 % by `p_holm`: `above chance`
-        or `not shown`.
-    """
-    table = pd.DataFrame([dict(labels) | _overlap(first, second, space) for labels, first, second in pairs])
-    for name in ("p", "p_uniform"):
-        p = table[name].to_numpy(dtype=float)
-        table[f"{name}_holm"], table[f"{name}_bh"] = adjust(p, "holm"), adjust(p, "benjamini-hochberg")
-    table["verdict"] = np.where(table["p_holm"] < LEVEL, ABOVE, NOT_SHOWN)
-    return table
-
-
-def matched_overlap(first: NeuronSet, second: NeuronSet, space: NeuronSpace) -> Float[ndarray, " count"]:
-    """Probability of each overlap of random sets with as many neurons in each site and layer as these have.
-
-    In each site and layer the overlap is hypergeometric, and the places are independent, so that their distributions
-    convolve. This gives tail probabilities far below what random draws can: Holm's correction over 120 pairs needs
-    p < 0.0004, and 9,999 draws give no p below 0.0001.
-    """
-    there, also = ({place: len(indices) for place, indices in one.by_place().items()} for one in (first, second))
-    widths = dict(space.widths)
-    places = sorted(there.keys() & also.keys())
-    found = np.ones(1)
-    if not places:
-        return found
-    sizes = np.array([(widths[place[0]], there[place], also[place]) for place in places])
-    most = sizes[:, 1:].min(axis=1)
-    here = stats.hypergeom.pmf(np.arange(most.max() + 1), *(column[:, None] for column in sizes.T))
-    for last, probabilities in zip(most, here, strict=True):
-        found = np.convolve(found, probabilities[: last + 1])
-    return found
-
-
-def _overlap(first: NeuronSet, second: NeuronSet, space: NeuronSpace) -> dict[str, float | int]:
-    shared = first.overlap(second)
-    uniform = stats.hypergeom(len(space), len(first), len(second))
-    matched = matched_overlap(first, second, space)
-    low, high = np.searchsorted(matched.cumsum(), [0.025, 0.975])
-    least = float(np.finfo(float).tiny)  # where the tail is too small for a float
-    return {
-        "count": shared,
-        "jaccard": shared / (len(first) + len(second) - shared),
-        "coefficient": shared / min(len(first), len(second)),
-        "expected_uniform": float(uniform.mean()),
-        "p_uniform": max(float(uniform.sf(shared - 1)), least),
-        "expected": float(matched @ np.arange(len(matched))),
-        "low": int(low),
-        "high": int(high),
-        "p": min(max(float(matched[shared:].sum()), least), 1.0),
-    }
-
-
-def shared_neurons(targets: Mapping[str, NeuronSet], least: int = SEVERAL) -> pd.DataFrame:
-    """The neurons that are in at least this number of sets, those in most sets first.
-
-    Returns:
-        Columns `site`, `layer`, `index`, `n_relations`, `relations` and the `ranks` in them, from 1, both as text.
-    """
-    rows = pd.concat([target.to_frame() for target in targets.values()], ignore_index=True)
-    rows["rank"] = rows["rank"].astype(str)
-    grouped = rows.groupby(["site", "layer", "index"], sort=True)
-    found = grouped.agg(n_relations=("name", "size"), relations=("name", ", ".join), ranks=("rank", ", ".join))
-    found = found[found["n_relations"] >= least].reset_index()
-    return found.sort_values("n_relations", ascending=False, kind="stable", ignore_index=True)
-
-
-def multiplicity(targets: Mapping[str, NeuronSet], space: NeuronSpace, *, n: int, seed: int = 0) -> pd.DataFrame:
-    """How many neurons are in exactly m sets, and in random sets with as many in each site and layer.
+    If two relations have nothing to do with each other, the second's lowest neurons are to the first's highest what its
+    highest are. Its lowest are also high on its negatives: where these are related to the first, the factor comes out
+    too large, and the test has less power, the more so the fewer negatives there are.
 
     Args:
-        targets: The sets.
+        contrasts: Of each pair, without negatives in common.
+        highest: The best neurons of each contrast.
+        lowest: Of the negated values.
         space: All neurons.
-        n: Random draws of all sets.
-        seed: Of the draws.
+    """
+    opposed = [
+        one
+        for first, second in contrasts
+        for one in ((highest[first], lowest[second]), (lowest[first], highest[second]))
+    ]
+    expected = np.array([moments(matched_overlap(pair, space)) for pair in opposed])
+    return dispersion(np.array([a.overlap(b) for a, b in opposed]), *expected.T)
+
+
+def pairs_above(pairs: pd.DataFrame) -> list[Pair]:
+    """The pairs that share more than chance, those with the largest share first."""
+    above = pairs[pairs["verdict"] == ABOVE].sort_values("share", ascending=False, kind="stable")
+    return list(zip(above["first"], above["second"], strict=True))
+
+
+def triple_table(study: Study, pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[tuple[str, ...], list[NeuronSet]]]:
+    """Neurons that three relations share, by contrasts that leave all three out of the negatives.
+
+    Taken are relations of which every pair shares more than chance: the 30 with the largest least share of a pair. A
+    fourth relation must be left.
 
     Returns:
-        A row per m from 1: `n_relations`, `count`, and of the draws `expected`, their mean, `low` and `high`, their
-        95 % range; the same for m or more as `at_least`, `at_least_expected`, `at_least_low`, `at_least_high`, with
-        `p` = (1 + draws with as many) / (1 + draws).
+        A row per group: `relations`, `count`, `share`, count / k, `expected`, `low`, `high` of three independent random
+        sets with as many in each site and layer (exact), and `p` and `p_holm` against these; and the three sets of
+        each. That three pairs share neurons makes it likely that all three do: the p-value says that there are such
+        neurons, not that there are more than the pairs bring about.
     """
-    places = [(site, layer) for site, layer, _ in space.slices()]
-    widths = np.array([dict(space.widths)[site] for site, _ in places])
-    held = [one.by_place() for one in targets.values()]
-    counts = np.array([[len(one.get(place, ())) for place in places] for one in held])
-    drawn = _draw_multiplicities(counts, widths, n, np.random.default_rng(seed))[:, 1:]
-    sets_of = pd.Series([neuron for target in targets.values() for neuron in target]).value_counts()
-    observed = np.bincount(sets_of.to_numpy(), minlength=len(targets) + 1)[1:]
-    table = pd.DataFrame({"n_relations": np.arange(1, len(targets) + 1)})
-    at_least, drawn_at_least = observed[::-1].cumsum()[::-1], drawn[:, ::-1].cumsum(axis=1)[:, ::-1]
-    for name, prefix, own, random in (
-        ("count", "", observed, drawn),
-        ("at_least", "at_least_", at_least, drawn_at_least),
-    ):
-        table[name], table[f"{prefix}expected"] = own, random.mean(axis=0)
-        table[f"{prefix}low"], table[f"{prefix}high"] = np.quantile(random, [0.025, 0.975], axis=0)
-    return table.assign(p=(1 + (drawn_at_least >= at_least).sum(axis=0)) / (1 + n))
+    columns = ["relations", "count", "share", "expected", "low", "high", "p", "p_holm"]
+    above = pairs[pairs["verdict"] == ABOVE]
+    shares = dict(zip(zip(above["first"], above["second"], strict=True), above["share"], strict=True))
+    groups: list[tuple[str, ...]] = [
+        group
+        for group in combinations(study.names, 3)
+        if len(study.names) > len(group) and all(pair in shares for pair in combinations(group, 2))
+    ]
+    groups.sort(key=lambda group: -min(shares[pair] for pair in combinations(group, 2)))
+    contrasts = {group: leaving_out(study.names, group) for group in groups[:MOST_TRIPLES]}
+    found = contrast_sets(study, [one for group in contrasts.values() for one in group])
+    sets = {group: [found[one] for one in part] for group, part in contrasts.items()}
+    rows = []
+    for group, three in sets.items():
+        count = len(set.intersection(*(set(one) for one in three)))
+        row = {"relations": ", ".join(group), "count": count, "share": count / study.k}
+        rows.append(row | against_matched(count, three, study.ranking().space))
+    table = pd.DataFrame(rows, columns=columns[:-1])
+    return table.assign(p_holm=adjust(table["p"].to_numpy(dtype=float), "holm")), sets
 
 
-def _draw_multiplicities(
-    counts: Int[ndarray, "set place"], widths: Int[ndarray, " place"], n: int, generator: np.random.Generator
-) -> Int[ndarray, "draw multiplicity"]:
-    """Neurons in exactly 0, 1, ... of random sets, drawn without drawing the neurons themselves.
+def shared_neurons(groups: dict[tuple[str, ...], list[NeuronSet]], most: int = MOST_LISTED) -> pd.DataFrame:
+    """The neurons that all relations of a group have, the best first: by the worst of their ranks.
 
-    A further set takes its neurons of a place from those that are in 0, 1, ... sets so far: a multivariate
-    hypergeometric draw, made class by class.
+    Args:
+        groups: The set of each relation of a group.
+        most: Neurons listed of each group.
+
+    Returns:
+        Columns `relations`, `n_relations`, `site`, `layer`, `index` and `ranks`, one for each relation, from 1.
     """
-    classes = np.zeros((len(counts) + 1, n, len(widths)), dtype=np.int64)
-    classes[0] = widths
-    for number, taken in enumerate(counts):
-        left, others = np.tile(taken, (n, 1)), np.tile(widths, (n, 1))
-        moved = np.zeros_like(classes)
-        for group in range(number + 1):
-            others = others - classes[group]
-            moved[group] = generator.hypergeometric(classes[group], others, left)
-            left = left - moved[group]
-        classes -= moved
-        classes[1:] += moved[:-1]
-    return classes.sum(axis=2).T
+    rows = []
+    for names, sets in groups.items():
+        ranks = [{neuron: rank for rank, neuron in enumerate(one, 1)} for one in sets]
+        common = [(neuron, [of[neuron] for of in ranks]) for neuron in sets[0] if all(neuron in of for of in ranks)]
+        common.sort(key=lambda one: max(one[1]))
+        rows += [
+            (", ".join(names), len(names), *neuron, ", ".join(map(str, places))) for neuron, places in common[:most]
+        ]
+    return pd.DataFrame(rows, columns=["relations", "n_relations", "site", "layer", "index", "ranks"])

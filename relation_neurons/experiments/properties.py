@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import ABOVE, CANNOT_BE_SHOWN, FALLS, LEVEL, RISES
+from relation_neurons.results.sharing_verdicts import served_by_shared
+from relation_neurons.statistics.effects import CANNOT_BE_SHOWN, FALLS, LEVEL, RISES
 from relation_neurons.statistics.formatting import interval_text, name_list
 
 QUESTION = "Are relation neurons cumulative, versatile and interfering in this model?"
@@ -20,15 +21,15 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
 
     - *Cumulative* is a relation whose facts lose log-probability with every tenfold of k, more than under nested
       random sets, and whose lost facts are not all lost to the neurons added last.
-    - *Versatile* is a pair of relations that share more neurons than random sets in the same layers would, and of
-      which one loses log-probability, beyond chance and random neurons, under the other's. Beside it stand other
-      languages and the other template set.
+    - *Versatile* is a pair of relations that share more neurons than chance, and which both lose more log-probability
+      under these than under as many that only the other relation has. Beside it stand other languages and the other
+      template set.
     - *Interfering* is a pair of which one relation gains log-probability, or accuracy, beyond chance and random
       neurons, when the other's neurons are ablated.
 
     Args:
-        findings: By name; used are `sweep` with `cumulativity`, `overlap` with `inter`, `languages` and `templates`,
-            as far as they are there.
+        findings: By name; used are `sweep` with `cumulativity`, `sharing`, `inter`, `languages` and `templates`, as far
+            as they are there.
 
     Returns:
         A table with a row per relation or pair and evidence: the effect that is tested with its interval and n, its
@@ -38,8 +39,8 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
     rows: Rows = []
     if {"sweep", "cumulativity"} <= findings.keys():
         rows += _cumulative(findings["sweep"].tables["trend"], findings["cumulativity"].tables["steps"])
-    if {"overlap", "inter"} <= findings.keys():
-        rows += _versatile(findings["overlap"].tables["pairs"], findings["inter"].tables["effects"])
+    if "sharing" in findings:
+        rows += _versatile(findings["sharing"].tables["differences"])
     if "languages" in findings:
         table = findings["languages"].tables["by_language"]
         rows += _pooled(table, "another language", "language", FALLS)
@@ -48,8 +49,10 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
     if "inter" in findings:
         rows += _interfering(findings["inter"].tables["effects"])
     table = pd.DataFrame(rows, columns=COLUMNS)
-    sentences = tuple(_sentence(table[table["property"] == name], name) for name in table["property"].unique())
-    return ExperimentResult("properties", QUESTION, {"properties": table}, sentences or ("Nothing was tested.",))
+    sentences = [_sentence(table[table["property"] == name], name) for name in table["property"].unique()]
+    if "sharing" in findings and findings["sharing"].tables["differences"].empty:
+        sentences += [f"Versatility, shared neurons: shown in 0 of 0. {said}" for said in findings["sharing"].verdict]
+    return ExperimentResult("properties", QUESTION, {"properties": table}, tuple(sentences) or ("Nothing was tested.",))
 
 
 def _tested(row: Mapping[str, object], name: str, evidence: str, what: str, shown: bool) -> dict[str, object]:
@@ -79,14 +82,13 @@ def _cumulative(trend: pd.DataFrame, steps: pd.DataFrame) -> Rows:
     return rows
 
 
-def _versatile(pairs: pd.DataFrame, effects: pd.DataFrame) -> Rows:
-    sharing = {(row.first, row.second) for row in pairs[pairs["verdict"] == ABOVE].itertuples(index=False)}
-    rows = []
-    for row in _records(effects, "logprob"):
-        pair = str(row["ablated"]), str(row["relation"])
-        shown = row["verdict"] == FALLS and (pair in sharing or pair[::-1] in sharing)
-        rows.append(_tested(row, "versatility", "shared neurons", " -> ".join(pair), shown))
-    return rows
+def _versatile(differences: pd.DataFrame) -> Rows:
+    both = served_by_shared(differences)
+    return [
+        _tested(row, "versatility", "shared neurons", str(row["facts"]), f"{row['first']} and {row['second']}" in both)
+        for row in _records(differences, "logprob")
+        if row["neurons"] == "shared"
+    ]
 
 
 def _pooled(table: pd.DataFrame, evidence: str, column: str, verdict: str) -> Rows:

@@ -25,6 +25,7 @@ from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.scorer_comparison import MethodsConfig, methods
+from relation_neurons.experiments.sharing import SharingConfig, sharing
 from relation_neurons.experiments.stability import StabilityConfig, stability
 from relation_neurons.experiments.study import Study
 from relation_neurons.experiments.summary import SummaryConfig, summary
@@ -58,7 +59,10 @@ SMOKE_KS = (200, 3000, 20_000)
 EXPERIMENTS: Mapping[str, Experiment] = {
     "layers": Experiment(layers, LayersConfig(), LayersConfig(n_shuffles=2)),
     "neuron-types": Experiment(neuron_types, NeuronTypesConfig(n_type_controls=2)),
-    "overlap": Experiment(overlap, OverlapConfig(), OverlapConfig(n_permutations_multiplicity=20)),
+    "overlap": Experiment(overlap, OverlapConfig()),
+    "sharing": Experiment(
+        sharing, SharingConfig(n_sharing_controls=20), SharingConfig(n_pairs=1, n_sharing_controls=2)
+    ),
     "intra": Experiment(intra, IntraConfig(n_detection_tested=10), IntraConfig(n_detection_tested=0)),
     "inter": Experiment(
         inter, InterConfig(n_cross_controls=2, n_tested=12), InterConfig(n_cross_controls=2, n_tested=4)

@@ -13,12 +13,11 @@ from relation_neurons.figures.language_bars import language_bars_figure
 from relation_neurons.figures.neuron_locations import (
     concept_overlap_figure,
     layer_distribution_figure,
-    multiplicity_figure,
-    overlap_matrix_figure,
 )
 from relation_neurons.figures.relations import facts_figure, overlap_of_names_figure, token_lengths_figure
 from relation_neurons.figures.score_correlation import score_pair_figure
 from relation_neurons.figures.scorer_comparison import equal_cost_figure, methods_figure
+from relation_neurons.figures.shared_neurons import overlap_matrix_figure
 from relation_neurons.figures.single_neuron import (
     neuron_effects_figure,
     neuron_scores_figure,
@@ -57,7 +56,6 @@ __all__ = [
     "layer_distribution_figure",
     "mean_dose_figure",
     "methods_figure",
-    "multiplicity_figure",
     "neuron_effects_figure",
     "neuron_scores_figure",
     "neuron_tokens_figure",

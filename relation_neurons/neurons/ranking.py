@@ -133,7 +133,7 @@ def rank_neurons(
     require_scorer(scorer)
     names = relation_names(activations.prompts)
     labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed, positives=positives)
-    contributions = _matching(attributions, activations) if needs_attributions(scorer) else None
+    contributions = matching_attributions(attributions, activations) if needs_attributions(scorer) else None
     scores = score_neurons(scorer, activations.values, labels, mask, attributions=contributions)
     difference = float("nan")
     if scorer == "average_precision":
@@ -162,7 +162,7 @@ def rank_neurons(
     return Ranking(best, space, activity, counts, tuple(exclude))
 
 
-def _matching(attributions: Activations | None, activations: Activations) -> Tensor | None:
+def matching_attributions(attributions: Activations | None, activations: Activations) -> Tensor | None:
     """Contributions to the answers to the prompts of the activations; None where there are none."""
     if attributions is None or attributions.kind != ATTRIBUTIONS:
         return None

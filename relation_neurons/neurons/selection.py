@@ -55,14 +55,20 @@ def top_k(
         raise refuse(f"scores have shape {scores.shape}", expected=f"({len(names)}, {len(space)}): [relation, neuron]")
     sets = {}
     for number, (name, row) in enumerate(zip(names, scores, strict=True)):
-        best = _best(row, k, None if ties is None else functools.partial(ties, number))
-        sites, layers, indices = space.locate(best)
-        neurons = tuple(map(Neuron, sites, layers.tolist(), indices.tolist()))
-        sets[name] = NeuronSet(neurons, name, tuple(row[best].tolist()))
+        best = best_neurons(row, k, None if ties is None else functools.partial(ties, number))
+        sets[name] = named_set(space, best, row[best], name)
     return sets
 
 
-def _best(
+def named_set(
+    space: NeuronSpace, places: Int[ndarray, " best"], scores: Float[ndarray, " best"], name: str
+) -> NeuronSet:
+    """The neurons at some places of the flat order of a space, with their scores."""
+    sites, layers, indices = space.locate(places)
+    return NeuronSet(tuple(map(Neuron, sites, layers.tolist(), indices.tolist())), name, tuple(scores.tolist()))
+
+
+def best_neurons(
     scores: Float[ndarray, " neuron"], k: int, ties: Callable[[ndarray], ndarray] | None
 ) -> Int[ndarray, " best"]:
     """Indices of the k best neurons; `ties` is computed only for neurons that share their score."""

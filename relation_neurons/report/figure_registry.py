@@ -29,7 +29,6 @@ from relation_neurons.figures import (
     layer_distribution_figure,
     mean_dose_figure,
     methods_figure,
-    multiplicity_figure,
     neuron_types_figure,
     overlap_matrix_figure,
     pairs_figure,
@@ -74,7 +73,10 @@ FIGURES: Mapping[str, FigureFunctions] = {
     "layers": {"layers": (layer_distribution_figure, ("layers",))},
     "overlap": {
         "pairs": (overlap_matrix_figure, ("pairs",)),
-        "multiplicity": (multiplicity_figure, ("multiplicity",)),
+    },
+    "sharing": {
+        **_both_measures(controls_figure, "differences", ("differences",), group="facts", panel="neurons"),
+        **_both_measures(controls_figure, "effects", ("effects",), group="facts", panel="neurons"),
     },
     "intra": _both_measures(controls_figure, "effects", ("effects",), panel="facts"),
     "inter": {**_both_measures(pairs_figure, "effects", ("effects",)), "flips": (flips_figure, ("flips",))},

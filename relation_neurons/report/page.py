@@ -133,7 +133,8 @@ def neurons_section(neurons: pd.DataFrame, *, pairs_in: str, most: int = MOST_NE
         )
     question = (
         "Which neurons were selected for each relation? Click on a cell of the overlap matrix in the section "
-        f"{pairs_in} to see the neurons that two relations share."
+        f"{pairs_in} to see the neurons that two relations share where each is among the other's negatives, which "
+        "are fewer than the cell counts."
     )
     return Section("neurons", question, tables=[Table("neurons", table[included], note, shown=True, pairs=True)])
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from relation_neurons.models.sites import Neuron
 from relation_neurons.results.sentences import cannot
-from relation_neurons.statistics.effects import ABOVE, FALLS, LEVEL, RISES
+from relation_neurons.statistics.effects import ABOVE, FALLS, RISES
 from relation_neurons.statistics.formatting import interval_text, name_list, range_text
 from relation_neurons.statistics.intervals import mean_interval
 
@@ -34,40 +34,6 @@ def layers(thirds: pd.DataFrame, null: pd.DataFrame, *, middle: Sequence[int], n
         k: Neurons per relation.
     """
     return middle_layers(thirds, middle, n_layers, k), cut(null)
-
-
-def overlap(pairs: pd.DataFrame, multiplicity: pd.DataFrame, *, k: int, several: int, n_draws: int) -> Sentences:
-    """How many pairs share more neurons than matched random sets, and how many neurons several relations share."""
-    return shared_pairs(pairs, k), shared_by_several(multiplicity, several, n_draws)
-
-
-def shared_pairs(pairs: pd.DataFrame, k: int) -> str:
-    """How many pairs of relations share more neurons than matched random sets."""
-    above = pairs[pairs["verdict"] == ABOVE]
-    largest = [
-        f"{row['first']} and {row['second']} {row['count']} (expected {row['expected']:.1f}, 95 % range "
-        f"{row['low']} to {row['high']})"
-        for row in pairs.sort_values("count", ascending=False, kind="stable").head(3).to_dict("records")
-    ]
-    return (
-        f"{len(above)} of {len(pairs)} pairs of relations share more of their {k} neurons than random sets with as "
-        f"many in each site and layer, {int((pairs['p_uniform_holm'] < LEVEL).sum())} more than random sets from "
-        f"anywhere (both Holm-corrected); {int((pairs['count'] < pairs['low']).sum())} share fewer than the 95 % range "
-        f"of the former (each is among the other's negatives). Largest overlaps: {name_list(largest)}."
-    )
-
-
-def shared_by_several(multiplicity: pd.DataFrame, several: int, n_draws: int) -> str:
-    """How many neurons are among the best of several relations."""
-    rows = multiplicity[multiplicity["n_relations"] == several].to_dict("records")
-    if not rows:
-        return f"With fewer than {several} relations no neuron can be among the best of {several}."
-    row = rows[0]
-    return (
-        f"{row['at_least']} neurons are among the best of {several} or more relations; matched random sets have "
-        f"{row['at_least_expected']:.1f}, 95 % range {row['at_least_low']:.0f} to {row['at_least_high']:.0f} "
-        f"(p = {row['p']:.4f}, {n_draws} draws)."
-    )
 
 
 def concepts(

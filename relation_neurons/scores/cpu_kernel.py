@@ -2,7 +2,7 @@
 
 Scores are converted to order-preserving integer keys with the index of the example in the low bits,
 so that sorting plain integers (vectorised in NumPy) also sorts the examples. One compiled pass over
-the sorted keys then computes the score for all relations (`relation_neurons.scores.numba_kernel`).
+the sorted keys then computes the scores of 16 relations (`relation_neurons.scores.numba_kernel`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def rank_average_precision(
 ) -> Float[ndarray, "relation neuron"]:
     """Average precision in float64, for scores accepted by `can_rank`: up to 65,535 examples.
 
+    Each neuron is sorted once for any number of relations; 16 relations share one pass over what is sorted.
     Working memory: 64 keys per example for each of PyTorch's threads, of 4 bytes (8 for float32).
 
     Args:
@@ -48,29 +49,17 @@ def rank_average_precision(
         labels: True for positives; must be a subset of `mask`.
         mask: True for the examples included in a relation's score.
     """
-    bits, infinity = _bits(scores), INFINITY[scores.dtype]
-    out = np.empty((labels.shape[1], scores.shape[1]))
-    for first in range(0, labels.shape[1], RELATIONS_AT_ONCE):
-        part = slice(first, first + RELATIONS_AT_ONCE)
-        _rank_block(bits, infinity, labels[:, part], mask[:, part], out[part])
-    return out
-
-
-def _rank_block(
-    bits: ndarray,
-    infinity: int,
-    labels: Bool[ndarray, "example relation"],
-    mask: Bool[ndarray, "example relation"],
-    out: ndarray,
-) -> None:
-    """Fill `out` for up to 16 relations; each thread processes a share of the neurons in blocks."""
     compiled = _compiled()
     assert compiled is not None, "can_rank checks that numba is installed"
     pack, score_sorted = compiled
-    half = 8 * bits.itemsize
+    bits, half = _bits(scores), 8 * scores.element_size()
     key_type = np.uint32 if half == 16 else np.uint64
-    constants = [key_type(value) for value in (half, 2**half - 1, 2 ** (half - 1), infinity)]
-    examples = _examples(labels, mask)
+    constants = [key_type(value) for value in (half, 2**half - 1, 2 ** (half - 1), INFINITY[scores.dtype])]
+    n_relations, n_neurons = labels.shape[1], scores.shape[1]
+    out = np.empty((n_relations, n_neurons))
+    starts = range(0, n_relations, RELATIONS_AT_ONCE)
+    parts = [slice(start, start + RELATIONS_AT_ONCE) for start in starts]
+    passes = [(_examples(labels[:, part], mask[:, part]), out[part]) for part in parts]
 
     def work(neurons: range) -> None:
         buffer = np.empty((BLOCK, len(bits)), dtype=key_type)
@@ -78,14 +67,16 @@ def _rank_block(
             keys = buffer[: min(BLOCK, neurons.stop - first)]
             pack(bits, first, keys, *constants[:3])
             keys.sort(axis=1)
-            score_sorted(keys, *examples, out, first, *constants)
+            for examples, rows in passes:
+                score_sorted(keys, *examples, rows, first, *constants)
 
     n_threads = torch.get_num_threads()
-    share = -(-bits.shape[1] // (n_threads * BLOCK)) * BLOCK
-    shares = [range(bits.shape[1])[start : start + share] for start in range(0, bits.shape[1], share)]
+    share = -(-n_neurons // (n_threads * BLOCK)) * BLOCK
+    shares = [range(n_neurons)[start : start + share] for start in range(0, n_neurons, share)]
     with ThreadPoolExecutor(n_threads) as threads:
         list(threads.map(work, shares))
     out /= labels.sum(axis=0)[:, None]
+    return out
 
 
 def _examples(

@@ -17,6 +17,8 @@ PRODUCTS: Mapping[str, tuple[str, str]] = {
 }
 """Scorers that multiply a score of activations by one of attributions: high for neurons that both tell a relation's
 prompts apart and contribute to its answers."""
+TOGETHER = "activation_probability_entropy"
+"""The scorer that compares relations with each other, so that what is scored at a time matters."""
 
 
 def scorer_names() -> tuple[str, ...]:

@@ -136,10 +136,9 @@ def cumulativity(study, shown):
 
 def versatility(study, shown):
     for row in shown.itertuples():
-        one, other = study.target(row.ablated), study.target(row.relation)
-        assert row.shared == len(set(one.neurons) & set(other.neurons))
-    effects = rn.run_experiment(study, "inter", "smoke").table
-    same(shown, effects[effects["measure"] == "logprob"])
+        one, other = study.target(row.first), study.target(row.second)
+        assert row.count_as_negatives == len(set(one.neurons) & set(other.neurons))
+    same(shown, rn.run_experiment(study, "overlap", "smoke").tables["pairs"])
 
 
 def interference(study, shown):

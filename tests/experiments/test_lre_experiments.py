@@ -113,4 +113,4 @@ def test_overlaps_are_those_of_counting_neuron_by_neuron(study):
     pairs = overlap(study).table
     for row in pairs.to_dict("records"):
         first, second = study.target(row["first"]), list(study.target(row["second"]))
-        assert row["count"] == sum(neuron in second for neuron in first)
+        assert row["count_as_negatives"] == sum(neuron in second for neuron in first)

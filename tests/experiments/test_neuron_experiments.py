@@ -1,9 +1,7 @@
 """Layers, overlap and concepts of selected neurons against naive recalculations and closed forms."""
 
 import dataclasses
-import math
 from collections import Counter
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -17,9 +15,7 @@ from relation_neurons.experiments import layers as layers_module
 from relation_neurons.experiments.concepts import concept_neurons, concepts, own_against_others
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.layers import LayersConfig, layers, third_of
-from relation_neurons.experiments.overlap import matched_overlap, multiplicity, overlap, overlap_table, shared_neurons
 from relation_neurons.experiments.study import Study
-from relation_neurons.models.sites import Neuron, NeuronSpace
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.relations.relation import key
 from relation_neurons.results import neuron_verdicts
@@ -190,127 +186,6 @@ def test_the_layers_are_put_into_words():
     assert "a median of 15.0% as many neurons reach" in words
     assert "at most 20.0% (b: 12.0 of 60, mean of 5 shuffles)" in words
     assert words.endswith(f"More than 50 reach it in b 60: {neuron_verdicts.TIES}.")
-
-
-SMALL = NeuronSpace("small", 2, (("gate", 5), ("up", 4)))
-
-
-def named(name, *neurons):
-    return NeuronSet(tuple(Neuron(*neuron) for neuron in neurons), name)
-
-
-A = named("a", ("gate", 0, 0), ("gate", 0, 1), ("gate", 1, 2), ("up", 1, 3))
-B = named("b", ("gate", 0, 1), ("gate", 0, 4), ("gate", 0, 2), ("up", 1, 3))
-C = named("c", ("gate", 0, 1), ("up", 0, 0), ("gate", 1, 4), ("up", 1, 3))
-
-
-def test_an_overlap_is_counted_and_both_nulls_are_those_of_enumeration():
-    row = overlap_table([({"first": "a", "second": "b"}, A, B)], SMALL).iloc[0]
-    assert (row["first"], row["second"], row["count"]) == ("a", "b", 2)
-    assert (row["jaccard"], row["coefficient"]) == (2 / 6, 2 / 4)
-    anywhere = [len({0, 1, 2, 3} & set(drawn)) for drawn in combinations(range(18), 4)]
-    assert row["expected_uniform"] == pytest.approx(np.mean(anywhere))
-    assert row["p_uniform"] == pytest.approx(np.mean(np.array(anywhere) >= 2))
-    # a has 2 and b 3 of 5 in gate 0, both 1 of 4 in up 1, and gate 1 is a's alone
-    matched = [
-        len({0, 1} & set(gate)) + (up == 0) for gate in combinations(range(5), 3) for up in range(4) for _ in range(5)
-    ]
-    assert row["expected"] == pytest.approx(np.mean(matched))
-    assert row["p"] == pytest.approx(np.mean(np.array(matched) >= 2))
-    assert (row["low"], row["high"]) == tuple(np.quantile(matched, [0.025, 0.975], method="inverted_cdf"))
-
-
-def test_the_exact_matched_p_is_that_of_random_draws():
-    space = NeuronSpace("m", 3, (("gate", 60), ("up", 40)))
-    generator = np.random.default_rng(0)
-    first, second = (
-        NeuronSet(tuple(Neuron("gate", layer, i) for layer in range(3) for i in range(n * (layer + 1)))) for n in (6, 9)
-    )
-    row = overlap_table([({}, first, second)], space).iloc[0]
-    assert (row["count"], row["coefficient"]) == (6 + 12 + 18, 1)
-    drawn = sum(generator.hypergeometric(6 * n, 60 - 6 * n, 9 * n, size=9999) for n in (1, 2, 3))
-    pmf = matched_overlap(first, second, space)
-    assert pmf.sum() == pytest.approx(1)
-    for count in (12, 15, 18):
-        exact = pmf[count:].sum()
-        assert (1 + (drawn >= count).sum()) / 10_000 == pytest.approx(exact, abs=4 * math.sqrt(exact / 9999))
-    assert row["expected"] == pytest.approx(drawn.mean(), abs=0.1)
-    assert [row["low"], row["high"]] == np.quantile(drawn, [0.025, 0.975]).tolist()
-
-
-def test_tails_far_below_what_draws_can_show_are_exact():
-    space = NeuronSpace("m", 1, (("gate", 1000),))
-    same = NeuronSet.from_pairs([(0, i) for i in range(50)], site="gate")
-    row = overlap_table([({}, same, same)], space).iloc[0]
-    assert row["p"] == pytest.approx(1 / math.comb(1000, 50), rel=1e-6)
-    assert row["p_uniform"] == pytest.approx(row["p"], rel=1e-6)
-    none = overlap_table([({}, same, NeuronSet.from_pairs([(0, 99)], site="gate"))], space).iloc[0]
-    assert (none["count"], none["p"], none["verdict"]) == (0, 1, "not shown")
-
-
-def test_shared_neurons_are_listed_with_their_ranks():
-    table = shared_neurons({"a": A, "b": B, "c": C})
-    assert table.to_dict("list") == {
-        "site": ["gate", "up"],
-        "layer": [0, 1],
-        "index": [1, 3],
-        "n_relations": [3, 3],
-        "relations": ["a, b, c"] * 2,
-        "ranks": ["2, 1, 1", "4, 4, 4"],
-    }
-    assert shared_neurons({"a": A, "b": B}).empty
-
-
-def test_multiplicities_are_those_of_sets_that_are_really_drawn():
-    table = multiplicity({"a": A, "b": B, "c": C}, SMALL, n=4000).set_index("n_relations")
-    assert table["count"].tolist() == [6, 0, 2]
-    assert table["at_least"].tolist() == [8, 2, 2]
-    generator, drawn = np.random.default_rng(1), []
-    for _ in range(4000):
-        times = Counter()
-        for one in (A, B, C):
-            for (site, layer), indices in one.by_place().items():
-                width = dict(SMALL.widths)[site]
-                times.update((site, layer, i) for i in generator.choice(width, len(indices), replace=False).tolist())
-        drawn.append(np.bincount(list(times.values()), minlength=4)[1:])
-    drawn = np.array(drawn)
-    assert table["expected"].to_numpy() == pytest.approx(drawn.mean(axis=0), abs=0.08)
-    assert table["high"].tolist() == np.quantile(drawn, 0.975, axis=0).tolist()
-    at_least = drawn[:, ::-1].cumsum(axis=1)[:, ::-1]
-    assert table["at_least_expected"].to_numpy() == pytest.approx(at_least.mean(axis=0), abs=0.08)
-    assert table["p"].to_numpy() == pytest.approx((at_least >= [8, 2, 2]).mean(axis=0), abs=0.04)
-    three = 5 * (2 / 5) * (3 / 5) * (1 / 5) + 4 * (1 / 4) ** 3  # gate 0 and up 1 are where all three have neurons
-    assert table.loc[3, "expected"] == pytest.approx(three, abs=0.04)
-
-
-def test_all_pairs_are_tested_as_one_family(study):
-    result = overlap(study)
-    pairs = result.table
-    assert list(zip(pairs["first"], pairs["second"], strict=True)) == list(combinations(study.names, 2))
-    for row in pairs.itertuples():
-        assert row.count == len({*study.target(row.first)} & {*study.target(row.second)})
-    order = pairs["p"].sort_values()
-    holm = np.minimum(np.maximum.accumulate(order.to_numpy() * [3, 2, 1]), 1)
-    assert pairs.loc[order.index, "p_holm"].to_numpy() == pytest.approx(holm)
-    assert (pairs["verdict"] == np.where(pairs["p_holm"] < 0.05, "above chance", "not shown")).all()
-    assert f"{(pairs['verdict'] == 'above chance').sum()} of 3 pairs" in result.verdict[0]
-
-
-def test_the_overlap_is_put_into_words():
-    targets = {"a": A, "b": A, "c": C}
-    pairs = overlap_table(
-        [({"first": i, "second": j}, targets[i], targets[j]) for i, j in combinations(targets, 2)], SMALL
-    )
-    words = neuron_verdicts.shared_pairs(pairs, 4)
-    assert words.startswith("1 of 3 pairs of relations share more of their 4 neurons than random sets with as many")
-    assert "Largest overlaps: a and b 4 (expected 1." in words
-    nothing = overlap_table([({"first": "a", "second": "c"}, A, C)], SMALL)
-    assert neuron_verdicts.shared_pairs(nothing, 4).startswith("0 of 1 pairs")
-    apart = pairs.assign(count=0, low=1)
-    assert "; 3 share fewer than the 95 % range of the former" in neuron_verdicts.shared_pairs(apart, 4)
-    three = neuron_verdicts.shared_by_several(multiplicity({"a": A, "b": B, "c": C}, SMALL, n=100), 3, 100)
-    assert three.startswith("2 neurons are among the best of 3 or more relations; matched random sets have 0.")
-    assert "fewer than 3" in neuron_verdicts.shared_by_several(multiplicity({"a": A, "b": B}, SMALL, n=10), 3, 10)
 
 
 def test_concept_neurons_are_found_without_the_subjects_of_the_evaluation(people):

@@ -8,12 +8,12 @@ from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig, cumulativity
 from relation_neurons.experiments.inter_relation import InterConfig, inter
 from relation_neurons.experiments.k_sweep import SweepConfig, sweep
-from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.properties import properties
+from relation_neurons.experiments.sharing import SharingConfig, sharing
 from relation_neurons.experiments.study import Study
 from relation_neurons.results.experiment_result import ExperimentResult
 from tests.helpers import full_only
-from tests.planted_properties import GROUP, INTERFERING, RELATIONS, VERSATILE, plant_nothing, plant_properties
+from tests.planted_properties import GROUP, INTERFERING, N_SHARED, RELATIONS, VERSATILE, plant_nothing, plant_properties
 
 SWEEP_KS = (2, 8, 16)  # with control sets at each
 KS = (1, 2, 4, 8, 12, 16)
@@ -26,10 +26,11 @@ def findings(planted):
     prompts = rn.PromptConfig(shots=0, n_evaluation=15)
     config = StudyConfig(k=GROUP, site="post", n_controls=20, validation="none", prompts=prompts)
     study = Study(planted.model, planted.relations[:N_RELATIONS], config)
+    whole = Study(planted.model, planted.relations, config)  # more relations, which a pair is told from
     found = {
         "sweep": sweep(study, SweepConfig(ks=SWEEP_KS, scale=False, n_sweep_controls=20, n_other=1)),
         "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=1, n_slice_controls=20)),
-        "overlap": overlap(study),
+        "sharing": sharing(whole, SharingConfig(n_sharing_controls=20)),
         "inter": inter(study, InterConfig(n_cross_controls=20, n_tested=12)),
     }
     return found | {"properties": properties(found)}
@@ -71,9 +72,8 @@ def test_a_relation_that_rests_on_one_neuron_is_not_cumulative(not_cumulative):
 
 def test_only_the_pair_that_shares_neurons_is_versatile(cumulative):
     first, second = VERSATILE
-    assert shown(cumulative, "versatility") == {f"{first} -> {second}", f"{second} -> {first}"}
-    pairs = cumulative["overlap"].tables["pairs"].query("verdict == 'above chance'")
-    assert pairs[["first", "second"]].to_numpy().tolist() == [[first, second]]
+    assert shown(cumulative, "versatility") == {f"{first} (with {second})", f"{second} (with {first})"}
+    assert cumulative["sharing"].tables["sets"].to_numpy().tolist() == [[first, second, N_SHARED]]
 
 
 def test_only_the_planted_pair_interferes(cumulative):

@@ -11,10 +11,10 @@ from sklearn.metrics import average_precision_score
 import relation_neurons as rn
 from relation_neurons.experiments import detection
 from relation_neurons.experiments.detection_samples import samples, shuffled_relations
-from relation_neurons.experiments.overlap import matched_overlap
 from relation_neurons.experiments.stability import StabilityConfig, agreement, stability
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import Neuron, NeuronSpace
+from relation_neurons.neurons.random_overlap import matched_overlap
 from tests.planted import planted_config
 
 NAMES = ("a", "b", "c")
@@ -55,7 +55,7 @@ def test_samples_of_facts_are_ranked_as_by_hand():
         assert found.loc[name, "n_pairs"] == len(pairs) == 3
         assert found.loc[name, "coefficient"] == pytest.approx(np.mean([len(one & other) for one, other in pairs]) / k)
         named = [[rn.NeuronSet.from_pairs([divmod(i, 30) for i in sorted(one)]) for one in pair] for pair in pairs]
-        exact = [matched_overlap(*pair, activations.space) for pair in named]
+        exact = [matched_overlap(pair, activations.space) for pair in named]
         expected = np.mean([chances @ np.arange(len(chances)) for chances in exact]) / k
         assert found.loc[name, "expected_matched"] == pytest.approx(expected)
 

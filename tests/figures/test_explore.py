@@ -13,7 +13,6 @@ from relation_neurons.figures import (
     answer_flows_figure,
     dose_slider_figure,
     language_bars_figure,
-    overlap_matrix_figure,
     score_pair_figure,
     style,
 )
@@ -239,23 +238,6 @@ def test_pairs_of_scores_are_grouped_and_have_both_thresholds():
     assert (vertical.x0, vertical.x1) == (0.85, 0.85)
     assert (horizontal.y0, horizontal.y1) == (0.8, 0.8)
     assert "alpha" in figure.layout.xaxis.title.text
-
-
-def test_hover_text_lists_the_best_shared_neurons():
-    pairs = pd.DataFrame([("a", "b", 9, 0.9), ("a", "c", 0, 0.0), ("b", "c", 1, 0.1)])
-    pairs.columns = ["first", "second", "count", "coefficient"]
-    pairs = pairs.assign(expected=1.0, low=0, high=3, p_holm=0.5, verdict="not shown")
-    sets = {"a": range(10), "b": [20, *range(8, -1, -1)], "c": [20, 30]}
-    rows = [(name, "gate", 1, index) for name, indices in sets.items() for index in indices]
-    figure = overlap_matrix_figure(pairs, pd.DataFrame(rows, columns=["name", "site", "layer", "index"]))
-    (heat,) = figure.data
-    assert list(heat.x) == list(heat.y) == ["a", "b", "c"]
-    assert "%{hovertext}" in heat.hovertemplate
-    assert heat.hovertext[1][2] == heat.hovertext[2][1] == "<br>gate:L1.N20"
-    assert heat.hovertext[0][0] == heat.hovertext[0][2] == ""
-    listed = heat.hovertext[0][1].replace("<br>", " ").strip()
-    assert listed == ", ".join(f"gate:L1.N{index}" for index in range(8)) + " and 1 more"
-    assert "hovertext" not in overlap_matrix_figure(pairs).data[0].hovertemplate
 
 
 def test_empty_tables_give_a_note():

@@ -84,11 +84,10 @@ def study(tmp_path):
     (folder / "overlap").mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"config": {}}))
     (folder / "overlap" / "verdict.md").write_text(VERDICT)
-    pairs = pd.DataFrame({"first": ["a"], "second": ["b"], "count": [3], "coefficient": [0.3], "expected": [1.0]})
-    pairs = pairs.assign(low=0, high=4, p_holm=0.01, verdict="above chance")
+    pairs = pd.DataFrame({"first": ["a"], "second": ["b"], "count": [3], "share": [0.3], "expected": [1.0]})
+    pairs = pairs.assign(low=0, high=4, p_holm=0.01, verdict="above chance", count_as_negatives=1)
+    pairs = pairs.assign(expected_as_negatives=1.0)
     pairs.to_parquet(folder / "overlap" / "pairs.parquet")
-    counts = pd.DataFrame({"n_relations": [1, 2], "count": [14, 3], "at_least": [17, 3], "expected": [18.0, 1.0]})
-    counts.assign(low=0.0, high=20.0, p=0.1).to_parquet(folder / "overlap" / "multiplicity.parquet")
     pairs.to_parquet(folder / "overlap" / "kept-0123456789abcdef.parquet")
     return folder
 
@@ -98,7 +97,7 @@ def test_a_result_can_be_read(study):
     assert isinstance(result, ExperimentResult)
     assert (result.name, result.question) == ("overlap", "Do relations share neurons?")
     assert result.verdict == ("Few: a and b 3.", "0 neurons are shared by three.")
-    assert list(result.tables) == ["multiplicity", "pairs"]  # without the table that only serves to resume
+    assert list(result.tables) == ["pairs"]  # without the table that only serves to resume
     assert result.tables["pairs"]["count"].tolist() == [3]
 
 
@@ -106,8 +105,8 @@ def test_the_figures_of_a_study_are_made_from_its_tables(study, tmp_path, capsys
     assert list(study_figures(study)) == ["overlap"]
     figures_command(study, out=tmp_path / "drawn", formats=("html", "html"))
     written = sorted(path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.*"))
-    assert written == ["overlap/multiplicity.html", "overlap/pairs.html"]
-    assert "Wrote 2 figures of overlap" in capsys.readouterr().out
+    assert written == ["overlap/pairs.html"]
+    assert "Wrote 1 figures of overlap" in capsys.readouterr().out
     figures_command(study, formats=("html",), experiments=("overlap",))
     assert (study / "figures" / "overlap" / "pairs.html").is_file()
     assert list(study_figures(study)) == ["overlap"]
@@ -128,9 +127,9 @@ def test_invalid_folders_and_experiments_are_refused(study, tmp_path):
 
 
 def test_tables_of_another_version_are_refused(study):
-    (study / "overlap" / "multiplicity.parquet").unlink()
-    with pytest.raises(RelationNeuronsError, match=r"tables of overlap have no 'multiplicity'"):
+    (study / "overlap" / "pairs.parquet").unlink()
+    with pytest.raises(RelationNeuronsError, match=r"tables of overlap have no 'pairs'"):
         study_figures(study)
-    pd.DataFrame({"n_relations": [1]}).to_parquet(study / "overlap" / "multiplicity.parquet")
+    pd.DataFrame({"n_relations": [1]}).to_parquet(study / "overlap" / "pairs.parquet")
     with pytest.raises(RelationNeuronsError, match="which its figures need"):
         study_figures(study)

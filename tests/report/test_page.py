@@ -90,13 +90,12 @@ def write_study(folder):
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     made_neurons().to_parquet(folder / "neurons.parquet")
     pairs = pd.DataFrame([{"first": a, "second": b, "count": n} for (a, b), n in SHARED.items()])
-    pairs = pairs.assign(coefficient=pairs["count"] / 12, expected=1.0, low=0, high=3, p_holm=0.5, verdict="not shown")
-    multiplicity = pd.DataFrame({"n_relations": [1, 2, 3], "count": [21, 5, 0], "at_least": [26, 5, 0], "p": 0.5})
-    multiplicity = multiplicity.assign(expected=[20.0, 6, 1], low=[10, 3, 0], high=[30, 9, 2])
+    pairs = pairs.assign(share=pairs["count"] / 12, expected=1.0, low=0, high=3, p_holm=0.5, verdict="not shown")
+    pairs = pairs.assign(count_as_negatives=1, expected_as_negatives=1.0)
     shown = pd.DataFrame({"property": ["cumulativity"], "what": ["alpha"], "effect": [-1.0], "shown": [True]})
     tables = {
         "summary": made_summary(),
-        "overlap": {"pairs": pairs, "multiplicity": multiplicity},
+        "overlap": {"pairs": pairs},
         "sweep": {"effects": made_sweep(), "others": made_sweep(), "answers-0123456789abcdef": shown},
         "properties": {"properties": shown},
     }
@@ -167,7 +166,7 @@ def test_the_summary_comes_first_and_every_verdict_is_included(study_page):
 def test_the_page_contains_figures_and_tables(study_page):
     held = contents(study_page)
     drawn = {name for name in held if "-figure-" in name}
-    assert {"overlap-figure-pairs", "overlap-figure-multiplicity", "sweep-figure-dose_logprob"} <= drawn
+    assert {"overlap-figure-pairs", "sweep-figure-dose_logprob"} <= drawn
     assert 'id="overlap-figure-pairs" style="min-height' in study_page
     assert study_page.count("data-pairs") > 1
     table, rows = held["sweep-table-effects"], made_sweep()

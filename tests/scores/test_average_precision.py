@@ -79,6 +79,24 @@ def test_more_relations_than_a_block_and_several_labels_per_example(dtype, n_rel
     np.testing.assert_allclose(rn.average_precision(part, labels, mask), plain[:, 3:50], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_many_relations_share_one_sort_and_score_bit_for_bit_as_each_block_alone(dtype, monkeypatch):
+    torch.manual_seed(4)
+    values = torch.randn(90, 70).to(dtype)
+    labels, mask = (torch.rand(90, 37) < share for share in (0.3, 0.6))
+    labels[0] = mask[0] = True
+    labels, mask = (labels & mask).numpy(), mask.numpy()
+    pack, score_sorted = cpu_kernel._compiled()
+    packed = []
+    monkeypatch.setattr(
+        cpu_kernel, "_compiled", lambda: (lambda *keys: packed.append(len(keys[2])) or pack(*keys), score_sorted)
+    )
+    together = rank_average_precision(values, labels, mask)
+    assert sum(packed) == 70
+    alone = [rank_average_precision(values, labels[:, [i]], mask[:, [i]]) for i in range(37)]
+    assert (together == np.concatenate(alone)).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_single_nan_of_either_sign_is_found(dtype, sign):
