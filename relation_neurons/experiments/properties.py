@@ -19,7 +19,9 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
     """Gather what other experiments showed of the three properties.
 
     - *Cumulative* is a relation whose facts lose log-probability with every tenfold of k, more than under nested
-      random sets, and whose lost facts are not all lost to the neurons added last.
+      random sets, and that rests on many neurons together: its lost facts are not all lost to the neurons added last,
+      or its neurons do more together than the sum of disjoint parts of them. The row `all` says so of all relations
+      pooled.
     - *Versatile* is a pair of relations that share more neurons than random sets in the same layers would, and of
       which one loses log-probability, beyond chance and random neurons, under the other's. Beside it stand other
       languages and the other template set.
@@ -37,7 +39,7 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
     """
     rows: Rows = []
     if {"sweep", "cumulativity"} <= findings.keys():
-        rows += _cumulative(findings["sweep"].tables["trend"], findings["cumulativity"].tables["steps"])
+        rows += _cumulative(findings["sweep"].tables, findings["cumulativity"].tables)
     if {"overlap", "inter"} <= findings.keys():
         rows += _versatile(findings["overlap"].tables["pairs"], findings["inter"].tables["effects"])
     if "languages" in findings:
@@ -69,13 +71,17 @@ def _records(table: pd.DataFrame, measure: str) -> Sequence[dict[str, object]]:
     return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
-def _cumulative(trend: pd.DataFrame, steps: pd.DataFrame) -> Rows:
-    every = steps[(steps["k"] == 0) & (steps["relation"] != "all")]
-    jointly = set(every.loc[every["low"] > 0, "relation"])
-    rows = []
-    for row in _records(trend, "logprob"):
-        name = str(row["ablated"])
-        rows.append(_tested(row, "cumulativity", "slope over k", name, row["verdict"] == FALLS and name in jointly))
+def _cumulative(sweep: Mapping[str, pd.DataFrame], cumulativity: Mapping[str, pd.DataFrame]) -> Rows:
+    """Each relation, and all pooled: the slope over k, if it is steeper than random, and what it rests on."""
+    steps, rows = cumulativity["steps"], []
+    jointly = set(steps.loc[(steps["k"] == 0) & (steps["low"] > 0), "relation"])  # `all` among them
+    for name in ("synergy", "pooled_synergy"):
+        jointly |= {str(row["ablated"]) for row in _records(cumulativity[name], "logprob") if row["verdict"] == FALLS}
+    for name in ("trend", "pooled_trend"):
+        for row in _records(sweep[name], "logprob"):
+            shown = row["verdict"] == FALLS and str(row["ablated"]) in jointly
+            evidence = "slope over k" if name == "trend" else "slope over k, pooled"
+            rows.append(_tested(row, "cumulativity", evidence, str(row["ablated"]), shown))
     return rows
 
 

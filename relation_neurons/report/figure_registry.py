@@ -88,7 +88,7 @@ FIGURES: Mapping[str, FigureFunctions] = {
         "trajectories": (_trajectories, ("facts", "answers")),
         "flows": (_flows, ("facts", "answers")),
         **_both_measures(slices_figure, "slices", ("slices",)),
-        **_both_measures(controls_figure, "together", ("together",)),
+        "synergy": (partial(controls_figure, panel="split"), ("synergy",)),
     },
     "languages": {
         **_both_measures(languages_figure, "languages", ("effects", "by_language")),

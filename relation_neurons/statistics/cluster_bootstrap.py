@@ -41,9 +41,7 @@ def two_stage_interval(values: Sequence[Float[ndarray, " _"]], *, seed: int = 0)
     return Interval(mean, float(low), float(high), len(whole))
 
 
-def resampled_means(
-    values: Sequence[Float[ndarray, " _"]], n_resamples: int, seed: int
-) -> Float[ndarray, " resample"]:
+def resampled_means(values: Sequence[Float[ndarray, " _"]], n_resamples: int, seed: int) -> Float[ndarray, " resample"]:
     """The mean over units of each resample."""
     generator = np.random.default_rng(seed)
     drawn = generator.integers(len(values), size=(n_resamples, len(values)))

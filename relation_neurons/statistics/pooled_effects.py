@@ -40,13 +40,15 @@ def pooled_effects(
     """
     one, random = (table.assign(set=table["ablated"], ablated=ALL) for table in (own, controls))
     table = compare(one, random, by=by, measures=measures, seed=seed)
-    for row, measure in table["measure"].items():
-        keys = table.loc[row, list(by)]
-        here, there = (part[(part[list(by)] == keys).all(axis=1)] for part in (one, random))
-        for column, values in _by_set(here, there, f"d_{measure}").items():
-            interval = two_stage_interval(values, seed=seed)
-            table.loc[row, [column, f"{column}_low", f"{column}_high"]] = interval[:3]
-    return table
+    intervals: list[dict[str, float]] = []
+    for row in table.to_dict("records"):
+        here, there = one, random
+        for name in by:
+            here, there = (part[part[name] == row[name]] for part in (here, there))
+        columns = _by_set(here, there, f"d_{row['measure']}")
+        found = [two_stage_interval(values, seed=seed).columns(name) for name, values in columns.items()]
+        intervals.append({name: value for each in found for name, value in each.items()})
+    return table.assign(**pd.DataFrame(intervals, table.index))
 
 
 def _by_set(own: pd.DataFrame, controls: pd.DataFrame, change: str) -> dict[str, list[np.ndarray]]:

@@ -26,14 +26,13 @@ class FlipTest(NamedTuple):
     p_family: Float[ndarray, " group"]
 
 
-def sign_flip_max_t(
-    values: Float[ndarray, "unit group"], *, n_flips: int = N_FLIPS, seed: int = 0
-) -> FlipTest:
+def sign_flip_max_t(values: Float[ndarray, "unit group"], *, n_flips: int = N_FLIPS, seed: int = 0) -> FlipTest:
     """Test whether the mean of each group of a family lies above zero, by flipping the signs of units.
 
     A unit's sign is flipped in all groups at once, so that groups which ask the same facts stay as dependent as they
-    are. Each group's sum is divided by the root of its sum of squares, which no flip changes. The correction is Westfall
-    and Young's (1993) step-down max-T: a group is compared with the largest sum of those that are no further out.
+    are. Each group's sum is divided by the root of its sum of squares, which no flip changes. The correction is
+    Westfall and Young's (1993) step-down max-T: a group is compared with the largest sum of those that are no further
+    out.
     The test is exact where values are symmetric about zero, however heavy their tails.
 
     Args:

@@ -65,9 +65,9 @@ def test_pooled_rows_are_one_group_of_all_relations():
     own = answers({"a": -1.0, "b": -3.0})
     controls = answers({"a": 0.0, "b": 0.5}, 20)
     (row,) = pooled_effects(own, controls, measures=["logprob"]).to_dict("records")
-    (plain,) = compare(
-        own.assign(every=0), controls.assign(every=0), by=["every"], measures=["logprob"]
-    ).to_dict("records")
+    (plain,) = compare(own.assign(every=0), controls.assign(every=0), by=["every"], measures=["logprob"]).to_dict(
+        "records"
+    )
     assert row["ablated"] == "all"
     assert (row["n"], row["n_controls"]) == (6, 20)
     for name in ("effect", "difference", "random"):

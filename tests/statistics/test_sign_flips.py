@@ -32,7 +32,7 @@ def by_loop(values):
 
 
 def test_all_flips_are_counted_as_a_loop_counts_them():
-    values = np.random.default_rng(0).standard_t(2, size=(9, 4)) + [1.5, 0.5, 0.0, -1.0]
+    values = np.random.default_rng(0).standard_t(2, size=(9, 4)) + np.array([1.5, 0.5, 0.0, -1.0])
     values[6:, 0] = 0.0  # a group that asks other facts
     values[:4, 3] = 0.0
     found, (alone, family) = sign_flip_max_t(values), by_loop(values)
@@ -53,7 +53,7 @@ def test_one_group_has_the_p_of_scipy(n):
 
 
 def test_a_group_of_zeros_shows_nothing_and_equal_groups_share_a_p():
-    values = np.random.default_rng(0).normal(1, 1, size=(8, 1)) * [1.0, 1.0, 0.0]
+    values = np.random.default_rng(0).normal(1, 1, size=(8, 1)) * np.array([1.0, 1.0, 0.0])
     found = sign_flip_max_t(values)
     assert found.p[2] == found.p_family[2] == 1
     assert found.p_family[0] == found.p_family[1] == found.p[0]
