@@ -83,7 +83,7 @@ def gain_table(answers: pd.DataFrame, controls: pd.DataFrame, *, seed: int = 0) 
     tests["minimum_effect"] = _minimum_gains(tests, spreads, [n for n, _ in sizes])
     otherwise = np.where(tests["smallest_p"] >= LEVEL, CANNOT_BE_SHOWN, NOT_SHOWN)
     tests["verdict"] = np.where(tests["p_family"] < LEVEL, RISES, otherwise)
-    return pd.concat([labels, pd.DataFrame(rows), tests.drop(columns="critical")], axis=1)
+    return pd.concat([labels, pd.DataFrame(rows), tests.drop(columns=["critical", "p_chance_family"])], axis=1)
 
 
 def _draws(controls: pd.DataFrame, facts: pd.Index) -> pd.DataFrame:

@@ -33,17 +33,18 @@ def gain_test(
         seed: Of the flips.
 
     Returns:
-        A row per pair: `p_chance` of the sign flips alone; `p_random` of the rank test alone; `p`, the larger of both;
+        A row per pair: `p_chance` of the sign flips alone, `p_chance_family` after max-T over pairs; `p_random` of the
+        rank test alone; `p`, the larger of both;
         `p_family`, the larger of both after max-T over pairs; `p_bh`, the larger after Benjamini and Hochberg's
         correction of the former and max-T of the latter, whose own p-values cannot be small enough for that; and
-        `critical`, as of `hypothesis_tests.control_test`. All but the first two are 1 where the mean change is not
-        above both 0 and the control sets' mean, and NaN without control sets.
+        `critical`, as of `hypothesis_tests.control_test`. `p`, `p_family` and `p_bh` are 1 where the mean
+        change is not above both 0 and the control sets' mean, and NaN without control sets.
     """
     random = control_test(effects, draws, resolution=LEAST_NATS, level=LEVEL)
     chance = sign_flip_max_t(gains, n_flips=n_flips, seed=seed)
     means = np.asarray(effects, dtype=float)
     centres = np.array([values.mean() if len(values) else np.nan for values in draws])
-    table = pd.DataFrame({"p_chance": chance.p, "p_random": random.p})
+    table = pd.DataFrame({"p_chance": chance.p, "p_chance_family": chance.p_family, "p_random": random.p})
     for name, over_facts, over_sets in (
         ("p", chance.p, random.p),
         ("p_family", chance.p_family, random.p_family),
