@@ -9,6 +9,7 @@ verdicts after Holm's correction. Run from the root of the repository:
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.overlap import overlap
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.study import Study
+from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import SHOWN
 from tests.planted_properties import GROUP, plant_nothing
 
@@ -38,7 +40,10 @@ TESTS = {
     "own facts": ("intra", "effects"),
     "pairs of relations": ("inter", "effects"),
     "slope over k": ("sweep", "trend"),
-    "halves together": ("cumulativity", "together"),
+    "slope over k, pooled": ("sweep", "pooled_trend"),
+    "synergy": ("cumulativity", "synergy"),
+    "synergy, pooled": ("cumulativity", "pooled_synergy"),
+    "gains in one direction": ("inter", "gains"),
     "slices": ("cumulativity", "slices"),
     "overlap of pairs": ("overlap", "pairs"),
 }
@@ -52,30 +57,37 @@ class Config:
     """Number of models."""
     common: tuple[float, ...] = (0.0, 0.3)
     """Strength of effects that a set of neurons has on all facts alike; see `plant_nothing`."""
+    experiments: tuple[str, ...] = ("intra", "inter", "sweep", "cumulativity", "overlap")
+    """Experiments to run."""
     workers: int = 2
     """Number of processes."""
     out: Path = Path("docs/results/false_positives.json")
     """File for the counts."""
 
 
-def count_in_model(seed: int, common: float) -> dict[str, tuple[int, int, bool]]:
+def count_in_model(seed: int, common: float, experiments: tuple[str, ...]) -> dict[str, tuple[int, int, bool]]:
     """For each test and measure: p-values, those below 5 %, and whether any verdict is significant."""
     torch.set_num_threads(1)
     planted = plant_nothing(seed, common=common)
     prompts = rn.PromptConfig(shots=0, n_evaluation=10, split_seed=seed)
     config = StudyConfig(k=GROUP, site="post", n_controls=20, validation="none", prompts=prompts, seed=seed)
     study = Study(planted.model, planted.relations[:N_RELATIONS], config)
-    results = {
-        "intra": intra(study, IntraConfig(n_detection_tested=0)),
-        "inter": inter(study, InterConfig(n_cross_controls=20)),
-        "sweep": sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1)),
-        "cumulativity": cumulativity(study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=20)),
-        "overlap": overlap(study),
+    run: dict[str, Callable[[], ExperimentResult]] = {
+        "intra": lambda: intra(study, IntraConfig(n_detection_tested=0)),
+        "inter": lambda: inter(study, InterConfig(n_cross_controls=20, n_mechanism_controls=0)),
+        "sweep": lambda: sweep(study, SweepConfig(ks=KS, scale=False, n_sweep_controls=20, n_other=1)),
+        "cumulativity": lambda: cumulativity(
+            study, CumulativityConfig(ks=KS, scale=False, n_slices=2, n_slice_controls=20)
+        ),
+        "overlap": lambda: overlap(study),
     }
+    results = {name: run[name]() for name in experiments}
     counts = {}
     for name, (experiment, table) in TESTS.items():
+        if experiment not in results:
+            continue
         rows = results[experiment].tables[table]
-        for measure, group in rows.groupby("measure") if "measure" in rows else [("neurons", rows)]:
+        for measure, group in rows.groupby("measure") if "measure" in rows else [("all", rows)]:
             p = group["p"].dropna()
             shown = bool(group["verdict"].isin(SHOWN).any()) if "verdict" in group else False
             counts[f"{name}, {measure}"] = (len(p), int((p < 0.05).sum()), shown)
@@ -89,7 +101,9 @@ def main(config: Config) -> None:
     rows = []
     for common in config.common:
         with ProcessPoolExecutor(config.workers) as pool:
-            results = list(pool.map(partial(count_in_model, common=common), range(config.seeds)))
+            results = list(
+                pool.map(partial(count_in_model, common=common, experiments=config.experiments), range(config.seeds))
+            )
         for name in results[0]:
             counts = np.array([result[name] for result in results])
             any_shown = int(counts[:, 2].sum())

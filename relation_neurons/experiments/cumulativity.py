@@ -13,9 +13,10 @@ from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.k_sweep import PAPER_KS, check_ks, doses, nested_controls, own_answers
 from relation_neurons.experiments.study import Study
-from relation_neurons.results import verdicts
+from relation_neurons.experiments.synergy import synergy
+from relation_neurons.results import property_verdicts, verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import MEASURES, compare
+from relation_neurons.statistics.effects import compare
 from relation_neurons.statistics.intervals import N_RESAMPLES
 from relation_neurons.validation import validated
 
@@ -34,37 +35,42 @@ class CumulativityConfig:
     n_slices: int = 5
     """Disjoint slices of k neurons each, from the best downwards."""
     n_slice_controls: int = 25
-    """Control sets of each slice."""
+    """Control sets of each slice, and of the sets that are split into parts."""
+    n_parts: int = 4
+    """Disjoint parts whose effects are summed and compared with that of the whole."""
 
     def __post_init__(self) -> None:
         check_ks(self.ks)
-        require_at_least(self, n_slices=1, n_slice_controls=2)
+        require_at_least(self, n_slices=1, n_slice_controls=2, n_parts=2)
 
 
 def cumulativity(study: Study, config: CumulativityConfig = CumulativityConfig()) -> ExperimentResult:
     """The paper's difference-set test with intervals and a control, and the effect of each part of the ranking alone.
 
     Returns:
-        Tables `steps`, from `difference_table`; `together`, from `effects.compare` by `ablated` of the change
-        under the k neurons minus the changes under either half of them; `slices`, from `effects.compare` by `ablated`
-        and `slice`; `facts`, from `flip_table`; `answers`, to nested sets; and `parts`, to the differences alone.
+        Tables `steps`, from `difference_table`; `synergy` and `pooled_synergy`, from `synergy.synergy`, the change
+        under the k neurons minus the changes under disjoint parts of them; `slices`, from `effects.compare` by
+        `ablated` and `slice`; `facts`, from `flip_table`; `answers`, to nested sets; and `parts`, to the
+        differences alone.
     """
     ks = doses(study, config.ks, config.scale)
     nested = own_answers(study, ks)
     parts = _difference_answers(study, ks)
     steps = difference_table(nested, parts, seed=study.config.seed)
     slices = _slices(study, config)
-    together = _together(study, config)
+    beyond, pooled = synergy(study, config.n_parts, config.n_slice_controls)
     facts = flip_table(nested)
     tables = {
         "steps": steps,
-        "together": together,
+        "synergy": beyond,
+        "pooled_synergy": pooled,
         "slices": slices,
         "facts": facts,
         "answers": nested,
         "parts": parts,
     }
-    return ExperimentResult("cumulativity", QUESTION, tables, verdicts.cumulativity(steps, together, slices, facts))
+    sentences = verdicts.cumulativity(steps, slices, facts)
+    return ExperimentResult("cumulativity", QUESTION, tables, (*property_verdicts.synergy(beyond, pooled), *sentences))
 
 
 def _difference_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:
@@ -166,35 +172,6 @@ def flip_table(nested: pd.DataFrame) -> pd.DataFrame:
     table["gained_at"] = np.where(table["clean"], np.nan, first)
     table["back"] = (np.diff(course, axis=1) > 0).sum(axis=1) - np.isfinite(table["gained_at"])
     return table
-
-
-def _together(study: Study, config: CumulativityConfig) -> pd.DataFrame:
-    """The effect of all k neurons beyond the sum of the effects of their better and worse half, fact by fact."""
-    own, controls = [], []
-    for name in study.names:
-        target, prompts = study.target(name), study.evaluation(name)
-        for piece, (start, stop) in _halves(study.k).items():
-            own.append(Case(target.part(start, stop), prompts, {"ablated": name, "piece": piece}))
-            for draw, control in enumerate(study.controls(target, n=config.n_slice_controls)):
-                labels = {"ablated": name, "piece": piece, "draw": draw}
-                controls.append(Case(control.part(start, stop), prompts, labels))
-    study.announce([case for case in own if case.labels["piece"] == "whole"], config.n_slice_controls)
-    whole, random = (interaction(study.changes(cases)) for cases in (own, controls))
-    return compare(whole, random, by=["ablated"], seed=study.config.seed)
-
-
-def _halves(k: int) -> dict[str, tuple[int, int]]:
-    return {"whole": (0, k), "better": (0, (k + 1) // 2), "worse": ((k + 1) // 2, k)} if k > 1 else {"whole": (0, k)}
-
-
-def interaction(answers: pd.DataFrame) -> pd.DataFrame:
-    """Change under `whole` minus the changes under the other pieces, in the columns of `Study.changes`."""
-    keys = [key for key in ("ablated", "draw", "relation", "fact", "unit", "template") if key in answers]
-    sign = np.where(answers["piece"] == "whole", 1, -1)
-    changes = [f"d_{measure}" for measure in MEASURES]
-    signed = answers.assign(**{name: answers[name] * sign for name in changes})
-    clean = {f"clean_{measure}": "first" for measure in MEASURES}
-    return signed.groupby(keys, sort=False).agg(clean | dict.fromkeys(changes, "sum")).reset_index()
 
 
 def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:

@@ -8,9 +8,11 @@ import pandas as pd
 
 from relation_neurons.errors import require_at_least
 from relation_neurons.experiments.case import Case
+from relation_neurons.experiments.gained_facts import choose_gained, gained_facts
+from relation_neurons.experiments.gains import gain_table, parse_pairs
 from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
-from relation_neurons.results import verdicts
+from relation_neurons.results import property_verdicts, verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import compare
 from relation_neurons.validation import validated
@@ -29,8 +31,14 @@ class InterConfig:
     n_tested: int | None = None
     """Evaluation facts per relation; by default all, as in the paper."""
 
+    pairs: tuple[str, ...] = ()
+    """Pairs to test, each as "ablated->asked", named before looking; by default all. Fewer tests have more power."""
+
+    n_mechanism_controls: int = 5
+    """Control sets whose direct contributions to the facts that gained are computed."""
+
     def __post_init__(self) -> None:
-        require_at_least(self, n_cross_controls=0, n_tested=1)
+        require_at_least(self, n_cross_controls=0, n_tested=1, n_mechanism_controls=0)
 
 
 def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult:
@@ -38,18 +46,40 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
 
     Returns:
         Tables `effects`, from `effects.compare` by `ablated` and `relation` over all pairs of different relations,
-        with `relative_drop`, the paper's (accuracy before - after) / before; `flips`, the facts that were lost and
-        gained under other relations' neurons; and `answers`, the relation's own facts among them.
+        with `relative_drop`, the paper's (accuracy before - after) / before; `gains`, from `gains.gain_table`, the same
+        pairs in the direction of a gain only; `gained` and `mechanism`, from `gained_facts`, single facts that gained;
+        `flips`, the facts that were lost and gained under other relations' neurons; and `answers`, where all pairs are
+        tested the relation's own facts among them.
+
+    Raises:
+        RelationNeuronsError: A pair of relations that the study does not have.
     """
-    prompts = first_facts(study.evaluation(), config.n_tested)
-    cases = [Case(study.target(name), prompts, {"ablated": name}) for name in study.names]
+    cases = _cases(study, config)
     answers, controls = study.with_controls(cases, n=config.n_cross_controls, by_relation=True)
     other, other_controls = (table[table["ablated"] != table["relation"]] for table in (answers, controls))
     effects = compare(other, other_controls, by=["ablated", "relation"], seed=study.config.seed)
     accuracy = effects["measure"] == "correct"
     effects["relative_drop"] = (-effects["effect"] / effects["clean"]).where(accuracy & (effects["clean"] > 0))
-    tables = {"effects": effects, "flips": flips(other), "answers": answers}
-    return ExperimentResult("inter", QUESTION, tables, verdicts.inter(effects, tables["flips"]))
+    gains = gain_table(other, other_controls, seed=study.config.seed)
+    chosen = choose_gained(other, other_controls, gains)
+    prompts = [prompt for case in cases for prompt in case.prompts]
+    gained, mechanism = gained_facts(study, chosen, [prompts[row] for row in chosen.index], config.n_mechanism_controls)
+    tables = {"effects": effects, "gains": gains, "gained": gained, "mechanism": mechanism}
+    tables |= {"flips": flips(other), "answers": answers}
+    sentences = (*verdicts.inter(effects, tables["flips"]), *property_verdicts.gains(gains, gained, mechanism))
+    return ExperimentResult("inter", QUESTION, tables, sentences)
+
+
+def _cases(study: Study, config: InterConfig) -> list[Case]:
+    """Each relation's neurons with all prompts, or with those of the pairs that are named."""
+    prompts, pairs = first_facts(study.evaluation(), config.n_tested), parse_pairs(config.pairs, study.names)
+    cases = []
+    for name in study.names:
+        asked = {relation for ablated, relation in pairs if ablated == name} | (set() if config.pairs else {name})
+        if asked:
+            own = tuple(prompt for prompt in prompts if prompt.relation in asked)
+            cases.append(Case(study.target(name), own, {"ablated": name}))
+    return cases
 
 
 def flips(answers: pd.DataFrame) -> pd.DataFrame:

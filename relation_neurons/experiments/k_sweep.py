@@ -13,9 +13,10 @@ from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.prompts import first_facts
-from relation_neurons.results import verdicts
+from relation_neurons.results import property_verdicts, verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.effects import MEASURES, compare
+from relation_neurons.statistics.pooled_effects import pooled_effects
 from relation_neurons.validation import validated
 
 QUESTION = "Do a relation's facts suffer more, the more of its neurons are ablated, and when do others begin to?"
@@ -66,7 +67,9 @@ def sweep(study: Study, config: SweepConfig = SweepConfig()) -> ExperimentResult
     Returns:
         Tables `effects`, from `effects.compare` by `ablated` and `k` on own facts; `others`, the same on the other
         relations' facts, with one control; `trend`, from `effects.compare` by `ablated` of each fact's slope over
-        log10(k): nats, or share right, for each tenfold of k; and `answers` to own facts.
+        log10(k): nats, or share right, for each tenfold of k; `pooled_trend`, the same over all relations, from
+        `pooled_effects`; and `answers` to own facts. In both, `difference` is the mean over facts of a fact's slope
+        minus its mean slope under nested random sets.
     """
     ks = doses(study, config.ks, config.scale)
     trends = [Case(study.target(name), study.evaluation(name), {"ablated": name}) for name in study.names]
@@ -74,10 +77,13 @@ def sweep(study: Study, config: SweepConfig = SweepConfig()) -> ExperimentResult
     own = own_answers(study, ks)
     controls = _control_answers(study, ks, config.n_sweep_controls)
     effects = compare(own, controls, by=["ablated", "k"], seed=study.config.seed)
-    trend = compare(slopes(own), slopes(controls), by=["ablated"], seed=study.config.seed)
+    steep, random = slopes(own), slopes(controls)
+    trend = compare(steep, random, by=["ablated"], seed=study.config.seed)
+    pooled = pooled_effects(steep, random, seed=study.config.seed)
     others = _others(study, ks, config.n_other)
-    tables = {"effects": effects, "trend": trend, "others": others, "answers": own}
-    return ExperimentResult("sweep", QUESTION, tables, verdicts.k_sweep(effects, trend, others))
+    tables = {"effects": effects, "trend": trend, "pooled_trend": pooled, "others": others, "answers": own}
+    sentences = (*property_verdicts.dose_response(trend, pooled), *verdicts.k_sweep(effects, trend, others))
+    return ExperimentResult("sweep", QUESTION, tables, sentences)
 
 
 def own_answers(study: Study, ks: Sequence[int]) -> pd.DataFrame:

@@ -20,12 +20,15 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
     """Gather what other experiments showed of the three properties.
 
     - *Cumulative* is a relation whose facts lose log-probability with every tenfold of k, more than under nested
-      random sets, and whose lost facts are not all lost to the neurons added last.
+      random sets, and that rests on many neurons together: its lost facts are not all lost to the neurons added last,
+      or its neurons do more together than the sum of disjoint parts of them. The row `all` says so of all relations
+      pooled.
     - *Versatile* is a pair of relations that share more neurons than chance, and which both lose more log-probability
       under these than under as many that only the other relation has. Beside it stand other languages and the other
       template set.
     - *Interfering* is a pair of which one relation gains log-probability, or accuracy, beyond chance and random
-      neurons, when the other's neurons are ablated.
+      neurons, when the other's neurons are ablated; `gains of single facts` tests that direction only, fact by fact
+      beyond random sets.
 
     Args:
         findings: By name; used are `sweep` with `cumulativity`, `sharing`, `inter`, `languages` and `templates`, as far
@@ -38,7 +41,7 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
     """
     rows: Rows = []
     if {"sweep", "cumulativity"} <= findings.keys():
-        rows += _cumulative(findings["sweep"].tables["trend"], findings["cumulativity"].tables["steps"])
+        rows += _cumulative(findings["sweep"].tables, findings["cumulativity"].tables)
     if "sharing" in findings:
         rows += _versatile(findings["sharing"].tables["differences"])
     if "languages" in findings:
@@ -48,6 +51,7 @@ def properties(findings: Mapping[str, ExperimentResult]) -> ExperimentResult:
         rows += _across_templates(findings["templates"].tables["effects"])
     if "inter" in findings:
         rows += _interfering(findings["inter"].tables["effects"])
+        rows += _gaining(findings["inter"].tables["gains"])
     table = pd.DataFrame(rows, columns=COLUMNS)
     sentences = [_sentence(table[table["property"] == name], name) for name in table["property"].unique()]
     if "sharing" in findings and findings["sharing"].tables["differences"].empty:
@@ -72,13 +76,17 @@ def _records(table: pd.DataFrame, measure: str) -> Sequence[dict[str, object]]:
     return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
-def _cumulative(trend: pd.DataFrame, steps: pd.DataFrame) -> Rows:
-    every = steps[(steps["k"] == 0) & (steps["relation"] != "all")]
-    jointly = set(every.loc[every["low"] > 0, "relation"])
-    rows = []
-    for row in _records(trend, "logprob"):
-        name = str(row["ablated"])
-        rows.append(_tested(row, "cumulativity", "slope over k", name, row["verdict"] == FALLS and name in jointly))
+def _cumulative(sweep: Mapping[str, pd.DataFrame], cumulativity: Mapping[str, pd.DataFrame]) -> Rows:
+    """Each relation, and all pooled: the slope over k, if it is steeper than random, and what it rests on."""
+    steps, rows = cumulativity["steps"], []
+    jointly = set(steps.loc[(steps["k"] == 0) & (steps["low"] > 0), "relation"])  # `all` among them
+    for name in ("synergy", "pooled_synergy"):
+        jointly |= {str(row["ablated"]) for row in _records(cumulativity[name], "logprob") if row["verdict"] == FALLS}
+    for name in ("trend", "pooled_trend"):
+        for row in _records(sweep[name], "logprob"):
+            shown = row["verdict"] == FALLS and str(row["ablated"]) in jointly
+            evidence = "slope over k" if name == "trend" else "slope over k, pooled"
+            rows.append(_tested(row, "cumulativity", evidence, str(row["ablated"]), shown))
     return rows
 
 
@@ -126,6 +134,18 @@ def _interfering(effects: pd.DataFrame) -> Rows:
         )
         for measure in ("logprob", "correct")
         for row in _records(effects, measure)
+    ]
+
+
+def _gaining(gains: pd.DataFrame) -> Rows:
+    """Gains of single facts beyond random sets, tested in that direction only, with max-T in place of Holm."""
+    named = gains.drop(columns="effect").rename(
+        columns={"gain": "effect", "gain_low": "effect_low", "gain_high": "effect_high", "p_family": "p_holm"}
+    )
+    evidence = "gains of single facts"
+    return [
+        _tested(row, "interference", evidence, f"{row['ablated']} -> {row['relation']}", row["verdict"] == RISES)
+        for row in _records(named.assign(measure="logprob"), "logprob")
     ]
 
 

@@ -9,6 +9,7 @@ from relation_neurons.figures.effects import controls_figure, flips_figure, pair
 from relation_neurons.figures.error_analysis import error_kinds_figure
 from relation_neurons.figures.faithfulness import faithfulness_figure, induction_figure
 from relation_neurons.figures.frequency import frequency_figure
+from relation_neurons.figures.gains import gains_figure
 from relation_neurons.figures.language_bars import language_bars_figure
 from relation_neurons.figures.neuron_locations import (
     concept_overlap_figure,
@@ -50,6 +51,7 @@ __all__ = [
     "faithfulness_figure",
     "flips_figure",
     "frequency_figure",
+    "gains_figure",
     "induction_figure",
     "language_bars_figure",
     "languages_figure",

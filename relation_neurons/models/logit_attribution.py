@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -99,7 +100,9 @@ def _config(model: HookedModel) -> Any:
     return model.original_model.config.get_text_config() if is_bridge(model) else model.cfg
 
 
-def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
+def direct_logits(
+    model: HookedModel, direction: Float[Tensor, " d_model"], tokens: Sequence[int] | None = None
+) -> Float[Tensor, " token"]:
     """What a direction of the residual stream adds to every logit (TransformerLens's direct logit attribution).
 
     The direction is centred where the final norm centres, multiplied by that norm's weight and unembedded. The norm's
@@ -109,6 +112,7 @@ def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> F
     Args:
         model: A model from `load_model`.
         direction: Such as from `output_row`.
+        tokens: Of which logits are wanted; by default of the whole vocabulary.
 
     Returns:
         In float32, on the CPU.
@@ -123,4 +127,13 @@ def direct_logits(model: HookedModel, direction: Float[Tensor, " d_model"]) -> F
         weight = weight.detach().float().cpu() + float(getattr(norm, "uses_weight_offset", False))
         direction = direction * weight
     with torch.inference_mode():
-        return (direction.to(unembedding) @ unembedding).float().cpu()
+        columns = unembedding if tokens is None else unembedding[:, list(tokens)]
+        return (direction.to(columns) @ columns).float().cpu()
+
+
+def final_scale(model: HookedModel, stream: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
+    """By what the final norm divides a stream before the unembedding, in float32."""
+    stream = stream.float()
+    if str(model.cfg.normalization_type).startswith("LN"):
+        stream = stream - stream.mean(dim=-1, keepdim=True)
+    return (stream.square().mean(dim=-1) + float(getattr(model.cfg, "eps", 0.0))).sqrt()

@@ -23,6 +23,7 @@ from relation_neurons.figures import (
     faithfulness_figure,
     flips_figure,
     frequency_figure,
+    gains_figure,
     induction_figure,
     language_bars_figure,
     languages_figure,
@@ -65,6 +66,11 @@ def _flows(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     return answer_flows_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
+def _trend(trend: pd.DataFrame, pooled: pd.DataFrame) -> go.Figure:
+    """Slopes of each relation and, as `all`, of all together, beside those under nested random sets."""
+    return controls_figure(pd.concat([trend, pooled], ignore_index=True))
+
+
 FIGURES: Mapping[str, FigureFunctions] = {
     "summary": {
         "summary": (summary_figure, ("summary", "controls")),
@@ -79,18 +85,23 @@ FIGURES: Mapping[str, FigureFunctions] = {
         **_both_measures(controls_figure, "effects", ("effects",), group="facts", panel="neurons"),
     },
     "intra": _both_measures(controls_figure, "effects", ("effects",), panel="facts"),
-    "inter": {**_both_measures(pairs_figure, "effects", ("effects",)), "flips": (flips_figure, ("flips",))},
+    "inter": {
+        **_both_measures(pairs_figure, "effects", ("effects",)),
+        "gains": (gains_figure, ("gains",)),
+        "flips": (flips_figure, ("flips",)),
+    },
     "sweep": {
         **_both_measures(dose_figure, "dose", ("effects", "others")),
         **_both_measures(mean_dose_figure, "mean_dose", ("effects", "others")),
         **_both_measures(dose_slider_figure, "slider", ("effects", "others")),
+        "trend": (_trend, ("trend", "pooled_trend")),
     },
     "cumulativity": {
         "steps": (steps_figure, ("steps",)),
         "trajectories": (_trajectories, ("facts", "answers")),
         "flows": (_flows, ("facts", "answers")),
         **_both_measures(slices_figure, "slices", ("slices",)),
-        **_both_measures(controls_figure, "together", ("together",)),
+        "synergy": (partial(controls_figure, panel="split"), ("synergy",)),
     },
     "languages": {
         **_both_measures(languages_figure, "languages", ("effects", "by_language")),

@@ -94,12 +94,8 @@ def k_sweep(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) ->
     return (*sentences, f"Mean change in log-probability of own and of other facts over relations, in nats: {by_k}.")
 
 
-def cumulativity(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFrame, facts: pd.DataFrame) -> Sentences:
-    """Table 3, synergy of halves, slices of the ranking, and facts that return."""
-    logprob = together[together["measure"] == "logprob"]
-    synergy = logprob[logprob["verdict"] == FALLS]
-    strongest = synergy.head(1).to_dict("records")
-    example = "".join(f" ({row['ablated']} {interval_text(row)} nats beyond the sum)" for row in strongest)
+def cumulativity(steps: pd.DataFrame, slices: pd.DataFrame, facts: pd.DataFrame) -> Sentences:
+    """Table 3, slices of the ranking, and facts that return."""
     slices = slices[slices["measure"] == "logprob"]
     falls = slices[slices["verdict"] == FALLS]
     n_slices = falls.groupby("ablated")["slice"].nunique()
@@ -107,9 +103,6 @@ def cumulativity(steps: pd.DataFrame, together: pd.DataFrame, slices: pd.DataFra
     lost, returned = facts["lost_at"].notna().sum(), (facts["back"] > 0).sum()
     return (
         _steps(steps[steps["relation"] == "all"]),
-        f"Ablating the better and the worse half of the k neurons together does more than the sum of both alone, and "
-        f"more so than for random sets, in {len(synergy)} of {len(logprob)} relations "
-        f"({name_list(list(synergy['ablated']))}){example}.{cannot(logprob)}",
         f"More than one of the disjoint slices of the ranking lowers the log-probability on its own in "
         f"{len(several)} of {slices['ablated'].nunique()} relations ({name_list(several)}).{cannot(slices)}",
         f"Over the sweep {lost} prompts were lost at some k; {returned} of them turned right again at a larger k.",

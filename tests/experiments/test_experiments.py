@@ -15,7 +15,6 @@ from relation_neurons.experiments.cumulativity import (
     cumulativity,
     difference_table,
     flip_table,
-    interaction,
 )
 from relation_neurons.experiments.frequency import FrequencyConfig, divided, frequency
 from relation_neurons.experiments.inter_relation import InterConfig, flips, inter
@@ -173,9 +172,9 @@ def test_cumulativity_equals_a_loop_over_prompts(study):
     assert [row["total"], row["affected"]] == every
     assert every[0] > 10
     prompts, target = study.evaluation("eats"), study.target("eats")
-    pieces = [change(study, target.part(*piece), prompts)[0] for piece in ((0, 6), (0, 3), (3, 6))]
-    row = one(found.tables["together"], ablated="eats", measure="logprob")
-    assert row["effect"] == pytest.approx((pieces[0] - pieces[1] - pieces[2]).mean(), abs=1e-5)
+    pieces = [change(study, target.part(*piece), prompts)[0] for piece in ((0, 6), (0, 2), (2, 3), (3, 4), (4, 6))]
+    row = one(found.tables["synergy"], ablated="eats", split="blocks", measure="logprob")
+    assert row["effect"] == pytest.approx((pieces[0] - sum(pieces[1:])).mean(), abs=1e-5)
     piece = study.ranking().best["eats"].part(6, 12)
     row = one(found.tables["slices"], ablated="eats", slice=2, measure="logprob")
     assert row["effect"] == pytest.approx(change(study, piece, prompts)[0].mean(), abs=1e-5)
@@ -236,17 +235,6 @@ def test_when_facts_flip_and_come_back():
     assert table["lost_at"].fillna(0).to_dict() == {"f": 2, "g": 0, "h": 0, "i": 1}
     assert table["gained_at"].fillna(0).to_dict() == {"f": 0, "g": 0, "h": 2, "i": 0}
     assert table["back"].to_dict() == {"f": 1, "g": 0, "h": 0, "i": 1}
-
-
-def test_an_interaction_is_the_whole_minus_its_pieces():
-    rows = [
-        {"ablated": "a", "relation": "a", "fact": "f", "unit": "f", "template": 0, "piece": piece,
-         "clean_logprob": -1.0, "clean_correct": 1.0, "d_logprob": value, "d_correct": -float(value < -2)}
-        for piece, value in (("whole", -5.0), ("better", -1.0), ("worse", -2.5))
-    ]  # fmt: skip
-    found = interaction(pd.DataFrame(rows)).iloc[0]
-    assert found["d_logprob"] == pytest.approx(-1.5)
-    assert found["d_correct"] == 0
 
 
 def test_methods_take_one_scorer_and_more_neurons_than_other_experiments_rank(study):

@@ -54,9 +54,10 @@ def not_cumulative():
 
 
 def test_every_relation_is_cumulative_as_planted(cumulative):
-    assert shown(cumulative, "cumulativity") == set(RELATIONS[:N_RELATIONS])
-    together = cumulative["cumulativity"].tables["together"].query("measure == 'logprob'")
-    assert set(together["verdict"]) == {"falls"}
+    assert shown(cumulative, "cumulativity", "slope over k") == set(RELATIONS[:N_RELATIONS])
+    assert shown(cumulative, "cumulativity", "slope over k, pooled") == {"all"}
+    synergy = cumulative["cumulativity"].tables["synergy"].query("measure == 'logprob'")
+    assert set(synergy["verdict"]) == {"falls"}
     every = cumulative["cumulativity"].tables["steps"].query("k == 0 and relation == 'all'").iloc[0]
     assert every["cumulativity"] > 0.9
 
@@ -79,6 +80,7 @@ def test_only_the_pair_that_shares_neurons_is_versatile(cumulative):
 def test_only_the_planted_pair_interferes(cumulative):
     assert shown(cumulative, "interference", "gain in log-probability") == {" -> ".join(INTERFERING)}
     assert shown(cumulative, "interference") == {" -> ".join(INTERFERING)}
+    assert shown(cumulative, "interference", "gains of single facts") == {" -> ".join(INTERFERING)}
     flips = cumulative["inter"].tables["flips"]
     gained = flips[(flips["ablated"] == INTERFERING[0]) & (flips["relation"] == INTERFERING[1])]["flip"]
     assert (gained == "gained").sum() > (gained == "lost").sum()
