@@ -170,17 +170,23 @@ def flip_table(nested: pd.DataFrame) -> pd.DataFrame:
 
 def _together(study: Study, config: CumulativityConfig) -> pd.DataFrame:
     """The effect of all k neurons beyond the sum of the effects of their better and worse half, fact by fact."""
+    whole, random = half_changes(study, config.n_slice_controls)
+    return compare(whole, random, by=["ablated"], seed=study.config.seed)
+
+
+def half_changes(study: Study, n_controls: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The `interaction` of both halves of each relation's neurons, and of both halves of its control sets."""
     own, controls = [], []
     for name in study.names:
         target, prompts = study.target(name), study.evaluation(name)
         for piece, (start, stop) in _halves(study.k).items():
             own.append(Case(target.part(start, stop), prompts, {"ablated": name, "piece": piece}))
-            for draw, control in enumerate(study.controls(target, n=config.n_slice_controls)):
+            for draw, control in enumerate(study.controls(target, n=n_controls)):
                 labels = {"ablated": name, "piece": piece, "draw": draw}
                 controls.append(Case(control.part(start, stop), prompts, labels))
-    study.announce([case for case in own if case.labels["piece"] == "whole"], config.n_slice_controls)
+    study.announce([case for case in own if case.labels["piece"] == "whole"], n_controls)
     whole, random = (interaction(study.changes(cases)) for cases in (own, controls))
-    return compare(whole, random, by=["ablated"], seed=study.config.seed)
+    return whole, random
 
 
 def _halves(k: int) -> dict[str, tuple[int, int]]:
@@ -205,5 +211,5 @@ def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:
         for number in range(min(config.n_slices, len(best) // study.k)):
             piece = best.part(number * study.k, (number + 1) * study.k)
             cases.append(Case(piece, prompts, {"ablated": name, "slice": number + 1}))
-    own, controls = study.with_controls(cases, n=config.n_slice_controls)
+    own, controls = study.with_controls(cases, n=config.n_slice_controls, stop=True)
     return compare(own, controls, by=["ablated", "slice"], seed=study.config.seed)

@@ -38,7 +38,7 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult
         per relation, facts and state (`clean`, `own`, `random`) the accuracy, the balanced accuracy (mean over
         distinct objects) and the share of the most frequent object; and `answers`.
     """
-    answers = [study.with_controls(cases) for cases in _families(study, config)]
+    answers = [study.with_controls(cases, stop=True) for cases in _families(study, config)]
     parts = [compare(*family, by=["ablated", "facts"], seed=study.config.seed) for family in answers]
     table = pd.concat(parts, ignore_index=True)
     own, controls = (pd.concat(tables, ignore_index=True) for tables in zip(*answers, strict=True))

@@ -13,6 +13,7 @@ import plotly.offline
 
 from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.design import DesignConfig, Plan, plan
 from relation_neurons.experiments.frequency import FrequencyConfig
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.properties import properties
@@ -32,7 +33,12 @@ FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
 
 
 def reproduce(
-    names: Sequence[str], config: StudyConfig, out: Path, *, options: Mapping[str, Any] | None = None
+    names: Sequence[str],
+    config: StudyConfig,
+    out: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    design: DesignConfig = DesignConfig(),
 ) -> list[ExperimentResult]:
     """Run experiments on one loaded model, or resume them.
 
@@ -45,6 +51,8 @@ def reproduce(
             relation's neurons, `critical.parquet` the critical neurons of the site, and `report.html`, one page that
             works offline, all that the folder holds so far.
         options: Of experiments by name; by default the paper's.
+        design: With `auto`, a pilot on detection facts chooses facts, control sets and pairs for an effect, of which
+            `design.parquet` and lines before the start tell; the same command takes the same again.
 
     Returns:
         The results, in order; with two or more experiments the three properties come last.
@@ -63,10 +71,13 @@ def reproduce(
         say=lambda line: tell(doing[0] + line),
     )
     folder = study.keep_in(out)
+    planned = None if design.design == "fixed" else _announced(study, chosen, design, folder)
     found = {}
     for name, option in chosen.items():
         doing[0] = f"{name}: "
-        found[name] = replace(registry.find_experiment(name).run(study, option), name=name)
+        sized, option = (study, option) if planned is None else planned.apply(study, name, option)
+        result = registry.find_experiment(name).run(sized, option)
+        found[name] = replace(result, name=name, verdict=(*result.verdict, *(sized.stops or ())))
         write_result(folder, name, found[name], option)
     neurons = pd.concat([study.ranking().top_frame(name, study.k) for name in study.names])
     if len(found) > 1:
@@ -78,6 +89,15 @@ def reproduce(
     folder.write_table("critical", study.critical.at(config.site))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
     return list(found.values())
+
+
+def _announced(study: Study, options: Mapping[str, Any], config: DesignConfig, folder: RunFolder) -> Plan:
+    """The chosen designs, said and stored before anything of them is measured."""
+    found = plan(study, options, config)
+    for sentence in str(found).splitlines():
+        study.say(sentence)
+    folder.write_table("design", found.table)
+    return found
 
 
 def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentResult]:

@@ -44,6 +44,7 @@ class Facts(NamedTuple):
     own: Float[ndarray, " fact"]
     controls: Float[ndarray, "fact draw"]
     resolution: float
+    n_planned: int
 
 
 def compare(
@@ -64,7 +65,7 @@ def compare(
     Args:
         own: Table of `Study.changes` with the columns `by`.
         controls: The same table for the control sets, numbered in the column `draw`, on the same
-            prompts.
+            prompts; with a column `planned` where a sequential rule may have stopped before so many.
         by: Columns that define a group, such as `["ablated"]`.
         measures: Some or all of `MEASURES`.
         seed: Seed of the bootstrap and of the sign flips.
@@ -80,7 +81,7 @@ def compare(
         Holm's correction of the former and the max-T correction of the latter; `p_bh`, Benjamini and
         Hochberg's correction of `p`; `smallest_p`, the least value that `p_holm` can have, see
         `power.Design`; `minimum_effect`, detectable with 80 % power by both tests, infinite where
-        nothing is; `verdict` at the 5 % level by `p_holm`: `falls`, `rises`, `not shown`, or `cannot
+        nothing is, and NaN where the control sets stopped early; `verdict` at the 5 % level by `p_holm`: `falls`, `rises`, `not shown`, or `cannot
         be shown` where `smallest_p` is not below the level.
 
     Raises:
@@ -99,11 +100,31 @@ def compare(
         tests = decide(
             [facts.own for facts in cells.values()],
             [facts.controls for facts in cells.values()],
-            [_chance(facts.own, measure, seed) for facts in cells.values()],
+            [chance_p(facts.own, measure, seed) for facts in cells.values()],
             resolution=max(facts.resolution for facts in cells.values()),
+            n_planned=[facts.n_planned for facts in cells.values()],
         )
         parts.append(pd.concat([labels.assign(measure=measure), rows, tests], axis=1))
     return pd.concat(parts, ignore_index=True)
+
+
+def changes_of(
+    own: pd.DataFrame, controls: pd.DataFrame, *, by: Sequence[str], measure: str
+) -> list[tuple[Float[ndarray, " fact"], Float[ndarray, "fact draw"]]]:
+    """Each group's changes by fact, under its own set and under each control set, as `compare` tests them.
+
+    Args:
+        own: As for `compare`.
+        controls: As for `compare`.
+        by: As for `compare`.
+        measure: One of `MEASURES`.
+
+    Raises:
+        RelationNeuronsError: If controls lack some facts of their group.
+    """
+    controls_of = dict(list(controls.groupby(list(by), sort=False)))
+    groups = own.groupby(list(by), sort=False)
+    return [_facts(key, rows, controls_of.get(key), measure)[1:3] for key, rows in groups]
 
 
 def decide(
@@ -112,6 +133,7 @@ def decide(
     p_chance: Sequence[float],
     *,
     resolution: float,
+    n_planned: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Test a family of effects against chance over units and against matched random controls.
 
@@ -120,6 +142,8 @@ def decide(
         controls: The changes of the same units under each control set, a column per set.
         p_chance: P-value of each group's test over units.
         resolution: As for `hypothesis_tests.control_test`.
+        n_planned: Control sets of each group that a sequential rule would have drawn at most; by default
+            those there are.
 
     Returns:
         One row per group with the columns `p_chance` to `verdict` of `compare`.
@@ -132,22 +156,23 @@ def decide(
     table["p"] = larger_p(effects, centres, chance, random.p)
     table["p_holm"] = larger_p(effects, centres, adjust(chance, "holm"), random.p_family)
     table["p_bh"] = adjust(table["p"].to_numpy(), "benjamini-hochberg")
-    designs = [Design(len(own), *values.shape) for values in controls]
+    n_planned = n_planned or [values.shape[1] for values in controls]
+    designs = [Design(len(own), len(values), n) for values, n in zip(own, n_planned, strict=True)]
     table["smallest_p"] = [design.smallest_p for design in designs]
     table["minimum_effect"] = [
-        _minimum_effect(values, design, critical)
-        for values, design, critical in zip(own, designs, random.critical, strict=True)
+        np.nan if draws.shape[1] < design.n_controls else _minimum_effect(values, design, critical)
+        for values, draws, design, critical in zip(own, controls, designs, random.critical, strict=True)
     ]
     otherwise = np.where(table["smallest_p"] >= LEVEL, CANNOT_BE_SHOWN, NOT_SHOWN)
     return table.assign(verdict=_verdicts(table["p_holm"].to_numpy(), effects, otherwise))
 
 
 def larger_p(
-    effects: Float[ndarray, " group"],
-    centres: Float[ndarray, " group"],
-    p_chance: Float[ndarray, " group"],
-    p_random: Float[ndarray, " group"],
-) -> Float[ndarray, " group"]:
+    effects: Float[ndarray, "*group"],
+    centres: Float[ndarray, "*group"],
+    p_chance: Float[ndarray, "*group"],
+    p_random: Float[ndarray, "*group"],
+) -> Float[ndarray, "*group"]:
     """The larger p-value of both tests, and 1 where the effect and its difference from the controls disagree in sign.
 
     Args:
@@ -200,11 +225,12 @@ def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measur
         if np.isnan(changes).any():
             raise refuse(f"The controls of {key} lack some of its facts", expected="the same facts")
     resolution = 1 / len(own) if measure == "correct" else LEAST_NATS
-    return Facts(means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes, resolution)
+    planned = changes.shape[1] if controls is None or "planned" not in controls else int(controls["planned"].max())
+    return Facts(means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes, resolution, planned)
 
 
-def _chance(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
-    """The p-value of no effect over facts."""
+def chance_p(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
+    """The p-value of no effect over facts: exact McNemar for correctness, sign flips otherwise."""
     if measure == "correct":
         return mcnemar_test(int((changes < 0).sum()), int((changes > 0).sum()))
     return sign_flip_test(changes, seed=seed)
