@@ -22,12 +22,12 @@ from scipy import stats
 import relation_neurons as rn
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
-from relation_neurons.experiments.design import DesignConfig, plan
+from relation_neurons.experiments.design import DesignConfig, Plan, plan
 from relation_neurons.experiments.inter_relation import InterConfig
 from relation_neurons.experiments.intra_relation import IntraConfig
 from relation_neurons.experiments.k_sweep import SweepConfig
 from relation_neurons.experiments.pilot import measured_spreads
-from relation_neurons.experiments.registry import DEMO_KS, find_experiment
+from relation_neurons.experiments.registry import SMOKE_KS, find_experiment
 from relation_neurons.experiments.study import Study
 from relation_neurons.statistics.effects import LEAST_NATS, larger_p
 from relation_neurons.statistics.hypothesis_tests import adjust, control_test
@@ -60,26 +60,36 @@ def options(ks: tuple[int, ...], scale: bool) -> dict[str, Any]:
         "intra": IntraConfig(n_detection_tested=0),
         "inter": InterConfig(),
         "sweep": SweepConfig(ks=ks, scale=scale, n_other=1),
-        "cumulativity": CumulativityConfig(ks=ks, scale=scale, n_slices=2),
+        "cumulativity": CumulativityConfig(ks=ks, scale=scale, n_slices=1),
     }
 
 
 def study_of(name: str) -> tuple[Study, dict[str, Any]]:
     """A study and its experiments by name."""
     if name == "smollm2-135m":
-        prompts = rn.PromptConfig(shots=2, n_evaluation=40)
+        prompts = rn.PromptConfig(shots=2, n_evaluation=24)
         config = StudyConfig(k=200, site="post", validation="none", prompts=prompts)
-        return Study(rn.load_model(name), rn.load_relations(*RELATIONS), config), options(DEMO_KS, True)
+        return Study(rn.load_model(name), rn.load_relations(*RELATIONS), config), options(SMOKE_KS, True)
     planted = plant_properties(0) if name == "planted" else plant_nothing(0, common=0.3)
     prompts = rn.PromptConfig(shots=0, n_evaluation=24)
     config = StudyConfig(k=GROUP, site="post", validation="none", prompts=prompts)
     return Study(planted.model, planted.relations, config), options((2, 8, GROUP), False)
 
 
+def designed_for(study: Study, asked: dict[str, Any], effect: float) -> Plan:
+    """The designs for the effect or, where it cannot be shown, for the next of 1.5 times as much that can."""
+    while True:
+        try:
+            return plan(study, asked, DesignConfig("auto", effect, most_controls=30))
+        except rn.RelationNeuronsError as error:
+            print(error, flush=True)
+            effect *= 1.5
+
+
 def forecast(name: str, effect: float) -> list[dict[str, Any]]:
     """A row per experiment: the pilot's spreads and least effect, and both as they came out."""
     study, asked = study_of(name)
-    designed = plan(study, asked, DesignConfig("auto", effect))
+    designed = designed_for(study, asked, effect)
     rows = []
     for row in designed.table.to_dict("records"):
         experiment, family = row["experiment"], row["family"]
@@ -88,7 +98,9 @@ def forecast(name: str, effect: float) -> list[dict[str, Any]]:
         all_pairs = len(study.names)
         sized.stops = None  # all control sets
         came = measured_spreads(sized, {family: option}, related=related, n_partners=all_pairs).iloc[0]
-        effects = find_experiment(experiment).run(sized, option).tables[TABLES[experiment]].query("measure == 'logprob'")
+        effects = (
+            find_experiment(experiment).run(sized, option).tables[TABLES[experiment]].query("measure == 'logprob'")
+        )
         least = effects["minimum_effect"].replace(np.inf, np.nan)
         rows.append(
             {

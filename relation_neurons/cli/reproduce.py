@@ -62,7 +62,7 @@ for _name, _experiment in {**EXPERIMENTS, **BESIDE}.items():
 @app.command(name="all")
 def all_command(
     study: Annotated[StudyConfig, tyro.conf.arg(name="")],
-    design: Annotated[DesignConfig, tyro.conf.arg(name="")] = DesignConfig(),
+    design: Annotated[DesignConfig, tyro.conf.arg(name="")],
     profile: Profile = "full",
     counts: Path | None = None,
     corpus: Path | None = None,

@@ -49,7 +49,7 @@ class DesignConfig:
     effect: float = 0.5
     """The change in log-probability (nats) that `auto` is to show: 0.5 takes 40 % of an answer's probability."""
     family: Literal["cheapest", "all", "related"] = "cheapest"
-    """Pairs of relations that `auto` may test: all, those of one subject or object type, or which of both is cheaper."""
+    """Pairs of relations that `auto` may test: all, those of one subject or object type, or the cheaper of both."""
     most_controls: int = 100
     """Control sets that `auto` may use."""
     n_pilot_facts: int = 10
@@ -172,7 +172,9 @@ def _family(study: Study, name: str, designed: Mapping[str, Any], spread: Spread
     @functools.cache
     def n_units(n_facts: int) -> int:
         prompts = first_facts(study.evaluation(), n_facts)
-        return min(len({one.columns["unit"] for one in prompts if one.relation == relation}) for relation in study.names)
+        return min(
+            len({one.columns["unit"] for one in prompts if one.relation == relation}) for relation in study.names
+        )
 
     def n_answers(n_facts: int, n_controls: int) -> int:
         n_prompts = len(first_facts(study.evaluation(), n_facts))
@@ -187,7 +189,9 @@ def _intra_price(study: Study, option: Any, n_prompts: int, n_tests: int, n_cont
 
 
 def _inter_price(study: Study, option: Any, n_prompts: int, n_tests: int, n_controls: int) -> int:
-    return n_prompts + math.ceil(n_tests * n_prompts / len(study.names)) * (1 + n_controls)
+    n = len(study.names)
+    own = n if n_tests == n * (n - 1) else 0  # with all pairs the relations' own facts are asked as well
+    return n_prompts + math.ceil((n_tests + own) * n_prompts / n) * (1 + n_controls)
 
 
 def _sweep_price(study: Study, option: Any, n_prompts: int, n_tests: int, n_controls: int) -> int:

@@ -38,7 +38,7 @@ def reproduce(
     out: Path,
     *,
     options: Mapping[str, Any] | None = None,
-    design: DesignConfig = DesignConfig(),
+    design: DesignConfig | None = None,
 ) -> list[ExperimentResult]:
     """Run experiments on one loaded model, or resume them.
 
@@ -51,7 +51,7 @@ def reproduce(
             relation's neurons, `critical.parquet` the critical neurons of the site, and `report.html`, one page that
             works offline, all that the folder holds so far.
         options: Of experiments by name; by default the paper's.
-        design: With `auto`, a pilot on detection facts chooses facts, control sets and pairs for an effect, of which
+        design: By default as the options say; with `auto`, a pilot on detection facts chooses facts, control sets and pairs for an effect, of which
             `design.parquet` and lines before the start tell; the same command takes the same again.
 
     Returns:
@@ -71,7 +71,7 @@ def reproduce(
         say=lambda line: tell(doing[0] + line),
     )
     folder = study.keep_in(out)
-    planned = None if design.design == "fixed" else _announced(study, chosen, design, folder)
+    planned = None if design is None or design.design == "fixed" else _announced(study, chosen, design, folder)
     found = {}
     for name, option in chosen.items():
         doing[0] = f"{name}: "

@@ -343,7 +343,9 @@ class Study:
             yield (part := self._control_changes(cases, drawn, start, stop))
             parts.append(_others(part) if by_relation else part)
             if stop < n and rule.reached(pd.concat(parts)):
-                self.stops.append(f"Stopped after {stop} of {n} control sets: no more of them could let an effect be shown.")
+                self.stops.append(
+                    f"Stopped after {stop} of {n} control sets: no more of them could let an effect be shown."
+                )
                 self.say(self.stops[-1])
                 return
 

@@ -81,8 +81,9 @@ def compare(
         Holm's correction of the former and the max-T correction of the latter; `p_bh`, Benjamini and
         Hochberg's correction of `p`; `smallest_p`, the least value that `p_holm` can have, see
         `power.Design`; `minimum_effect`, detectable with 80 % power by both tests, infinite where
-        nothing is, and NaN where the control sets stopped early; `verdict` at the 5 % level by `p_holm`: `falls`, `rises`, `not shown`, or `cannot
-        be shown` where `smallest_p` is not below the level.
+        nothing is, and NaN where the control sets stopped early; `verdict` at the 5 % level by
+        `p_holm`: `falls`, `rises`, `not shown`, or `cannot be shown` where `smallest_p` is not below
+        the level.
 
     Raises:
         RelationNeuronsError: If there are no groups, or if controls lack some facts of their group.

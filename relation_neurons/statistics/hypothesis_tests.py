@@ -146,9 +146,7 @@ def family_p(
 
 def _max_t(
     distances: Float[ndarray, "*families group draw"], resolution: float
-) -> tuple[
-    Float[ndarray, "*families group"], Float[ndarray, "*families draw"], Float[ndarray, "*families group draw"]
-]:
+) -> tuple[Float[ndarray, "*families group"], Float[ndarray, "*families draw"], Float[ndarray, "*families group draw"]]:
     """Corrected p-values, the largest scaled distance of each draw, and the scales."""
     scales = _scales(distances, resolution)
     scaled = distances / scales
@@ -197,16 +195,16 @@ def adjust(
     return adjusted
 
 
-def _holm(p_values: Float[ndarray, " hypothesis"]) -> Float[ndarray, " hypothesis"]:
-    """Holm's step-down correction, without the garbage collection of statsmodels on each call."""
-    order = np.argsort(p_values, kind="stable")
-    steps = np.arange(len(p_values), 0, -1) * p_values[order]
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+def holm(p_values: Float[ndarray, "*families hypothesis"]) -> Float[ndarray, "*families hypothesis"]:
+    """Holm's step-down correction of each family, without the garbage collection of statsmodels on each call."""
+    order = np.argsort(p_values, axis=-1, kind="stable")
+    steps = np.arange(p_values.shape[-1], 0, -1) * np.take_along_axis(p_values, order, axis=-1)
+    adjusted = np.empty(p_values.shape)
+    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0), axis=-1)
     return adjusted
 
 
-ADJUSTMENTS = {"holm": _holm, "benjamini-hochberg": stats.false_discovery_control}
+ADJUSTMENTS = {"holm": holm, "benjamini-hochberg": stats.false_discovery_control}
 
 
 def minimum_effect(differences: Num[ndarray, " fact"], *, alpha: float = 0.05, power: float = POWER) -> float:

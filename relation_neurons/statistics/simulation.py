@@ -11,7 +11,7 @@ from numpy import ndarray
 from scipy import stats
 
 from relation_neurons.statistics.effects import LEAST_NATS, larger_p
-from relation_neurons.statistics.hypothesis_tests import POWER, adjust, family_p
+from relation_neurons.statistics.hypothesis_tests import POWER, family_p, holm
 from relation_neurons.statistics.power import LEVEL, Design
 
 N_FAMILIES = 400
@@ -122,8 +122,7 @@ def _shown(
     own = sets[..., 0]
     sds = spread.fact * scale * np.sqrt(generator.chisquare(n_facts - 1, shape) / (n_facts - 1))
     chance = _t_test(own, sds, n_facts)
-    holm = np.stack([adjust(p, "holm") for p in chance])
-    p = larger_p(own, sets[..., 1:].mean(axis=-1), holm, family_p(sets, resolution=LEAST_NATS))
+    p = larger_p(own, sets[..., 1:].mean(axis=-1), holm(chance), family_p(sets, resolution=LEAST_NATS))
     return p < LEVEL
 
 
