@@ -30,7 +30,7 @@ from relation_neurons.experiments.pilot import measured_spreads
 from relation_neurons.experiments.registry import SMOKE_KS, find_experiment
 from relation_neurons.experiments.study import Study
 from relation_neurons.statistics.effects import LEAST_NATS, larger_p
-from relation_neurons.statistics.hypothesis_tests import adjust, control_test
+from relation_neurons.statistics.hypothesis_tests import family_p, holm
 from relation_neurons.statistics.power import LEVEL, Design
 from relation_neurons.statistics.sequential import blocks, can_still_be_shown
 from relation_neurons.statistics.simulation import SETS, Spread
@@ -119,43 +119,41 @@ def forecast(name: str, effect: float) -> list[dict[str, Any]]:
 
 def stopping(design: Design, tails: str, effects: Mapping[int, float], n_families: int) -> dict[str, Any]:
     """Verdicts with all control sets and with stopping early, and the share of control answers that it saves."""
-    generator, spread = np.random.default_rng(0), Spread(1.0, 1.0, 0.2)
-    wrong, changed, saved = 0, 0, []
-    for _ in range(n_families):
-        sets = SETS[tails](generator, (design.n_tests, design.n_controls + 1)) * spread.set
-        for group, effect in effects.items():
-            sets[group, 0] = np.median(sets[group]) - effect
-        facts = generator.normal(0, spread.fact, (design.n_tests, design.n_facts)) + sets[:, :1]
-        sets[:, 1:] += generator.normal(0, spread.control / np.sqrt(design.n_facts), sets[:, 1:].shape)
-        own, chance = facts.mean(axis=1), stats.ttest_1samp(facts, 0, axis=1).pvalue
-        every = verdicts(own, sets[:, 1:], chance)
-        n = next(
-            (
-                stop
-                for _, stop in blocks(design.n_controls)
-                if not can_still_be_shown(own, sets[:, 1 : stop + 1], chance, design.n_controls)
-            ),
-            design.n_controls,
-        )
-        early = verdicts(own, sets[:, 1 : n + 1], chance)
-        wrong += bool(np.delete(every, list(effects)).any())
-        changed += bool((every != early).any())
-        saved.append(1 - n / design.n_controls)
+    generator, spread, shape = np.random.default_rng(0), Spread(1.0, 1.0, 0.2), (n_families, design.n_tests)
+    sets = SETS[tails](generator, (*shape, design.n_controls + 1)) * spread.set
+    for group, effect in effects.items():
+        sets[:, group, 0] = np.median(sets[:, group], axis=-1) - effect
+    facts = generator.normal(0, spread.fact, (*shape, design.n_facts)) + sets[..., :1]
+    sets[..., 0] = facts.mean(axis=-1)
+    sets[..., 1:] += generator.normal(0, spread.control / np.sqrt(design.n_facts), sets[..., 1:].shape)
+    chance = stats.ttest_1samp(facts, 0, axis=-1).pvalue
+    drawn = np.array([n_drawn(one, p) for one, p in zip(sets, chance, strict=True)])
+    every, early = verdicts(sets, chance), np.zeros(shape, dtype=bool)
+    for n in np.unique(drawn):
+        early[drawn == n] = verdicts(sets[drawn == n, :, : n + 1], chance[drawn == n])
+    saved = 1 - drawn / design.n_controls
     return {
         **design._asdict(),
         "tails": tails,
-        "effects": list(effects.values()),
-        "false_positives": wrong / n_families,
-        "changed_verdicts": changed,
-        "saved": round(float(np.mean(saved)), 3),
-        "stopped": round(float(np.mean(np.array(saved) > 0)), 3),
+        "n_effects": len(effects),
+        "false_positives": float(np.delete(early, list(effects), axis=1).any(axis=1).mean()),
+        "changed_verdicts": int((every != early).sum()),
+        "saved": round(float(saved.mean()), 3),
+        "stopped": round(float((saved > 0).mean()), 3),
     }
 
 
-def verdicts(own: np.ndarray, controls: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """Which groups have a verdict."""
-    random = control_test(own.tolist(), list(controls), resolution=LEAST_NATS)
-    return larger_p(own, controls.mean(axis=1), adjust(chance, "holm"), random.p_family) < LEVEL
+def n_drawn(sets: np.ndarray, chance: np.ndarray) -> int:
+    """After how many control sets a family stops."""
+    n = sets.shape[1] - 1
+    looks = (stop for _, stop in blocks(n) if not can_still_be_shown(sets[:, 0], sets[:, 1 : stop + 1], chance, n))
+    return next(looks, n)
+
+
+def verdicts(sets: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """Which groups of each family have a verdict."""
+    p = family_p(sets, resolution=LEAST_NATS)
+    return larger_p(sets[..., 0], sets[..., 1:].mean(axis=-1), holm(chance), p) < LEVEL
 
 
 def main(config: Config) -> None:
@@ -167,7 +165,7 @@ def main(config: Config) -> None:
             continue
         found[name] = [
             stopping(Design(n_tests, 40, n_controls), tails, effects, config.families)
-            for n_tests, n_controls in ((12, 25), (12, 50), (12, 100), (132, 50))
+            for n_tests, n_controls in ((4, 50), (12, 25), (12, 50), (12, 100))
             for tails in SETS
             for effects in ({}, {0: 1.0}, dict.fromkeys(range(n_tests // 2), 1.0))
         ]

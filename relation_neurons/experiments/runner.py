@@ -51,8 +51,9 @@ def reproduce(
             relation's neurons, `critical.parquet` the critical neurons of the site, and `report.html`, one page that
             works offline, all that the folder holds so far.
         options: Of experiments by name; by default the paper's.
-        design: By default as the options say; with `auto`, a pilot on detection facts chooses facts, control sets and pairs for an effect, of which
-            `design.parquet` and lines before the start tell; the same command takes the same again.
+        design: By default as the options say; with `auto`, a pilot on detection facts chooses facts, control sets and
+            pairs for an effect. Lines before the start and `design.parquet` tell which; the same command takes the
+            same again.
 
     Returns:
         The results, in order; with two or more experiments the three properties come last.

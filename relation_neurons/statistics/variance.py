@@ -47,7 +47,8 @@ def spread_of(own: pd.DataFrame, controls: pd.DataFrame, *, by: Sequence[str], m
     of_means = _pooled([matrix.mean(axis=0).var(ddof=1) for _, matrix in groups], n_sets - 1)
     over_sets = max(of_means - residual / n_facts, LEAST_SHARE * of_means)
     variances = np.maximum([_pooled(over_facts, n_facts - 1), residual, over_sets], LEAST_NATS**2)
-    return Spread(*np.sqrt(variances).tolist(), between=_between(over_facts, n_facts - 1))
+    fact, control, sets = np.sqrt(variances).tolist()
+    return Spread(fact, control, sets, _between(over_facts, n_facts - 1))
 
 
 def _residual(changes: Float[ndarray, "fact draw"]) -> float:

@@ -66,6 +66,7 @@ def test_the_pilot_asks_detection_facts_only_and_its_answers_are_kept(study, ask
     assert len(asked) == n_asked
 
 
+@pytest.mark.full
 def test_the_design_that_was_chosen_is_the_one_that_runs_and_costs_no_more_than_said(study, asked):
     found = plan(study, OPTIONS, AUTO)
     rows = found.table.set_index("experiment")
@@ -173,7 +174,7 @@ def test_spreads_on_evaluation_facts_are_those_of_the_compared_effects(study):
     own = intra(study.sized(14, 8), OPTIONS["intra"]).table.query("measure == 'logprob'")
     found = measured_spreads(sized, {"intra": OPTIONS["intra"]}).iloc[0]
     seen = np.sqrt(np.median(own["random_sd"] ** 2) * 7 / 6.3458)  # the median of chi-square with 7 degrees
-    assert found["set"] == pytest.approx(np.sqrt(seen**2 - found["control"] ** 2 / 14), rel=1e-3)
+    assert found["set"] == pytest.approx(np.sqrt(max(seen**2 - found["control"] ** 2 / 14, 0.1 * seen**2)), rel=1e-3)
 
 
 def test_related_pairs_share_subjects_objects_or_the_first_word_of_their_names():
