@@ -45,7 +45,7 @@ class Config:
     """Numbers of relations."""
     families: int = 1000
     """Simulated families for the false positive rate."""
-    effect: float = 0.5
+    effect: float = 1.0
     """Effect of the chosen designs, in nats."""
     only: tuple[str, ...] = ("designs", "curves")
     """What is simulated."""

@@ -84,7 +84,7 @@ def reproduce(
     if len(found) > 1:
         found["properties"] = properties(found)
         write_result(folder, "properties", found["properties"], None)
-        folder.write_text("verdicts.md", _page(study, found, neurons))
+        folder.write_text("verdicts.md", _page(study, found, neurons, planned))
     study.drop_activations()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(config.site))
@@ -149,14 +149,16 @@ def _section(name: str, result: ExperimentResult) -> str:
     return f"## {name}\n\n{result.question}\n\n" + "\n".join(f"- {sentence}" for sentence in result.verdict) + "\n"
 
 
-def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataFrame) -> str:
+def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataFrame, planned: Plan | None) -> str:
     """All verdicts on one page, the properties first."""
     config = study.config
     known = critical(study.critical.at(config.site), config.site, kept=config.keep_critical)
+    size = f"{config.prompts.n_evaluation} evaluation facts per relation, {config.n_controls} control sets"
+    if planned is not None:
+        size = "designed for an effect (" + str(planned).replace("\n", " ") + ")"
     head = (
         f"# {study.model.cfg.model_name}: {len(study.names)} relations, {study.k} neurons each at site {config.site}"
-        f"\n\n{config.prompts.shots} solved examples, {config.prompts.n_evaluation} evaluation facts per relation, "
-        f"{config.n_controls} control sets, seed {config.seed}. {tie_rule(neurons)} {known} "
+        f"\n\n{config.prompts.shots} solved examples, {size}, seed {config.seed}. {tie_rule(neurons)} {known} "
         "Tables and figures are in the folders of these names.\n"
     )
     order = ["properties", *(name for name in found if name != "properties")]
