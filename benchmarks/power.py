@@ -1,40 +1,40 @@
-"""What each experiment's tests can show, by simulation: false positives, and the effect shown with 80 % power.
+"""What each experiment's tests can show, by simulation: false positives, least effects, and curves of the power.
 
 Every experiment is a family of groups; each group has an effect per fact of its own set of neurons and
-of its control sets. Here the effects of random sets are drawn from a normal distribution, or from one
-with heavy tails, as where a few random sets harm the model; facts vary about the effect of their set.
-Run from the root of the repository: `python -m benchmarks.power`.
+of its control sets; see `relation_neurons.statistics.simulation`. The designs are those of the profiles
+and those that `--design auto` chooses. Run from the root of the repository: `python -m benchmarks.power`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import tyro
-from jaxtyping import Float
-from numpy import ndarray
-from scipy import stats
+from plotly.subplots import make_subplots
 
+from relation_neurons.experiments.design_choice import Family, choose
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.registry import options, study_config
-from relation_neurons.statistics.effects import LEAST_NATS, larger_p
-from relation_neurons.statistics.hypothesis_tests import adjust, control_test
-from relation_neurons.statistics.power import LEVEL, Design
+from relation_neurons.figures.export import save_figure
+from relation_neurons.statistics.hypothesis_tests import POWER
+from relation_neurons.statistics.power import Design
+from relation_neurons.statistics.simulation import SETS, Spread, least_effect, power, shown
 
-FACT_SD = 1.0
-"""Standard deviation over facts of the change in log-probability under one set, in nats."""
-SET_SD = 0.2
-"""Standard deviation over random sets of their mean change, in nats; for heavy tails the median distance is alike."""
-POWER = 0.8
-SETS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], ndarray]] = {
-    "normal": lambda generator, shape: generator.normal(0, SET_SD, shape),
-    "heavy tails": lambda generator, shape: -SET_SD * generator.lognormal(0, 1.5, shape),
+NOMINAL = Spread(1.0, 1.0, 0.2)
+"""Standard deviations in nats where none are measured."""
+PROPERTIES = {
+    "own drop": "intra",
+    "pair": "inter",
+    "slope over k": "sweep (slope)",
+    "synergy of halves": "cumulativity (halves)",
 }
+EFFECTS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0)
+COLOURS = {"demo": "#999999", "full": "#0072b2", "auto": "#d55e00"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,14 @@ class Config:
     """Numbers of relations."""
     families: int = 1000
     """Simulated families for the false positive rate."""
-    effects: int = 300
-    """Simulated families for each effect."""
+    effect: float = 1.0
+    """Effect of the chosen designs, in nats."""
+    only: tuple[str, ...] = ("designs", "curves")
+    """What is simulated."""
+    spreads: Path = Path("docs/results/design.json")
+    """Standard deviations for the curves."""
+    picture: Path = Path("docs/gallery/power-curves.png")
+    """Where the curves are drawn."""
     out: Path = Path("docs/results/power.json")
     """File for the results."""
 
@@ -76,51 +82,102 @@ def designs(n_relations: int, profile: Profile) -> dict[str, Design]:
     }
 
 
-def verdicts(own: Float[ndarray, "group fact"], controls: Float[ndarray, "group draw"]) -> ndarray:
-    """Which groups have a verdict; the t-test over facts stands for the sign flips, which take longer."""
-    effects = own.mean(axis=1)
-    chance = stats.ttest_1samp(own, 0, axis=1).pvalue
-    random = control_test(effects.tolist(), list(controls), resolution=LEAST_NATS)
-    return larger_p(effects, controls.mean(axis=1), adjust(chance, "holm"), random.p_family) < LEVEL
-
-
-def family(design: Design, sets: str, effect: float, generator: np.random.Generator) -> ndarray:
-    """Verdicts of one simulated family whose first group has an effect beyond that of a random set."""
-    drawn = SETS[sets](generator, (design.n_tests, design.n_controls + 1))
-    drawn[0, 0] = np.median(drawn[0]) - effect if effect else drawn[0, 0]
-    facts = generator.normal(0, FACT_SD, (design.n_tests, design.n_facts))
-    noise = generator.normal(0, FACT_SD / np.sqrt(design.n_facts), (design.n_tests, design.n_controls))
-    return verdicts(drawn[:, :1] + facts, drawn[:, 1:] + noise)
-
-
-def simulate(design: Design, sets: str, config: Config) -> dict[str, float | str | None]:
+def simulate(design: Design, tails: str, families: int) -> dict[str, float | None]:
     """False positives of any group of a family, and the smallest effect with 80 % power; none below 10 nats."""
-    generator = np.random.default_rng(0)
-    wrong = sum(family(design, sets, 0.0, generator).any() for _ in range(config.families))
-    if not design.can_show:
-        return {"family_wise": int(wrong) / config.families, "effect": None}
-    low, high = 0.0, 10.0
-    for _ in range(7):
-        middle = (low + high) / 2
-        shown = np.mean([family(design, sets, middle, generator)[0] for _ in range(config.effects)])
-        low, high = (low, middle) if shown >= POWER else (middle, high)
-    return {"family_wise": int(wrong) / config.families, "effect": round(high, 2) if high < 10 else None}
+    wrong = shown(design, NOMINAL, 0.0, tails=tails, n_families=families).any(axis=1).mean()
+    least = least_effect(design, NOMINAL, tails=tails) if design.can_show else float("inf")
+    return {"family_wise": float(wrong), "effect": round(least, 2) if least < 10 else None}
 
 
-def main(config: Config) -> None:
-    """Simulate everything and write a table."""
+def table(config: Config) -> list[dict[str, Any]]:
+    """A row per number of relations, profile and experiment."""
     rows = []
     for n_relations in config.relations:
         for profile in ("demo", "full"):
             for name, design in designs(n_relations, profile).items():
                 row = {"relations": n_relations, "profile": profile, "experiment": name, **design._asdict()}
                 row |= {"smallest_p": float(f"{design.smallest_p:.2g}")}
-                for sets in SETS:
-                    row |= {f"{key}, {sets}": value for key, value in simulate(design, sets, config).items()}
+                for tails in SETS:
+                    found = simulate(design, tails, config.families)
+                    row |= {f"{key}, {tails}": value for key, value in found.items()}
                 rows.append(row)
                 print(row, flush=True)
-    config.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    print(pd.DataFrame(rows).to_string())
+    return rows
+
+
+def spreads(path: Path) -> dict[str, Spread]:
+    """The pilot's standard deviations on the embedded model by experiment, as `benchmarks.design` wrote them."""
+    rows = json.loads(path.read_text(encoding="utf-8")).get("smollm2-135m", []) if path.is_file() else []
+    return {row["experiment"]: Spread(*(row[f"{part}_pilot"] for part in Spread._fields)) for row in rows}
+
+
+def curves(config: Config) -> list[dict[str, Any]]:
+    """The power of the designs of the profiles, and of the chosen one, over effects, for every property."""
+    rows, measured, n_relations = [], spreads(config.spreads), config.relations[0]
+    for label, name in PROPERTIES.items():
+        spread = measured.get(name.split()[0], NOMINAL)
+        sized = {profile: designs(n_relations, profile)[name] for profile in ("demo", "full")}
+        family = Family(name, sized["full"].n_tests, spread, lambda n: n, lambda n, m: n * (1 + m))
+        choice = choose([family], config.effect, sized["full"].n_facts, most_controls=100)
+        sized["auto"] = family.size(choice.n_facts, choice.n_controls)
+        for profile, design in sized.items():
+            for effect in EFFECTS:
+                found = power(design, spread, effect)
+                rows.append(
+                    {"property": label, "design": profile, **design._asdict(), **spread._asdict()}
+                    | {"effect": effect, "power": found}
+                )
+            print(label, profile, design, flush=True)
+    return rows
+
+
+def figure(rows: list[dict[str, Any]]) -> go.Figure:
+    """A panel for each property, a line for each design."""
+    drawn = make_subplots(rows=1, cols=len(PROPERTIES), subplot_titles=list(PROPERTIES), shared_yaxes=True)
+    for column, label in enumerate(PROPERTIES, 1):
+        of_property = [row for row in rows if row["property"] == label]
+        for profile, colour in COLOURS.items():
+            line = [row for row in of_property if row["design"] == profile]
+            drawn.add_scatter(
+                x=[row["effect"] for row in line],
+                y=[row["power"] for row in line],
+                name=profile,
+                line={"color": colour},
+                mode="lines+markers",
+                showlegend=column == 1,
+                row=1,
+                col=column,
+            )
+            size = f"{line[0]['n_tests']} tests, {line[0]['n_facts']} facts, {line[0]['n_controls']} sets"
+            drawn.add_annotation(
+                x=0.02,
+                y=-0.28 - 0.07 * list(COLOURS).index(profile),
+                xref=f"x{column if column > 1 else ''} domain",
+                yref="paper",
+                text=f"{profile}: {size}",
+                font={"color": colour, "size": 11},
+                showarrow=False,
+                xanchor="left",
+            )
+        drawn.add_hline(y=POWER, line={"dash": "dot", "color": "#999999"}, row=1, col=column)
+    drawn.update_xaxes(type="log", title="effect (nats)", tickvals=[0.1, 0.2, 0.5, 1, 2])
+    drawn.update_yaxes(range=[0, 1.02])
+    drawn.update_yaxes(title="power", col=1)
+    drawn.update_layout(template="plotly_white", width=1150, height=430, margin={"b": 150, "t": 40, "r": 20})
+    return drawn
+
+
+def main(config: Config) -> None:
+    """Simulate what is asked for, and write it beside what was simulated before."""
+    found = json.loads(config.out.read_text(encoding="utf-8")) if config.out.is_file() else {}
+    found = found if isinstance(found, dict) else {"designs": found}
+    if "designs" in config.only:
+        found["designs"] = table(config)
+    if "curves" in config.only:
+        found["curves"] = curves(config)
+        save_figure(figure(found["curves"]), config.picture, width=1150)
+    config.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(pd.DataFrame(found[config.only[-1]]).to_string())
 
 
 if __name__ == "__main__":

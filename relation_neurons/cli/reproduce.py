@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.design import DesignConfig
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.registry import BESIDE, EXPERIMENTS, RUN, Experiment
 from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, default_folder, reproduce, run
@@ -27,12 +28,13 @@ app = tyro.extras.SubcommandApp()
 def _command(name: str, experiment: Experiment) -> Callable[..., None]:
     """The command of one experiment, whose options are those of the study and its own."""
 
-    def command(study, options, out=None):  # type: ignore[no-untyped-def]
-        _report([name], study, out, {name: options})
+    def command(study, options, design, out=None):  # type: ignore[no-untyped-def]
+        _report([name], study, out, {name: options}, design)
 
     command.__annotations__ = {
         "study": Annotated[StudyConfig, tyro.conf.arg(name="")],
         "options": Annotated[experiment.config, tyro.conf.arg(name="")],
+        "design": Annotated[DesignConfig, tyro.conf.arg(name="")],
         "out": Path | None,
         "return": None,
     }
@@ -44,6 +46,7 @@ def _command(name: str, experiment: Experiment) -> Callable[..., None]:
     Args:
         study: The model, the relations and the measurements.
         options: Of this experiment.
+        design: As the options say, or for an effect.
         out: The folder; by default one under `runs/` named after model and options, shared by all experiments of the
             same study.
     """
@@ -59,6 +62,7 @@ for _name, _experiment in {**EXPERIMENTS, **BESIDE}.items():
 @app.command(name="all")
 def all_command(
     study: Annotated[StudyConfig, tyro.conf.arg(name="")],
+    design: Annotated[DesignConfig, tyro.conf.arg(name="")],
     profile: Profile = "full",
     counts: Path | None = None,
     corpus: Path | None = None,
@@ -68,6 +72,7 @@ def all_command(
 
     Args:
         study: The model, the relations and the measurements.
+        design: As the profile says, or for an effect.
         profile: The size of the experiments: `full`, as in the paper; `demo`, within an hour for a small model on a
             CPU; `smoke`, only to see that everything works.
         counts: A table of co-occurrences for `frequency`; without it and `--corpus` that experiment is left out.
@@ -75,7 +80,7 @@ def all_command(
         out: The folder; by default one under `runs/` named after model and options.
     """
     options = all_options(profile, counts=counts, corpus=corpus)
-    _report(list(options), study, out, options)
+    _report(list(options), study, out, options, design)
     if "frequency" not in options:
         Console().print(FREQUENCY_NEEDS)
 
@@ -104,10 +109,12 @@ def run_command(study: Annotated[StudyConfig, tyro.conf.arg(name="")] = RUN, out
 compare_methods_command = _command("methods", BESIDE["methods"])
 
 
-def _report(names: list[str], study: StudyConfig, out: Path | None, options: dict[str, Any]) -> None:
+def _report(
+    names: list[str], study: StudyConfig, out: Path | None, options: dict[str, Any], design: DesignConfig
+) -> None:
     console, started = Console(), time.monotonic()
     out = out or default_folder(study)
-    for result in reproduce(names, study, out, options=options):
+    for result in reproduce(names, study, out, options=options, design=design):
         _print(console, result)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
 

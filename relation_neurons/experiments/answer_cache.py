@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -46,12 +47,16 @@ class AnswerCache:
         folder: Where answers are stored in parts, from which a stopped study is resumed; None keeps them in memory.
         batch_size: Prompts at a time.
         show: Makes a progress bar of a label and a total.
+        n_computed: Answers that the model has given since this was made.
+        seconds: How long it took over them.
     """
 
     model: HookedModel
     folder: RunFolder | None = None
     batch_size: int | None = None
     show: Show = quiet
+    n_computed: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
     _known: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
     _prompt_keys: dict[Prompt, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -103,7 +108,9 @@ class AnswerCache:
         conditions = [
             _condition(state, states[state], tuple(missing[key] for key in keys)) for state, keys in by_state.items()
         ]
+        started = time.monotonic()
         table = recall_under(self.model, conditions, generate=generate, batch_size=self.batch_size, progress=progress)
+        self.seconds, self.n_computed = self.seconds + time.monotonic() - started, self.n_computed + len(table)
         answers = table.drop(columns=["condition", *PROMPT_COLUMNS])
         answers.insert(0, "state", table["condition"])
         answers.insert(1, "prompt", [prompt for keys in by_state.values() for _, prompt in keys])

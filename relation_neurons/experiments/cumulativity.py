@@ -182,5 +182,5 @@ def _slices(study: Study, config: CumulativityConfig) -> pd.DataFrame:
         for number in range(min(config.n_slices, len(best) // study.k)):
             piece = best.part(number * study.k, (number + 1) * study.k)
             cases.append(Case(piece, prompts, {"ablated": name, "slice": number + 1}))
-    own, controls = study.with_controls(cases, n=config.n_slice_controls)
+    own, controls = study.with_controls(cases, n=config.n_slice_controls, stop=True)
     return compare(own, controls, by=["ablated", "slice"], seed=study.config.seed)

@@ -75,7 +75,7 @@ def sweep(study: Study, config: SweepConfig = SweepConfig()) -> ExperimentResult
     trends = [Case(study.target(name), study.evaluation(name), {"ablated": name}) for name in study.names]
     study.announce(trends, config.n_sweep_controls)
     own = own_answers(study, ks)
-    controls = _control_answers(study, ks, config.n_sweep_controls)
+    controls = control_answers(study, ks, config.n_sweep_controls)
     effects = compare(own, controls, by=["ablated", "k"], seed=study.config.seed)
     steep, random = slopes(own), slopes(controls)
     trend = compare(steep, random, by=["ablated"], seed=study.config.seed)
@@ -129,7 +129,8 @@ def slopes(answers: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def _control_answers(study: Study, ks: Sequence[int], n: int) -> pd.DataFrame:
+def control_answers(study: Study, ks: Sequence[int], n: int) -> pd.DataFrame:
+    """The same facts under nested control sets, labelled `draw` as well."""
     cases = [
         Case(control, study.evaluation(name), {"ablated": name, "k": k, "draw": draw})
         for name in study.names

@@ -10,7 +10,7 @@ import pandas as pd
 from relation_neurons.errors import refuse, require_at_least
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
-from relation_neurons.prompts.prompts import Prompt, make_prompts
+from relation_neurons.prompts.prompts import Prompt, first_facts, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
@@ -124,7 +124,8 @@ def _in_language(study: Study, code: str, able: Sequence[str]) -> tuple[Prompt, 
     relations = [
         one if one.name in able or code == one.language else _untranslated(one, code) for one in study.relations
     ]
-    prompts = make_prompts(relations, replace(study.config.prompts, language=code)).evaluation
+    made = make_prompts(relations, replace(study.config.prompts, language=code))
+    prompts = first_facts(made.evaluation, study.n_tested)
     return tuple(prompt for prompt in prompts if prompt.relation in able)
 
 

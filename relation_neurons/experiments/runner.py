@@ -13,6 +13,7 @@ import plotly.offline
 
 from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.design import DesignConfig, Plan, plan
 from relation_neurons.experiments.frequency import FrequencyConfig
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.properties import properties
@@ -33,7 +34,12 @@ FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
 
 
 def reproduce(
-    names: Sequence[str], config: StudyConfig, out: Path, *, options: Mapping[str, Any] | None = None
+    names: Sequence[str],
+    config: StudyConfig,
+    out: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    design: DesignConfig | None = None,
 ) -> list[ExperimentResult]:
     """Run experiments on one loaded model, or resume them.
 
@@ -47,6 +53,9 @@ def reproduce(
             claims of the paper (`results.scorecard`), and `report.html`, one page that works offline, all that the
             folder holds so far.
         options: Of experiments by name; by default the paper's.
+        design: By default as the options say; with `auto`, a pilot on detection facts chooses facts, control sets and
+            pairs for an effect. Lines before the start and `design.parquet` tell which; the same command takes the
+            same again.
 
     Returns:
         The results, in order; with two or more experiments the three properties come last.
@@ -65,22 +74,34 @@ def reproduce(
         say=lambda line: tell(doing[0] + line),
     )
     folder = study.keep_in(out)
+    planned = None if design is None or design.design == "fixed" else _announced(study, chosen, design, folder)
     found = {}
     for name, option in chosen.items():
         doing[0] = f"{name}: "
-        found[name] = replace(registry.find_experiment(name).run(study, option), name=name)
+        sized, option = (study, option) if planned is None else planned.apply(study, name, option)
+        result = registry.find_experiment(name).run(sized, option)
+        found[name] = replace(result, name=name, verdict=(*result.verdict, *(sized.stops or ())))
         write_result(folder, name, found[name], option)
     neurons = pd.concat([study.ranking().top_frame(name, study.k) for name in study.names])
     if len(found) > 1:
         found["properties"] = properties(found)
         write_result(folder, "properties", found["properties"], None)
-        folder.write_text("verdicts.md", _page(study, found, neurons))
+        folder.write_text("verdicts.md", _page(study, found, neurons, planned))
     study.drop_activations()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(config.site))
     folder.write_text("scorecard.json", as_json([folder.path]))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
     return list(found.values())
+
+
+def _announced(study: Study, options: Mapping[str, Any], config: DesignConfig, folder: RunFolder) -> Plan:
+    """The chosen designs, said and stored before anything of them is measured."""
+    found = plan(study, options, config)
+    for sentence in str(found).splitlines():
+        study.say(sentence)
+    folder.write_table("design", found.table)
+    return found
 
 
 def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentResult]:
@@ -131,14 +152,16 @@ def _section(name: str, result: ExperimentResult) -> str:
     return f"## {name}\n\n{result.question}\n\n" + "\n".join(f"- {sentence}" for sentence in result.verdict) + "\n"
 
 
-def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataFrame) -> str:
+def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataFrame, planned: Plan | None) -> str:
     """All verdicts on one page, the properties first."""
     config = study.config
     known = critical(study.critical.at(config.site), config.site, kept=config.keep_critical)
+    size = f"{config.prompts.n_evaluation} evaluation facts per relation, {config.n_controls} control sets"
+    if planned is not None:
+        size = "designed for an effect (" + str(planned).replace("\n", " ") + ")"
     head = (
         f"# {study.model.cfg.model_name}: {len(study.names)} relations, {study.k} neurons each at site {config.site}"
-        f"\n\n{config.prompts.shots} solved examples, {config.prompts.n_evaluation} evaluation facts per relation, "
-        f"{config.n_controls} control sets, seed {config.seed}. {tie_rule(neurons)} {known} "
+        f"\n\n{config.prompts.shots} solved examples, {size}, seed {config.seed}. {tie_rule(neurons)} {known} "
         "Tables and figures are in the folders of these names.\n"
     )
     order = ["properties", *(name for name in found if name != "properties")]

@@ -46,7 +46,7 @@ class MethodsConfig:
     """Nats that others' facts lose where scorers are compared."""
     n_other: int | None = 3
     """Facts of each other relation; None takes all evaluation facts."""
-    n_method_controls: int = 5
+    n_method_controls: int = 20
     """Control sets for each scorer, k and relation; 0 for none, where time is short."""
 
     def __post_init__(self) -> None:

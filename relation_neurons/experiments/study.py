@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,14 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
 from relation_neurons.neurons.selection import TIE_RULE
 from relation_neurons.progress import Progress, keep_quiet
-from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, make_prompts
+from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, first_facts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
 from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.statistics.formatting import count_text
 from relation_neurons.statistics.notebook_html import line, table
+from relation_neurons.statistics.sequential import Futility, blocks
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.validation import validated
@@ -53,6 +56,9 @@ class Study:
         answers: All answers so far.
         folder: Where answers and rankings are stored, by `keep_in`, so that a stopped experiment can be resumed; None
             keeps them in memory.
+        n_tested: Facts of each relation that are tested; None tests all evaluation facts.
+        stops: Where control sets are drawn in blocks until no effect can be shown any more, a sentence for each family
+            that stopped; None draws all at once.
     """
 
     def __init__(
@@ -82,6 +88,9 @@ class Study:
         self.model, self.relations, self.config = model, tuple(relations), config or StudyConfig()
         self.folder: RunFolder | None = None
         self._show, self.say = show, say
+        self.n_tested: int | None = None
+        self.stops: list[str] | None = None
+        self._piloting = False
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[SelectionConfig, Ranking] = {}
         self._detection = DetectionActivations(model, self.config, show, read)
@@ -131,6 +140,20 @@ class Study:
         part.answers, part.folder, part._detection.folder = self.answers, self.folder, self._detection.folder
         part._attributions.folder = self._attributions.folder
         part.critical = self.critical
+        part.n_tested, part.stops, part._piloting = self.n_tested, self.stops, self._piloting
+        return part
+
+    def sized(self, n_facts: int, n_controls: int) -> Study:
+        """The same study, its answers shared, with fewer facts tested and control sets drawn until they are futile."""
+        part = copy.copy(self)
+        part.config = replace(self.config, n_controls=n_controls)
+        part.n_tested, part.stops = n_facts, []
+        return part
+
+    def pilot(self, n_facts: int, n_controls: int) -> Study:
+        """The same study, tested on detection facts instead, so that evaluation facts stay unseen."""
+        part = self.sized(n_facts, n_controls)
+        part.stops, part._piloting, part.say = None, True, keep_quiet
         return part
 
     @property
@@ -157,8 +180,9 @@ class Study:
         return self._prompts[config]
 
     def evaluation(self, relation: str | None = None, config: PromptConfig | None = None) -> tuple[Prompt, ...]:
-        """Evaluation prompts of one relation or of all."""
-        prompts = self.prompts(config).evaluation
+        """Evaluation prompts of one relation or of all, of the facts that are tested."""
+        made = self.prompts(config)
+        prompts = first_facts(made.detection if self._piloting else made.evaluation, self.n_tested)
         return prompts if relation is None else tuple(prompt for prompt in prompts if prompt.relation == relation)
 
     def detection(self, selection: SelectionConfig | None = None) -> tuple[Prompt, ...]:
@@ -271,7 +295,7 @@ class Study:
         return pd.concat([labels, table], axis=1)
 
     def with_controls(
-        self, cases: Sequence[Case], *, n: int | None = None, by_relation: bool = False
+        self, cases: Sequence[Case], *, n: int | None = None, by_relation: bool = False, stop: bool = False
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The changes of every case, and those of its matched random controls.
 
@@ -279,18 +303,51 @@ class Study:
             cases: A family of tests.
             n: Control sets of each; by default as configured.
             by_relation: Whether the facts of each relation are tested apart.
+            stop: Whether the cases are tested by their labels just as they are, so that a study that draws controls in
+                blocks may stop; the controls then have a column `planned`.
 
         Returns:
             The two tables of `changes`; that of the controls has a label `draw` more.
         """
-        self.announce(cases, self.config.n_controls if n is None else n, by_relation=by_relation)
-        controls = [
-            Case(control, case.prompts, {**case.labels, "draw": draw}, value=case.value, bos=case.bos)
-            for case in cases
-            for draw, control in enumerate(self.controls(case.neurons, n=n, match=case.match, selection=case.selection))
-        ]
+        n = self.config.n_controls if n is None else n
+        self.announce(cases, n, by_relation=by_relation)
         own = self.changes(cases)
-        return own, self.changes(controls) if controls else own.iloc[:0].assign(draw=0)
+        drawn = [self.controls(case.neurons, n=n, match=case.match, selection=case.selection) for case in cases]
+        if not any(drawn):
+            return own, own.iloc[:0].assign(draw=0)
+        if not stop or self.stops is None:
+            return own, self._control_changes(cases, drawn, 0, n)
+        return own, pd.concat(self._until_futile(cases, drawn, own, by_relation), ignore_index=True).assign(planned=n)
+
+    def _control_changes(
+        self, cases: Sequence[Case], drawn: Sequence[Sequence[NeuronSet]], start: int, stop: int
+    ) -> pd.DataFrame:
+        """The changes under some of the control sets of every case."""
+        return self.changes(
+            [
+                replace(case, neurons=control, labels={**case.labels, "draw": start + number})
+                for case, sets in zip(cases, drawn, strict=True)
+                for number, control in enumerate(sets[start:stop])
+            ]
+        )
+
+    def _until_futile(
+        self, cases: Sequence[Case], drawn: Sequence[Sequence[NeuronSet]], own: pd.DataFrame, by_relation: bool
+    ) -> Iterator[pd.DataFrame]:
+        """Blocks of the control sets' changes, until no case can be shown to have an effect."""
+        assert self.stops is not None
+        by, n = [*cases[0].labels, *(["relation"] if by_relation else [])], len(drawn[0])
+        other = _others(own) if by_relation else own
+        rule, parts = Futility(other, by=by, n_planned=n, seed=self.config.seed), []
+        for start, stop in blocks(n):
+            yield (part := self._control_changes(cases, drawn, start, stop))
+            parts.append(_others(part) if by_relation else part)
+            if stop < n and rule.reached(pd.concat(parts)):
+                self.stops.append(
+                    f"Stopped after {stop} of {n} control sets: no more of them could let an effect be shown."
+                )
+                self.say(self.stops[-1])
+                return
 
     def announce(self, cases: Sequence[Case], n_controls: int, *, by_relation: bool = False) -> None:
         """Say what a family of tests can show with its facts and control sets, before it is measured."""
@@ -308,6 +365,11 @@ class Study:
     def _answers(self, requests: Sequence[Request], generate: bool) -> pd.DataFrame:
         table = self.answers.get(requests, generate=generate or self.config.rule != "prefix")
         return table.assign(correct=table[f"correct_{self.config.rule}"])
+
+
+def _others(answers: pd.DataFrame) -> pd.DataFrame:
+    """Answers to facts of relations other than the one whose neurons are ablated."""
+    return answers[answers["ablated"] != answers["relation"]]
 
 
 def require_two(relations: Sequence[Relation]) -> None:

@@ -38,23 +38,27 @@ def synergy(study: Study, n_parts: int, n_controls: int) -> tuple[pd.DataFrame, 
         below 0 where the whole does more than its parts. Both have `whole`, the mean change under the whole, and
         `ratio` with its interval, the synergy as a share of it (NaN where the whole does not lower the measure).
     """
+    answers, drawn = part_answers(study, n_parts, n_controls)
+    whole, random = interaction(answers), interaction(drawn)
+    by, seed = ["ablated", "split"], study.config.seed
+    table = compare(whole, random, by=by, measures=SCALES, seed=seed)
+    over_all = pooled_effects(whole, random, by=by, measures=SCALES, seed=seed)
+    return _with_shares(table, answers, whole, seed), _with_shares(over_all, answers, whole, seed)
+
+
+def part_answers(study: Study, n_parts: int, n_controls: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answers under the whole set of each relation and under its parts, and those under its control sets."""
     own, controls = [], []
     for name in study.names:
         target, prompts = study.target(name), study.evaluation(name)
-        drawn = study.controls(target, n=n_controls)
         for (split, piece), part in parts(target, n_parts).items():
             own.append(Case(part, prompts, {"ablated": name, "split": split, "piece": piece}))
-        for draw, control in enumerate(drawn):
+        for draw, control in enumerate(study.controls(target, n=n_controls)):
             for (split, piece), part in parts(control, n_parts).items():
                 labels = {"ablated": name, "split": split, "piece": piece, "draw": draw}
                 controls.append(Case(part, prompts, labels))
     study.announce([case for case in own if case.labels["piece"] == WHOLE], n_controls)
-    answers = _with_log_odds(study.changes(own))
-    whole, random = interaction(answers), interaction(_with_log_odds(study.changes(controls)))
-    by, seed = ["ablated", "split"], study.config.seed
-    table = compare(whole, random, by=by, measures=SCALES, seed=seed)
-    pooled = pooled_effects(whole, random, by=by, measures=SCALES, seed=seed)
-    return tuple(_with_shares(rows, answers, whole, seed) for rows in (table, pooled))  # type: ignore[return-value]
+    return _with_log_odds(study.changes(own)), _with_log_odds(study.changes(controls))
 
 
 def parts(neurons: NeuronSet, n_parts: int) -> dict[tuple[str, str], NeuronSet]:

@@ -27,6 +27,8 @@ from relation_neurons.statistics.stratified_test import critical_shift, stratifi
 
 MEASURES = ("logprob", "correct")
 """Measures of each answer: log-probability of the whole object in nats, and correctness."""
+FIRST_BLOCK = 5
+"""Control sets before a sequential rule looks at them for the first time."""
 LEAST_NATS = 1e-3
 """Differences in log-probability below this are rounding errors."""
 FALLS, RISES, NOT_SHOWN = "falls", "rises", "not shown"
@@ -59,6 +61,7 @@ class Facts(NamedTuple):
         own: Changes under the group's neurons.
         controls: Changes under each control set.
         resolution: Smallest step of an effect.
+        n_planned: Control sets that there would be had a sequential rule not stopped.
         strata: The sets that the group pools; None where it has one.
     """
 
@@ -66,11 +69,18 @@ class Facts(NamedTuple):
     own: Float[ndarray, " fact"]
     controls: Float[ndarray, "fact draw"]
     resolution: float
+    n_planned: int
     strata: Strata | None = None
 
 
 def pooled(own: pd.DataFrame, controls: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two tables for `compare` as one group over all relations: `ablated` is `all`, and `set` what it was."""
+    """The two tables for `compare` as one group over all relations: `ablated` is `all`, and `set` what it was.
+
+    Where a sequential rule may have stopped the control sets, those of the first block are used, so
+    that their number does not depend on what they showed.
+    """
+    if "planned" in controls:
+        controls = controls[controls["draw"] < FIRST_BLOCK].drop(columns="planned")
     return own.assign(set=own["ablated"], ablated="all"), controls.assign(set=controls["ablated"], ablated="all")
 
 
@@ -94,7 +104,7 @@ def compare(
             names them in a column `set`, as `pooled` does; it is tested against random controls by
             `stratified_test.stratified_rank_test`, with Holm's correction.
         controls: The same table for the control sets, numbered in the column `draw`, on the same
-            prompts.
+            prompts; with a column `planned` where a sequential rule may have stopped before so many.
         by: Columns that define a group, such as `["ablated"]`.
         measures: Some or all of `MEASURES`.
         seed: Seed of the bootstrap and of the sign flips.
@@ -110,8 +120,9 @@ def compare(
         Holm's correction of the former and the max-T correction of the latter; `p_bh`, Benjamini and
         Hochberg's correction of `p`; `smallest_p`, the least value that `p_holm` can have, see
         `power.Design`; `minimum_effect`, detectable with 80 % power by both tests, infinite where
-        nothing is; `verdict` at the 5 % level by `p_holm`: `falls`, `rises`, `not shown`, or `cannot
-        be shown` where `smallest_p` is not below the level.
+        nothing is, and NaN where the control sets stopped early; `verdict` at the 5 % level by
+        `p_holm`: `falls`, `rises`, `not shown`, or `cannot be shown` where `smallest_p` is not below
+        the level.
 
     Raises:
         RelationNeuronsError: If there are no groups, or if controls lack some facts of their group.
@@ -129,12 +140,32 @@ def compare(
         tests = decide(
             [facts.own for facts in cells.values()],
             [facts.controls for facts in cells.values()],
-            [_chance(facts.own, measure, seed) for facts in cells.values()],
+            [chance_p(facts.own, measure, seed) for facts in cells.values()],
             resolution=max(facts.resolution for facts in cells.values()),
+            n_planned=[facts.n_planned for facts in cells.values()],
             strata=[facts.strata for facts in cells.values()],
         )
         parts.append(pd.concat([labels.assign(measure=measure), rows, tests], axis=1))
     return pd.concat(parts, ignore_index=True)
+
+
+def changes_of(
+    own: pd.DataFrame, controls: pd.DataFrame, *, by: Sequence[str], measure: str
+) -> list[tuple[Float[ndarray, " fact"], Float[ndarray, "fact draw"]]]:
+    """Each group's changes by fact, under its own set and under each control set, as `compare` tests them.
+
+    Args:
+        own: As for `compare`.
+        controls: As for `compare`.
+        by: As for `compare`.
+        measure: One of `MEASURES`.
+
+    Raises:
+        RelationNeuronsError: If controls lack some facts of their group.
+    """
+    controls_of = dict(list(controls.groupby(list(by), sort=False)))
+    groups = own.groupby(list(by), sort=False)
+    return [_facts(key, rows, controls_of.get(key), measure)[1:3] for key, rows in groups]
 
 
 def decide(
@@ -143,6 +174,7 @@ def decide(
     p_chance: Sequence[float],
     *,
     resolution: float,
+    n_planned: Sequence[int] | None = None,
     strata: Sequence[Strata | None] = (),
 ) -> pd.DataFrame:
     """Test a family of effects against chance over units and against matched random controls.
@@ -152,6 +184,8 @@ def decide(
         controls: The changes of the same units under each control set, a column per set.
         p_chance: P-value of each group's test over units.
         resolution: As for `hypothesis_tests.control_test`.
+        n_planned: Control sets of each group that a sequential rule would have drawn at most; by default
+            those there are.
         strata: Of groups that pool several sets; either all groups do, or none.
 
     Returns:
@@ -167,14 +201,13 @@ def decide(
     table["p"] = larger_p(effects, centres, chance, random.p)
     table["p_holm"] = larger_p(effects, centres, adjust(chance, "holm"), random.p_family)
     table["p_bh"] = adjust(table["p"].to_numpy(), "benjamini-hochberg")
+    n_planned = n_planned or [values.shape[1] for values in controls]
     n_sets = [len(one.own) for one in pools] or [1] * len(own)
-    designs = [
-        Design(len(own), values.shape[0], values.shape[1], n) for values, n in zip(controls, n_sets, strict=True)
-    ]
+    designs = [Design(len(own), len(values), *size) for values, *size in zip(own, n_planned, n_sets, strict=True)]
     table["smallest_p"] = [design.smallest_p for design in designs]
     table["minimum_effect"] = [
-        _minimum_effect(values, design, critical)
-        for values, design, critical in zip(own, designs, random.critical, strict=True)
+        np.nan if draws.shape[1] < design.n_controls else _minimum_effect(values, design, critical)
+        for values, draws, design, critical in zip(own, controls, designs, random.critical, strict=True)
     ]
     otherwise = np.where(table["smallest_p"] >= LEVEL, CANNOT_BE_SHOWN, NOT_SHOWN)
     return table.assign(verdict=_verdicts(table["p_holm"].to_numpy(), effects, otherwise))
@@ -188,11 +221,11 @@ def _pooled_test(groups: Sequence[Strata]) -> ControlTest:
 
 
 def larger_p(
-    effects: Float[ndarray, " group"],
-    centres: Float[ndarray, " group"],
-    p_chance: Float[ndarray, " group"],
-    p_random: Float[ndarray, " group"],
-) -> Float[ndarray, " group"]:
+    effects: Float[ndarray, "*group"],
+    centres: Float[ndarray, "*group"],
+    p_chance: Float[ndarray, "*group"],
+    p_random: Float[ndarray, "*group"],
+) -> Float[ndarray, "*group"]:
     """The larger p-value of both tests, and 1 where the effect and its difference from the controls disagree in sign.
 
     Args:
@@ -245,8 +278,9 @@ def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measur
         if np.isnan(changes).any():
             raise refuse(f"The controls of {key} lack some of its facts", expected="the same facts")
     resolution = 1 / len(own) if measure == "correct" else LEAST_NATS
-    strata = _strata(own, controls, change) if "set" in own else None
-    return Facts(means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes, resolution, strata)
+    planned = changes.shape[1] if controls is None or "planned" not in controls else int(controls["planned"].max())
+    values = (means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes)
+    return Facts(*values, resolution, planned, _strata(own, controls, change) if "set" in own else None)
 
 
 def _strata(own: pd.DataFrame, controls: pd.DataFrame | None, change: str) -> Strata:
@@ -259,8 +293,8 @@ def _strata(own: pd.DataFrame, controls: pd.DataFrame | None, change: str) -> St
     return Strata(means.round(3).tolist(), [drawn[name].round(3).to_numpy() for name in means.index])
 
 
-def _chance(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
-    """The p-value of no effect over facts."""
+def chance_p(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
+    """The p-value of no effect over facts: exact McNemar for correctness, sign flips otherwise."""
     if measure == "correct":
         return mcnemar_test(int((changes < 0).sum()), int((changes > 0).sum()))
     return sign_flip_test(changes, seed=seed)

@@ -126,27 +126,49 @@ def control_test(
         beyond = _less(np.abs(effects - np.median(effects)), resolution)
         p[group] = np.mean(beyond >= beyond[0])
         distances[row] = beyond[: n_draws + 1]
-    scales = _scales(distances, resolution)
-    scaled = distances / scales
-    largest = scaled.max(axis=0)
-    p_family[tested] = (largest >= scaled[:, :1]).mean(axis=1)
+    p_family[tested], largest, scales = _max_t(distances, resolution)
     critical[tested] = _critical(largest[1:], level) * scales[:, 0] + resolution / 2
     return ControlTest(p, p_family, critical)
 
 
-def _less(distances: Float[ndarray, " draw"], resolution: float) -> Float[ndarray, " draw"]:
+def family_p(
+    effects: Float[ndarray, "*families group draw"], *, resolution: float = 0.0
+) -> Float[ndarray, "*families group"]:
+    """`p_family` of `control_test` for many families at once, as simulations need it.
+
+    Args:
+        effects: Those of each group's set, first, and of its control sets, as many for each group.
+        resolution: As for `control_test`.
+    """
+    distances = _less(np.abs(effects - np.median(effects, axis=-1, keepdims=True)), resolution)
+    return _max_t(distances, resolution)[0]
+
+
+def _max_t(
+    distances: Float[ndarray, "*families group draw"], resolution: float
+) -> tuple[Float[ndarray, "*families group"], Float[ndarray, "*families draw"], Float[ndarray, "*families group draw"]]:
+    """Corrected p-values, the largest scaled distance of each draw, and the scales."""
+    scales = _scales(distances, resolution)
+    scaled = distances / scales
+    largest = scaled.max(axis=-2)
+    return (largest[..., None, :] >= scaled[..., :1]).mean(axis=-1), largest, scales
+
+
+def _less(distances: Float[ndarray, "*draws"], resolution: float) -> Float[ndarray, "*draws"]:
     """Distances less half a step."""
     return np.maximum(distances - resolution / 2, 0.0)
 
 
-def _scales(distances: Float[ndarray, "group draw"], resolution: float) -> Float[ndarray, "group draw"]:
+def _scales(
+    distances: Float[ndarray, "*families group draw"], resolution: float
+) -> Float[ndarray, "*families group draw"]:
     """What a distance is divided by: the geometric mean of the group's mean distance without it and of all groups'.
 
     The test is valid with any scale that treats the set like its controls. This one had the most power over
     normal, sparse and unequal effects of random sets; see docs/decisions/0007.
     """
-    of_others = (distances.sum(axis=1, keepdims=True) - distances) / (distances.shape[1] - 1)
-    scales = np.sqrt(of_others * distances.mean())
+    of_others = (distances.sum(axis=-1, keepdims=True) - distances) / (distances.shape[-1] - 1)
+    scales = np.sqrt(of_others * distances.mean(axis=(-2, -1), keepdims=True))
     return np.maximum(scales, resolution / 2 or np.finfo(float).tiny)
 
 
@@ -173,16 +195,16 @@ def adjust(
     return adjusted
 
 
-def _holm(p_values: Float[ndarray, " hypothesis"]) -> Float[ndarray, " hypothesis"]:
-    """Holm's step-down correction, without the garbage collection of statsmodels on each call."""
-    order = np.argsort(p_values, kind="stable")
-    steps = np.arange(len(p_values), 0, -1) * p_values[order]
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+def holm(p_values: Float[ndarray, "*families hypothesis"]) -> Float[ndarray, "*families hypothesis"]:
+    """Holm's step-down correction of each family, without the garbage collection of statsmodels on each call."""
+    order = np.argsort(p_values, axis=-1, kind="stable")
+    steps = np.arange(p_values.shape[-1], 0, -1) * np.take_along_axis(p_values, order, axis=-1)
+    adjusted = np.empty(p_values.shape)
+    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0), axis=-1)
     return adjusted
 
 
-ADJUSTMENTS = {"holm": _holm, "benjamini-hochberg": stats.false_discovery_control}
+ADJUSTMENTS = {"holm": holm, "benjamini-hochberg": stats.false_discovery_control}
 
 
 def minimum_effect(differences: Num[ndarray, " fact"], *, alpha: float = 0.05, power: float = POWER) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.statistics.cluster_bootstrap import two_stage_interval
-from relation_neurons.statistics.effects import MEASURES, compare
+from relation_neurons.statistics.effects import MEASURES, compare, pooled
 
 ALL = "all"
 """The value of `ablated` where the sets of all relations are pooled."""
@@ -38,7 +38,7 @@ def pooled_effects(
         The table of `compare`, a row per group and measure; the intervals of `effect` and of `difference` are those of
         `cluster_bootstrap.two_stage_interval` over relations and facts.
     """
-    one, random = (table.assign(set=table["ablated"], ablated=ALL) for table in (own, controls))
+    one, random = pooled(own, controls)
     table = compare(one, random, by=by, measures=measures, seed=seed)
     intervals: list[dict[str, float]] = []
     for row in table.to_dict("records"):

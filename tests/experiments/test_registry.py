@@ -9,6 +9,7 @@ import relation_neurons as rn
 from relation_neurons.experiments import answer_cache, registry
 from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.k_sweep import SweepConfig
+from relation_neurons.statistics.power import CONTROLS_NEEDED
 
 CHANGES = {"site": "post", "k": 6, "rule": "string", "prompts": rn.PromptConfig(n_evaluation=6, n_detection=12)}
 
@@ -60,6 +61,13 @@ def test_every_experiment_has_options_in_every_profile(name):
     full, demo, smoke = (registry.options(name, profile) for profile in ("full", "demo", "smoke"))
     assert type(full) is type(demo) is type(smoke) is registry.find_experiment(name).config
     assert full == registry.find_experiment(name).config()
+
+
+@pytest.mark.parametrize("name", [*registry.EXPERIMENTS, *registry.BESIDE])
+def test_the_full_profile_has_enough_control_sets_for_a_verdict(name):
+    full = dataclasses.asdict(registry.options(name))
+    numbers = [number for field, number in full.items() if field.endswith("_controls")]
+    assert all((number or registry.STUDIES["full"].n_controls) >= CONTROLS_NEEDED for number in numbers)
 
 
 def test_profiles_ask_more_and_more():
