@@ -25,6 +25,8 @@ from relation_neurons.validation import validated
 
 CONTROLS_OF = {
     "inter": "n_cross_controls",
+    "pairs": "n_pair_controls",
+    "sharing": "n_sharing_controls",
     "sweep": "n_sweep_controls",
     "cumulativity": "n_slice_controls",
     "neuron-types": "n_type_controls",

@@ -14,7 +14,7 @@ from relation_neurons.experiments.study import Study
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.results import property_verdicts, verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import compare
+from relation_neurons.statistics.effects import compare, pooled
 from relation_neurons.validation import validated
 
 QUESTION = "Which other relations suffer, and which improve, when a relation's neurons are ablated?"
@@ -46,10 +46,10 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
 
     Returns:
         Tables `effects`, from `effects.compare` by `ablated` and `relation` over all pairs of different relations,
-        with `relative_drop`, the paper's (accuracy before - after) / before; `gains`, from `gains.gain_table`, the same
-        pairs in the direction of a gain only; `gained` and `mechanism`, from `gained_facts`, single facts that gained;
-        `flips`, the facts that were lost and gained under other relations' neurons; and `answers`, where all pairs are
-        tested the relation's own facts among them.
+        with `relative_drop`, the paper's (accuracy before - after) / before; `pooled`, one row for all of them;
+        `gains`, from `gains.gain_table`, the same pairs in the direction of a gain only; `gained` and `mechanism`, from
+        `gained_facts`, single facts that gained; `flips`, the facts that were lost and gained under other relations'
+        neurons; and `answers`, where all pairs are tested the relation's own facts among them.
 
     Raises:
         RelationNeuronsError: A pair of relations that the study does not have.
@@ -60,13 +60,17 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
     effects = compare(other, other_controls, by=["ablated", "relation"], seed=study.config.seed)
     accuracy = effects["measure"] == "correct"
     effects["relative_drop"] = (-effects["effect"] / effects["clean"]).where(accuracy & (effects["clean"] > 0))
+    over_all = compare(*pooled(other, other_controls), by=["ablated"], seed=study.config.seed)
     gains = gain_table(other, other_controls, seed=study.config.seed)
     chosen = choose_gained(other, other_controls, gains)
     prompts = [prompt for case in cases for prompt in case.prompts]
     gained, mechanism = gained_facts(study, chosen, [prompts[row] for row in chosen.index], config.n_mechanism_controls)
-    tables = {"effects": effects, "gains": gains, "gained": gained, "mechanism": mechanism}
+    tables = {"effects": effects, "pooled": over_all, "gains": gains, "gained": gained, "mechanism": mechanism}
     tables |= {"flips": flips(other), "answers": answers}
-    sentences = (*verdicts.inter(effects, tables["flips"]), *property_verdicts.gains(gains, gained, mechanism))
+    sentences = (
+        *verdicts.inter(effects, over_all, tables["flips"]),
+        *property_verdicts.gains(gains, gained, mechanism),
+    )
     return ExperimentResult("inter", QUESTION, tables, sentences)
 
 

@@ -20,6 +20,7 @@ from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.k_sweep import SweepConfig, sweep
 from relation_neurons.experiments.languages import LanguagesConfig, languages
 from relation_neurons.experiments.layers import LayersConfig, layers
+from relation_neurons.experiments.named_pairs import NamedPairsConfig, named_pairs
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
 from relation_neurons.experiments.overlap import OverlapConfig, overlap
 from relation_neurons.experiments.perplexity import LanguageModellingConfig, language_modelling
@@ -67,6 +68,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "inter": Experiment(
         inter, InterConfig(n_cross_controls=2, n_tested=12), InterConfig(n_cross_controls=2, n_tested=4)
     ),
+    "pairs": Experiment(named_pairs, NamedPairsConfig(n_pair_controls=20), NamedPairsConfig(n_pair_controls=2)),
     "sweep": Experiment(
         sweep,
         SweepConfig(ks=DEMO_KS, n_sweep_controls=2, n_other=1),

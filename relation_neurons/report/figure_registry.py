@@ -90,6 +90,7 @@ FIGURES: Mapping[str, FigureFunctions] = {
         "gains": (gains_figure, ("gains",)),
         "flips": (flips_figure, ("flips",)),
     },
+    "pairs": _both_measures(pairs_figure, "effects", ("effects",)),
     "sweep": {
         **_both_measures(dose_figure, "dose", ("effects", "others")),
         **_both_measures(mean_dose_figure, "mean_dose", ("effects", "others")),

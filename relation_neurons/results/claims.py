@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from relation_neurons.results.claim_estimates import (
     within,
 )
 from relation_neurons.results.run import Run
-from relation_neurons.statistics.effects import share_of_drop
+from relation_neurons.statistics.effects import FALLS, RISES, share_of_drop
 from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.statistics.power import LEVEL
 
@@ -91,9 +92,8 @@ def random_neurons(run: Run, measure: str) -> Estimate:
 
 
 def falls_with_k(run: Run, measure: str) -> Estimate:
-    """Slope of own facts over the logarithm of k, less that under random neurons."""
-    rows = table(run, "sweep", "trend", measure=measure)
-    return over_relations(rows["difference"], -1, random=float(rows["random"].mean()))
+    """Slope of own facts over the logarithm of k, pooled over relations."""
+    return of_effect(only(run, "sweep", "pooled_trend", measure=measure), -1)
 
 
 def others_hold(run: Run, measure: str) -> Estimate:
@@ -114,15 +114,20 @@ def micro_cumulativity(run: Run) -> Estimate:
     return at_least(interval_of(row, "cumulativity"), 0.0, "facts")
 
 
-def transfer(run: Run, ablated: str, asked: str, measure: str, sign: int = -1) -> Estimate:
+def pair(run: Run, ablated: str, asked: str, measure: str) -> dict[str, Any]:
+    """The effect of one relation's neurons on another, of the pairs tested by name or of all pairs."""
+    experiment = "pairs" if "pairs/effects" in run.tables else "inter"
+    return only(run, experiment, "effects", ablated=ablated, relation=asked, measure=measure)
+
+
+def transfer(run: Run, ablated: str, asked: str, measure: str, sign: int) -> Estimate:
     """The change of one relation's facts under another's neurons."""
-    return of_effect(only(run, "inter", "effects", ablated=ablated, relation=asked, measure=measure), sign)
+    return of_effect(pair(run, ablated, asked, measure), sign)
 
 
 def one_way(run: Run, ablated: str, asked: str, measure: str) -> Estimate:
     """That the reverse of a transfer hardly changes the facts, against a share of the forward drop."""
-    there = only(run, "inter", "effects", ablated=ablated, relation=asked, measure=measure)
-    back = only(run, "inter", "effects", ablated=asked, relation=ablated, measure=measure)
+    there, back = pair(run, ablated, asked, measure), pair(run, asked, ablated, measure)
     return within(interval_of(back), max(SMALL * abs(there["effect"]), 1e-9), "facts", random=back["random"])
 
 
@@ -195,23 +200,45 @@ def newly_wrong(run: Run) -> Estimate:
     return Estimate(counted, "answers", both.side, both.random, both.p, both.least)
 
 
+def synergy(run: Run) -> Estimate:
+    """What the neurons do together beyond the sum of what disjoint parts, alike in rank, do alone."""
+    row = only(run, "cumulativity", "pooled_synergy", split="interleaved", measure="log_odds")
+    return of_effect(row, -1)
+
+
+def shared_serve_both(run: Run) -> Estimate:
+    """What neurons that two relations share take from each, less what as many of the other's own take there."""
+    rows = table(run, "sharing", "differences", neurons="shared", measure="logprob")
+    side = int((rows["verdict"] == FALLS).any()) - int((rows["verdict"] == RISES).any())
+    interval = mean_interval(rows["effect"].to_numpy(dtype=float))
+    least = float(rows["minimum_effect"].median())
+    return Estimate(interval, "relations in pairs", side, float(rows["random"].mean()), NAN, least)
+
+
+NAMED = (
+    ("person_pro_sport", "person_sport_position", -1),
+    ("person_father", "person_mother", -1),
+    ("star_constellation", "landmark_continent", -1),
+    ("company_ceo", "company_hq", 1),
+)
+"""Pairs that the paper names: the relation whose neurons are ablated, the one that is asked, and the sign."""
+ONE_WAY = ("person_pro_sport", "person_sport_position")
+"""The pair of which it says that the reverse does nothing."""
+NAMED_PAIRS = (*(f"{ablated}->{asked}" for ablated, asked, _ in NAMED), "->".join(reversed(ONE_WAY)))
+"""All pairs that its claims are about."""
+
+
 def _pair_claims() -> list[Claim]:
     """The transfers and gains that the paper names."""
-    named = [
-        ("person_pro_sport", "person_sport_position", -1, "lowers"),
-        ("person_father", "person_mother", -1, "lowers"),
-        ("star_constellation", "landmark_continent", -1, "lowers"),
-        ("company_ceo", "company_hq", 1, "raises"),
-    ]
     return [
         Claim(
             f"{ablated} -> {asked}",
             "Figure 4",
-            f"Ablating {ablated} {verb} {asked}.",
+            f"Ablating {ablated} {'lowers' if sign < 0 else 'raises'} {asked}.",
             unit,
             partial(transfer, ablated=ablated, asked=asked, measure=measure, sign=sign),
         )
-        for ablated, asked, sign, verb in named
+        for ablated, asked, sign in NAMED
         for measure, unit in MEASURED.items()
     ]
 
@@ -253,12 +280,26 @@ CLAIMS: tuple[Claim, ...] = (
         micro_cumulativity,
         ".29 to .85 by step of k",
     ),
+    Claim(
+        "synergy",
+        "Section 5.3",
+        "The neurons do more together than their parts do alone.",
+        "log-odds beyond the sum of four parts",
+        synergy,
+    ),
+    Claim(
+        "shared neurons",
+        "Section 5.2",
+        "Neurons that two relations share serve both.",
+        "nats, less the other's own neurons",
+        shared_serve_both,
+    ),
     *_pair_claims(),
     *_in_both(
         "person_sport_position -> person_pro_sport",
         "Figure 4",
         "Ablating person_sport_position does not lower person_pro_sport in return.",
-        partial(one_way, ablated="person_pro_sport", asked="person_sport_position"),
+        partial(one_way, ablated=ONE_WAY[0], asked=ONE_WAY[1]),
     ),
     *(
         Claim(

@@ -41,18 +41,19 @@ def intra(effects: pd.DataFrame, over_all: pd.DataFrame) -> Sentences:
 
 def over_relations(rows: pd.DataFrame) -> str:
     """The effect of each measure, pooled over relations, with its verdict."""
-    parts = [
-        f"{what[0].lower()}{what[1:]} {interval_text(row)}, controls {row['random']:+.2f}, {row['verdict']} (p = "
-        f"{row['p_holm']:.2g}, n = {row['n']} facts)"
-        for what, group in by_measure(rows)
-        for row in group.to_dict("records")
-    ]
+    parts = []
+    for what, group in by_measure(rows):
+        for row in group.to_dict("records"):
+            controls = "no controls" if np.isnan(row["random"]) else f"controls {row['random']:+.2f}"
+            p = "" if np.isnan(row["p_holm"]) else f"p = {row['p_holm']:.2g}, "
+            effect = f"{what[0].lower()}{what[1:]} {interval_text(row)}, {controls}"
+            parts.append(f"{effect}, {row['verdict']} ({p}n = {row['n']} facts)")
     return f"All relations together: {'; '.join(parts)}."
 
 
-def inter(effects: pd.DataFrame, flips: pd.DataFrame) -> Sentences:
-    """Other relations' facts: where they fall, where they rise."""
-    falls, rises = [], []
+def inter(effects: pd.DataFrame, over_all: pd.DataFrame, flips: pd.DataFrame) -> Sentences:
+    """Other relations' facts: where they fall, where they rise; `over_all` is pooled over pairs."""
+    falls, rises = [over_relations(over_all)], []
     for what, rows in by_measure(effects):
         if untestable(rows):
             falls.append(estimates(f"{what} of another relation", rows, "pairs"))

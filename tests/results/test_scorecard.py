@@ -47,7 +47,9 @@ def tables():
         for draw in (-1, 0, 1)
         for fact in range(10)
     ]
-    trend = [effect(-1.0 + x, ablated=r, random=-0.2) for r, x in zip(RELATIONS, wide, strict=True)]
+    trend = [effect(-0.8, ablated="all", random=-0.2)]
+    synergy = [effect(-0.6, ablated="all", split="interleaved", measure="log_odds")]
+    sharing = [effect(-0.9 + x, neurons="shared", facts=r) for r, x in zip(RELATIONS, wide, strict=True)]
     sweep = [effect(-3.0, ablated=r, k=100) for r in RELATIONS] + [effect(-6.0, ablated=r, k=1000) for r in RELATIONS]
     others = [effect(-0.1 + x, ablated=r, k=100) for r, x in zip(RELATIONS, wide, strict=True)]
     others += [effect(-5.0, ablated=r, k=1000) for r in RELATIONS]
@@ -109,7 +111,8 @@ def tables():
     ]
     rows = {
         "layers/thirds": thirds, "overlap/pairs": [pair], "intra/pooled": own, "intra/answers": answers,
-        "sweep/trend": trend, "sweep/effects": sweep, "sweep/others": others, "cumulativity/steps": steps,
+        "sweep/pooled_trend": trend, "cumulativity/pooled_synergy": synergy,
+        "sharing/differences": sharing, "sweep/effects": sweep, "sweep/others": others, "cumulativity/steps": steps,
         "inter/effects": inter, "languages/effects": languages, "templates/pooled": templates,
         "concepts/summary": concepts, "perplexity/perplexity": perplexity, "frequency/frequency": frequency,
         "neuron-types/effects": types, "errors/counts": counts,
@@ -144,6 +147,8 @@ OTHERS = {
     "layers": (0.2, "as in the paper"),
     "person_father and person_mother": (0.7, "as in the paper"),
     "cumulativity": (0.7, "as in the paper"),
+    "synergy": (-0.6, "as in the paper"),
+    "shared neurons": (-0.9, "as in the paper"),
     "concepts": (0.19, "as in the paper"),
     "perplexity": (0.02, "as in the paper"),
     "frequency": (0.3, "as in the paper"),
