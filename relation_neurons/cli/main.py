@@ -64,6 +64,10 @@ COMMANDS: Mapping[str, Command] = {
         "neuron:neuron_command",
         "Analyse one neuron: average precision, top activating prompts, promoted tokens and ablation effects.",
     ),
+    "generate": Command(
+        "generate:generate_command",
+        "Let a model continue texts: clean, with a relation's neurons ablated, and with random neurons ablated.",
+    ),
     "figures": Command(
         "figures:figures_command",
         "Draw the figures of a study again from its tables, as images or pages; no model is loaded.",

@@ -26,7 +26,7 @@ COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS, "faithfulness
 COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
 COMMANDS += [["models"], *(["models", name] for name in ("list", "fetch"))]
 COMMANDS += [["runs"], *(["runs", name] for name in ("list", "show", "verify", "clean"))]
-COMMANDS += [["neuron"], ["figures"], ["report"], ["scorecard"], ["doctor"]]
+COMMANDS += [["neuron"], ["generate"], ["figures"], ["report"], ["scorecard"], ["doctor"]]
 
 
 @pytest.fixture
