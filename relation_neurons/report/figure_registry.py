@@ -66,11 +66,6 @@ def _flows(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     return answer_flows_figure(facts, ks=sorted(answers["k"].unique().tolist()))
 
 
-def _trend(trend: pd.DataFrame, pooled: pd.DataFrame) -> go.Figure:
-    """Slopes of each relation and, as `all`, of all together, beside those under nested random sets."""
-    return controls_figure(pd.concat([trend, pooled], ignore_index=True))
-
-
 FIGURES: Mapping[str, FigureFunctions] = {
     "summary": {
         "summary": (summary_figure, ("summary", "controls")),
@@ -95,7 +90,6 @@ FIGURES: Mapping[str, FigureFunctions] = {
         **_both_measures(dose_figure, "dose", ("effects", "others")),
         **_both_measures(mean_dose_figure, "mean_dose", ("effects", "others")),
         **_both_measures(dose_slider_figure, "slider", ("effects", "others")),
-        "trend": (_trend, ("trend", "pooled_trend")),
     },
     "cumulativity": {
         "steps": (steps_figure, ("steps",)),
