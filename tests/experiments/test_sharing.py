@@ -115,6 +115,7 @@ def test_a_difference_is_of_the_same_facts_and_draws(shared):
         assert found.mean() == pytest.approx(draw * expected)
 
 
+@pytest.mark.full
 def test_where_nothing_is_shared_nothing_is_ablated():
     study = study_of(plant_nothing(1, common=0.3), n=4)
     result = sharing(study)
@@ -122,6 +123,7 @@ def test_where_nothing_is_shared_nothing_is_ablated():
     assert result.verdict == ("No pair shares more neurons than chance, so that nothing was ablated.",)
 
 
+@pytest.mark.full
 def test_sets_of_contrasts_are_kept(planted, tmp_path, monkeypatch):
     def found():
         study = study_of(planted, n=4)
@@ -161,6 +163,7 @@ def test_neurons_of_three_are_told_from_all_others_but_these(study, pairs):
     assert triple_table(study, pairs)[0].empty
 
 
+@pytest.mark.full
 def test_contrasts_with_common_negatives_choose_the_same_neurons_where_relations_are_labels():
     """What the test has to avoid, and does: see `kept_apart`."""
     generator, counts = np.random.default_rng(0), {"common": 0, "apart": 0}
