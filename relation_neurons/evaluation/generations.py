@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -56,7 +57,7 @@ class Generations:
         return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def marked(row: Mapping[str, object]) -> str:
+def marked(row: Mapping[Any, Any]) -> str:
     """A continuation in HTML, what differs from the clean model's in `mark`."""
     same, whole = str(row["agrees"]), str(row["generated"])
     rest = whole[len(same) :]
