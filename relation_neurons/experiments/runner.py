@@ -70,6 +70,7 @@ def reproduce(
         out=out,
         read="all" if "neuron-types" in names else None,
         n_experiments=len(chosen),
+        scorers=[scorer for option in chosen.values() for scorer in getattr(option, "scorers", ())],
         show=lambda what, total: bar(doing[0] + what, total),
         say=lambda line: tell(doing[0] + line),
     )

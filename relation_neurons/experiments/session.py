@@ -66,6 +66,7 @@ def prepare(
     out: str | Path | None = None,
     read: str | None = None,
     n_experiments: int = 1,
+    scorers: Sequence[str] = (),
     show: Show = bar,
     say: Callable[[str], None] | None = None,
 ) -> Study:
@@ -77,6 +78,7 @@ def prepare(
         out: Where answers and activations will be kept, if anywhere.
         read: Sites to read together, where several will be ranked.
         n_experiments: How many will run; the disk space of each is a rough guess.
+        scorers: What else than the study's scorer they rank by, which may read attributions.
         show: Makes a progress bar of a label and a total.
         say: Takes lines for the user: the memory needed, and what each family of tests can show.
 
@@ -99,7 +101,7 @@ def prepare(
         quantize=config.quantize,
         out=out,
         shards=out is not None,
-        attributed=needs_attributions(config.scorer),
+        attributed=any(map(needs_attributions, (config.scorer, *scorers))),
     )
     require_memory(needed, say)
     model = load_model(

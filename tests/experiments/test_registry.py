@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.experiments import answer_cache, registry
+from relation_neurons.experiments import answer_cache, registry, session
 from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.k_sweep import SweepConfig
 from relation_neurons.statistics.power import CONTROLS_NEEDED
+from tests.planted import planted_config
 
 CHANGES = {"site": "post", "k": 6, "rule": "string", "prompts": rn.PromptConfig(n_evaluation=6, n_detection=12)}
 
@@ -111,3 +112,19 @@ def test_a_bar_in_a_notebook_leaves_nothing(monkeypatch):
     assert "2/3" in shown[0]
     assert "a &lt; b" in shown[0]
     assert shown[-1] == ""
+
+
+@pytest.mark.parametrize(("scorers", "attributed"), [((), False), (("auroc",), False), (("attribution_t",), True)])
+def test_memory_is_estimated_for_the_attributions_that_any_scorer_reads(
+    planted_folder, monkeypatch, scorers, attributed
+):
+    asked = []
+
+    def stop(*_, **options):
+        asked.append(options["attributed"])
+        raise rn.RelationNeuronsError("enough")
+
+    monkeypatch.setattr(session, "estimate", stop)
+    with pytest.raises(rn.RelationNeuronsError, match="enough"):
+        session.prepare(planted_config(rn.StudyConfig, 8, planted_folder), scorers=scorers)
+    assert asked == [attributed]
