@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.experiments.answer_cache import AnswerCache, Request, Show, quiet
 from relation_neurons.experiments.case import Case, design_of
 from relation_neurons.experiments.config import SelectionConfig, StudyConfig
+from relation_neurons.experiments.control_blocks import control_changes, until_futile
 from relation_neurons.experiments.critical_screen import CriticalScreen
 from relation_neurons.experiments.detection import DetectionActivations, DetectionAttributions, keep_correct
 from relation_neurons.experiments.study_key import study_key
@@ -34,7 +35,6 @@ from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.statistics.formatting import count_text
 from relation_neurons.statistics.notebook_html import line, table
-from relation_neurons.statistics.sequential import Futility, blocks
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.validation import validated
@@ -316,38 +316,12 @@ class Study:
         if not any(drawn):
             return own, own.iloc[:0].assign(draw=0)
         if not stop or self.stops is None:
-            return own, self._control_changes(cases, drawn, 0, n)
-        return own, pd.concat(self._until_futile(cases, drawn, own, by_relation), ignore_index=True).assign(planned=n)
-
-    def _control_changes(
-        self, cases: Sequence[Case], drawn: Sequence[Sequence[NeuronSet]], start: int, stop: int
-    ) -> pd.DataFrame:
-        """The changes under some of the control sets of every case."""
-        return self.changes(
-            [
-                replace(case, neurons=control, labels={**case.labels, "draw": start + number})
-                for case, sets in zip(cases, drawn, strict=True)
-                for number, control in enumerate(sets[start:stop])
-            ]
-        )
-
-    def _until_futile(
-        self, cases: Sequence[Case], drawn: Sequence[Sequence[NeuronSet]], own: pd.DataFrame, by_relation: bool
-    ) -> Iterator[pd.DataFrame]:
-        """Blocks of the control sets' changes, until no case can be shown to have an effect."""
-        assert self.stops is not None
-        by, n = [*cases[0].labels, *(["relation"] if by_relation else [])], len(drawn[0])
-        other = _others(own) if by_relation else own
-        rule, parts = Futility(other, by=by, n_planned=n, seed=self.config.seed), []
-        for start, stop in blocks(n):
-            yield (part := self._control_changes(cases, drawn, start, stop))
-            parts.append(_others(part) if by_relation else part)
-            if stop < n and rule.reached(pd.concat(parts)):
-                self.stops.append(
-                    f"Stopped after {stop} of {n} control sets: no more of them could let an effect be shown."
-                )
-                self.say(self.stops[-1])
-                return
+            return own, control_changes(self.changes, cases, drawn)
+        table, said = until_futile(self.changes, cases, drawn, own, by_relation=by_relation, seed=self.config.seed)
+        if said:
+            self.stops.append(said)
+            self.say(said)
+        return own, table
 
     def announce(self, cases: Sequence[Case], n_controls: int, *, by_relation: bool = False) -> None:
         """Say what a family of tests can show with its facts and control sets, before it is measured."""
@@ -365,11 +339,6 @@ class Study:
     def _answers(self, requests: Sequence[Request], generate: bool) -> pd.DataFrame:
         table = self.answers.get(requests, generate=generate or self.config.rule != "prefix")
         return table.assign(correct=table[f"correct_{self.config.rule}"])
-
-
-def _others(answers: pd.DataFrame) -> pd.DataFrame:
-    """Answers to facts of relations other than the one whose neurons are ablated."""
-    return answers[answers["ablated"] != answers["relation"]]
 
 
 def require_two(relations: Sequence[Relation]) -> None:
