@@ -73,7 +73,7 @@ def test_commands_of_the_pages_exist(line, help_page):
 
 def test_options_that_the_pages_name_exist(help_page):
     commands = (["run"], ["reproduce", "frequency"], ["notebooks", "run"], ["figures"], ["neuron"], ["compare-methods"])
-    commands += (["models", "fetch"],)
+    commands += (["models", "fetch"], ["reproduce", "cumulativity"], ["reproduce", "inter"], ["scorecard"])
     pages = "".join(help_page(*command) for command in commands)
     for name in NAMES:
         if "decisions" not in name and name not in ("CHANGELOG.md", "docs/gallery.md"):
