@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from relation_neurons.interventions.values import Constant, Mean, Quantile, Resample, Scale, Value, Zero
     from relation_neurons.interventions.interventions import Intervention, ablate, intervene
     from relation_neurons.evaluation.recall import Condition, recall, recall_under
-    from relation_neurons.evaluation.generations import Generations, compare_generations
+    from relation_neurons.evaluation.generations import compare_generations
     from relation_neurons.evaluation.perplexity import perplexity
     from relation_neurons.evaluation.critical_neurons import critical_neurons
     from relation_neurons.evaluation.relation_summary import describe
@@ -48,7 +48,6 @@ __all__ = [
     "Condition",
     "Constant",
     "Fact",
-    "Generations",
     "Intervention",
     "Mean",
     "Neuron",
@@ -115,7 +114,7 @@ _MODULES = {
     "interventions.values": ("Constant", "Mean", "Quantile", "Resample", "Scale", "Value", "Zero"),
     "interventions.interventions": ("Intervention", "ablate", "intervene"),
     "evaluation.recall": ("Condition", "recall", "recall_under"),
-    "evaluation.generations": ("Generations", "compare_generations"),
+    "evaluation.generations": ("compare_generations",),
     "evaluation.perplexity": ("perplexity",),
     "evaluation.critical_neurons": ("critical_neurons",),
     "evaluation.relation_summary": ("describe",),

@@ -48,6 +48,7 @@ def about_data(given):
         "make_prompts": call(rn.make_prompts, relations=relations, config=config),
         "neutral_sentences": call(rn.neutral_sentences, relation="country_capital"),
         "open_run": call(rn.open_run, path=NOWHERE),
+        "scorecard": call(rn.scorecard, folder=NOWHERE),
         "relation_from_frame": call(
             rn.relation_from_frame, frame=frame, name="r", templates=["{} is"], templates_zs=[]
         ),
@@ -71,6 +72,9 @@ def about_models(given):
         ),
         "load_model": call(rn.load_model, source=NOWHERE, device="cpu", dtype="float32"),
         "open_study": call(rn.open_study, model=NOWHERE, relations=given.relations, profile="smoke", k=3, site="post"),
+        "compare_generations": call(
+            rn.compare_generations, model=model, prompts=texts, conditions={"c": one}, max_new_tokens=2, batch_size=1
+        ),
         "perplexity": call(rn.perplexity, model=model, texts=texts, conditions={"c": [one]}, batch_size=1),
         "random_controls": call(rn.random_controls, target=given.neurons, space=space, **control),
         "recall": call(rn.recall, model=model, prompts=asked, condition="c", generate=False, **answers),

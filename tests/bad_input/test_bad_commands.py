@@ -28,6 +28,8 @@ COMMANDS = {
     ("parity",): {"--model": ASKED["--model"], "--nowhere": ["1"]},
     ("relations",): LOOK,
     ("report",): LOOK,
+    ("scorecard",): LOOK | {"--out": ["card.txt"]},
+    ("generate", "a text"): {"--neurons": ["x", "./nowhere:x", "FOLDER:x"], "--nowhere": ["1"], "--k": ["x"]},
     ("figures",): LOOK | {"--format": ["gif"], "--experiments": ["intraa"], "--width": ["x"]},
     ("neuron",): {"": ["L1", "gaet:L1.N2", "LX.N1", "-1"]},
     ("neuron", "L0.N0"): STUDY | {"--n-resamples": ["1", "x"]},

@@ -77,7 +77,7 @@ def test_the_design_that_was_chosen_is_the_one_that_runs_and_costs_no_more_than_
         asked.clear()
         result = runner.registry.find_experiment(name).run(sized, option)
         assert 0.7 * row["n_answers"] < len(asked) <= row["n_answers"], name
-        table = {"sweep": "trend", "cumulativity": "together"}.get(name, "effects")
+        table = {"sweep": "trend", "cumulativity": "synergy"}.get(name, "effects")
         effects = result.tables[table].query("measure == 'logprob'")
         assert len(effects) == row["n_tests"]
         assert set(effects["n"]) == {row["n_facts"]}
