@@ -33,7 +33,7 @@ def generate_command(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Let a model continue texts: clean, with a relation's neurons ablated, and with matched random neurons ablated.
+    """Let a model continue texts: clean, with a relation's neurons ablated, and with matched random ones ablated.
 
     Args:
         prompts: Texts to continue, each in quotes.

@@ -66,7 +66,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "generate": Command(
         "generate:generate_command",
-        "Let a model continue texts: clean, with a relation's neurons ablated, and with random neurons ablated.",
+        "Let a model continue texts: clean, with a relation's neurons ablated, and with matched random ones ablated.",
     ),
     "figures": Command(
         "figures:figures_command",

@@ -110,13 +110,17 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def as_json(folders: Sequence[Path]) -> str:
-    """The scorecards with what they are of, for machines; numbers that are not known are null."""
-    parts = []
+    """The scorecards with what they are of, for machines; numbers that are not known are null.
+
+    Folders are named where there are several; a run's own scorecard does not depend on where it lies.
+    """
+    parts: list[dict[str, object]] = []
     for folder in folders:
         run = open_run(folder)
         rows = json.loads(scorecard(folder).to_json(orient="records"))
-        about = {"folder": str(folder), "model": run.key["model"], "relations": list(run.key["relations"])}
-        parts.append(about | {"config": run.key["config"], "claims": rows})
+        about: dict[str, object] = {"folder": str(folder)} if len(folders) > 1 else {}
+        about |= {"model": run.key["model"], "relations": list(run.key["relations"]), "config": run.key["config"]}
+        parts.append(about | {"claims": rows})
     return json.dumps({"how_to_read": HOW_TO_READ, "scorecards": parts}, indent=1, default=str) + "\n"
 
 

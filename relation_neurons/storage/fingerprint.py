@@ -27,6 +27,7 @@ MEASURING = (
             "carry_over",
             "concepts",
             "config",
+            "contrast_sets",
             "critical_screen",
             "design",
             "design_choice",
