@@ -18,7 +18,7 @@ MODEL_TESTS := $(addprefix tests/models/test_,loading.py architectures.py device
 	tests/attribution tests/prompts/test_tokenization.py tests/activations/test_collection.py \
 	tests/interventions/test_interventions.py tests/inference/test_batching.py \
 	$(addprefix tests/evaluation/test_,recall.py perplexity.py first_tokens.py) \
-	$(addprefix tests/experiments/test_,planted.py faithfulness.py)
+	tests/experiments/test_planted.py
 
 .PHONY: demo reproduce test test-full test-bridge coverage lint docs notebooks gallery clean
 

@@ -14,6 +14,7 @@ import relation_neurons as rn
 from relation_neurons.cli import notebook_runner
 from relation_neurons.experiments import answer_cache
 from relation_neurons.prompts.prompts import first_facts
+from tests.helpers import full_only
 
 PARAMETERS = {"model", "relations", "site", "k", "seed", "profile", "folder"}
 NOTEBOOKS = notebook_runner.notebook_paths()
@@ -28,6 +29,8 @@ PLANTED = (
 )
 """Executed on the planted model; the others on a small random one with the embedded model's tokenizer, for they need
 real relations; with `--full` all are executed on the embedded one."""
+EXECUTED = ("00_quickstart", "02_versatility", "04_languages")
+"""The others are executed with `--full` only."""
 
 
 def code_cells(notebook):
@@ -218,7 +221,7 @@ def out(tmp_path_factory):
     return tmp_path_factory.mktemp("notebooks")
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [*EXECUTED, *full_only(*(name for name in NOTEBOOKS if name not in EXECUTED))])
 def test_a_notebook_runs_and_shows_what_the_api_gives(name, open_study, changes, out, tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
     table = tmp_path / "headline.json"

@@ -14,8 +14,11 @@ from relation_neurons.models.sites import SITES
 from relation_neurons.report.figure_registry import FIGURES
 from relation_neurons.scores.scorers import SCORERS
 from tests.docs.pages import NAMES, ROOT, blocks
+from tests.helpers import full_only
 
 WITH_PYTHON = [name for name in NAMES if blocks((ROOT / name).read_text(encoding="utf-8"), "python")]
+LONG = "docs/how-to/experiments.md"
+"""As long as all other pages together."""
 N_EXECUTED, N_SKIPPED = 20, 8
 
 
@@ -50,7 +53,7 @@ def fewer_prompts(full, monkeypatch):
 
 @pytest.mark.model
 @pytest.mark.usefixtures("registries", "fewer_prompts")
-@pytest.mark.parametrize("name", WITH_PYTHON)
+@pytest.mark.parametrize("name", [*(name for name in WITH_PYTHON if name != LONG), *full_only(LONG)])
 def test_the_python_blocks_of_a_page_run(name, embedded, tmp_path, monkeypatch, capsys):
     for module in (rn, session):
         monkeypatch.setattr(

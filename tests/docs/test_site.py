@@ -34,6 +34,13 @@ def test_every_public_name_is_documented(name):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
+    built, sources = ROOT / "build" / "site", [ROOT / "mkdocs.yml"]
+    sources += [
+        path for folder in ("docs", "relation_neurons") for path in (ROOT / folder).rglob("*") if path.is_file()
+    ]
+    page = built / "cli.html"
+    if page.is_file() and page.stat().st_mtime > max(path.stat().st_mtime for path in sources if path.suffix != ".pyc"):
+        return built  # `make docs` has just made it
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}

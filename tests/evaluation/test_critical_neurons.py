@@ -9,6 +9,7 @@ import relation_neurons as rn
 from relation_neurons.evaluation.critical_neurons import N_CANDIDATES, THRESHOLD, candidates, largest_writes, n_readings
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.prompts.concepts import screening_sentences
+from tests.helpers import full_only
 from tests.planted import plant_critical
 
 TEXTS = ["w1 w2 w3 ? Answer: w4", "w7 w3 w3 w12 w5 w40 w41 w9"]
@@ -43,7 +44,7 @@ def exhaustive(model, site, texts, threshold):
     return table.sort_values("increase", ascending=False, kind="stable", ignore_index=True)
 
 
-@pytest.mark.parametrize("site", ["gate", "down"])
+@pytest.mark.parametrize("site", ["gate", *full_only("down")])
 def test_with_all_candidates_the_screen_is_the_exhaustive_ablation(tiny, site):
     n = len(neuron_space(tiny, site))
     slow = exhaustive(tiny, site, TEXTS, 0.05)

@@ -168,6 +168,7 @@ def test_relations_with_an_empty_group_are_left_out():
     assert across_relations(table)[2:] == (2, 2.5)
 
 
+@pytest.mark.full
 def test_both_tests_keep_their_level_where_frequency_does_not_matter(monkeypatch):
     monkeypatch.setattr(frequency, "N_RESAMPLES", 2)
     generator = np.random.default_rng(0)

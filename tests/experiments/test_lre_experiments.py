@@ -101,6 +101,7 @@ def test_table_3_counts_are_those_of_asking_in_one_state_after_the_other(study, 
     assert every["total"] == lost
 
 
+@pytest.mark.full
 def test_newly_wrong_answers_are_those_of_asking_in_one_state_after_the_other(study, recount):
     counts = error_kinds(study).tables["counts"].query("state == 'own'").set_index("relation")
     for name in study.names:

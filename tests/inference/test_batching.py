@@ -194,7 +194,7 @@ def everything(model, **options):
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.filterwarnings("ignore:Memory ran out")
 @pytest.mark.parametrize(
-    ("most", "options"), [(200, {}), (40, {"batch_size": 30}), *full_only((200, {"batch_size": 30}), (40, {}))]
+    ("most", "options"), [(200, {}), *full_only((40, {"batch_size": 30}), (200, {"batch_size": 30}), (40, {}))]
 )
 def test_every_result_is_that_of_a_machine_with_more_memory(tiny, most, options):
     """Passes over more than so many positions fail halfway, as they do where memory is short."""

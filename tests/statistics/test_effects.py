@@ -134,6 +134,7 @@ def test_corrections_are_over_the_rows_of_each_measure():
     assert corrected["verdict"].tolist() == ["falls", "rises", "rises"]
 
 
+@pytest.mark.full
 def test_random_sets_have_the_nominal_false_positive_rate():
     """Sets whose effect is drawn like that of their controls: only the control test detects this."""
     generator, shown = np.random.default_rng(0), 0

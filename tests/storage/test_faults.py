@@ -110,9 +110,13 @@ def require_resumed(config, out, whole):
 @pytest.mark.parametrize(
     ("place", "after"),
     [
-        ("run.json", False),
         ("intra/effects.parquet", True),
-        *full_only((ANSWERS, False), ("manifest.json", True), *itertools.product(range(1, 39), (False, True))),
+        *full_only(
+            ("run.json", False),
+            (ANSWERS, False),
+            ("manifest.json", True),
+            *itertools.product(range(1, 39), (False, True)),
+        ),
     ],
 )
 def test_a_study_killed_as_it_writes_resumes(start, config, whole, tmp_path, place, after):
