@@ -88,8 +88,8 @@ def whole(planted_folder, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "at", "number"),
     [
-        ("intra", RENAMED, 7),
-        *full_only(("neuron", PASSED, 200)),
+        ("neuron", PASSED, 200),
+        *full_only(("intra", RENAMED, 7)),
         *full_only(*(("run", RENAMED, number) for number in (1, 3, 10, 13, 19, 27))),
         *full_only(("run", PASSED, 40), ("run", PASSED, 400), ("intra", PASSED, 300)),
         *full_only(("all", RENAMED, 40), ("methods", RENAMED, 51), ("neuron", RENAMED, 23)),
