@@ -8,11 +8,12 @@ Everything from the heading "Scorecard" on is replaced: the claims of the paper,
 from __future__ import annotations
 
 import argparse
-import re
 import textwrap
 from pathlib import Path
 
 import relation_neurons as rn
+from relation_neurons.report.study import experiments_in
+from relation_neurons.results.experiment_result import read_result
 from relation_neurons.results.scorecard import NOT_MEASURED, estimate_text
 
 HEADING = "## Verdicts\n"
@@ -20,13 +21,12 @@ WIDTH = 100
 
 
 def verdicts(folder: Path) -> str:
-    """The sentences of `verdicts.md`, in lines of the documentation's width."""
-    _, *sections = re.split(r"^## ", (folder / "verdicts.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """The sentences of every experiment in a folder, in lines of the documentation's width."""
     parts = []
-    for section in sections:
-        name, *lines = [line for line in section.splitlines() if line]
-        wrapped = [_wrapped(line, line.startswith("- ")) for line in lines]
-        parts.append(f"### {name}\n\n{wrapped[0]}\n\n" + "\n".join(wrapped[1:]))
+    for name in experiments_in(folder):
+        found = read_result(folder, name)
+        sentences = "\n".join(_wrapped(f"- {sentence}", True) for sentence in found.verdict)
+        parts.append(f"### {name}\n\n{_wrapped(found.question, False)}\n\n{sentences}")
     return "\n\n".join(parts) + "\n"
 
 
