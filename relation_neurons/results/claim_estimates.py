@@ -32,6 +32,7 @@ class Estimate:
         random: The same of matched random neurons, or by chance.
         p: Of this claim alone.
         least: The least effect that would have been shown with 80 % power, infinite where none would.
+        margin: Of a claim that something hardly changes: how far from zero its interval may reach.
     """
 
     interval: Interval
@@ -40,6 +41,7 @@ class Estimate:
     random: float = NAN
     p: float = NAN
     least: float = NAN
+    margin: float = NAN
 
 
 def table(run: Run, experiment: str, name: str, **values: object) -> pd.DataFrame:
@@ -109,7 +111,7 @@ def over_relations(values: pd.Series | np.ndarray, sign: int, *, random: float =
 def within(interval: Interval, margin: float, units: str, *, random: float = NAN) -> Estimate:
     """A claim that something hardly changes: its interval lies within a margin on both sides of zero, or beyond."""
     inside, beyond = abs(interval.low) < margin > abs(interval.high), interval.low > margin or interval.high < -margin
-    return Estimate(interval, units, 1 if inside else -1 if beyond else 0, random, least=margin)
+    return Estimate(interval, units, 1 if inside else -1 if beyond else 0, random, margin=margin)
 
 
 def at_least(interval: Interval, bound: float, units: str) -> Estimate:

@@ -71,7 +71,11 @@ def status_of(claim: Claim, found: Estimate) -> str:
 
 
 def _note(found: Estimate, status: str) -> str:
-    if status != NOT_SHOWN or np.isnan(found.least):
+    if status != NOT_SHOWN:
+        return ""
+    if np.isfinite(found.margin):
+        return f"shown if the interval lies within {found.margin:.2g} of zero"
+    if np.isnan(found.least):
         return ""
     if np.isinf(found.least):
         return "no effect could have been shown by this design"
