@@ -11,7 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from relation_neurons.errors import refuse
-from relation_neurons.results.scorecard import HOW_TO_READ, as_json, as_markdown, scorecard, side_by_side, summary
+from relation_neurons.results.scorecard import (
+    ABOUT,
+    HOW_TO_READ,
+    as_json,
+    as_markdown,
+    scorecard,
+    side_by_side,
+    summary,
+)
 
 
 def scorecard_command(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
@@ -25,10 +33,11 @@ def scorecard_command(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path
         raise refuse(f"--out is {out}", expected="a name that ends in .json or .md")
     rows, console = side_by_side(folders), Console()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("claim", "unit", "paper", *rows.columns[5:]):
+    columns = ["claim", "unit", "paper", *rows.columns[len(ABOUT) :]]
+    for column in columns:
         table.add_column(escape(column), overflow="fold")
     for row in rows.to_dict("records"):
-        table.add_row(*(escape(str(row[column])) for column in ("claim", "unit", "paper", *rows.columns[5:])))
+        table.add_row(*(escape(str(row[column])) for column in columns))
     console.print(table)
     for folder in folders:
         console.print(f"{folder}: {summary(scorecard(folder))[0]}", soft_wrap=True, markup=False, highlight=False)

@@ -13,7 +13,7 @@ from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.results.neuron_verdicts import tie_rule
-from relation_neurons.results.scorecard import NOT_MEASURED, QUESTION, estimate_text, scorecard, summary
+from relation_neurons.results.scorecard import ABOUT, NOT_MEASURED, QUESTION, estimate_text, scorecard, summary
 from relation_neurons.results.sentences import critical
 from relation_neurons.storage.parquet import read_parquet
 
@@ -77,9 +77,7 @@ def _scorecard(folder: Path) -> list[Section]:
     measured = rows[rows["status"] != NOT_MEASURED]
     if measured.empty:
         return []
-    shown = measured[["claim", "place", "says", "unit", "paper"]].assign(
-        here=[estimate_text(row) for row in measured.to_dict("records")]
-    )
+    shown = measured[ABOUT].assign(here=[estimate_text(row) for row in measured.to_dict("records")])
     n_left_out = len(rows) - len(measured)
     note = f"{n_left_out} more are not measured here: relation-neurons scorecard {folder} says why." * (n_left_out > 0)
     return [Section("scorecard", QUESTION, summary(rows), tables=[Table("claims", shown, note, shown=True)])]

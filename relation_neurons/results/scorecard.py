@@ -19,6 +19,8 @@ from relation_neurons.validation import validated
 AS_IN_THE_PAPER, WEAKER, NOT_SHOWN = "as in the paper", "weaker", "not shown"
 OTHER_WAY, NOT_MEASURED = "the other way round", "not measured"
 STATUSES = (AS_IN_THE_PAPER, WEAKER, NOT_SHOWN, OTHER_WAY, NOT_MEASURED)
+ABOUT = ["claim", "place", "says", "unit", "paper"]
+"""Columns of a scorecard that are the same for every run."""
 QUESTION = "Which claims of the paper hold here?"
 HOW_TO_READ = (
     "Each claim was named beforehand, by the paper, and is tested alone at 5 %: of twenty that are false one is "
@@ -101,7 +103,7 @@ def side_by_side(folders: Sequence[Path]) -> pd.DataFrame:
     if not folders or len({folder.resolve() for folder in folders}) < len(folders):
         raise refuse(f"There are {len(folders)} folders", expected="at least one, each once")
     tables = [scorecard(folder) for folder in folders]
-    wide = tables[0][["claim", "place", "says", "unit", "paper"]].copy()
+    wide = tables[0][ABOUT].copy()
     for name, rows in zip(_names(folders), tables, strict=True):
         wide[name] = [estimate_text(row) for row in rows.to_dict("records")]
     return wide
