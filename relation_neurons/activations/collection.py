@@ -32,7 +32,7 @@ class Activations:
     """Pooled activations and what their rows and columns are.
 
     Attributes:
-        values: Mean over the query's tokens, on the CPU.
+        values: Mean over the query's tokens, on the device where they are kept.
         prompts: One for each row.
         space: The neurons, one for each column.
         include_bos: Whether BOS was pooled as well.
@@ -59,6 +59,10 @@ class Activations:
         space = NeuronSpace(self.space.model, self.space.n_layers, tuple((one, there[one]) for one in wanted))
         return replace(self, values=self.values[:, places[0].start : places[-1].stop], space=space)
 
+    def to(self, device: str | torch.device) -> Activations:
+        """The same on another device, or these where they are there already."""
+        return replace(self, values=self.values.to(device))
+
     def __repr__(self) -> str:
         sites = name_list([site for site, _ in self.space.widths])
         rows, neurons = count_text(len(self.prompts), "prompt"), count_text(len(self.space), "neuron")
@@ -77,6 +81,7 @@ def collect_activations(
     include_bos: bool = False,
     batch_size: int | None = None,
     dtype: torch.dtype = torch.float32,
+    keep_on: str | torch.device = "cpu",
     progress: Progress = silent,
 ) -> Activations:
     """Average each neuron over the tokens of each prompt's query (paper, section 3).
@@ -92,6 +97,7 @@ def collect_activations(
             of times the others'. Only matters for models that take a BOS token.
         batch_size: Prompts at a time; by default what memory holds.
         dtype: Type to store; pooling itself is done in float32.
+        keep_on: Where the values are kept; on the model's GPU they need not be moved before they are scored there.
         progress: Called with the number of prompts finished.
 
     Raises:
@@ -100,21 +106,23 @@ def collect_activations(
     if not prompts:
         raise refuse("There are no prompts", expected="at least one")
     space = neuron_space(model, site)
-    values = torch.empty((len(prompts), len(space)), dtype=dtype)
+    values = torch.empty((len(prompts), len(space)), dtype=dtype, device=keep_on)
     tasks = [Task(one) for one in encode(model, prompts)]
     include_bos = include_bos and any(task.encoded.bos for task in tasks)
+    not_finite = torch.zeros((), dtype=torch.bool, device=keep_on)
 
     def read_batch(batch: Batch, cache: Cache) -> Tensor:
         tokens, kinds = batch.read()
         with token_means(model, space, _counted(batch, kinds, include_bos)) as means:
             forward(model, tokens, kinds, cache, keep=0)
-        found = means.to("cpu", dtype)
-        if not torch.isfinite(found).all():
-            do = "store float32, and check the model's weights for NaN"
-            raise refuse(f"Some activations are not finite as {dtype}", do=do)
+        found = means.to(values.device, dtype)
+        not_finite.logical_or_(~torch.isfinite(found).all())  # read at the end, for a GPU waits for whoever asks
         return found
 
     run_batches(model, tasks, read_batch, into=values, share=not include_bos, batch_size=batch_size, progress=progress)
+    if not_finite:
+        do = "store float32, and check the model's weights for NaN"
+        raise refuse(f"Some activations are not finite as {dtype}", do=do)
     return Activations(values, tuple(prompts), space, include_bos)
 
 
@@ -189,10 +197,12 @@ def token_activations(
 
 def _counted(batch: Batch, kinds: Int[Tensor, "row pos"], include_bos: bool) -> Float[Tensor, "row pos"]:
     """1 where a batch reads a token of a query, or the BOS token if it counts."""
-    counted = (kinds != PAD).float()
-    for row, (task, start) in enumerate(zip(batch.tasks, batch.starts, strict=True)):
-        first = kinds.shape[1] - len(task.encoded.ids) + start
-        counted[row, : first + max(task.encoded.query_start - start, 0)] = 0
-        if include_bos and task.encoded.bos:
-            counted[row, first] = 1
-    return counted
+    pairs = list(zip(batch.tasks, batch.starts, strict=True))
+    first = [kinds.shape[1] - len(task.encoded.ids) + start for task, start in pairs]
+    query = [place + max(task.encoded.query_start - start, 0) for place, (task, start) in zip(first, pairs, strict=True)]
+    columns = torch.arange(kinds.shape[1])
+    counted = columns >= torch.tensor(query)[:, None]
+    if include_bos:
+        bos = torch.tensor([task.encoded.bos for task, _ in pairs])
+        counted |= (columns == torch.tensor(first)[:, None]) & bos[:, None]
+    return (counted.to(kinds.device) & (kinds != PAD)).float()

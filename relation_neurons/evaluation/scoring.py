@@ -21,7 +21,7 @@ from relation_neurons.evaluation.answers import (
     to_line_end,
 )
 from relation_neurons.inference.batching import Batch
-from relation_neurons.inference.decoding import ROWS, Judged, decode, end_tokens, greedy, judge, second_tokens
+from relation_neurons.inference.decoding import Judged, decode, end_tokens, greedy, in_parts, judge, second_tokens
 from relation_neurons.models.hooked_model import Cache
 from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt
@@ -152,5 +152,5 @@ def _ranks(
             [*ids, *[object_ids[0]] * (longest - len(ids))] for ids, object_ids in zip(candidates, objects, strict=True)
         ]
         first = first.gather(1, torch.tensor(padded, device=first.device))
-    pairs = zip(first.split(ROWS), score.split(ROWS), strict=True)
+    pairs = zip(in_parts(first), in_parts(score), strict=True)
     return (1 + torch.cat([(part > own).sum(dim=1) for part, own in pairs])).tolist()

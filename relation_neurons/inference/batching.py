@@ -221,6 +221,9 @@ def _fits(
         if not is_out_of_memory(error):
             raise
         return False
+    if isinstance(results, Tensor):
+        results[torch.tensor(batch.rows, device=results.device)] = torch.as_tensor(found)
+        return True
     for row, result in zip(batch.rows, found, strict=True):
         results[row] = result
     return True

@@ -14,8 +14,8 @@ from relation_neurons.models.hooked_model import Cache, crop_cache, forward, sel
 from relation_neurons.models.position_kinds import DECODE
 from relation_neurons.models.types import HookedModel
 
-ROWS = 8
-"""Rows of logits, as wide as the vocabulary, that are worked on at a time."""
+ROWS = {"cpu": 8, "cuda": 256}
+"""Rows of logits, as wide as the vocabulary, that are worked on at a time; on other devices as on a CPU."""
 
 
 @dataclass
@@ -53,8 +53,8 @@ def judge(model: HookedModel, batch: Batch, cache: Cache, answers: Sequence[Sequ
     if aligned:
         crop_cache(cache, longest)
     else:  # forget the answers where they stand; positions are counted by the mask
-        for row, ids in enumerate(given):
-            cache.mask[row, cache.mask.shape[1] - len(ids) :] = 0
+        ends_at = cache.mask.shape[1] - torch.tensor([len(ids) for ids in given])[:, None]
+        cache.mask *= (torch.arange(cache.mask.shape[1]) < ends_at).to(cache.mask.device)
     ends = [0 if aligned else longest - len(ids) for ids in given]
     first = reading.at(range(len(ends)), ends)
     greedy_first = first.argmax(dim=1).tolist()
@@ -73,17 +73,25 @@ def judge(model: HookedModel, batch: Batch, cache: Cache, answers: Sequence[Sequ
             if step == 1 and greedy_first[row] == answers[row][0]:
                 second[row] = token
         wanted = [place for place, (row, step) in enumerate(places) if step < len(answers[row])]
-        rows = torch.tensor([places[place][0] for place in wanted], dtype=torch.long, device=first.device)
-        targets = torch.tensor([answers[places[place][0]][places[place][1]] for place in wanted], dtype=torch.long)
-        more = log_probabilities(later[wanted], targets.to(first.device)) if wanted else logprobs[:0]
-        logprobs = logprobs.index_add(0, rows, more)
+        if wanted:
+            targets = torch.tensor([answers[row][step] for row, step in (places[place] for place in wanted)])
+            more = log_probabilities(later[wanted], targets.to(first.device))
+            # Laid out by row and step and then summed: a GPU adds to repeated rows in any order.
+            by_step = logprobs.new_zeros((len(ends), max(map(len, answers))))
+            by_step[tuple(torch.tensor([places[place] for place in wanted], device=first.device).T)] = more
+            logprobs = logprobs + by_step.sum(dim=1)
     return Judged(first, greedy_first, logprobs, second)
 
 
 def log_probabilities(logits: Float[Tensor, "place vocab"], targets: Int[Tensor, " place"]) -> Float[Tensor, " place"]:
     """Log-probability of one token at each place, in nats."""
-    total = torch.cat([part.logsumexp(dim=1) for part in logits.split(ROWS)])  # no second copy of all of them
+    total = torch.cat([part.logsumexp(dim=1) for part in in_parts(logits)])  # no second copy of all of them
     return logits.gather(1, targets.to(logits.device)[:, None])[:, 0] - total
+
+
+def in_parts(logits: Float[Tensor, "row ..."]) -> tuple[Float[Tensor, "_ ..."], ...]:
+    """Rows of logits, or of what belongs to them, as many at a time as are worked on."""
+    return logits.split(ROWS.get(logits.device.type, ROWS["cpu"]))
 
 
 def second_tokens(model: HookedModel, batch: Batch, cache: Cache, first: Mapping[int, int]) -> dict[int, int]:
@@ -113,12 +121,17 @@ def greedy(
         first: The first greedy token of each row.
         cache: What came before.
         lengths: How many tokens each answer has at most.
-        done: Stops once it holds for the texts of all rows, but not before the second token.
+        done: Stops once it holds for the texts of all rows, but not before the second token; a text for which it
+            holds is done with whatever follows.
     """
     generated = step = torch.tensor(first, dtype=torch.long, device=cache.mask.device)[:, None]
+    unfinished = 0  # the first row that may be; rows before it are done, and stay so
     for number in range(1, max(lengths)):
-        if number >= 2 and done is not None and all(map(done, decode(model, generated.tolist()))):
-            break
+        if number >= 2 and done is not None:
+            rows = generated[unfinished:].tolist()
+            unfinished += next((n for n, row in enumerate(rows) if not done(*decode(model, [row]))), len(rows))
+            if unfinished == len(generated):
+                break
         reading = forward(model, step, torch.full_like(step, DECODE), cache, keep=1)
         step = reading.all().argmax(dim=-1).to(generated.device)
         generated = torch.cat([generated, step], dim=1)

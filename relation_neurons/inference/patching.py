@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +18,6 @@ from relation_neurons.inference.write_check import Conditions, Write, WriteCheck
 from relation_neurons.models.hooked_model import hooked
 from relation_neurons.models.position_kinds import DECODE, LAST, PROMPT, watched
 from relation_neurons.models.types import HookedModel
-
-NO_ELEMENTS = torch.empty((0, 3), dtype=torch.float64)
-
 
 @contextlib.contextmanager
 def patched(model: HookedModel, conditions: Conditions) -> Iterator[Patches]:
@@ -48,6 +46,8 @@ class _Pass:
         rows: The condition of each row.
         masks: At which positions each write of a row's condition is carried out.
         elements: Those of all rows at each hook, by the number of the write; looked up when they are first needed.
+        anywhere: Whether anything may be written.
+        everywhere: Whether all is written; neither is asked of a GPU, which would have to finish its work first.
         fired: The hooks that fired.
     """
 
@@ -57,7 +57,8 @@ class _Pass:
     fired: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.anywhere, self.everywhere = bool(self.masks.any()), bool(self.masks.all())
+        known = self.masks.device.type == "cpu"
+        self.anywhere, self.everywhere = not known or bool(self.masks.any()), known and bool(self.masks.all())
         self._there = {self.masks.device: self.masks}
 
     def masks_on(self, device: torch.device) -> Bool[Tensor, "row write pos"]:
@@ -86,6 +87,7 @@ class Patches:
         self._writes = [[*condition, *[nothing] * (longest - len(condition))] for condition in conditions]
         allowed = [[[kind in write.kinds for kind in range(DECODE + 1)] for write in one] for one in self._writes]
         self._allowed: Bool[Tensor, "condition write kind"] = torch.tensor(allowed)
+        self._tables: dict[tuple[str, torch.device, torch.dtype], dict[int, _Table]] = {}
         self._rows: tuple[int, ...] | None = None
         self._now: _Pass | None = None
         self._check = WriteCheck(conditions, self.fired)
@@ -141,13 +143,14 @@ class Patches:
 
     def _elements(self, rows: Sequence[int], place: str, like: Tensor) -> dict[int, _Elements]:
         """What rows under these conditions write at a hook, by the number of the write."""
-        found = {}
-        for number, writes in enumerate(zip(*(self._writes[condition] for condition in rows), strict=True)):
-            parts = [write.places.get(place, NO_ELEMENTS) for write in writes]
-            counts = [len(part) for part in parts]
-            if any(counts):
-                found[number] = _together(parts, counts, like)
-        return found
+        key = place, like.device, like.dtype
+        if key not in self._tables:
+            parts = [[write.places.get(place) for write in writes] for writes in zip(*self._writes, strict=True)]
+            self._tables[key] = {
+                number: _table(part, like) for number, part in enumerate(parts) if any(one is not None for one in part)
+            }
+        found = {number: table.of(rows) for number, table in self._tables[key].items()}
+        return {number: some for number, some in found.items() if len(some.rows)}
 
     def check(self) -> None:
         """Make sure that every hook fired once in every pass, and that what was read back is what was to be written.
@@ -188,11 +191,45 @@ class _Elements(NamedTuple):
     scales: Float[Tensor, "element 1"] | None
 
 
-def _together(parts: list[Float64[Tensor, "_ 3"]], counts: Sequence[int], like: Tensor) -> _Elements:
-    """The elements of rows, each row's and their number given."""
-    rows, found = torch.repeat_interleave(torch.tensor(counts)), torch.cat(parts)
-    return _Elements(
-        rows.to(like.device),
+@dataclass(frozen=True)
+class _Table:
+    """What each condition writes at one hook, on the hook's device, so that rows are put together there.
+
+    Attributes:
+        counts: How many elements each condition has.
+        starts: Where they begin.
+        columns: The neurons, one condition after the other.
+        numbers: What is added to each.
+        scales: What it is multiplied by before, unless all of it is 0.
+    """
+
+    counts: tuple[int, ...]
+    starts: tuple[int, ...]
+    columns: Int[Tensor, " element"]
+    numbers: Float[Tensor, "element 1"]
+    scales: Float[Tensor, "element 1"] | None
+
+    def of(self, conditions: Sequence[int]) -> _Elements:
+        """The elements of rows under these conditions."""
+        device, counts = self.columns.device, [self.counts[condition] for condition in conditions]
+        ends = list(itertools.accumulate(counts))
+        shifts = [self.starts[one] - end + n for one, end, n in zip(conditions, ends, counts, strict=True)]
+        moved = torch.tensor([list(range(len(counts))), counts, shifts]).to(device)
+        rows, shift = torch.repeat_interleave(moved[[0, 2]], moved[1], dim=1, output_size=sum(counts))
+        place = torch.arange(len(rows), device=device) + shift
+        return _Elements(
+            rows, self.columns[place], self.numbers[place], None if self.scales is None else self.scales[place]
+        )
+
+
+def _table(parts: Sequence[Float64[Tensor, "_ 3"] | None], like: Tensor) -> _Table:
+    """The elements of conditions, none for one that writes nothing at the hook."""
+    counts = [0 if part is None else len(part) for part in parts]
+    starts = [end - n for end, n in zip(itertools.accumulate(counts), counts, strict=True)]
+    found = torch.cat([part for part in parts if part is not None])
+    return _Table(
+        tuple(counts),
+        tuple(starts),
         found[:, 0].to(like.device, torch.long),
         found[:, 1:2].to(like),
         found[:, 2:].to(like) if found[:, 2].any() else None,

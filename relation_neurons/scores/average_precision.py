@@ -30,7 +30,7 @@ def average_precision(
     AP = sum over thresholds t of (recall_t - recall_{t-1}) * precision_t. Equal scores share one
     threshold. Each neuron is sorted once for all relations. Counts are integers and sums float64,
     so the result is exact up to rounding. Implementations: `scores.cpu_kernel` on a CPU if
-    possible, `scores.triton_kernel` for 16-bit scores on a GPU, otherwise plain PyTorch.
+    possible, `scores.triton_kernel` on a GPU for up to 16,384 examples, otherwise plain PyTorch.
 
     Args:
         scores: Activations of any float type; infinities are allowed.
@@ -68,7 +68,7 @@ def _fused(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor | None:
         from relation_neurons.scores import triton_kernel
     except ImportError:
         return None
-    if scores.dtype not in (torch.float16, torch.bfloat16) or len(scores) > triton_kernel.MAX_EXAMPLES:
+    if scores.dtype not in triton_kernel.INFINITY_BITS or len(scores) > triton_kernel.MAX_EXAMPLES:
         return None
     try:
         return triton_kernel.average_precision_triton(scores, labels, mask)
