@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -36,6 +36,8 @@ class Activations:
         prompts: One for each row.
         space: The neurons, one for each column.
         include_bos: Whether BOS was pooled as well.
+        score_on: The GPU that they are moved through to be ranked, some neurons at a time; None computes where they
+            are kept.
     """
 
     kind: ClassVar[str] = "activations"
@@ -44,6 +46,7 @@ class Activations:
     prompts: tuple[Prompt, ...]
     space: NeuronSpace
     include_bos: bool = False
+    score_on: torch.device | None = field(default=None, compare=False, kw_only=True)
 
     def at(self, site: str) -> Activations:
         """The columns of a site, or of several that lie together, without a copy.
@@ -199,7 +202,9 @@ def _counted(batch: Batch, kinds: Int[Tensor, "row pos"], include_bos: bool) -> 
     """1 where a batch reads a token of a query, or the BOS token if it counts."""
     pairs = list(zip(batch.tasks, batch.starts, strict=True))
     first = [kinds.shape[1] - len(task.encoded.ids) + start for task, start in pairs]
-    query = [place + max(task.encoded.query_start - start, 0) for place, (task, start) in zip(first, pairs, strict=True)]
+    query = [
+        place + max(task.encoded.query_start - start, 0) for place, (task, start) in zip(first, pairs, strict=True)
+    ]
     columns = torch.arange(kinds.shape[1])
     counted = columns >= torch.tensor(query)[:, None]
     if include_bos:

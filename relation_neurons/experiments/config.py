@@ -11,6 +11,7 @@ from relation_neurons.models.placement import require_placement
 from relation_neurons.models.sites import SiteName
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.scores.scoring import require_scorer
+from relation_neurons.storage.fingerprint import UNLESS_DEFAULT
 from relation_neurons.validation import validated
 
 
@@ -78,6 +79,9 @@ class StudyConfig:
     """Prompts at a time; by default what memory holds."""
     device: str | None = None
     """cpu, cuda, ...; by default the GPU if there is one."""
+    score_device: str | None = field(default=None, metadata=UNLESS_DEFAULT)
+    """Where activations are scored: by default on the model's GPU, where they stay while they fit in half of its free
+    memory; larger ones are moved through it. cpu keeps and scores them in the main memory."""
     device_map: Literal["auto"] | None = None
     """auto spreads a model that is larger than one GPU over all, then over memory and disk; not with --device."""
     quantize: Literal["8bit", "4bit"] | None = None
@@ -88,6 +92,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         require_at_least(self, k=1, n_controls=2, batch_size=1, seed=0)
         named_device(self.device)
+        named_device(self.score_device)
         require_placement(self.device, self.device_map, self.quantize)
         require_scorer(self.scorer)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from relation_neurons.activations.cache import kept_activations
 from relation_neurons.activations.collection import Activations, collect_activations
@@ -17,6 +19,9 @@ from relation_neurons.attribution.attribute import attribute
 from relation_neurons.attribution.cache import kept_attributions
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.inference.batch_size import devices_of, memory_of
+from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.loading import named_device
 from relation_neurons.models.sites import expand_site
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress
@@ -63,11 +68,25 @@ class DetectionActivations:
                 self._last = prompts, self._read(prompts, site=self._wider(site), **options)
         return self._last[1].at(site)
 
-    def _read(self, prompts: tuple[Prompt, ...], **options: Any) -> Activations:
-        read: Callable[..., Activations] = collect_activations
-        if self.folder is not None:
-            read = functools.partial(kept_activations, folder=self.folder / SHARDS)
-        return read(self._model, prompts, include_bos=self._config.include_bos, **options)
+    def _read(self, prompts: tuple[Prompt, ...], site: str, **options: Any) -> Activations:
+        """Read activations and put them where they are scored, if they fit there."""
+        place, score_on = self._places(len(prompts), site)
+        options |= {"site": site, "include_bos": self._config.include_bos}
+        if self.folder is None:
+            found = collect_activations(self._model, prompts, keep_on=place, **options)
+        else:
+            found = kept_activations(self._model, prompts, folder=self.folder / SHARDS, **options).to(place)
+        return replace(found, score_on=score_on)
+
+    def _places(self, n_prompts: int, site: str) -> tuple[torch.device, torch.device]:
+        """Where values are kept, and where they are scored: both on a GPU if they fit in half of its free memory."""
+        model_on = devices_of(self._model)[0]
+        wanted = self._config.score_device
+        score_on = named_device(wanted or (str(model_on) if model_on.type == "cuda" else "cpu"))
+        if score_on.type == "cpu":
+            return score_on, score_on
+        n_bytes = n_prompts * len(neuron_space(self._model, site)) * torch.float32.itemsize
+        return score_on if n_bytes <= memory_of(score_on)[0] // 2 else torch.device("cpu"), score_on
 
     def drop_shards(self) -> None:
         """Remove the shards, which rankings no longer need."""
@@ -88,11 +107,11 @@ class DetectionAttributions(DetectionActivations):
 
     label = "attributing answers"
 
-    def _read(self, prompts: tuple[Prompt, ...], **options: Any) -> Activations:
+    def _read(self, prompts: tuple[Prompt, ...], site: str, **options: Any) -> Activations:
         read: Callable[..., Activations] = attribute
         if self.folder is not None:
             read = functools.partial(kept_attributions, folder=self.folder / SHARDS)
-        return read(self._model, prompts, **options)
+        return read(self._model, prompts, site=site, **options).to(self._places(len(prompts), site)[0])
 
 
 def keep_correct(

@@ -132,7 +132,8 @@ def select_shuffled(
         part = slice(start, start + step)
         arguments = activations.values, all_labels[:, part], all_masks[:, part]
         contributions = None if attributions is None else attributions.values
-        scores = score_neurons(scorer, *arguments, attributions=contributions).numpy(force=True)
+        found = score_neurons(scorer, *arguments, attributions=contributions, device=activations.score_on)
+        scores = found.numpy(force=True)
         ties = None if needs_attributions(scorer) else by_effect_size(*arguments)
         for number, (name, shuffle) in enumerate(columns[part]):
             row = scores[number]

@@ -65,7 +65,7 @@ def score_pair(
     labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed)
     columns = [names.index(first), names.index(second)]
     labels, mask = labels[:, columns], mask[:, columns]
-    scores = average_precision(activations.values, labels, mask)
+    scores = average_precision(activations.values, labels, mask, device=activations.score_on)
     best = top_k(scores, k, space, (first, second), by_effect_size(activations.values, labels, mask))
     of_first, of_second = (space.flatten(list(best[name].neurons)) for name in (first, second))
     rest = np.setdiff1d(np.arange(len(space)), np.union1d(of_first, of_second))

@@ -14,6 +14,7 @@ from torch import Tensor
 from relation_neurons.errors import refuse
 from relation_neurons.inference.batch_size import BatchSizes, devices_of, is_out_of_memory, memory_of, row_bytes
 from relation_neurons.inference.patching import Patches
+from relation_neurons.inference.transfer import moved
 from relation_neurons.models.hooked_model import Cache, forward, new_cache, select_cache
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT
 from relation_neurons.models.types import HookedModel
@@ -222,7 +223,7 @@ def _fits(
             raise
         return False
     if isinstance(results, Tensor):
-        results[torch.tensor(batch.rows, device=results.device)] = torch.as_tensor(found)
+        results[moved(torch.tensor(batch.rows), results.device)] = torch.as_tensor(found)
         return True
     for row, result in zip(batch.rows, found, strict=True):
         results[row] = result
@@ -284,4 +285,4 @@ def _prompt_kinds(encoded: Encoded) -> list[int]:
 
 
 def _tensor(rows: Sequence[Sequence[int]], device: Any) -> Int[Tensor, "row pos"]:
-    return torch.tensor(rows, dtype=torch.long).to(device)
+    return moved(torch.tensor(rows, dtype=torch.long), device)

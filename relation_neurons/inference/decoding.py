@@ -140,11 +140,11 @@ def greedy(
 
 def decode(model: HookedModel, generated: Sequence[Sequence[int]]) -> list[str]:
     """Texts up to the first end token (see `end_tokens`)."""
-    ends, texts = end_tokens(model), []
-    for ids in generated:
+    ends, texts = end_tokens(model), {}
+    for ids in {tuple(ids) for ids in generated}:  # many rows begin alike
         end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-        texts.append(model.tokenizer.decode(list(ids)[:end], skip_special_tokens=True))
-    return texts
+        texts[ids] = model.tokenizer.decode(list(ids[:end]), skip_special_tokens=True)
+    return [texts[tuple(ids)] for ids in generated]
 
 
 def end_tokens(model: HookedModel) -> frozenset[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +13,12 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
+from relation_neurons.inference.transfer import moved
 from relation_neurons.inference.write_check import Conditions, Write, WriteCheck
 from relation_neurons.models.hooked_model import hooked
 from relation_neurons.models.position_kinds import DECODE, LAST, PROMPT, watched
 from relation_neurons.models.types import HookedModel
+
 
 @contextlib.contextmanager
 def patched(model: HookedModel, conditions: Conditions) -> Iterator[Patches]:
@@ -44,6 +45,7 @@ class _Pass:
 
     Attributes:
         rows: The condition of each row.
+        chosen: The same, on the device of the masks.
         masks: At which positions each write of a row's condition is carried out.
         elements: Those of all rows at each hook, by the number of the write; looked up when they are first needed.
         anywhere: Whether anything may be written.
@@ -52,6 +54,7 @@ class _Pass:
     """
 
     rows: tuple[int, ...]
+    chosen: Int[Tensor, " row"]
     masks: Bool[Tensor, "row write pos"]
     elements: dict[str, dict[int, _Elements]]
     fired: set[str] = field(default_factory=set)
@@ -59,12 +62,12 @@ class _Pass:
     def __post_init__(self) -> None:
         known = self.masks.device.type == "cpu"
         self.anywhere, self.everywhere = not known or bool(self.masks.any()), known and bool(self.masks.all())
-        self._there = {self.masks.device: self.masks}
+        self._there = {self.masks.device: (self.chosen, self.masks)}
 
-    def masks_on(self, device: torch.device) -> Bool[Tensor, "row write pos"]:
-        """The masks on the device of a layer, moved there once."""
+    def on(self, device: torch.device) -> tuple[Int[Tensor, " row"], Bool[Tensor, "row write pos"]]:
+        """The condition of each row, and the masks, on the device of a layer, moved there once."""
         if device not in self._there:
-            self._there[device] = self.masks.to(device)
+            self._there[device] = self.chosen.to(device), self.masks.to(device)
         return self._there[device]
 
 
@@ -102,12 +105,13 @@ class Patches:
         rows = (0,) * len(kinds) if self._rows is None else self._rows
         if len(rows) != len(kinds):
             raise refuse(f"A pass has {len(kinds)} rows", expected=f"{len(rows)}, one for each condition in use")
-        chosen = torch.tensor(rows, dtype=torch.long)
-        allowed = self._allowed[chosen].to(kinds.device)
+        chosen = moved(torch.tensor(rows, dtype=torch.long), kinds.device)
+        self._allowed = self._allowed.to(kinds.device)
+        allowed = self._allowed[chosen]
         masks = allowed.gather(2, kinds[:, None].expand(-1, allowed.shape[1], -1))
         known = self._now.elements if self._now is not None and self._now.rows == rows else {}
-        self._now = _Pass(rows, masks, known)
-        self._check.begin(rows, kinds, self.passes)
+        self._now = _Pass(rows, chosen, masks, known)
+        self._check.begin(rows, chosen, kinds, self.passes)
 
     def abandon(self) -> None:
         """The pass that began will not be finished, nor counted."""
@@ -128,10 +132,10 @@ class Patches:
         new = now.anywhere and place not in now.elements
         self._check.entered(place, activation.flatten(2), new=new)
         if new:
-            now.elements[place] = self._elements(now.rows, place, activation)
+            now.elements[place] = self._elements(now, place, activation)
         elements = now.elements[place] if now.anywhere else {}
         changed = activation.flatten(2).clone(memory_format=torch.contiguous_format) if elements else activation
-        masks = now.masks_on(activation.device)
+        _, masks = now.on(activation.device)
         for number, some in elements.items():
             _write_elements(changed, some, None if now.everywhere else masks[some.rows, number])
         now.fired.add(place)
@@ -141,16 +145,17 @@ class Patches:
         """Read back what the hook gave to the model."""
         self._check.left(place, activation.flatten(2))
 
-    def _elements(self, rows: Sequence[int], place: str, like: Tensor) -> dict[int, _Elements]:
-        """What rows under these conditions write at a hook, by the number of the write."""
+    def _elements(self, now: _Pass, place: str, like: Tensor) -> dict[int, _Elements]:
+        """What the rows of a pass write at a hook, by the number of the write."""
         key = place, like.device, like.dtype
         if key not in self._tables:
             parts = [[write.places.get(place) for write in writes] for writes in zip(*self._writes, strict=True)]
             self._tables[key] = {
                 number: _table(part, like) for number, part in enumerate(parts) if any(one is not None for one in part)
             }
-        found = {number: table.of(rows) for number, table in self._tables[key].items()}
-        return {number: some for number, some in found.items() if len(some.rows)}
+        chosen, _ = now.on(like.device)
+        totals = {number: table.count(now.rows) for number, table in self._tables[key].items()}
+        return {number: self._tables[key][number].of(chosen, total) for number, total in totals.items() if total}
 
     def check(self) -> None:
         """Make sure that every hook fired once in every pass, and that what was read back is what was to be written.
@@ -197,42 +202,43 @@ class _Table:
 
     Attributes:
         counts: How many elements each condition has.
-        starts: Where they begin.
+        places: The same on the device, and where the elements of each condition begin.
         columns: The neurons, one condition after the other.
         numbers: What is added to each.
         scales: What it is multiplied by before, unless all of it is 0.
     """
 
     counts: tuple[int, ...]
-    starts: tuple[int, ...]
+    places: Int[Tensor, "2 condition"]
     columns: Int[Tensor, " element"]
     numbers: Float[Tensor, "element 1"]
     scales: Float[Tensor, "element 1"] | None
 
-    def of(self, conditions: Sequence[int]) -> _Elements:
-        """The elements of rows under these conditions."""
-        device, counts = self.columns.device, [self.counts[condition] for condition in conditions]
-        ends = list(itertools.accumulate(counts))
-        shifts = [self.starts[one] - end + n for one, end, n in zip(conditions, ends, counts, strict=True)]
-        moved = torch.tensor([list(range(len(counts))), counts, shifts]).to(device)
-        rows, shift = torch.repeat_interleave(moved[[0, 2]], moved[1], dim=1, output_size=sum(counts))
-        place = torch.arange(len(rows), device=device) + shift
-        return _Elements(
-            rows, self.columns[place], self.numbers[place], None if self.scales is None else self.scales[place]
-        )
+    def count(self, rows: Sequence[int]) -> int:
+        """How many elements rows under these conditions have."""
+        return sum(map(self.counts.__getitem__, rows))
+
+    def of(self, chosen: Int[Tensor, " row"], total: int) -> _Elements:
+        """The elements of rows under these conditions, so many in all."""
+        counts, starts = self.places[:, chosen]
+        shifts = starts - counts.cumsum(0) + counts
+        both = torch.stack([torch.arange(len(chosen), device=chosen.device), shifts])
+        rows, shift = torch.repeat_interleave(both, counts, dim=1, output_size=total)
+        places = torch.arange(total, device=chosen.device) + shift
+        scales = None if self.scales is None else self.scales[places]
+        return _Elements(rows, self.columns[places], self.numbers[places], scales)
 
 
 def _table(parts: Sequence[Float64[Tensor, "_ 3"] | None], like: Tensor) -> _Table:
     """The elements of conditions, none for one that writes nothing at the hook."""
-    counts = [0 if part is None else len(part) for part in parts]
-    starts = [end - n for end, n in zip(itertools.accumulate(counts), counts, strict=True)]
+    counts = torch.tensor([0 if part is None else len(part) for part in parts])
     found = torch.cat([part for part in parts if part is not None])
     return _Table(
-        tuple(counts),
-        tuple(starts),
-        found[:, 0].to(like.device, torch.long),
-        found[:, 1:2].to(like),
-        found[:, 2:].to(like) if found[:, 2].any() else None,
+        tuple(counts.tolist()),
+        moved(torch.stack([counts, counts.cumsum(0) - counts]), like.device),
+        moved(found[:, 0].long(), like.device),
+        moved(found[:, 1:2].to(like.dtype), like.device),
+        moved(found[:, 2:].to(like.dtype), like.device) if found[:, 2].any() else None,
     )
 
 

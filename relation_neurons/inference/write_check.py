@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
+from relation_neurons.inference.transfer import moved
 from relation_neurons.models.position_kinds import DECODE
 
 PERIOD = 32
@@ -61,9 +62,12 @@ class WriteCheck:
         self._wrong: dict[str, Tensor] = {}
         self._compared: set[str] = set()
 
-    def begin(self, rows: Sequence[int], kinds: Int[Tensor, "row pos"], n_pass: int) -> None:
-        """Begin pass number `n_pass` over these positions, with the condition of each row."""
-        allowed = self._allowed[list(rows)].to(kinds.device)
+    def begin(
+        self, rows: Sequence[int], chosen: Int[Tensor, " row"], kinds: Int[Tensor, "row pos"], n_pass: int
+    ) -> None:
+        """Begin pass number `n_pass` over these positions, with the condition of each row, also on their device."""
+        self._allowed = self._allowed.to(kinds.device)
+        allowed = self._allowed[chosen]
         self._written = allowed.gather(2, kinds[:, None].expand(-1, allowed.shape[1], -1))
         from_end = self._written.any(dim=1).flip(1).cumsum(dim=1)  # reaches 1 at the last written position of a row
         chosen = n_pass % from_end[:, -1:].clamp(min=1) + 1
@@ -87,8 +91,8 @@ class WriteCheck:
         if whole:
             self._due[place] = None, expected_values(activation.detach(), steps, here)
         elif steps:
-            sample = _Sample(self._position.to(activation.device), _columns(steps).to(activation.device))
-            written = here[range(len(activation)), :, sample.position, None]
+            sample = _Sample(self._position.to(activation.device), moved(_columns(steps), activation.device))
+            written = here[torch.arange(len(activation), device=activation.device), :, sample.position, None]
             self._due[place] = sample, expected_values(_at(activation, sample), steps, written, sample.columns)
 
     def left(self, place: str, activation: Float[Tensor, "row pos neuron"]) -> None:
@@ -175,7 +179,7 @@ def expected_values(
     """
     values = entered.clone()
     for number, (rows, elements) in steps.items():
-        rows, (neurons, numbers, scales) = rows.to(values.device), elements.to(values.device).T
+        rows, (neurons, numbers, scales) = moved(rows, values.device), moved(elements, values.device).T
         slots = neurons.long() if columns is None else torch.searchsorted(columns, neurons.long())
         old, numbers, scales = values[rows, :, slots], numbers.to(values)[:, None], scales.to(values)[:, None]
         new = torch.where(scales == 0, numbers, old * scales + numbers)

@@ -108,7 +108,8 @@ def rank_contrasts(
         for places in _blocks(ranked):
             parts = [None if one is None else sign * one[:, places] for one in (activations.values, contributions)]
             assert parts[0] is not None
-            scores = score_neurons(scorer, parts[0], labels, mask, attributions=parts[1]).numpy(force=True)
+            on = activations.score_on
+            scores = score_neurons(scorer, parts[0], labels, mask, attributions=parts[1], device=on).numpy(force=True)
             for candidates, row in zip(best, scores, strict=False):
                 candidates.add(row, places)
         sizes = None if needs_attributions(scorer) else by_effect_size(activations.values, labels, mask)

@@ -134,7 +134,8 @@ def rank_neurons(
     names = relation_names(activations.prompts)
     labels, mask = contrast(activations.prompts, ratio=ratio, balanced=balanced, seed=seed, positives=positives)
     contributions = matching_attributions(attributions, activations) if needs_attributions(scorer) else None
-    scores = score_neurons(scorer, activations.values, labels, mask, attributions=contributions)
+    on = activations.score_on
+    scores = score_neurons(scorer, activations.values, labels, mask, attributions=contributions, device=on)
     difference = float("nan")
     if scorer == "average_precision":
         difference = difference_from_scikit_learn(scores, activations.values, labels, mask, seed=seed)

@@ -6,6 +6,7 @@ word: before a number (-5, $5), behind a word (C#, C++, 5%, O-) and inside a num
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from functools import lru_cache
@@ -58,6 +59,7 @@ def begins_with_signs(line: str, name: str) -> bool:
     return bool(signs) and signs in (answer, answer.strip(_AROUND))
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def strip(text: str) -> str:
     """A normalised text without leading characters that belong to no word; if it has no word, without quotes."""
     bare = plain(text).strip()
@@ -72,6 +74,7 @@ def settled(text: str) -> str:
     return text[: end - 1] if end and _keeps_marks(text[end - 1]) else text[:end]
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def plain(text: str) -> str:
     """The text without case, compatibility forms and accents (see `_keeps_marks`)."""
     kept, base = [], ""

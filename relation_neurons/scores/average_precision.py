@@ -17,6 +17,8 @@ from relation_neurons.validation import validated
 
 CHUNK_BYTES = 256 * 2**20
 """Working memory of the PyTorch implementation, for any input size."""
+MOVED_BYTES = 2**30
+"""Scores that are moved to another device at a time."""
 
 
 @validated
@@ -24,6 +26,8 @@ def average_precision(
     scores: Float[Tensor, "example neuron"] | Float[ndarray, "example neuron"],
     labels: Shaped[Tensor, "example ..."] | Shaped[ndarray, "example ..."],
     mask: Bool[Tensor, "example ..."] | Bool[ndarray, "example ..."] | None = None,
+    *,
+    device: str | torch.device | None = None,
 ) -> Float[Tensor, "relation neuron"]:
     """Average precision of every neuron for every relation, as in scikit-learn (paper, section 3).
 
@@ -36,6 +40,7 @@ def average_precision(
         scores: Activations of any float type; infinities are allowed.
         labels: True for positives; [example] or [example, relation].
         mask: True for the examples included in a relation's score; None means all.
+        device: Where to compute; scores elsewhere are moved there, `MOVED_BYTES` at a time. By default where they are.
 
     Returns:
         Average precision in float32, on the device of `scores`.
@@ -51,6 +56,19 @@ def average_precision(
     """
     scores = torch.as_tensor(scores)
     labels, mask = checked(scores, labels, mask, nan=False)
+    if device is None or torch.device(device) == scores.device:
+        return _computed(scores, labels, mask)
+    there = labels.to(device), mask.to(device)
+    parts = scores.split(max(1, MOVED_BYTES // (len(scores) * scores.element_size())), dim=1)
+    return torch.cat([_computed(part.to(device), *there).to(scores.device) for part in parts], dim=1)
+
+
+def _computed(
+    scores: Float[Tensor, "example neuron"],
+    labels: Bool[Tensor, "example relation"],
+    mask: Bool[Tensor, "example relation"],
+) -> Float[Tensor, "relation neuron"]:
+    """By the best implementation for the device of the scores."""
     if can_rank(scores):
         ranked = torch.from_numpy(rank_average_precision(scores, (labels & mask).numpy(), mask.numpy()))
         refuse_nan(ranked)

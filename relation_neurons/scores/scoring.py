@@ -60,7 +60,13 @@ def needs_attributions(scorer: str) -> bool:
 
 
 def score_neurons(
-    scorer: str, activations: Scores, labels: Labels, mask: Mask = None, *, attributions: Scores | None = None
+    scorer: str,
+    activations: Scores,
+    labels: Labels,
+    mask: Mask = None,
+    *,
+    attributions: Scores | None = None,
+    device: torch.device | None = None,
 ) -> NeuronScores:
     """The scores of all neurons for all relations.
 
@@ -70,6 +76,7 @@ def score_neurons(
         labels: True for a relation's positives.
         mask: True for the examples included in a relation's score; None means all.
         attributions: Contributions of the same neurons to the answers to the same examples.
+        device: Where average precision, which sorts, is computed; other scores are computed where their values are.
 
     Raises:
         RelationNeuronsError: The name is not a scorer's, it needs attributions and there are none, what
@@ -83,8 +90,9 @@ def score_neurons(
                 f"Scorer '{scorer}' reads attributions, and there are none",
                 do="pass attributions=attribute(model, prompts, site=...), or use another scorer",
             )
-        scores = _checked(factor, SCORERS[factor](values, labels, mask), (labels.shape[1], values.shape[1]))
-        product = scores if product is None else product * scores
+        options = {"device": device} if device is not None and factor == "average_precision" else {}
+        scores = _checked(factor, SCORERS[factor](values, labels, mask, **options), (labels.shape[1], values.shape[1]))
+        product = scores if product is None else product * scores.to(product.device)
     assert product is not None
     return product
 

@@ -183,3 +183,17 @@ def test_cuda_equals_cpu():
     values, labels = torch.randn(300, 500).round(decimals=2), torch.rand(300, 4) < 0.2
     on_gpu = rn.average_precision(values.cuda(), labels.cuda())
     assert torch.allclose(on_gpu.cpu(), rn.average_precision(values, labels), atol=1e-6, rtol=0)
+
+
+def test_scores_on_another_device_are_moved_a_few_neurons_at_a_time(monkeypatch):
+    """Here `cpu:0`, which PyTorch takes for another device than `cpu`; every neuron is ranked as where it was."""
+    values, labels = torch.randn(30, 7), torch.rand(30, 2) < 0.5
+    widths = []
+    computed = module._computed
+    monkeypatch.setattr(module, "MOVED_BYTES", 30 * 4 * 3)
+    monkeypatch.setattr(
+        module, "_computed", lambda part, *rest: widths.append(part.shape[1]) or computed(part, *rest)
+    )
+    moved = rn.average_precision(values, labels, device="cpu:0")
+    assert widths == [3, 3, 1]
+    assert torch.equal(moved, rn.average_precision(values, labels))
