@@ -16,7 +16,7 @@ from relation_neurons.results.scorecard import (
     HOW_TO_READ,
     as_json,
     as_markdown,
-    scorecard,
+    scorecards,
     side_by_side,
     summary,
 )
@@ -31,7 +31,8 @@ def scorecard_command(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path
     """
     if out is not None and out.suffix not in (".json", ".md"):
         raise refuse(f"--out is {out}", expected="a name that ends in .json or .md")
-    rows, console = side_by_side(folders), Console()
+    found, console = scorecards(folders), Console()
+    rows = side_by_side(found)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = ["claim", "unit", "paper", *rows.columns[len(ABOUT) :]]
     for column in columns:
@@ -39,8 +40,8 @@ def scorecard_command(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path
     for row in rows.to_dict("records"):
         table.add_row(*(escape(str(row[column])) for column in columns))
     console.print(table)
-    for folder in folders:
-        console.print(f"{folder}: {summary(scorecard(folder))[0]}", soft_wrap=True, markup=False, highlight=False)
+    for folder, judged in found.items():
+        console.print(f"{folder}: {summary(judged)[0]}", soft_wrap=True, markup=False, highlight=False)
     console.print(HOW_TO_READ, soft_wrap=True, markup=False, highlight=False)
     if out is not None:
-        out.write_text(as_json(folders) if out.suffix == ".json" else as_markdown(rows), encoding="utf-8")
+        out.write_text(as_json(found) if out.suffix == ".json" else as_markdown(rows), encoding="utf-8")

@@ -25,7 +25,7 @@ from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import tie_rule
-from relation_neurons.results.scorecard import as_json
+from relation_neurons.results.scorecard import as_json, scorecards
 from relation_neurons.results.sentences import critical
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
@@ -91,7 +91,7 @@ def reproduce(
     study.drop_activations()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(config.site))
-    folder.write_text("scorecard.json", as_json([folder.path]))
+    folder.write_text("scorecard.json", as_json(scorecards([folder.path])))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
     return list(found.values())
 

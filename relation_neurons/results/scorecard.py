@@ -94,17 +94,21 @@ def estimate_text(row: Mapping[Any, Any]) -> str:
     return f"{row['status']}: {interval}, n = {row['n']:,} {row['units']}{random}{note}"
 
 
-def side_by_side(folders: Sequence[Path]) -> pd.DataFrame:
-    """Scorecards of several folders: `claim`, `place`, `says`, `unit`, `paper`, and a column of text for each.
+def scorecards(folders: Sequence[Path]) -> dict[Path, pd.DataFrame]:
+    """The scorecard of each folder.
 
     Raises:
         RelationNeuronsError: No folder, one twice, or one that is not a run's.
     """
     if not folders or len({folder.resolve() for folder in folders}) < len(folders):
         raise refuse(f"There are {len(folders)} folders", expected="at least one, each once")
-    tables = [scorecard(folder) for folder in folders]
-    wide = tables[0][ABOUT].copy()
-    for name, rows in zip(_names(folders), tables, strict=True):
+    return {folder: scorecard(folder) for folder in folders}
+
+
+def side_by_side(found: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
+    """Scorecards of several folders: `claim`, `place`, `says`, `unit`, `paper`, and a column of text for each."""
+    wide = next(iter(found.values()))[ABOUT].copy()
+    for name, rows in zip(_names(list(found)), found.values(), strict=True):
         wide[name] = [estimate_text(row) for row in rows.to_dict("records")]
     return wide
 
@@ -115,18 +119,17 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def as_json(folders: Sequence[Path]) -> str:
+def as_json(found: Mapping[Path, pd.DataFrame]) -> str:
     """The scorecards with what they are of, for machines; numbers that are not known are null.
 
     Folders are named where there are several; a run's own scorecard does not depend on where it lies.
     """
     parts: list[dict[str, object]] = []
-    for folder in folders:
-        run = open_run(folder)
-        rows = json.loads(scorecard(folder).to_json(orient="records"))
-        about: dict[str, object] = {"folder": str(folder)} if len(folders) > 1 else {}
-        about |= {"model": run.key["model"], "relations": list(run.key["relations"]), "config": run.key["config"]}
-        parts.append(about | {"claims": rows})
+    for folder, rows in found.items():
+        key = open_run(folder).key
+        about: dict[str, object] = {"folder": str(folder)} if len(found) > 1 else {}
+        about |= {"model": key["model"], "relations": list(key["relations"]), "config": key["config"]}
+        parts.append(about | {"claims": json.loads(rows.to_json(orient="records"))})
     return json.dumps({"how_to_read": HOW_TO_READ, "scorecards": parts}, indent=1, default=str) + "\n"
 
 

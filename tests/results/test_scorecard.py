@@ -10,7 +10,7 @@ import relation_neurons as rn
 from relation_neurons.cli import main
 from relation_neurons.results.claim_estimates import Estimate, at_least, at_most, within
 from relation_neurons.results.claims import CLAIMS, Claim
-from relation_neurons.results.scorecard import STATUSES, side_by_side, status_of
+from relation_neurons.results.scorecard import STATUSES, scorecards, side_by_side, status_of
 from relation_neurons.statistics.intervals import Interval
 from relation_neurons.storage.run_folder import RunFolder
 
@@ -212,7 +212,7 @@ def test_claims_of_hardly_any_change_need_an_interval_within_the_margin():
 
 def test_several_folders_side_by_side_and_for_machines(tmp_path, monkeypatch, capsys):
     folders = [written(tmp_path / "one", tables()), written(tmp_path / "two", {"neurons": tables()["neurons"]})]
-    wide = side_by_side(folders)
+    wide = side_by_side(scorecards(folders))
     assert list(wide.columns[-2:]) == ["one", "two"]
     own = wide[(wide["claim"] == "own facts") & (wide["unit"] == "nats")].iloc[0]
     assert own["one"] == "as in the paper: -2.00 [-2.10, -1.90], n = 25 facts, random +0.00"
@@ -227,7 +227,7 @@ def test_several_folders_side_by_side_and_for_machines(tmp_path, monkeypatch, ca
     assert {row["status"] for one in found for row in one["claims"]} <= set(STATUSES)
     assert found[0]["claims"][2]["estimate"] is None
     with pytest.raises(rn.RelationNeuronsError, match="each once"):
-        side_by_side([folders[0], folders[0]])
+        scorecards([folders[0], folders[0]])
 
 
 def test_markdown_and_other_endings(tmp_path, monkeypatch, capsys):

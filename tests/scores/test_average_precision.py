@@ -191,9 +191,7 @@ def test_scores_on_another_device_are_moved_a_few_neurons_at_a_time(monkeypatch)
     widths = []
     computed = module._computed
     monkeypatch.setattr(module, "MOVED_BYTES", 30 * 4 * 3)
-    monkeypatch.setattr(
-        module, "_computed", lambda part, *rest: widths.append(part.shape[1]) or computed(part, *rest)
-    )
+    monkeypatch.setattr(module, "_computed", lambda part, *rest: widths.append(part.shape[1]) or computed(part, *rest))
     moved = rn.average_precision(values, labels, device="cpu:0")
     assert widths == [3, 3, 1]
     assert torch.equal(moved, rn.average_precision(values, labels))
