@@ -137,9 +137,11 @@ class AnswerCache:
         try:
             pool.compute(Ask(plan.kind), batches, store, progress=progress)
         finally:
-            every = pd.concat([self._known[plan.kind].reset_index(), *found], ignore_index=True)
-            self._known[plan.kind] = indexed(every) if len(every) else pd.DataFrame()
-            self.n_twice += len(every) - len(self._known[plan.kind])
+            if found:
+                before = [self._known[plan.kind].reset_index()] if len(self._known[plan.kind]) else []
+                every = pd.concat([*before, *found], ignore_index=True)
+                self._known[plan.kind] = indexed(every)
+                self.n_twice += len(every) - len(self._known[plan.kind])
 
     def _stored(self, kind: str) -> pd.DataFrame:
         """Answers of this kind so far, those in the folder included."""

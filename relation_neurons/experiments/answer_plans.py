@@ -1,8 +1,8 @@
 """Batches that were fixed and perhaps not finished: kept in the folder of a study until all of them are answered.
 
-`plans/` holds the questions of each batch, by their digests; `parts/` the answers of whole batches; both are gone when
-`answers/` has all. So a study that is stopped and resumed, by as many workers as there are then, asks the same batches,
-and none of them twice.
+`parts/` holds plans, which are the questions of each batch by their digests, and the answers of whole batches; both are
+gone when `answers/` has all. So a study that is stopped and resumed, by as many workers as there are then, asks the
+same batches, and none of them twice.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class PlanFolder:
 
     def unfinished(self, kind: str) -> list[Plan]:
         """The plans of a kind that were begun."""
-        tables = [] if self._folder is None else self._folder.tables(f"plans/{kind}-*")
+        tables = [] if self._folder is None else self._folder.tables(f"parts/plan-{kind}-*")
         return [_plan(kind, table) for table in tables]
 
     def begin(self, plan: Plan) -> None:
         """Keep a plan before any of it is answered."""
         if self._folder is not None:
             rows = [(*key, number) for number, batch in enumerate(plan.batches) for key in batch]
-            self._folder.write_table(f"plans/{plan.name}", pd.DataFrame(rows, columns=[*INDEX, "batch"]))
+            self._folder.write_table(f"parts/plan-{plan.name}", pd.DataFrame(rows, columns=[*INDEX, "batch"]))
 
     def store(self, plan: Plan, unit: Sequence[int], answers: pd.DataFrame) -> None:
         """Keep the answers of some batches."""
@@ -83,7 +83,7 @@ class PlanFolder:
         if self._folder is not None:
             answers = known.loc[pd.MultiIndex.from_tuples(plan.keys, names=INDEX)].reset_index()
             self._folder.write_table(f"answers/{plan.name}", answers)
-            self._folder.drop(f"parts/{plan.name}-*", f"plans/{plan.name}")
+            self._folder.drop(f"parts/{plan.name}-*", f"parts/plan-{plan.name}")
 
 
 def indexed(answers: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from relation_neurons.attribution.attribute import attribute
 from relation_neurons.attribution.cache import kept_attributions
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.inference.units import Pool
 from relation_neurons.models.sites import expand_site
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress
@@ -35,6 +36,7 @@ class DetectionActivations:
         label: What a progress bar says.
         read_sites: Sites that are read together, such as `all`, where several will be ranked; None reads each alone.
         folder: The folder of the study; None keeps activations in memory only.
+        pool: Who reads what is kept in a folder; None is this process.
     """
 
     label = "reading activations"
@@ -45,8 +47,10 @@ class DetectionActivations:
         config: StudyConfig,
         show: Callable[[str, int], AbstractContextManager[Progress]],
         read_sites: str | None = None,
+        pool: Pool | None = None,
     ) -> None:
         """Nothing is read yet."""
+        self.pool = pool
         self._model, self._config, self._show = model, config, show
         self.read_sites = read_sites
         self.folder: Path | None = None
@@ -66,7 +70,7 @@ class DetectionActivations:
     def _read(self, prompts: tuple[Prompt, ...], **options: Any) -> Activations:
         read: Callable[..., Activations] = collect_activations
         if self.folder is not None:
-            read = functools.partial(kept_activations, folder=self.folder / SHARDS)
+            read = functools.partial(kept_activations, folder=self.folder / SHARDS, pool=self.pool)
         return read(self._model, prompts, include_bos=self._config.include_bos, **options)
 
     def drop_shards(self) -> None:
@@ -91,7 +95,7 @@ class DetectionAttributions(DetectionActivations):
     def _read(self, prompts: tuple[Prompt, ...], **options: Any) -> Activations:
         read: Callable[..., Activations] = attribute
         if self.folder is not None:
-            read = functools.partial(kept_attributions, folder=self.folder / SHARDS)
+            read = functools.partial(kept_attributions, folder=self.folder / SHARDS, pool=self.pool)
         return read(self._model, prompts, **options)
 
 

@@ -22,6 +22,7 @@ from relation_neurons.experiments.control_blocks import control_changes, until_f
 from relation_neurons.experiments.critical_screen import CriticalScreen
 from relation_neurons.experiments.detection import DetectionActivations, DetectionAttributions, keep_correct
 from relation_neurons.experiments.study_key import study_key
+from relation_neurons.inference.units import InProcess, Pool
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
@@ -54,6 +55,7 @@ class Study:
         k: Neurons per relation.
         critical: Neurons whose ablation alone breaks the model, which targets and controls leave out.
         answers: All answers so far.
+        pool: Who runs the model: this process, or workers.
         folder: Where answers and rankings are stored, by `keep_in`, so that a stopped experiment can be resumed; None
             keeps them in memory.
         n_tested: Facts of each relation that are tested; None tests all evaluation facts.
@@ -70,6 +72,7 @@ class Study:
         show: Show = quiet,
         read: str | None = None,
         say: Callable[[str], None] = keep_quiet,
+        pool: Pool | None = None,
     ) -> None:
         """Make the prompts; the model is not run yet.
 
@@ -80,6 +83,7 @@ class Study:
             show: Makes a progress bar of a label and a total.
             read: Sites to read together, such as `all`, where several sites will be ranked.
             say: Called with a line on the design of each family of tests before it is measured.
+            pool: Who runs the model, see `workers`; by default this process, with the model given.
 
         Raises:
             RelationNeuronsError: Fewer than two relations, k larger than the model, or prompts that cannot be made.
@@ -93,10 +97,11 @@ class Study:
         self._piloting = False
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[SelectionConfig, Ranking] = {}
-        self._detection = DetectionActivations(model, self.config, show, read)
-        self._attributions = DetectionAttributions(model, self.config, show, read)
-        self.critical = CriticalScreen(model, self.config, show, self.table)
-        self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show)
+        self.pool: Pool = pool or InProcess(model)
+        self._detection = DetectionActivations(model, self.config, show, read, self.pool)
+        self._attributions = DetectionAttributions(model, self.config, show, read, self.pool)
+        self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show, pool=self.pool)
+        self.critical = CriticalScreen(self.config, self.pool, self.answers, self.table)
         space = neuron_space(model, self.config.site)
         self.k = scaled_k(PAPER_K, space) if self.config.k is None else self.config.k
         if self.k > len(space):
@@ -106,7 +111,7 @@ class Study:
     @functools.cached_property
     def key(self) -> dict[str, Any]:
         """Everything that answers and rankings depend on, as a run folder stores it."""
-        return study_key(self.config, self.relations, self.model, self.prompts())
+        return study_key(self.config, self.relations, self.model, self.prompts(), self.pool.identity)
 
     def keep_in(self, path: str | Path) -> RunFolder:
         """Store results in a run folder from now on, and reuse those that the same study left there.
@@ -136,7 +141,7 @@ class Study:
 
     def subset(self, relations: Sequence[Relation]) -> Study:
         """The study of some of its relations, which shares its answers and its folder."""
-        part = Study(self.model, relations, self.config, show=self.show, say=self.say)
+        part = Study(self.model, relations, self.config, show=self.show, say=self.say, pool=self.pool)
         part.answers, part.folder, part._detection.folder = self.answers, self.folder, self._detection.folder
         part._attributions.folder = self._attributions.folder
         part.critical = self.critical

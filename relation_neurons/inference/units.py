@@ -92,6 +92,9 @@ class Pool(Protocol):
             progress: Called with the number of items done.
         """
 
+    def close(self) -> None:
+        """End what was started for it."""
+
     def call(self, function: Callable[..., Result], progress: Progress | None = None) -> Result:
         """What a function makes of the model; it can be pickled, and takes `progress` where one is given."""
 
@@ -105,6 +108,11 @@ class UnitSizes:
         self._left = deque(self._rows)
         self._n_workers, self._most = n_workers, most_rows or math.inf
         self._rows_per_second = 0.0
+
+    @property
+    def n_left(self) -> int:
+        """Batches that are in no unit yet."""
+        return len(self._left)
 
     def next(self) -> tuple[int, ...]:
         """The next unit, consecutive numbers of batches; empty when there are none left."""
@@ -157,3 +165,6 @@ class InProcess:
     def call(self, function: Callable[..., Result], progress: Progress | None = None) -> Result:
         """See `Pool`."""
         return function(self.model) if progress is None else function(self.model, progress=progress)
+
+    def close(self) -> None:
+        """See `Pool`."""

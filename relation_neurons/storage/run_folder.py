@@ -89,16 +89,13 @@ class RunFolder:
         return self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def drop(self, *patterns: str) -> None:
-        """Remove tables by patterns such as `parts/*`, and a folder that is empty then."""
+        """Remove tables by patterns such as `parts/*`; their folder stays, for other processes may be writing there."""
         paths = [path for pattern in patterns for path in self.path.glob(f"{pattern}.parquet")]
         with self._locked():
             gone = {path.relative_to(self.path).as_posix() for path in paths}
             self._record({name: entry for name, entry in read_manifest(self.path).items() if name not in gone})
             for path in paths:
                 path.unlink(missing_ok=True)
-        for folder in {path.parent for path in paths}:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
     def _begin(self) -> None:
         """Write the key if it does not exist; archive results of another environment."""
