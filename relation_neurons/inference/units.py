@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from relation_neurons.models.fingerprint import weights_digest
 from relation_neurons.models.placement import devices_in_words
@@ -62,7 +63,7 @@ def identity_of(model: HookedModel) -> Identity:
     )
 
 
-class Pool(Protocol):
+class Pool(ABC):
     """Whoever has the model and does the work.
 
     Attributes:
@@ -76,9 +77,11 @@ class Pool(Protocol):
     lost: list[str]
 
     @property
+    @abstractmethod
     def identity(self) -> Identity:
         """What measures."""
 
+    @abstractmethod
     def compute(
         self, job: Job, batches: Batches, store: Store, *, most_rows: int | None = None, progress: Progress = silent
     ) -> None:
@@ -92,9 +95,11 @@ class Pool(Protocol):
             progress: Called with the number of items done.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """End what was started for it."""
 
+    @abstractmethod
     def call(self, function: Callable[..., Result], progress: Progress | None = None) -> Result:
         """What a function makes of the model; it can be pickled, and takes `progress` where one is given."""
 
@@ -135,7 +140,7 @@ class UnitSizes:
 
 
 @dataclass
-class InProcess:
+class InProcess(Pool):
     """The work is done here, one unit after the other."""
 
     model: HookedModel

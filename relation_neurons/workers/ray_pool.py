@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from relation_neurons.errors import RelationNeuronsError, refuse
-from relation_neurons.inference.units import Batches, Identity, Job, Result, Store, UnitSizes
+from relation_neurons.inference.units import Batches, Identity, Job, Pool, Result, Store, UnitSizes
 from relation_neurons.progress import Progress, silent
 from relation_neurons.workers.worker import Done, Worker
 
@@ -42,7 +42,7 @@ class _Unit:
     reason: BaseException | None = None
 
 
-class RayPool:
+class RayPool(Pool):
     """Workers that share the work.
 
     Attributes:
