@@ -23,6 +23,7 @@ from relation_neurons.experiments.critical_screen import CriticalScreen
 from relation_neurons.experiments.detection import DetectionActivations, DetectionAttributions, keep_correct
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.inference.units import InProcess, Pool
+from relation_neurons.models.fingerprint import weights_digest
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
@@ -86,7 +87,8 @@ class Study:
             pool: Who runs the model, see `workers`; by default this process, with the model given.
 
         Raises:
-            RelationNeuronsError: Fewer than two relations, k larger than the model, or prompts that cannot be made.
+            RelationNeuronsError: Fewer than two relations, k larger than the model, prompts that cannot be made, or
+                workers that loaded another model.
         """
         require_two(relations)
         self.model, self.relations, self.config = model, tuple(relations), config or StudyConfig()
@@ -98,6 +100,7 @@ class Study:
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[SelectionConfig, Ranking] = {}
         self.pool: Pool = pool or InProcess(model)
+        _require_same_model(model, self.pool)
         self._detection = DetectionActivations(model, self.config, show, read, self.pool)
         self._attributions = DetectionAttributions(model, self.config, show, read, self.pool)
         self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show, pool=self.pool)
@@ -350,6 +353,15 @@ def require_two(relations: Sequence[Relation]) -> None:
     """Refuse a single relation, which has no negatives."""
     if len(relations) < 2:
         raise refuse(f"There is {len(relations)} relation", expected="at least two: the others are the negatives")
+
+
+def _require_same_model(model: HookedModel, pool: Pool) -> None:
+    """Refuse a model that only this process has, for workers load theirs by its name."""
+    if not isinstance(pool, InProcess) and pool.identity.weights.partition(" in ")[0] != weights_digest(model):
+        raise refuse(
+            f"Workers have loaded another model than this '{model.cfg.model_name}', which is in memory only",
+            do="save it in a folder and name that as the study's model, or leave out workers",
+        )
 
 
 def _all_sets(ranking: Ranking) -> pd.DataFrame:
