@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relation_neurons.errors import refuse
 from relation_neurons.inference.units import Identity
+from relation_neurons.statistics.formatting import count_text
 from relation_neurons.storage.fingerprint import code_digest, versions
 from relation_neurons.workers.config import WorkersConfig
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Ray's settings: tell nobody of this run; and do not warn of GPUs that workers without any do not see."""
+SETTLED = 5.0
+"""Seconds until Ray knows that what ended workers had is free again."""
 LOAD = ("device", "dtype", "device_map", "quantize")
 """Fields of a study's configuration that `load_model` takes beside the model."""
 
@@ -92,20 +96,27 @@ def _room(config: WorkersConfig, cpus: int, device: str | None) -> tuple[int, fl
     """
     import ray
 
-    found = ray.cluster_resources()
-    there = {"GPU": found.get("GPU", 0.0), "CPU": found.get("CPU", 0.0)}
-    on_gpu = there["GPU"] > 0 and not (device or "").startswith("cpu")
+    whole = ray.cluster_resources()
+    on_gpu = whole.get("GPU", 0) > 0 and not (device or "").startswith("cpu")
     gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(on_gpu)
-    each = {"GPU": gpus, "CPU": float(cpus)}
-    most = int(min(there[name] // need for name, need in each.items() if need))
-    wanted = most if config.workers is None else config.workers
-    if not 0 < wanted <= most:
+    each, limit = {"GPU": gpus, "CPU": float(cpus)}, time.monotonic() + SETTLED
+    wanted = config.workers or max(1, _most(whole, each))
+    free = ray.available_resources()
+    while _most(free, each) < wanted <= _most(whole, each) and time.monotonic() < limit:
+        time.sleep(0.1)
+        free = ray.available_resources()
+    if _most(free, each) < wanted:
         raise refuse(
-            f"{max(wanted, 1)} workers need {max(wanted, 1) * gpus:g} GPUs and {max(wanted, 1) * cpus} CPUs",
-            expected=f"at most the {there['GPU']:g} GPUs and {there['CPU']:g} CPUs of the cluster",
-            do="ask for fewer workers, fewer gpus_per_worker, or add nodes",
+            f"{count_text(wanted, 'worker')} would take {wanted * gpus:g} GPUs and {wanted * cpus} CPUs",
+            expected=f"at most the {free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} CPUs that the cluster has free",
+            do="ask for fewer workers or fewer gpus_per_worker, add nodes, or close the workers of other studies",
         )
     return wanted, gpus
+
+
+def _most(free: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """How many workers there is room for."""
+    return int(min(free.get(name, 0.0) // need for name, need in each.items() if need))
 
 
 def _everywhere(model: str) -> str:
