@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 
@@ -62,7 +62,8 @@ class Ask:
 
     def _recall(self, model: HookedModel, by_state: dict[str, list[Question]]) -> pd.DataFrame:
         conditions = [
-            Condition(state, tuple(one.asked for one in group), _written(group)) for state, group in by_state.items()
+            Condition(state, tuple(cast(Prompt, one.asked) for one in group), _written(group))
+            for state, group in by_state.items()
         ]
         n_rows = sum(map(len, by_state.values()))
         table = recall_under(model, conditions, generate=self.kind == "generated", batch_size=n_rows)
@@ -98,7 +99,7 @@ Batches = list[list[Question]]
 
 def _encoded(model: HookedModel, kind: str, asked: Sequence[Prompt | str]) -> list[Encoded]:
     """Tokens of each; what is asked under many states is encoded once."""
-    unique = list(dict.fromkeys(asked))
+    unique: list[Any] = list(dict.fromkeys(asked))
     encoded = encode_predicted(model, unique) if kind == "losses" else encode(model, unique)
     known = dict(zip(unique, encoded, strict=True))
     return [known[one] for one in asked]

@@ -134,7 +134,7 @@ class RayPool(Pool):
             number = next((one for one in self._ready() if one not in unit.failed), self._ready()[0])
             reference = self._actors[number].call.remote(function)
             try:
-                return ray.get(reference)  # type: ignore[no-any-return]
+                return ray.get(reference)
             except RayError as error:
                 self._note(error, number, unit)
             if self._again(unit, again):

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ def _room(config: WorkersConfig, cpus: int, device: str | None) -> tuple[int, fl
     if _most(free, each) < wanted:
         raise refuse(
             f"{count_text(wanted, 'worker')} would take {wanted * gpus:g} GPUs and {wanted * cpus} CPUs",
-            expected=f"at most the {free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} CPUs that the cluster has free",
+            expected=f"at most the {free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} CPUs that are free",
             do="ask for fewer workers or fewer gpus_per_worker, add nodes, or close the workers of other studies",
         )
     return wanted, gpus
