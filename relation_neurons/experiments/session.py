@@ -116,6 +116,8 @@ def prepare(
     require_memory(needed, say)
     if not workers.wanted:
         return Study(_loaded(config), found, config, show=show, read=read, say=say or tell)
+    if say is not None:
+        say("Starting workers, which load the model.")
     pool = start_workers(workers, config)
     try:
         model = load_model(config.model, device="cpu", dtype=pool.identity.dtype)

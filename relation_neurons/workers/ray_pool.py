@@ -142,7 +142,7 @@ class RayPool(Pool):
 
     def close(self) -> None:
         """End the workers."""
-        for actor in self._actors.values():
+        for actor in self._actors.values() if ray.is_initialized() else ():
             ray.kill(actor)
         self._actors.clear()
         self._starting.clear()

@@ -6,6 +6,8 @@ import sys
 import pytest
 
 import relation_neurons as rn
+from relation_neurons.cli import main, notebooks
+from relation_neurons.experiments import session
 from relation_neurons.workers import starting
 from relation_neurons.workers.config import ENVIRONMENT, NO_WORKERS, WorkersConfig, put_in_environment
 from relation_neurons.workers.config import workers_from_environment as from_environment
@@ -47,6 +49,36 @@ def test_the_environment_carries_what_a_command_was_asked(monkeypatch):
         monkeypatch.setenv(ENVIRONMENT, wrong)
         with pytest.raises(rn.RelationNeuronsError, match="a number of workers"):
             from_environment()
+
+
+def test_notebooks_are_told_of_workers(monkeypatch):
+    told = []
+    monkeypatch.setenv(ENVIRONMENT, "")
+    monkeypatch.setattr(notebooks, "run_notebooks", lambda *_, **__: told.append(from_environment()) or [])
+    for words, expected in (([], NO_WORKERS), (["--workers", "2"], WorkersConfig(workers=2))):
+        monkeypatch.setattr("sys.argv", ["relation-neurons", "notebooks", "run", "00", *words])
+        main.main()
+        assert told.pop() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "expected"),
+    [
+        (2, "", WorkersConfig(workers=2)),
+        (WorkersConfig(ray_address="auto"), "3", WorkersConfig(ray_address="auto")),
+        (None, "3", WorkersConfig(workers=3)),
+    ],
+)
+def test_a_study_starts_the_workers_that_it_is_asked_for(planted_folder, monkeypatch, given, environment, expected):
+    def start(workers, config):
+        assert workers == expected
+        assert config.model == str(planted_folder / "model")
+        raise rn.RelationNeuronsError("started")
+
+    monkeypatch.setenv(ENVIRONMENT, environment)
+    monkeypatch.setattr(session, "start_workers", start)
+    with pytest.raises(rn.RelationNeuronsError, match="started"):
+        rn.open_study(str(planted_folder / "model"), [planted_folder], workers=given)
 
 
 def test_without_ray_workers_are_refused_and_all_else_works(monkeypatch):
