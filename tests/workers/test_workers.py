@@ -20,7 +20,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.attribution.cache import kept_attributions
-from relation_neurons.experiments import session
+from relation_neurons.experiments import registry, session
 from relation_neurons.experiments.answer_plans import PlanFolder
 from relation_neurons.experiments.registry import options
 from relation_neurons.experiments.runner import reproduce
@@ -348,3 +348,36 @@ def test_a_command_killed_by_force_resumes_and_leaves_no_process(planted_folder,
     subprocess.run(command(planted_folder, out, after), check=True, capture_output=True)
     assert tables(out) == tables(whole)
     assert Path(whole / "run.json").read_bytes() == Path(out / "run.json").read_bytes()
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.full
+@pytest.mark.model
+@pytest.mark.usefixtures("one_thread", "cluster")
+def test_the_embedded_model_has_the_same_tables_whoever_runs_it(embedded, tmp_path, monkeypatch, capsys):
+    relations = ("country_capital", "country_language", "person_occupation")
+    asked = registry.study_config("smoke", relations=relations, site="gate", k=200, device="cpu", batch_size=16)
+
+    def run(name, workers):
+        chosen = {name: options(name, "smoke") for name in EXPERIMENTS}
+        reproduce(EXPERIMENTS, asked, tmp_path / name, options=chosen, workers=WorkersConfig(workers=workers))
+        return tables(tmp_path / name)
+
+    expected = run("none", None)
+    for n_workers in (1, 2, 4):
+        capsys.readouterr()
+        assert run(str(n_workers), n_workers) == expected
+        assert told(capsys.readouterr().err)[1:] == (n_answers(tmp_path / "none"), 0)
+    started = start_workers(WorkersConfig(workers=2), asked)
+    monkeypatch.setattr(session, "start_workers", lambda workers, config: started)
+    victim = process_of(some_of(started, 2), 0)
+    stop_storing(monkeypatch, 3, lambda: os.kill(victim, signal.SIGKILL))
+    assert run("killed", 2) == expected
+    assert re.search(r"Tried again: .*worker \d+: ActorDiedError", capsys.readouterr().err)
