@@ -61,6 +61,8 @@ def main(options: Options) -> None:
             row = {"run": run, "who": name, **timed(pool, model, requests[:1] if run < 0 else requests)}
             print(row, flush=True)
             rows += [] if run < 0 else [row]
+        torch.set_num_threads(1)
+        rows += [] if run < 0 else [{"run": run, "who": "plain call", **timed_plain(model, requests)}]
     for pool in pools.values():
         pool.close()
     report = summary(rows, options) | {"startup_seconds": startup, "rows": rows}
@@ -105,6 +107,17 @@ def timed(pool: Pool, model: rn.models.types.HookedModel, requests: list[Request
     return found | {"twice": cache.n_twice, "load": load, "digest": bits}
 
 
+def timed_plain(model: rn.models.types.HookedModel, requests: list[Request]) -> dict[str, object]:
+    """The same answers by one call of `recall_under`, which cuts its batches itself and keeps nothing."""
+    conditions = [
+        rn.Condition(str(number), prompts, (one,) if one else ()) for number, (one, prompts) in enumerate(requests)
+    ]
+    cpu, started, load = processor_seconds(), time.monotonic(), os.getloadavg()[0]
+    table = rn.recall_under(model, conditions, generate=False)
+    wall, cpu = time.monotonic() - started, processor_seconds() - cpu
+    return {"wall": wall, "cpu": cpu, "answers": len(table), "load": load}
+
+
 def processor_seconds() -> float:
     """User and system seconds so far, of this process and all below it."""
     here = psutil.Process()
@@ -126,7 +139,8 @@ def summary(rows: list[dict], options: Options) -> dict[str, object]:
         for name in names
     }
     wall = {name: median["wall"] for name, median in medians.items()}
-    one_thread = {row["digest"] for row in rows if row["who"] != "none, two threads"}
+    made = [row for row in rows if "digest" in row]
+    one_thread = {row["digest"] for row in made if row["who"] != "none, two threads"}
     return {
         "model": options.model,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
@@ -136,10 +150,11 @@ def summary(rows: list[dict], options: Options) -> dict[str, object]:
         "speed_of_2_workers_over_1": wall["1 workers"] / wall["2 workers"],
         "1_worker_over_none": wall["1 workers"] / wall["none"],
         "1_worker_over_none_cpu": medians["1 workers"]["cpu"] / medians["none"]["cpu"],
+        "none_over_plain_call_cpu": medians["none"]["cpu"] / medians["plain call"]["cpu"],
         "2_workers_over_1_cpu": medians["2 workers"]["cpu"] / medians["1 workers"]["cpu"],
         "none_two_threads_over_2_workers": wall["none, two threads"] / wall["2 workers"],
         "same_bytes_at_one_thread": len(one_thread) == 1,
-        "same_bytes_at_two_threads": len({row["digest"] for row in rows}) == 1,
+        "same_bytes_at_two_threads": len({row["digest"] for row in made}) == 1,
         "load": [min(row["load"] for row in rows), max(row["load"] for row in rows)],
     }
 
