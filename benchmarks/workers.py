@@ -24,7 +24,7 @@ from relation_neurons.experiments.answer_cache import AnswerCache, Request
 from relation_neurons.inference.units import InProcess, Pool
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.workers.config import WorkersConfig
-from relation_neurons.workers.starting import start_workers
+from relation_neurons.workers.starting import SETTINGS, start_workers
 
 RELATIONS = ("country_capital", "country_language", "person_occupation")
 
@@ -54,6 +54,7 @@ def main(options: Options) -> None:
         started = time.monotonic()
         pools[f"{number} workers"] = start_workers(WorkersConfig(workers=number), config)
         startup[f"{number} workers"] = time.monotonic() - started
+        print(f"{number} workers started in {startup[f'{number} workers']:.0f} s", flush=True)
     rows = []
     for run in range(-1, options.runs):  # the first is a rehearsal
         for name, pool in pools.items():
@@ -77,6 +78,7 @@ def join(n_cpus: int) -> None:
 
     import ray
 
+    os.environ.update(SETTINGS)
     ray.init(
         address="local", num_cpus=n_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )

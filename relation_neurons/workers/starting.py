@@ -19,8 +19,12 @@ from relation_neurons.workers.config import WorkersConfig
 if TYPE_CHECKING:
     from relation_neurons.workers.ray_pool import RayPool
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""Ray's settings: tell nobody of this run; and do not warn of GPUs that workers without any do not see."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told of this run
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning of GPUs that workers without any do not see
+    "RAY_worker_niceness": "0",  # or workers give way to every other process, which on a busy machine stops them
+}
+"""Of a Ray that is started here."""
 SETTLED = 5.0
 """Seconds until Ray knows that what ended workers had is free again."""
 LOAD = ("device", "dtype", "device_map", "quantize")
@@ -65,7 +69,7 @@ def start_workers(config: WorkersConfig, study: Any) -> RayPool:
 
 def _join(config: WorkersConfig, cpus: int) -> bool:
     """Join the cluster, or start one on this machine; whether it was this that did it."""
-    for name, value in QUIET.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
 

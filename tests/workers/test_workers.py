@@ -49,7 +49,7 @@ def config(planted_folder):
 @pytest.fixture(scope="module")
 def cluster():
     """Ray on this machine, in which there may be more workers than cores."""
-    for name, value in starting.QUIET.items():
+    for name, value in starting.SETTINGS.items():
         os.environ.setdefault(name, value)
     ray.init(
         address="local",
