@@ -11,7 +11,7 @@ from relation_neurons.experiments.answer_cache import Show
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.registry import find_experiment, options, study_config
 from relation_neurons.experiments.study import Study, require_two
-from relation_neurons.inference.memory_estimate import estimate, require_memory
+from relation_neurons.inference.memory_estimate import estimate, require_memory, require_room_for_copies
 from relation_neurons.models.loading import load_model
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import bar, keep_quiet, tell
@@ -114,6 +114,8 @@ def prepare(
         attributed=any(map(needs_attributions, (config.scorer, *scorers))),
     )
     require_memory(needed, say)
+    if workers.workers is not None and workers.ray_address is None:
+        require_room_for_copies(needed, workers.workers)
     if not workers.wanted:
         return Study(_loaded(config), found, config, show=show, read=read, say=say or tell)
     if say is not None:

@@ -81,6 +81,12 @@ def test_a_study_starts_the_workers_that_it_is_asked_for(planted_folder, monkeyp
         rn.open_study(str(planted_folder / "model"), [planted_folder], workers=given)
 
 
+def test_workers_that_do_not_fit_into_memory_are_refused_before_they_start(planted_folder, monkeypatch):
+    monkeypatch.setattr(session, "start_workers", lambda *_: pytest.fail("started"))
+    with pytest.raises(rn.RelationNeuronsError, match=r"1000000 workers, each with a copy.*GB that are free"):
+        rn.open_study(str(planted_folder / "model"), [planted_folder], workers=1_000_000, device="cpu")
+
+
 def test_without_ray_workers_are_refused_and_all_else_works(monkeypatch):
     monkeypatch.setattr(starting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(rn.RelationNeuronsError, match=r"Ray is not installed.*pip install"):
