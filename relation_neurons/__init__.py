@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from relation_neurons.results.run import Run, open_run
     from relation_neurons.results.scorecard import scorecard
     from relation_neurons.neurons.files import load_neurons, save_neurons
+    from relation_neurons.workers.config import WorkersConfig
     from relation_neurons.experiments.config import StudyConfig
     from relation_neurons.experiments.case import Case
     from relation_neurons.experiments.study import Study
@@ -64,6 +65,7 @@ __all__ = [
     "Study",
     "StudyConfig",
     "Value",
+    "WorkersConfig",
     "Zero",
     "ablate",
     "attribute",
@@ -122,6 +124,7 @@ _MODULES = {
     "results.run": ("Run", "open_run"),
     "results.scorecard": ("scorecard",),
     "neurons.files": ("load_neurons", "save_neurons"),
+    "workers.config": ("WorkersConfig",),
     "experiments.config": ("StudyConfig",),
     "experiments.case": ("Case",),
     "experiments.study": ("Study",),

@@ -9,8 +9,17 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 Progress = Callable[[int], None]
 LINE_SECONDS = 30
@@ -37,7 +46,7 @@ def bar(
     """Show a progress bar on the console or in a notebook while the block runs.
 
     Where output is not a terminal, such as a log file, a line is printed every `LINE_SECONDS` and at
-    the end.
+    the end. Who waits for others may call with 0 items, so that a line tells of that.
 
     Args:
         label: Text beside the bar.
@@ -58,12 +67,21 @@ def bar(
         TextColumn("{task.description:<34}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with RichProgress(*columns, console=console) as shown:
         task = shown.add_task(label, total=total)
         yield lambda done: shown.advance(task, done)
+
+
+class _RateColumn(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else _rate(speed))
 
 
 @contextlib.contextmanager
@@ -79,10 +97,11 @@ def _lines(label: str, total: int, console: Console, clock: Callable[[], float])
         nonlocal done, done_before, line_at
         done += more
         seconds = clock() - line_at
-        if seconds >= LINE_SECONDS and done > done_before:
-            rate = (done - done_before) / seconds
-            line(f"{_rate(rate)}, {_duration((total - done) / rate)} left")
-            done_before, line_at = done, line_at + seconds
+        if seconds < LINE_SECONDS:
+            return
+        rate = (done - done_before) / seconds
+        line(f"{_rate(rate)}, {_duration((total - done) / rate)} left" if rate else f"none in {_duration(seconds)}")
+        done_before, line_at = done, line_at + seconds
 
     try:
         yield advance

@@ -22,6 +22,7 @@ PACKAGES = [
     "interventions",
     "evaluation",
     "attribution",
+    "workers",
     "results",
     "figures",
     "report",

@@ -54,6 +54,13 @@ def test_a_short_stage_is_one_line_and_labels_are_no_markup(clock):
     assert log(clock, [], 0, "none") == ["none: 0/0, 0:00:00 in total"]
 
 
+def test_a_stage_that_waits_for_others_says_so(clock):
+    assert log(clock, [(10, 0), (20, 0), (30, 6)], 12)[:2] == [
+        "answering prompts: 0/12, none in 0:00:30",
+        "answering prompts: 6/12, 0.2/s, 0:00:30 left",
+    ]
+
+
 def test_a_stage_that_fails_says_how_far_it_came(clock):
     file = io.StringIO()
     with pytest.raises(KeyboardInterrupt), bar("reading", 9, Console(file=file), clock) as progress:
@@ -66,6 +73,8 @@ def test_a_stage_that_fails_says_how_far_it_came(clock):
 def test_a_terminal_keeps_its_bar():
     file = io.StringIO()
     with bar("reading", 9, Console(file=file, force_terminal=True, width=90)) as progress:
-        progress(9)
+        progress(4)
+        progress(5)
+    assert "/s" in file.getvalue()
     assert "━" in file.getvalue()
     assert "in total" not in file.getvalue()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import filelock
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -41,7 +42,7 @@ def drop_shards(folder: str | Path) -> None:
 
 
 class Shards:
-    """The shards of one key, in a folder that is locked for this process.
+    """The shards of one key, each of some batches that follow each other, in a folder that is locked for this process.
 
     Attributes:
         batch_size: That of the process that wrote last, if any did.
@@ -53,10 +54,14 @@ class Shards:
         self._digests, self.batch_size = _read_index(place / INDEX)
         _remove(place, but=(INDEX, *map(_name, self._digests)))
 
-    def require_room(self, values: Tensor, parts: Sequence[slice]) -> None:
-        """Refuse before hours of reading rather than after them."""
-        missing = sum(part.stop - part.start for number, part in enumerate(parts) if number not in self._digests)
-        needed, free = missing * values.shape[1] * values.element_size(), free_bytes(self._place)
+    def require_room(self, n_missing: int, values: Tensor) -> None:
+        """Refuse before hours of reading rather than after them.
+
+        Args:
+            n_missing: Rows that are to be kept.
+            values: As wide as they are, and of their type.
+        """
+        needed, free = n_missing * values.shape[1] * values.element_size(), free_bytes(self._place)
         if needed > free:
             raise refuse(
                 f"{self._place} is on a disk with {free / 1e9:.1f} GB free",
@@ -64,31 +69,47 @@ class Shards:
                 do="make room, then give the same command again, which resumes from here, or name another folder",
             )
 
-    def read(self, number: int, into: Float[Tensor, "prompt neuron"]) -> bool:
-        """Read a shard back if it is there; one that is not what was written is named."""
-        if number not in self._digests:
-            return False
-        path = self._place / _name(number)
-        wrong = "it is gone"
-        if path.is_file():
-            wrong = "its SHA-256 is not what was written"
-            if file_digest(path) == self._digests[number]:
-                values = _values(path)
-                if values is not None and (values.shape, values.dtype) == (into.shape, into.dtype):
-                    into.copy_(values)
-                    return True
-                wrong = "it holds other values"
-        warnings.warn(f"{path} is damaged ({wrong}): its {len(into)} prompts are read again", stacklevel=3)
-        return False
+    def read(self, into: Float[Tensor, "prompt neuron"], batches: Sequence[Sequence[int]]) -> list[int]:
+        """Read back what is there; a shard that is not what was written is named.
 
-    def write(self, number: int, values: Float[Tensor, "prompt neuron"], batch_size: int) -> None:
-        """Write a shard, then the index with its digest; a process may end at any moment."""
-        path = self._place / _name(number)
+        Args:
+            into: Takes the values.
+            batches: The rows of each batch.
+
+        Returns:
+            The numbers of the batches that are there.
+        """
+        there: list[int] = []
+        for first in sorted(self._digests):
+            path, wrong = self._place / _name(first), "it is gone"
+            if path.is_file():
+                wrong = "its SHA-256 is not what was written"
+                if file_digest(path) == self._digests[first]:
+                    wrong, shard = "it holds other values", _load(path)
+                    numbers = _numbers(shard.get("rows"), first, batches)
+                    values = shard.get("values")
+                    if numbers and values is not None and _fits(values, shard["rows"], into):
+                        into[shard["rows"]] = values
+                        there += numbers
+                        continue
+            warnings.warn(f"{path} is damaged ({wrong}): its prompts are read again", stacklevel=3)
+        return there
+
+    def write(self, first: int, rows: Sequence[int], values: Float[Tensor, "prompt neuron"], batch_size: int) -> None:
+        """Write a shard, then the index with its digest; a process may end at any moment.
+
+        Args:
+            first: The number of its first batch.
+            rows: Which rows it holds, those of whole batches in order.
+            values: Their values.
+            batch_size: Kept for those who resume.
+        """
+        path = self._place / _name(first)
         try:
             with atomic(path) as unfinished:
-                save_file({"values": values}, unfinished)
+                save_file({"rows": torch.tensor(rows), "values": values}, unfinished)
                 found = file_digest(unfinished)
-            self._digests[number], self.batch_size = found, batch_size
+            self._digests[first], self.batch_size = found, batch_size
             index = {"batch_size": batch_size, "shards": {_name(one): self._digests[one] for one in self._digests}}
             with atomic(self._place / INDEX) as unfinished:
                 unfinished.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -111,12 +132,30 @@ def _read_index(path: Path) -> tuple[dict[int, str], int | None]:
         return {}, None
 
 
-def _values(path: Path) -> Tensor | None:
+def _load(path: Path) -> dict[str, Tensor]:
     """What a shard holds, mapped into memory and not copied."""
     try:
-        return load_file(path).get("values")
+        return load_file(path)
     except (OSError, SafetensorError):
-        return None
+        return {}
+
+
+def _numbers(rows: Tensor | None, first: int, batches: Sequence[Sequence[int]]) -> list[int]:
+    """The numbers of the batches whose rows these are; none if they are other rows."""
+    left = [] if rows is None else rows.flatten().tolist()
+    for number in range(first, len(batches)):
+        if not left:
+            break
+        batch = list(batches[number])
+        if left[: len(batch)] != batch:
+            return []
+        left = left[len(batch) :]
+        last = number
+    return list(range(first, last + 1)) if rows is not None and len(rows) and not left else []
+
+
+def _fits(values: Tensor, rows: Tensor, into: Tensor) -> bool:
+    return (values.shape, values.dtype) == ((len(rows), into.shape[1]), into.dtype)
 
 
 def _name(number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -13,6 +14,7 @@ from relation_neurons.cli.notebook_runner import Outcome, choose, notebook_title
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.models.sites import SiteName
+from relation_neurons.workers.config import NO_WORKERS, WorkersConfig, put_in_environment
 
 app = tyro.extras.SubcommandApp()
 
@@ -33,6 +35,7 @@ def run_command(
     site: SiteName | None = None,
     k: int | None = None,
     seed: int | None = None,
+    workers: Annotated[WorkersConfig, tyro.conf.arg(name="")] = NO_WORKERS,
     out: Path = Path("runs/notebooks"),
 ) -> None:
     """Execute notebooks and write each as a notebook and as an HTML page.
@@ -48,6 +51,7 @@ def run_command(
         site: Where neurons are; by default the profile's.
         k: Neurons per relation; by default the profile's.
         seed: Chooses negatives, controls and resamples.
+        workers: Processes that share the work of each notebook.
         out: Where to write.
     """
     if k is not None and k < 1:
@@ -59,6 +63,7 @@ def run_command(
     if model is not None:
         resolve(model)
     given = {"model": model, "relations": list(relations) or None, "site": site, "k": k, "seed": seed}
+    put_in_environment(workers)
     console = Console()
     outcomes = run_notebooks(names, out, profile=profile, say=lambda one: _print(console, one), **given)
     if any(outcome.error for outcome in outcomes):

@@ -21,6 +21,7 @@ from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, de
 from relation_neurons.experiments.summary import PARTS, sides
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.statistics.formatting import interval_text
+from relation_neurons.workers.config import NO_WORKERS, WorkersConfig
 
 app = tyro.extras.SubcommandApp()
 
@@ -28,13 +29,14 @@ app = tyro.extras.SubcommandApp()
 def _command(name: str, experiment: Experiment) -> Callable[..., None]:
     """The command of one experiment, whose options are those of the study and its own."""
 
-    def command(study, options, design, out=None):  # type: ignore[no-untyped-def]
-        _report([name], study, out, {name: options}, design)
+    def command(study, options, design, workers, out=None):  # type: ignore[no-untyped-def]
+        _report([name], study, out, {name: options}, design, workers)
 
     command.__annotations__ = {
         "study": Annotated[StudyConfig, tyro.conf.arg(name="")],
         "options": Annotated[experiment.config, tyro.conf.arg(name="")],
         "design": Annotated[DesignConfig, tyro.conf.arg(name="")],
+        "workers": Annotated[WorkersConfig, tyro.conf.arg(name="")],
         "out": Path | None,
         "return": None,
     }
@@ -47,6 +49,7 @@ def _command(name: str, experiment: Experiment) -> Callable[..., None]:
         study: The model, the relations and the measurements.
         options: Of this experiment.
         design: As the options say, or for an effect.
+        workers: Processes that share the work.
         out: The folder; by default one under `runs/` named after model and options, shared by all experiments of the
             same study.
     """
@@ -63,6 +66,7 @@ for _name, _experiment in {**EXPERIMENTS, **BESIDE}.items():
 def all_command(
     study: Annotated[StudyConfig, tyro.conf.arg(name="")],
     design: Annotated[DesignConfig, tyro.conf.arg(name="")],
+    workers: Annotated[WorkersConfig, tyro.conf.arg(name="")],
     profile: Profile = "full",
     counts: Path | None = None,
     corpus: Path | None = None,
@@ -73,6 +77,7 @@ def all_command(
     Args:
         study: The model, the relations and the measurements.
         design: As the profile says, or for an effect.
+        workers: Processes that share the work.
         profile: The size of the experiments: `full`, as in the paper; `demo`, within an hour for a small model on a
             CPU; `smoke`, only to see that everything works.
         counts: A table of co-occurrences for `frequency`; without it and `--corpus` that experiment is left out.
@@ -80,12 +85,16 @@ def all_command(
         out: The folder; by default one under `runs/` named after model and options.
     """
     options = all_options(profile, counts=counts, corpus=corpus)
-    _report(list(options), study, out, options, design)
+    _report(list(options), study, out, options, design, workers)
     if "frequency" not in options:
         Console().print(FREQUENCY_NEEDS)
 
 
-def run_command(study: Annotated[StudyConfig, tyro.conf.arg(name="")] = RUN, out: Path | None = None) -> None:
+def run_command(
+    study: Annotated[StudyConfig, tyro.conf.arg(name="")] = RUN,
+    workers: Annotated[WorkersConfig, tyro.conf.arg(name="")] = NO_WORKERS,
+    out: Path | None = None,
+) -> None:
     """Find the neurons of each relation, ablate them, and compare recall with matched random controls.
 
     The experiments `summary`, `layers`, `overlap`, `intra` and `inter` in one folder, with report.html, one page that
@@ -93,12 +102,13 @@ def run_command(study: Annotated[StudyConfig, tyro.conf.arg(name="")] = RUN, out
 
     Args:
         study: The model, the relations and the measurements.
+        workers: Processes that share the work.
         out: The folder; by default one under `runs/` named after model and options, shared by all experiments of the
             same study.
     """
     console, started = Console(), time.monotonic()
     out = out or default_folder(study)
-    results = {result.name: result for result in run(study, out)}
+    results = {result.name: result for result in run(study, out, workers)}
     for measure, title in (("logprob", "Log-probability of the object (nats)"), ("correct", "Accuracy")):
         console.print(_summary_table(results["summary"].table, measure, title))
     for name in ("summary", "properties"):
@@ -110,11 +120,16 @@ compare_methods_command = _command("methods", BESIDE["methods"])
 
 
 def _report(
-    names: list[str], study: StudyConfig, out: Path | None, options: dict[str, Any], design: DesignConfig
+    names: list[str],
+    study: StudyConfig,
+    out: Path | None,
+    options: dict[str, Any],
+    design: DesignConfig,
+    workers: WorkersConfig,
 ) -> None:
     console, started = Console(), time.monotonic()
     out = out or default_folder(study)
-    for result in reproduce(names, study, out, options=options, design=design):
+    for result in reproduce(names, study, out, options=options, design=design, workers=workers):
         _print(console, result)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
 

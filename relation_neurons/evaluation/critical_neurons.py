@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -31,6 +31,8 @@ THRESHOLD = 1.0
 """Nats per token that ablating a critical neuron costs: the perplexity is multiplied by e. See docs/decisions/0016."""
 N_CANDIDATES = 32
 """Neurons of each simple site that are ablated one by one."""
+ReadRequest = tuple[Intervention | None, tuple[str, ...]]
+"""What is written, None for the clean model, and texts to read."""
 RESIDUAL = "blocks.{layer}.hook_resid_post"
 """TransformerLens's name for the residual stream behind a layer."""
 
@@ -80,7 +82,16 @@ def critical_neurons(
         for part in expand_site(site)
         for neuron in candidates(model, part, texts, n_candidates, batch_size=batch_size)
     ]
-    table = solo_ablations(model, neurons, texts, batch_size=batch_size, progress=progress)
+
+    def read(requests: Sequence[ReadRequest]) -> pd.DataFrame:
+        conditions = {str(number): [one] if one else [] for number, (one, _) in enumerate(requests)}
+        return perplexity(model, texts, conditions, batch_size=batch_size, progress=progress)
+
+    return most_critical(solo_ablations(neurons, texts, read), threshold)
+
+
+def most_critical(table: pd.DataFrame, threshold: float | int = THRESHOLD) -> pd.DataFrame:
+    """The neurons of a table of `solo_ablations` that cost more than the threshold, the largest increase first."""
     critical = table[table["increase"] > threshold]
     return critical.sort_values("increase", ascending=False, kind="stable", ignore_index=True)
 
@@ -92,22 +103,24 @@ def n_readings(space: NeuronSpace, *, n_texts: int | None = None, n_candidates: 
 
 
 def solo_ablations(
-    model: HookedModel,
-    neurons: Sequence[Neuron],
-    texts: Sequence[str],
-    *,
-    batch_size: int | None = None,
-    progress: Progress = silent,
+    neurons: Sequence[Neuron], texts: Sequence[str], read: Callable[[Sequence[ReadRequest]], pd.DataFrame]
 ) -> pd.DataFrame:
     """How much worse the model predicts texts with each neuron alone set to zero.
+
+    Args:
+        neurons: Which.
+        texts: Neutral texts.
+        read: Reads the texts in the clean model and with each neuron off; a row per request and text, with `n_tokens`
+            and `nll`.
 
     Returns:
         A row per neuron: `site`, `layer`, `index`, `increase` and `clean`, as of `critical_neurons`.
     """
-    conditions = {str(one): [Intervention(NeuronSet((one,), str(one)))] for one in neurons}
-    read = perplexity(model, texts, {"clean": [], **conditions}, batch_size=batch_size, progress=progress)
-    totals = read.groupby("condition", sort=False)[["nll", "n_tokens"]].sum()
-    clean, *ablated = (totals["nll"] / totals["n_tokens"]).tolist()
+    requests: list[ReadRequest] = [(None, tuple(texts))]
+    requests += [(Intervention(NeuronSet((one,), str(one))), tuple(texts)) for one in neurons]
+    found = read(requests)[["nll", "n_tokens"]].to_numpy(dtype=float).reshape(len(requests), len(texts), 2)
+    totals = found.sum(axis=1)
+    clean, *ablated = (totals[:, 0] / totals[:, 1]).tolist()
     table = pd.DataFrame(neurons, columns=["site", "layer", "index"])
     return table.assign(increase=np.array(ablated, dtype=float) - clean, clean=clean)
 

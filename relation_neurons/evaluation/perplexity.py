@@ -23,6 +23,8 @@ from relation_neurons.validation import validated
 
 PLACES = 64
 """Positions that are unembedded at a time."""
+N_LOGITS = 1
+"""Positions of each row that count in the estimate of memory."""
 
 
 @validated
@@ -59,8 +61,32 @@ def perplexity(
     if not texts or not conditions:
         raise refuse(f"There are {len(texts)} texts and {len(conditions)} conditions", expected="at least one of each")
     encoded = encode_predicted(model, texts)
-    lengths = [len(text.ids) for text in encoded]
-    tasks = [Task(text, number) for number in range(len(conditions)) for text in encoded]
+    rows = [(number, text) for number in range(len(conditions)) for text in encoded]
+    nll = losses(model, rows, list(conditions.values()), batch_size=batch_size, progress=progress)
+    return _table(list(conditions), [len(text.ids) for text in encoded], nll)
+
+
+def losses(
+    model: HookedModel,
+    rows: Sequence[tuple[int, Encoded]],
+    conditions: Sequence[Sequence[Intervention]],
+    *,
+    batch_size: int | None = None,
+    progress: Progress = silent,
+) -> Float[ndarray, " row"]:
+    """The negative log-probability of each text but for its first token, in nats, under the condition of its row.
+
+    Args:
+        model: A model from `load_model`.
+        rows: The number of a condition and a text from `encode_predicted`, each.
+        conditions: The interventions of each.
+        batch_size: As for `perplexity`.
+        progress: As for `perplexity`.
+
+    Raises:
+        RelationNeuronsError: Some are NaN.
+    """
+    tasks = [Task(text, number) for number, text in rows]
 
     def read_batch(batch: Batch, cache: Cache) -> list[float]:
         tokens, kinds = batch.read()
@@ -72,9 +98,9 @@ def perplexity(
             losses[row, column] = -found.to(losses.device).double()  # from that of the last layer
         return losses.sum(dim=1).tolist()
 
-    with rows_under(model, list(conditions.values())) as patches:
+    with rows_under(model, conditions) as patches:
         found = run_batches(
-            model, tasks, read_batch, patches=patches, n_logits=1, batch_size=batch_size, progress=progress
+            model, tasks, read_batch, patches=patches, n_logits=N_LOGITS, batch_size=batch_size, progress=progress
         )
     nll = np.array(found)
     if np.isnan(nll).any():
@@ -82,7 +108,7 @@ def perplexity(
             "Some log-probabilities are NaN",
             do="check the model's weights and the interventions; float32 overflows later than float16",
         )
-    return _table(list(conditions), lengths, nll)
+    return nll
 
 
 def encode_predicted(model: HookedModel, texts: Sequence[str]) -> list[Encoded]:

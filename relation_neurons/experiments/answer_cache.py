@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from relation_neurons.evaluation.recall import Condition, recall_under
+from relation_neurons.experiments.answer_jobs import Ask, Question, plan_batches
+from relation_neurons.experiments.answer_plans import Key, Plan, PlanFolder, indexed
+from relation_neurons.inference.units import InProcess, Pool
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
-from relation_neurons.prompts.prompts import PROMPT_COLUMNS, Prompt
+from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 
-PART_ROWS = 1000
-"""Answers that are stored together, so that a stopped study loses no more than these."""
-INDEX = ["state", "prompt"]
 Request = tuple[Intervention | None, tuple[Prompt, ...]]
 """An intervention, None for the clean model, and prompts to answer."""
-Key = tuple[str, str]
-"""The state of the model and the prompt, each by its digest."""
-
-
+TextRequest = tuple[Intervention | None, tuple[str, ...]]
+"""An intervention, None for the clean model, and texts to read."""
 Show = Callable[[str, int], AbstractContextManager[Progress]]
 """Makes a progress bar of a label and a total."""
 
@@ -42,12 +39,18 @@ def quiet(label: str, total: int) -> Iterator[Progress]:
 class AnswerCache:
     """Answers by state of the model and prompt.
 
+    What is not known when it is asked is cut into batches, which are fixed and stored before the first of them is
+    read. So no answer depends on which other answers are asked later, on who computes it, or on whether the study was
+    stopped in between.
+
     Attributes:
-        model: A model from `load_model`.
-        folder: Where answers are stored in parts, from which a stopped study is resumed; None keeps them in memory.
-        batch_size: Prompts at a time.
+        model: A model from `load_model`, for its tokenizer and its configuration.
+        folder: Where answers are stored, from which a stopped study is resumed; None keeps them in memory.
+        batch_size: Prompts at a time; by default what memory holds.
         show: Makes a progress bar of a label and a total.
+        pool: Who computes; by default this process, with the model.
         n_computed: Answers that the model has given since this was made.
+        n_twice: Those of them that were known already, which there should never be.
         seconds: How long it took over them.
     """
 
@@ -55,78 +58,111 @@ class AnswerCache:
     folder: RunFolder | None = None
     batch_size: int | None = None
     show: Show = quiet
+    pool: Pool | None = None
     n_computed: int = field(default=0, init=False)
+    n_twice: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     _known: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
-    _prompt_keys: dict[Prompt, str] = field(default_factory=dict, init=False, repr=False)
+    _begun: dict[str, list[Plan]] = field(default_factory=dict, init=False, repr=False)
+    _digests: dict[Prompt | str, str] = field(default_factory=dict, init=False, repr=False)
 
     def get(self, requests: Sequence[Request], *, generate: bool) -> pd.DataFrame:
         """The table of `recall_under` without its conditions, a row per request and prompt, in order.
 
         Only the answers that are not known yet are computed.
         """
-        kind = "generated" if generate else "given"
-        named = [(_state(intervention), intervention, batch) for intervention, batch in requests]
-        states = {state: intervention for state, intervention, _ in named}
-        prompts = [prompt for _, _, batch in named for prompt in batch]
-        keys = [(state, self._prompt_key(prompt)) for state, _, batch in named for prompt in batch]
-        known = self._stored(kind)
-        present = set(known.index)
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in present}
-        if missing:
-            self._known[kind] = known = pd.concat([known, *self._compute(missing, states, kind)])
-        answers = known.loc[pd.MultiIndex.from_tuples(keys)].reset_index(drop=True)
-        return pd.concat([pd.DataFrame([prompt.columns for prompt in prompts]), answers], axis=1)
+        answers = self._answers("generated" if generate else "given", requests, "answering prompts")
+        prompts = [prompt.columns for _, batch in requests for prompt in batch]
+        return pd.concat([pd.DataFrame(prompts), answers], axis=1)
 
-    def _compute(
-        self, missing: dict[Key, Prompt], states: dict[str, Intervention | None], kind: str
-    ) -> Iterator[pd.DataFrame]:
-        """Answer what is missing, one part after the other."""
-        keys = list(missing)
-        with self.show("answering prompts", len(keys)) as progress:
-            for start in range(0, len(keys), PART_ROWS):
-                part = keys[start : start + PART_ROWS]
+    def losses(self, requests: Sequence[TextRequest], label: str = "reading texts") -> pd.DataFrame:
+        """How well texts are predicted, a row per request and text, in order; those that are not known are read.
 
-                def measure(part: list[Key] = part) -> pd.DataFrame:
-                    return self._recall(part, missing, states, kind == "generated", progress)
+        Args:
+            requests: The texts, and what is written while they are read.
+            label: What a progress bar says.
 
-                name = f"answers/{kind}-{digest(part)[:16]}"
-                yield _indexed(measure() if self.folder is None else self.folder.table(name, measure))
+        Returns:
+            `n_tokens` and `nll`, as of `perplexity`.
+        """
+        return self._answers("losses", requests, label)
 
-    def _recall(
-        self,
-        part: list[Key],
-        missing: dict[Key, Prompt],
-        states: dict[str, Intervention | None],
-        generate: bool,
-        progress: Progress,
+    def _answers(
+        self, kind: str, requests: Sequence[tuple[Intervention | None, Sequence[Prompt | str]]], label: str
     ) -> pd.DataFrame:
-        """The answers of one part, by state and prompt, without the columns that say what the prompt is."""
-        by_state: dict[str, list[Key]] = {}
-        for key in part:
-            by_state.setdefault(key[0], []).append(key)
-        conditions = [
-            _condition(state, states[state], tuple(missing[key] for key in keys)) for state, keys in by_state.items()
+        states = [_state(intervention) for intervention, _ in requests]
+        questions = [
+            Question(state, self._digest(one), intervention, one)
+            for state, (intervention, asked) in zip(states, requests, strict=True)
+            for one in asked
         ]
+        keys = [(one.state, one.prompt) for one in questions]
+        present = set(self._stored(kind).index)
+        missing = {key: one for key, one in zip(keys, questions, strict=True) if key not in present}
+        if missing:
+            self._compute(kind, missing, label)
+        return self._known[kind].loc[pd.MultiIndex.from_tuples(keys)].reset_index(drop=True)
+
+    def _compute(self, kind: str, missing: Mapping[Key, Question], label: str) -> None:
+        """Answer what is missing: whole batches of plans that were begun, then the rest in a plan of its own."""
+        kept, pool, rest = PlanFolder(self.folder), self.pool or InProcess(self.model), dict(missing)
+        work: list[tuple[Plan, list[int]]] = []
+        for plan in self._begun[kind]:
+            numbers = [number for number, batch in enumerate(plan.batches) if all(key in rest for key in batch)]
+            work.append((plan, numbers))
+            for key in (key for number in numbers for key in plan.batches[number]):
+                del rest[key]
+        if rest:
+            batches = plan_batches(pool, self.model, kind, list(rest.values()), self.batch_size)
+            plan = Plan(kind, tuple(tuple((one.state, one.prompt) for one in batch) for batch in batches))
+            kept.begin(plan)
+            self._begun[kind].append(plan)
+            work.append((plan, list(range(len(plan.batches)))))
         started = time.monotonic()
-        table = recall_under(self.model, conditions, generate=generate, batch_size=self.batch_size, progress=progress)
-        self.seconds, self.n_computed = self.seconds + time.monotonic() - started, self.n_computed + len(table)
-        answers = table.drop(columns=["condition", *PROMPT_COLUMNS])
-        answers.insert(0, "state", table["condition"])
-        answers.insert(1, "prompt", [prompt for keys in by_state.values() for _, prompt in keys])
-        return answers
+        with self.show(label, len(missing)) as progress:
+            for plan, numbers in work:
+                self._carry_out(plan, {n: [missing[key] for key in plan.batches[n]] for n in numbers}, pool, progress)
+        self.seconds += time.monotonic() - started
+        self._finish(kind)
+
+    def _carry_out(self, plan: Plan, batches: Mapping[int, list[Question]], pool: Pool, progress: Progress) -> None:
+        kept, found = PlanFolder(self.folder), []
+
+        def store(unit: Sequence[int], results: Sequence[pd.DataFrame]) -> None:
+            answers = pd.concat(results, ignore_index=True)
+            kept.store(plan, unit, answers)
+            found.append(answers)
+            self.n_computed += len(answers)
+
+        try:
+            pool.compute(Ask(plan.kind), batches, store, progress=progress)
+        finally:
+            if found:
+                before = [self._known[plan.kind].reset_index()] if len(self._known[plan.kind]) else []
+                every = pd.concat([*before, *found], ignore_index=True)
+                self._known[plan.kind] = indexed(every)
+                self.n_twice += len(every) - len(self._known[plan.kind])
 
     def _stored(self, kind: str) -> pd.DataFrame:
         """Answers of this kind so far, those in the folder included."""
         if kind not in self._known:
-            stored = [] if self.folder is None else self.folder.tables(f"answers/{kind}-*")
-            self._known[kind] = _indexed(pd.concat(stored)) if stored else pd.DataFrame()
+            kept = PlanFolder(self.folder)
+            self._known[kind], self._begun[kind] = kept.answers(kind), kept.unfinished(kind)
+            self._finish(kind)
         return self._known[kind]
 
-    def _prompt_key(self, prompt: Prompt) -> str:
-        if prompt not in self._prompt_keys:
-            self._prompt_keys[prompt] = digest(prompt)[:16]
-        return self._prompt_keys[prompt]
+    def _finish(self, kind: str) -> None:
+        """Put away the plans of which everything is known."""
+        known = set(self._known[kind].index)
+        for plan in list(self._begun[kind]):
+            if not plan.left(known):
+                PlanFolder(self.folder).finish(plan, self._known[kind])
+                self._begun[kind].remove(plan)
+
+    def _digest(self, asked: Prompt | str) -> str:
+        if asked not in self._digests:
+            self._digests[asked] = digest(asked)[:16]
+        return self._digests[asked]
 
 
 def _state(intervention: Intervention | None) -> str:
@@ -142,11 +178,3 @@ def _state(intervention: Intervention | None) -> str:
     numbers = np.asarray(intervention.value.numbers(neurons), dtype=np.float64)
     written = sorted((*neuron, number) for neuron, number in zip(neurons, numbers.tolist(), strict=True))
     return digest(intervention.value.scale, intervention.positions, intervention.bos, repr(written))[:16]
-
-
-def _condition(state: str, intervention: Intervention | None, prompts: tuple[Prompt, ...]) -> Condition:
-    return Condition(state, prompts, () if intervention is None else (intervention,))
-
-
-def _indexed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop_duplicates(INDEX).set_index(INDEX)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from functools import partial
 
 import pandas as pd
 
-from relation_neurons.evaluation.critical_neurons import critical_neurons, n_readings
+from relation_neurons.evaluation.critical_neurons import N_CANDIDATES, candidates, most_critical, solo_ablations
+from relation_neurons.experiments.answer_cache import AnswerCache
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.inference.units import Pool
 from relation_neurons.models.sites import Neuron, expand_site
-from relation_neurons.models.types import HookedModel
-from relation_neurons.progress import Progress
 from relation_neurons.prompts.concepts import screening_sentences
 
 Table = Callable[..., pd.DataFrame]
@@ -22,15 +21,9 @@ Table = Callable[..., pd.DataFrame]
 class CriticalScreen:
     """Critical neurons by simple site, so that sites that share one are not screened twice."""
 
-    def __init__(
-        self,
-        model: HookedModel,
-        config: StudyConfig,
-        show: Callable[[str, int], AbstractContextManager[Progress]],
-        table: Table,
-    ) -> None:
+    def __init__(self, config: StudyConfig, pool: Pool, answers: AnswerCache, table: Table) -> None:
         """Nothing is read yet."""
-        self._model, self._config, self._show, self._table = model, config, show, table
+        self._config, self._pool, self._answers, self._table = config, pool, answers, table
         self._known: dict[str, pd.DataFrame] = {}
 
     def at(self, site: str) -> pd.DataFrame:
@@ -53,5 +46,8 @@ class CriticalScreen:
         return self._known[site]
 
     def _screen(self, site: str) -> pd.DataFrame:
-        with self._show(f"critical neurons at {site}", n_readings(neuron_space(self._model, site))) as progress:
-            return critical_neurons(self._model, site, batch_size=self._config.batch_size, progress=progress)
+        """Choose candidates where the model is, and read with each of them off as all that a study reads is read."""
+        texts, size = screening_sentences(), self._config.batch_size
+        choose = partial(candidates, site=site, texts=texts, n=N_CANDIDATES, batch_size=size)
+        read = partial(self._answers.losses, label=f"critical neurons at {site}")
+        return most_critical(solo_ablations(self._pool.call(choose), texts, read))

@@ -20,6 +20,7 @@ from relation_neurons.attribution.cache import kept_attributions
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.inference.batch_size import devices_of, memory_of
+from relation_neurons.inference.units import Pool
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.loading import named_device
 from relation_neurons.models.sites import expand_site
@@ -40,6 +41,7 @@ class DetectionActivations:
         label: What a progress bar says.
         read_sites: Sites that are read together, such as `all`, where several will be ranked; None reads each alone.
         folder: The folder of the study; None keeps activations in memory only.
+        pool: Who reads what is kept in a folder; None is this process.
     """
 
     label = "reading activations"
@@ -50,8 +52,10 @@ class DetectionActivations:
         config: StudyConfig,
         show: Callable[[str, int], AbstractContextManager[Progress]],
         read_sites: str | None = None,
+        pool: Pool | None = None,
     ) -> None:
         """Nothing is read yet."""
+        self.pool = pool
         self._model, self._config, self._show = model, config, show
         self.read_sites = read_sites
         self.folder: Path | None = None
@@ -75,7 +79,8 @@ class DetectionActivations:
         if self.folder is None:
             found = collect_activations(self._model, prompts, keep_on=place, **options)
         else:
-            found = kept_activations(self._model, prompts, folder=self.folder / SHARDS, **options).to(place)
+            options |= {"folder": self.folder / SHARDS, "pool": self.pool}
+            found = kept_activations(self._model, prompts, **options).to(place)
         return replace(found, score_on=score_on)
 
     def _places(self, n_prompts: int, site: str) -> tuple[torch.device, torch.device]:
@@ -110,7 +115,7 @@ class DetectionAttributions(DetectionActivations):
     def _read(self, prompts: tuple[Prompt, ...], site: str, **options: Any) -> Activations:
         read: Callable[..., Activations] = attribute
         if self.folder is not None:
-            read = functools.partial(kept_attributions, folder=self.folder / SHARDS)
+            read = functools.partial(kept_attributions, folder=self.folder / SHARDS, pool=self.pool)
         return read(self._model, prompts, site=site, **options).to(self._places(len(prompts), site)[0])
 
 

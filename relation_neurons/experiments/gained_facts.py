@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -91,7 +92,7 @@ def _margins(study: Study, ablated: Sequence[str], prompts: Sequence[Prompt], n_
         name: [study.target(name), *study.controls(study.target(name), n=n_controls)] for name in dict.fromkeys(ablated)
     }
     questions = [(neurons, one) for name, one in zip(ablated, prompts, strict=True) for neurons in sets[name]]
-    found = direct_margins(study.model, questions, batch_size=study.config.batch_size)
+    found = study.pool.call(partial(direct_margins, questions=questions, batch_size=study.config.batch_size))
     rows = []
     for start in range(0, len(found), n_controls + 1):
         own, *random = found[start : start + n_controls + 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,8 @@ def _read(
             Choice(one.prompts, written_at(one, neurons), one.these, one.those) for _, one, _, neurons in written
         ]
         with study.show("inducing answers", sum(len(choice.prompts) for choice in choices)) as progress:
-            values = first_token_log_odds(study.model, choices, batch_size=study.config.batch_size, progress=progress)
+            read = partial(first_token_log_odds, choices=choices, batch_size=study.config.batch_size)
+            values = study.pool.call(read, progress)
         ends = np.cumsum([len(choice.prompts) for choice in choices])[:-1]
         parts = np.split(np.array(values), ends)
         clean = dict(zip((id(one) for one in questions), parts, strict=False))

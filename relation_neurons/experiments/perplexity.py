@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import RelationNeuronsError, refuse, require_at_least
-from relation_neurons.evaluation.perplexity import perplexity
 from relation_neurons.experiments.study import Study
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.prompts.concepts import neutral_sentences
@@ -61,7 +60,7 @@ def language_modelling(study: Study, config: LanguageModellingConfig = LanguageM
         tables = dict.fromkeys(("perplexity", "states", "readings"), pd.DataFrame())
         nothing = f"Nothing was read.{without('neutral sentences', left_out)}"
         return ExperimentResult("language_modelling", QUESTION, tables, (nothing,))
-    readings = pd.concat([_read(study, name, found, config) for name, found in texts.items() if found])
+    readings = _read(study, {name: found for name, found in texts.items() if found}, config)
     table = compare_sentences(readings, seed=study.config.seed)
     tables = {"perplexity": table, "states": perplexities(readings), "readings": readings.reset_index(drop=True)}
     return ExperimentResult("language_modelling", QUESTION, tables, verdicts.perplexity(table, left_out))
@@ -101,24 +100,19 @@ def _from_file(path: Path) -> tuple[str, ...]:
     return sentences
 
 
-def _read(study: Study, name: str, texts: Sequence[str], config: LanguageModellingConfig) -> pd.DataFrame:
-    """How well the model predicts each sentence of a relation in each state, kept with the study."""
-    target = study.target(name)
-    drawn = study.controls(target, n=config.n_sentence_controls)
-    states = [("clean", -1, None), ("own", -1, target), *(("random", draw, one) for draw, one in enumerate(drawn))]
-
-    def read() -> pd.DataFrame:
-        conditions = {f"{state} {draw}": [Intervention(one)] if one else [] for state, draw, one in states}
-        with study.show(f"Reading about {name}", len(texts) * len(states)) as progress:
-            found = perplexity(study.model, texts, conditions, batch_size=study.config.batch_size, progress=progress)
-        rows = found.drop(columns=["condition", "perplexity"]).rename(columns={"text": "sentence"})
-        labels = pd.DataFrame([(name, state, draw) for state, draw, _ in states for _ in texts])
-        return pd.concat([labels.set_axis(["ablated", "state", "draw"], axis=1), rows], axis=1)
-
-    sets = [list(one) if one else None for _, _, one in states]
-    return study.table("perplexity/sentences", read, name, tuple(texts), sets).assign(
-        text=lambda table: [texts[number] for number in table["sentence"]]
-    )
+def _read(study: Study, texts: Mapping[str, Sequence[str]], config: LanguageModellingConfig) -> pd.DataFrame:
+    """How well the model predicts each relation's sentences in each state; kept with the study's answers."""
+    rows, requests = [], []
+    for name, sentences in texts.items():
+        target = study.target(name)
+        drawn = study.controls(target, n=config.n_sentence_controls)
+        states = [("clean", -1, None), ("own", -1, target), *(("random", draw, one) for draw, one in enumerate(drawn))]
+        for state, draw, one in states:
+            requests.append((Intervention(one) if one else None, tuple(sentences)))
+            rows += [(name, state, draw, number, text) for number, text in enumerate(sentences)]
+    labels = pd.DataFrame(rows, columns=["ablated", "state", "draw", "sentence", "text"])
+    read = study.answers.losses(requests, "reading sentences")
+    return pd.concat([labels.drop(columns="text"), read, labels[["text"]]], axis=1)
 
 
 def perplexities(readings: pd.DataFrame) -> pd.DataFrame:

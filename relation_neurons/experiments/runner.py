@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.registry import EXPERIMENTS, RUN, RUN_OPTIONS
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.study import Study
+from relation_neurons.inference.units import InProcess
 from relation_neurons.progress import bar, tell
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
@@ -27,8 +29,10 @@ from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.results.scorecard import as_json, scorecards
 from relation_neurons.results.sentences import critical
+from relation_neurons.statistics.formatting import count_text
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
+from relation_neurons.workers.config import NO_WORKERS, WorkersConfig
 
 FREQUENCY_NEEDS = "frequency is left out: it needs --counts or --corpus."
 
@@ -40,6 +44,7 @@ def reproduce(
     *,
     options: Mapping[str, Any] | None = None,
     design: DesignConfig | None = None,
+    workers: WorkersConfig = NO_WORKERS,
 ) -> list[ExperimentResult]:
     """Run experiments on one loaded model, or resume them.
 
@@ -56,6 +61,7 @@ def reproduce(
         design: By default as the options say; with `auto`, a pilot on detection facts chooses facts, control sets and
             pairs for an effect. Lines before the start and `design.parquet` tell which; the same command takes the
             same again.
+        workers: Processes that run the model; by default this one does. Tables are the same for any number of them.
 
     Returns:
         The results, in order; with two or more experiments the three properties come last.
@@ -73,8 +79,16 @@ def reproduce(
         scorers=[scorer for option in chosen.values() for scorer in getattr(option, "scorers", ())],
         show=lambda what, total: bar(doing[0] + what, total),
         say=lambda line: tell(doing[0] + line),
+        workers=workers,
     )
-    folder = study.keep_in(out)
+    with contextlib.closing(study.pool):
+        return _carry_out(study, chosen, study.keep_in(out), design, doing)
+
+
+def _carry_out(
+    study: Study, chosen: Mapping[str, Any], folder: RunFolder, design: DesignConfig | None, doing: list[str]
+) -> list[ExperimentResult]:
+    """Run the experiments of a study and write all that the folder holds; `doing` names the one at work."""
     planned = None if design is None or design.design == "fixed" else _announced(study, chosen, design, folder)
     found = {}
     for name, option in chosen.items():
@@ -90,10 +104,24 @@ def reproduce(
         folder.write_text("verdicts.md", _page(study, found, neurons, planned))
     study.drop_activations()
     folder.write_table("neurons", neurons)
-    folder.write_table("critical", study.critical.at(config.site))
+    folder.write_table("critical", study.critical.at(study.config.site))
     folder.write_text("scorecard.json", as_json(scorecards([folder.path])))
     folder.write_text("report.html", write_study_report(folder.path, folder.key))
+    _tell_work(study)
     return list(found.values())
+
+
+def _tell_work(study: Study) -> None:
+    """Say what workers did, and what went wrong on the way."""
+    if study.pool.n_workers == 1 and isinstance(study.pool, InProcess):
+        return
+    answers = study.answers
+    tell(
+        f"{count_text(study.pool.n_workers, 'worker')} did {count_text(study.pool.n_units, 'unit')}, "
+        f"{answers.n_computed:,} answers among them, {answers.n_twice} of these twice."
+    )
+    for reason in study.pool.lost:
+        tell(f"Tried again: {reason}")
 
 
 def _announced(study: Study, options: Mapping[str, Any], config: DesignConfig, folder: RunFolder) -> Plan:
@@ -105,7 +133,9 @@ def _announced(study: Study, options: Mapping[str, Any], config: DesignConfig, f
     return found
 
 
-def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentResult]:
+def run(
+    config: StudyConfig = RUN, out: Path | None = None, workers: WorkersConfig = NO_WORKERS
+) -> list[ExperimentResult]:
     """Find each relation's neurons, ablate them, and compare recall with matched random controls.
 
     The command `relation-neurons run`: a study with the experiments of `registry.RUN_OPTIONS`, of which `summary`
@@ -114,11 +144,12 @@ def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentRe
     Args:
         config: The model, the relations and the measurements.
         out: The folder, as of `reproduce`; by default `default_folder`.
+        workers: As of `reproduce`.
 
     Raises:
         RelationNeuronsError: As `reproduce`.
     """
-    return reproduce(list(RUN_OPTIONS), config, out or default_folder(config), options=RUN_OPTIONS)
+    return reproduce(list(RUN_OPTIONS), config, out or default_folder(config), options=RUN_OPTIONS, workers=workers)
 
 
 def default_folder(config: StudyConfig) -> Path:

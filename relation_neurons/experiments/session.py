@@ -11,8 +11,9 @@ from relation_neurons.experiments.answer_cache import Show
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.registry import find_experiment, options, study_config
 from relation_neurons.experiments.study import Study, require_two
-from relation_neurons.inference.memory_estimate import estimate, require_memory
+from relation_neurons.inference.memory_estimate import estimate, require_memory, require_room_for_copies
 from relation_neurons.models.loading import load_model
+from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import bar, keep_quiet, tell
 from relation_neurons.prompts.prompts import make_prompts
 from relation_neurons.relations.loading import load_relations
@@ -21,6 +22,8 @@ from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.validation import validated
+from relation_neurons.workers.config import NO_WORKERS, WorkersConfig, workers_from_environment
+from relation_neurons.workers.starting import start_workers
 
 
 @validated
@@ -32,6 +35,7 @@ def open_study(
     folder: str | Path | None = None,
     show: Show = bar,
     read: str | None = None,
+    workers: WorkersConfig | int | None = None,
     **changes: Any,
 ) -> Study:
     """Load a model and its relations, ready for experiments.
@@ -44,6 +48,9 @@ def open_study(
             with the same arguments resumes from there. None keeps them in memory.
         show: Makes a progress bar of a label and a total.
         read: Sites to read together, such as `all`, where several sites will be ranked.
+        workers: Processes that share the work, or how many; by default what the environment variable
+            RELATION_NEURONS_WORKERS says, which `notebooks run --workers` sets, or none. `study.pool.close()` ends
+            them.
         changes: Other fields of `StudyConfig`, such as `k`, `site` and `seed`.
 
     Raises:
@@ -53,7 +60,8 @@ def open_study(
     named = tuple(one.name if isinstance(one, Relation) else str(one) for one in relations)
     config = study_config(profile, model=model, relations=named, **changes)
     # Free memory differs between machines, so notebooks should not record it.
-    study = prepare(config, found, out=folder, show=show, read=read, say=keep_quiet)
+    asked = WorkersConfig(workers=workers) if isinstance(workers, int) else workers or workers_from_environment()
+    study = prepare(config, found, out=folder, show=show, read=read, say=keep_quiet, workers=asked)
     if folder is not None:
         study.keep_in(Path(folder) / digest(study.key)[:16])
     return study
@@ -69,6 +77,7 @@ def prepare(
     scorers: Sequence[str] = (),
     show: Show = bar,
     say: Callable[[str], None] | None = None,
+    workers: WorkersConfig = NO_WORKERS,
 ) -> Study:
     """Load the model and relations of a study after checking memory and disk; nothing is written.
 
@@ -81,6 +90,7 @@ def prepare(
         scorers: What else than the study's scorer they rank by, which may read attributions.
         show: Makes a progress bar of a label and a total.
         say: Takes lines for the user: the memory needed, and what each family of tests can show.
+        workers: Processes that load the model too and run it; then this one only reads its configuration and weights.
 
     Raises:
         RelationNeuronsError: Input that cannot be used, or that cannot fit; the message names options with which it
@@ -104,14 +114,29 @@ def prepare(
         attributed=any(map(needs_attributions, (config.scorer, *scorers))),
     )
     require_memory(needed, say)
-    model = load_model(
+    if workers.workers is not None and workers.ray_address is None:
+        require_room_for_copies(needed, workers.workers)
+    if not workers.wanted:
+        return Study(_loaded(config), found, config, show=show, read=read, say=say or tell)
+    if say is not None:
+        say("Starting workers, which load the model.")
+    pool = start_workers(workers, config)
+    try:
+        model = load_model(config.model, device="cpu", dtype=pool.identity.dtype)
+        return Study(model, found, config, show=show, read=read, say=say or tell, pool=pool)
+    except BaseException:
+        pool.close()
+        raise
+
+
+def _loaded(config: StudyConfig) -> HookedModel:
+    return load_model(
         config.model,
         device=config.device,
         dtype=config.dtype,
         device_map=config.device_map,
         quantize=config.quantize,
     )
-    return Study(model, found, config, show=show, read=read, say=say or tell)
 
 
 @validated

@@ -22,6 +22,8 @@ from relation_neurons.experiments.control_blocks import control_changes, until_f
 from relation_neurons.experiments.critical_screen import CriticalScreen
 from relation_neurons.experiments.detection import DetectionActivations, DetectionAttributions, keep_correct
 from relation_neurons.experiments.study_key import study_key
+from relation_neurons.inference.units import InProcess, Pool
+from relation_neurons.models.fingerprint import weights_digest
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
@@ -54,6 +56,7 @@ class Study:
         k: Neurons per relation.
         critical: Neurons whose ablation alone breaks the model, which targets and controls leave out.
         answers: All answers so far.
+        pool: Who runs the model: this process, or workers.
         folder: Where answers and rankings are stored, by `keep_in`, so that a stopped experiment can be resumed; None
             keeps them in memory.
         n_tested: Facts of each relation that are tested; None tests all evaluation facts.
@@ -70,6 +73,7 @@ class Study:
         show: Show = quiet,
         read: str | None = None,
         say: Callable[[str], None] = keep_quiet,
+        pool: Pool | None = None,
     ) -> None:
         """Make the prompts; the model is not run yet.
 
@@ -80,9 +84,11 @@ class Study:
             show: Makes a progress bar of a label and a total.
             read: Sites to read together, such as `all`, where several sites will be ranked.
             say: Called with a line on the design of each family of tests before it is measured.
+            pool: Who runs the model, see `workers`; by default this process, with the model given.
 
         Raises:
-            RelationNeuronsError: Fewer than two relations, k larger than the model, or prompts that cannot be made.
+            RelationNeuronsError: Fewer than two relations, k larger than the model, prompts that cannot be made, or
+                workers that loaded another model.
         """
         require_two(relations)
         self.model, self.relations, self.config = model, tuple(relations), config or StudyConfig()
@@ -93,10 +99,12 @@ class Study:
         self._piloting = False
         self._prompts: dict[PromptConfig, Prompts] = {}
         self._rankings: dict[SelectionConfig, Ranking] = {}
-        self._detection = DetectionActivations(model, self.config, show, read)
-        self._attributions = DetectionAttributions(model, self.config, show, read)
-        self.critical = CriticalScreen(model, self.config, show, self.table)
-        self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show)
+        self.pool: Pool = pool or InProcess(model)
+        _require_same_model(model, self.pool)
+        self._detection = DetectionActivations(model, self.config, show, read, self.pool)
+        self._attributions = DetectionAttributions(model, self.config, show, read, self.pool)
+        self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show, pool=self.pool)
+        self.critical = CriticalScreen(self.config, self.pool, self.answers, self.table)
         space = neuron_space(model, self.config.site)
         self.k = scaled_k(PAPER_K, space) if self.config.k is None else self.config.k
         if self.k > len(space):
@@ -106,7 +114,7 @@ class Study:
     @functools.cached_property
     def key(self) -> dict[str, Any]:
         """Everything that answers and rankings depend on, as a run folder stores it."""
-        return study_key(self.config, self.relations, self.model, self.prompts())
+        return study_key(self.config, self.relations, self.model, self.prompts(), self.pool.identity)
 
     def keep_in(self, path: str | Path) -> RunFolder:
         """Store results in a run folder from now on, and reuse those that the same study left there.
@@ -136,7 +144,7 @@ class Study:
 
     def subset(self, relations: Sequence[Relation]) -> Study:
         """The study of some of its relations, which shares its answers and its folder."""
-        part = Study(self.model, relations, self.config, show=self.show, say=self.say)
+        part = Study(self.model, relations, self.config, show=self.show, say=self.say, pool=self.pool)
         part.answers, part.folder, part._detection.folder = self.answers, self.folder, self._detection.folder
         part._attributions.folder = self._attributions.folder
         part.critical = self.critical
@@ -345,6 +353,15 @@ def require_two(relations: Sequence[Relation]) -> None:
     """Refuse a single relation, which has no negatives."""
     if len(relations) < 2:
         raise refuse(f"There is {len(relations)} relation", expected="at least two: the others are the negatives")
+
+
+def _require_same_model(model: HookedModel, pool: Pool) -> None:
+    """Refuse a model that only this process has, for workers load theirs by its name."""
+    if not isinstance(pool, InProcess) and pool.identity.weights.partition(" in ")[0] != weights_digest(model):
+        raise refuse(
+            f"Workers have loaded another model than this '{model.cfg.model_name}', which is in memory only",
+            do="save it in a folder and name that as the study's model, or leave out workers",
+        )
 
 
 def _all_sets(ranking: Ranking) -> pd.DataFrame:

@@ -149,14 +149,14 @@ def run_batches(
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
     longest, n_before = max(len(task.encoded.ids) + task.n_after for task in tasks), 0
-    unpadded = _takes_no_padding(model, longest)
-    starts = _starts(tasks, 1 if gradients else 2) if share and not unpadded else [0] * len(tasks)
+    unpadded = takes_no_padding(model, longest)
+    starts = shared_starts(tasks, 1 if gradients else 2) if share and not unpadded else [0] * len(tasks)
     if gradients:  # of what is read in advance no graph is kept for each row
         longest = max(len(task.encoded.ids) - start + task.n_after for task, start in zip(tasks, starts, strict=True))
         n_before = max(starts)
     most = batch_size or rows_that_fit(model, longest, n_logits, gradients=gradients, n_before=n_before)
     sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits, gradients=gradients, n_before=n_before))
-    order = sorted(range(len(tasks)), key=lambda row: _order(tasks[row], starts[row]))
+    order = sorted(range(len(tasks)), key=lambda row: reading_order(tasks[row], starts[row]))
     whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches, unpadded)
     results: Any = [None] * len(tasks) if into is None else into
     done = 0
@@ -166,8 +166,8 @@ def run_batches(
             length = len(tasks[rows[0]].encoded.ids)
             rows = [row for row in rows if len(tasks[row].encoded.ids) == length]
         if gradients:
-            beginning = _beginning(tasks[rows[0]], starts[rows[0]])
-            rows = [row for row in rows if _beginning(tasks[row], starts[row]) == beginning]
+            beginning = beginning_of(tasks[rows[0]], starts[rows[0]])
+            rows = [row for row in rows if beginning_of(tasks[row], starts[row]) == beginning]
         batch = whole.part(rows)
         if not _fits(model, batch, read_batch, begin, results, gradients):
             sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
@@ -200,7 +200,7 @@ def rows_that_fit(
     return int(min(most, max(1, room // row)))
 
 
-def _takes_no_padding(model: HookedModel, longest: int) -> bool:
+def takes_no_padding(model: HookedModel, longest: int) -> bool:
     """Whether prompts must be read whole, beside others of their length only.
 
     That is so where the model takes columns for positions, as it does within a sliding window that prompts outgrow.
@@ -234,7 +234,7 @@ def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = Non
     """Read each common beginning once under each condition; the cache, empty where nothing is shared, has all rows."""
     if not any(batch.starts):
         return new_cache(model, len(batch.rows))
-    beginnings = [_beginning(task, start) for task, start in zip(batch.tasks, batch.starts, strict=True)]
+    beginnings = [beginning_of(task, start) for task, start in zip(batch.tasks, batch.starts, strict=True)]
     readers: dict[tuple[int, tuple[int, ...]], int] = {}
     for row, beginning in enumerate(beginnings):
         readers.setdefault(beginning, row)
@@ -254,10 +254,10 @@ def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = Non
     return select_cache(model, cache, [number[beginning] for beginning in beginnings])
 
 
-def _starts(tasks: Sequence[Task], fewest: int) -> list[int]:
+def shared_starts(tasks: Sequence[Task], fewest: int) -> list[int]:
     """How many tokens of each task are read in advance: its solved examples, where at least so many have the same."""
     lengths = [min(task.encoded.query_start, len(task.encoded.ids) - 1) for task in tasks]
-    beginnings = [_beginning(task, length) for task, length in zip(tasks, lengths, strict=True)]
+    beginnings = [beginning_of(task, length) for task, length in zip(tasks, lengths, strict=True)]
     counts = Counter(beginnings)
     return [
         length if length >= MIN_SHARED and counts[beginning] >= fewest else 0
@@ -265,12 +265,12 @@ def _starts(tasks: Sequence[Task], fewest: int) -> list[int]:
     ]
 
 
-def _beginning(task: Task, length: int) -> tuple[int, tuple[int, ...]]:
+def beginning_of(task: Task, length: int) -> tuple[int, tuple[int, ...]]:
     """What tasks must have in common to share the computation of so many tokens."""
     return task.condition, task.encoded.ids[:length]
 
 
-def _order(task: Task, start: int) -> tuple[object, ...]:
+def reading_order(task: Task, start: int) -> tuple[object, ...]:
     """Tasks that share a beginning stand together; shorter ones first, so that padding is rare."""
     ids = task.encoded.ids
     return (start, ids[:start], task.condition if start else 0, len(ids), task.n_after, task.condition)

@@ -173,6 +173,25 @@ def _remedy(found: Estimate) -> str:
     return "; and ".join(parts)
 
 
+def require_room_for_copies(found: Estimate, n: int) -> None:
+    """Refuse workers on this machine's CPU, each with a copy of the weights, that do not fit into its memory.
+
+    Args:
+        found: What one process takes.
+        n: How many workers there are to be beside it.
+
+    Raises:
+        RelationNeuronsError: They do not fit.
+    """
+    taken = found.plan.estimate.ram(found.rows) + n * found.plan.estimate.weights
+    if found.gpu is None and taken > found.ram:
+        raise refuse(
+            f"{n} workers, each with a copy of the weights, need about {_gb(taken)} GB of memory",
+            expected=f"at most the {_gb(found.ram)} GB that are free",
+            do="ask for fewer workers, or use dtype bfloat16",
+        )
+
+
 def _ways(found: Estimate, plan: Plan, n: int) -> Iterator[list[str]]:
     """Changes of n options that are enough: for each first option its value most like the plan's."""
     for name, options in _changes(plan).items():

@@ -24,6 +24,8 @@ MEASURING = (
         f"experiments/{name}.py"
         for name in (
             "answer_cache",
+            "answer_jobs",
+            "answer_plans",
             "carry_over",
             "concepts",
             "config",

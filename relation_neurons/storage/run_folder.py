@@ -65,7 +65,11 @@ class RunFolder:
     def tables(self, pattern: str) -> list[pd.DataFrame]:
         """The tables of this run that match a pattern, such as `answers/*`, sorted by name."""
         names = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob(f"{pattern}.parquet"))
-        return [pd.read_parquet(self.path / name) for name in self._valid(names)]
+        tables = []
+        for name in self._valid(names):
+            with contextlib.suppress(FileNotFoundError):  # another process dropped it
+                tables.append(pd.read_parquet(self.path / name))
+        return tables
 
     def has(self, *names: str) -> bool:
         """Whether this run has written all of these tables and their digests still match."""
@@ -84,17 +88,14 @@ class RunFolder:
         """Write a text file."""
         return self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
 
-    def drop_parts(self) -> None:
-        """Remove the partial tables after the complete one has been written."""
-        parts = self.path / "parts"
+    def drop(self, *patterns: str) -> None:
+        """Remove tables by patterns such as `parts/*`; their folder stays, for other processes may be writing there."""
+        paths = [path for pattern in patterns for path in self.path.glob(f"{pattern}.parquet")]
         with self._locked():
-            kept = {name: entry for name, entry in read_manifest(self.path).items() if not name.startswith("parts/")}
-            self._record(kept)
-            for part in parts.glob("*.parquet"):
-                part.unlink(missing_ok=True)
-        if parts.is_dir():
-            with contextlib.suppress(OSError):
-                parts.rmdir()
+            gone = {path.relative_to(self.path).as_posix() for path in paths}
+            self._record({name: entry for name, entry in read_manifest(self.path).items() if name not in gone})
+            for path in paths:
+                path.unlink(missing_ok=True)
 
     def _begin(self) -> None:
         """Write the key if it does not exist; archive results of another environment."""
@@ -152,7 +153,11 @@ class RunFolder:
             path = self.path / name
             if name not in entries or not path.is_file():
                 continue
-            if file_digest(path) == entries[name]["sha256"]:
+            try:
+                unchanged = file_digest(path) == entries[name]["sha256"]
+            except FileNotFoundError:  # another process dropped it
+                continue
+            if unchanged:
                 valid.append(name)
             else:
                 warnings.warn(f"{path} is damaged and will be recomputed", stacklevel=4)

@@ -20,22 +20,27 @@ import relation_neurons as rn
 from relation_neurons.activations import cache, shard_store
 from relation_neurons.activations.cache import kept_activations
 from relation_neurons.activations.shard_store import drop_shards
+from relation_neurons.inference import units
+from relation_neurons.inference.batch_plan import batches_of
+from relation_neurons.inference.batching import Task
 from relation_neurons.models.hooked_model import add_hook
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
+from relation_neurons.prompts.tokenization import encode
 from tests.commands import start
 from tests.helpers import full_only, word_prompts
 
 activations = importlib.import_module("relation_neurons.activations.collection")
 ROWS = 3
-PROMPTS = word_prompts(11, examples=True)  # shards of 3, 3, 3 and 2
-PARTS = [PROMPTS[first : first + ROWS] for first in range(0, 11, ROWS)]
+PROMPTS = word_prompts(11, examples=True)
+PARTS = [3, 3, 3, 2]
+"""Prompts of each shard."""
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Three prompts of the tiny model's site `post`, in float32; code that is not read anew for each test."""
     monkeypatch.setattr(cache, "SHARD_BYTES", ROWS * 3 * 48 * 4 + 5)
-    monkeypatch.setattr(cache, "code_digest", lambda: "this code")
+    monkeypatch.setattr(units, "code_digest", lambda: "this code")
 
 
 @pytest.fixture
@@ -96,11 +101,12 @@ def test_kept_equals_collected(tiny, tmp_path, passes, quiet, site, include_bos,
     (index,) = tmp_path.rglob("index.json")
     n_shards = len(json.loads(index.read_text())["shards"])
     rows = max(1, cache.SHARD_BYTES // found.values[0].nbytes)
-    assert n_shards == -(-len(PROMPTS) // rows) > 1
-    cut = [PROMPTS[first : first + rows] for first in range(0, len(PROMPTS), rows)]
+    assert n_shards >= -(-len(PROMPTS) // rows) > 1
     size = json.loads(index.read_text())["batch_size"]
-    alone = [rn.collect_activations(tiny, part, **(options | {"batch_size": size})).values for part in cut]
-    same_bytes(found, torch.cat(alone))
+    batches = batches_of(tiny, [Task(one) for one in encode(tiny, PROMPTS)], size, share=not include_bos)
+    for batch in batches:
+        alone = rn.collect_activations(tiny, [PROMPTS[row] for row in batch], **options | {"batch_size": size})
+        same_bytes(found.values[batch], alone)
 
 
 def test_one_shard_is_what_is_collected_to_the_bit(model, tmp_path, monkeypatch):
@@ -124,7 +130,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moment", [2, 3, *full_only(0, 1, 4, 5, 6, 7)])  # a shard's renaming, then the index's
 @pytest.mark.parametrize("renamed", [True, False])
 def test_a_process_killed_at_any_renaming_loses_a_shard_at_most(model, tmp_path, passes, monkeypatch, moment, renamed):
-    expected = kept_activations(model, PROMPTS, tmp_path / "whole", batch_size=2)
+    expected = kept_activations(model, PROMPTS, tmp_path / "whole", batch_size=3)
     count, replace, unlink = itertools.count(), os.replace, Path.unlink
 
     def stop(source, target, **options):
@@ -138,7 +144,7 @@ def test_a_process_killed_at_any_renaming_loses_a_shard_at_most(model, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", stop)
         with pytest.raises(Killed):
-            kept_activations(model, PROMPTS, tmp_path / "killed", batch_size=2)
+            kept_activations(model, PROMPTS, tmp_path / "killed", batch_size=3)
     monkeypatch.setattr(Path, "unlink", unlink)
     n_whole = (moment + renamed) // 2  # those that the index knows
     left = names(tmp_path / "killed")
@@ -146,9 +152,9 @@ def test_a_process_killed_at_any_renaming_loses_a_shard_at_most(model, tmp_path,
     passes.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        size = None if n_whole else 2  # the index remembers it
+        size = None if n_whole else 3  # the index remembers it
         found = kept_activations(model, PROMPTS, tmp_path / "killed", batch_size=size)
-    assert sum(passes) == sum(map(len, PARTS[n_whole:]))
+    assert sum(passes) == sum(PARTS[n_whole:])
     same_bytes(found, expected)
     assert names(tmp_path / "killed") == WHOLE
 
@@ -174,7 +180,7 @@ def test_a_process_killed_within_a_write_loses_that_shard(model, tmp_path, passe
     assert any(name.startswith(".") for name in names(tmp_path / "killed"))
     passes.clear()
     same_bytes(kept_activations(model, PROMPTS, tmp_path / "killed"), expected)
-    assert sum(passes) == sum(map(len, PARTS[shard:]))
+    assert sum(passes) == sum(PARTS[shard:])
     assert names(tmp_path / "killed") == WHOLE
 
 
@@ -203,7 +209,7 @@ def flip(path):
 
 
 def other_values(path):
-    shard_store.save_file({"values": torch.zeros(2, 2)}, path)
+    shard_store.save_file({"rows": torch.zeros(2, dtype=torch.long), "values": torch.zeros(2, 2)}, path)
     index = path.parent / "index.json"
     said = json.loads(index.read_text())
     said["shards"][path.name] = shard_store.file_digest(path)
@@ -226,9 +232,9 @@ def test_a_damaged_shard_is_named_and_read_anew(model, tmp_path, passes, number,
     before = path.read_bytes()
     damage(path)
     passes.clear()
-    with pytest.warns(UserWarning, match=rf"{WHOLE[number]} is damaged .*{says}.* {len(PARTS[number])} prompts"):
+    with pytest.warns(UserWarning, match=rf"{WHOLE[number]} is damaged .*{says}"):
         found = kept_activations(model, PROMPTS, tmp_path)
-    assert sum(passes) == len(PARTS[number])
+    assert sum(passes) == PARTS[number]
     same_bytes(found, expected)
     assert path.read_bytes() == before
     passes.clear()
@@ -268,7 +274,7 @@ def test_whatever_values_depend_on_has_a_folder_of_its_own(model, tmp_path, pass
     assert read()
     model.cfg.weights_digest = "abd"
     assert read()
-    monkeypatch.setattr(cache, "code_digest", lambda: "other code")
+    monkeypatch.setattr(units, "code_digest", lambda: "other code")
     assert read()
     assert not read()
 

@@ -151,4 +151,5 @@ def settings(given):
         "PromptConfig": call(rn.PromptConfig, **asked),
         "Study": call(rn.Study, model=given.model, relations=given.relations, config=config, read=None),
         "StudyConfig": call(rn.StudyConfig, **wanted, n_controls=2, seed=0, batch_size=1),
+        "WorkersConfig": call(rn.WorkersConfig, workers=2, ray_address="auto", gpus_per_worker=1.0, cpus_per_worker=2),
     }

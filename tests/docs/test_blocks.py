@@ -19,7 +19,7 @@ from tests.helpers import full_only
 WITH_PYTHON = [name for name in NAMES if blocks((ROOT / name).read_text(encoding="utf-8"), "python")]
 LONG = "docs/how-to/experiments.md"
 """As long as all other pages together."""
-N_EXECUTED, N_SKIPPED = 20, 8
+N_EXECUTED, N_SKIPPED = 21, 9
 
 
 def test_blocks_are_executed_unless_a_page_says_why_not():

@@ -8,8 +8,9 @@ import tomllib
 
 import pytest
 
-from relation_neurons.cli import main
+from relation_neurons.cli import main, reproduce
 from relation_neurons.experiments.registry import EXPERIMENTS
+from relation_neurons.workers.config import WorkersConfig
 from tests.docs.pages import NAMES, PAGES, ROOT, blocks
 
 
@@ -91,6 +92,43 @@ def test_the_batch_script_calls_what_there_is(help_page):
     assert all(option in help_page("notebooks", "run") for option in options)
     last = int(re.findall(r"--array=0-(\d+)", script)[0])
     assert last + 1 == len(list((ROOT / "notebooks").glob("*.ipynb")))
+
+
+STUBS = {
+    "scontrol": "printf 'node1\\nnode2\\n'",
+    "hostname": "echo 10.0.0.1 fe80::1",
+    "srun": 'while [[ $1 == --* ]]; do shift; done; "$@"',
+    "ray": 'printf "%s\\n" "$@" > "$WORDS"',
+}
+"""Stand for what a cluster has: the script's last command prints what Ray would be given."""
+
+
+def test_the_script_for_many_nodes_starts_ray_and_a_command_that_there_is(tmp_path, monkeypatch):
+    path = ROOT / "docs" / "slurm" / "workers.sbatch"
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for name, body in STUBS.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+        (folder / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "71234", "SLURM_JOB_NUM_NODES": "2"}
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_CPUS_PER_TASK": "16", "WORDS": str(tmp_path / "words")}
+    subprocess.run(["bash", str(path)], check=True, cwd=tmp_path, env=slurm | environment)
+    words = (tmp_path / "words").read_text(encoding="utf-8").splitlines()
+    of_ray, called = words[: words.index("--")], words[words.index("--") + 1 :]
+    assert of_ray[:5] == ["symmetric-run", "--address", "10.0.0.1:31234", "--min-nodes", "2"]
+    reached = []
+    monkeypatch.setattr(reproduce, "reproduce", lambda *given, **options: reached.append((given, options)) or [])
+    monkeypatch.setattr(sys, "argv", called)
+    main.main()
+    (given, chosen) = reached[0]
+    assert len(given[0]) > 10  # experiments
+    assert given[1].model == "meta-llama/Llama-2-7b-hf"
+    assert chosen["workers"] == WorkersConfig(ray_address="auto", gpus_per_worker=1.0)
+    scripts = pytest.importorskip("ray.scripts.scripts")
+    known = {name for parameter in scripts.start.params for name in parameter.opts}
+    known |= {name for parameter in scripts.cli.commands["symmetric-run"].params for name in parameter.opts}
+    assert {word for word in of_ray if word.startswith("--")} <= known
 
 
 def test_the_command_is_installed(monkeypatch, capsys):

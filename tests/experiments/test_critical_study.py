@@ -10,6 +10,7 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.cli import main
+from relation_neurons.evaluation.critical_neurons import candidates
 from relation_neurons.experiments import critical_screen
 from relation_neurons.experiments.neuron_types import NeuronTypesConfig, neuron_types
 from relation_neurons.experiments.single_neuron import single_neuron
@@ -84,9 +85,9 @@ def test_the_screen_runs_once_for_a_model_and_a_site(critical, tmp_path, monkeyp
 
     def counting(model, site, **options):
         sites.append(site)
-        return rn.critical_neurons(model, site, **options)
+        return candidates(model, site, **options)
 
-    monkeypatch.setattr(critical_screen, "critical_neurons", counting)
+    monkeypatch.setattr(critical_screen, "candidates", counting)
     for _ in range(2):
         study = study_of(critical[0], site="ffn")
         study.keep_in(tmp_path / "study")

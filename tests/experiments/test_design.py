@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.experiments import answer_cache, design, runner
+from relation_neurons.experiments import answer_cache, answer_jobs, design, runner
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
 from relation_neurons.experiments.design import DesignConfig, plan
@@ -50,7 +50,7 @@ def asked(monkeypatch):
         prompts.extend((condition.name, prompt) for condition in conditions for prompt in condition.prompts)
         return rn.recall_under(model, conditions, **options)
 
-    monkeypatch.setattr(answer_cache, "recall_under", recording)
+    monkeypatch.setattr(answer_jobs, "recall_under", recording)
     return prompts
 
 
@@ -134,7 +134,7 @@ def test_a_resumed_run_keeps_its_design_and_pilots_no_more(planted_folder, tmp_p
     first = runner.reproduce(["intra"], config, tmp_path, options=options, design=AUTO)
     assert "are shown with power" in re.sub(r"\s+", " ", capsys.readouterr().err)
     kept = pd.read_parquet(tmp_path / "design.parquet")
-    for module, name in ((design, "run_pilot"), (design, "choose"), (answer_cache, "recall_under")):
+    for module, name in ((design, "run_pilot"), (design, "choose"), (answer_jobs, "recall_under")):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("measured again"))
     again = runner.reproduce(["intra"], config, tmp_path, options=options, design=AUTO)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "design.parquet"), kept)

@@ -255,7 +255,7 @@ def test_the_command_writes_tables_figures_and_a_report_and_resumes(planted_fold
     read = read_result(tmp_path / "run", "faithfulness")
     assert (read.verdict, set(read.tables)) == (first.verdict, set(first.tables))
     assert first.question in html.unescape((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
-    for place in ("experiments.answer_cache.recall_under", "experiments.detection.collect_activations"):
+    for place in ("experiments.answer_jobs.recall_under", "experiments.detection.collect_activations"):
         monkeypatch.setattr(f"relation_neurons.{place}", lambda *a, **k: pytest.fail("read again"))
     monkeypatch.setattr(induction, "first_token_log_odds", lambda *a, **k: pytest.fail("read again"))
     again = run()

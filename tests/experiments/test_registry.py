@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.experiments import answer_cache, registry, session
+from relation_neurons.experiments import answer_cache, answer_jobs, registry, session
 from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.k_sweep import SweepConfig
 from relation_neurons.statistics.power import CONTROLS_NEEDED
@@ -52,7 +52,7 @@ def test_answers_are_kept_in_a_folder_for_each_question(opened, tmp_path, monkey
     other = opened(folder=tmp_path, seed=1)
     rn.run_experiment(other, "intra", "smoke")
     assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    monkeypatch.setattr(answer_jobs, "recall_under", lambda *a, **k: pytest.fail("asked again"))
     again = rn.run_experiment(opened(folder=tmp_path), "intra", "smoke")
     pd.testing.assert_frame_equal(again.table, first.table)
 

@@ -9,7 +9,7 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.cli import main
-from relation_neurons.experiments import answer_cache
+from relation_neurons.experiments import answer_jobs
 from relation_neurons.experiments.registry import DEMO_RELATIONS, RUN, RUN_OPTIONS
 from relation_neurons.experiments.runner import reproduce, run
 from relation_neurons.results.neuron_verdicts import tie_rule
@@ -78,7 +78,7 @@ def test_another_seed_draws_other_controls(finished, config, tmp_path):
 
 
 def test_a_finished_run_is_not_asked_again(finished, config, monkeypatch):
-    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    monkeypatch.setattr(answer_jobs, "recall_under", lambda *a, **k: pytest.fail("asked again"))
     before = tables(finished[1])
     run(config, finished[1])
     reproduce(["intra"], config, finished[1], options=RUN_OPTIONS)  # the same study: the folder has its answers

@@ -9,7 +9,7 @@ import pytest
 
 import relation_neurons as rn
 from relation_neurons.cli import main
-from relation_neurons.experiments import answer_cache, registry, runner
+from relation_neurons.experiments import answer_jobs, registry, runner
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.cumulativity import CumulativityConfig
 from relation_neurons.experiments.inter_relation import InterConfig
@@ -92,7 +92,7 @@ def test_the_planted_relations_are_found_by_every_experiment_that_could(everythi
 def test_a_second_call_asks_nothing_and_writes_the_same(everything, config, monkeypatch, tmp_path):
     results, out = everything
     before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
-    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail("asked again"))
+    monkeypatch.setattr(answer_jobs, "recall_under", lambda *a, **k: pytest.fail("asked again"))
     again = runner.reproduce(["sweep", "inter"], config, out, options=OPTIONS)
     for result in again[:2]:
         first = next(one for one in results if one.name == result.name)

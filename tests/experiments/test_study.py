@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import relation_neurons as rn
-from relation_neurons.experiments import answer_cache
+from relation_neurons.experiments import answer_jobs
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.inter_relation import InterConfig, inter
 from relation_neurons.experiments.study import Study
+from relation_neurons.inference import units
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.ranking import rank_neurons, scaled_k
 
@@ -41,7 +42,7 @@ def asked(monkeypatch):
         rows.append(sum(len(condition.prompts) for condition in conditions))
         return rn.recall_under(model, conditions, **options)
 
-    monkeypatch.setattr(answer_cache, "recall_under", counting)
+    monkeypatch.setattr(answer_jobs, "recall_under", counting)
     return rows
 
 
@@ -77,8 +78,8 @@ def test_the_same_neurons_in_another_order_are_the_same_state(study, asked):
     assert sum(asked) == 20
 
 
-def kept(planted, folder):
-    study = Study(planted.model, planted.relations, CONFIG)
+def kept(planted, folder, **changes):
+    study = Study(planted.model, planted.relations, replace(CONFIG, **changes))
     study.keep_in(folder)
     return study
 
@@ -110,10 +111,10 @@ def test_another_tie_rule_is_another_ranking(planted, tmp_path, monkeypatch):
 
 
 def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
-    monkeypatch.setattr(answer_cache, "PART_ROWS", 16)
+    monkeypatch.setattr(units, "UNIT_SECONDS", 0)  # each batch is a unit
 
     def open_study(name):
-        return kept(planted, tmp_path / name)
+        return kept(planted, tmp_path / name, batch_size=16)
 
     def table(study):
         return study.changes([Case(study.target(name), study.evaluation(), {"ablated": name}) for name in study.names])
@@ -127,14 +128,14 @@ def test_a_stopped_study_goes_on_where_it_was(planted, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return rn.recall_under(model, conditions, **options)
 
-    monkeypatch.setattr(answer_cache, "recall_under", stopping)
+    monkeypatch.setattr(answer_jobs, "recall_under", stopping)
     with pytest.raises(KeyboardInterrupt):
         table(open_study("stopped"))
-    stored = len(list((tmp_path / "stopped" / "answers").iterdir()))
-    assert stored == 3
+    assert len(list((tmp_path / "stopped" / "parts").glob("generated-*"))) == 3
     pd.testing.assert_frame_equal(table(open_study("stopped")), whole)
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole" / "answers").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "stopped" / "answers").iterdir()} == expected
+    assert not list((tmp_path / "stopped" / "parts").iterdir())
 
 
 def test_targets_are_the_plain_top_k(study, planted):
@@ -266,7 +267,7 @@ def test_what_tests_can_show_is_said_before_anything_is_measured(planted, monkey
     lines = []
     study = Study(planted.model, planted.relations, CONFIG, say=lines.append)
     study.ranking()
-    monkeypatch.setattr(answer_cache, "recall_under", lambda *a, **k: pytest.fail(lines[0]))
+    monkeypatch.setattr(answer_jobs, "recall_under", lambda *a, **k: pytest.fail(lines[0]))
     with pytest.raises(pytest.fail.Exception, match=r"6 tests, each of \d+ facts and 2 control sets: no effect can be"):
         inter(study, InterConfig(n_cross_controls=2))
 

@@ -13,27 +13,28 @@ from pathlib import Path
 import pytest
 
 import relation_neurons as rn
-from relation_neurons.experiments import answer_cache, session
+from relation_neurons.experiments import session
 from relation_neurons.experiments.registry import options
 from relation_neurons.experiments.runner import reproduce
+from relation_neurons.inference import units
 from tests.commands import signal_at
 from tests.helpers import full_only
 from tests.planted import planted_config
 
-PART_ROWS = 40
+ROWS = 40
 """Answers after which a study keeps what it has, so that a short one has many parts."""
-ANSWERS = "answers/*.parquet"
+ANSWERS = "parts/[gl]*.parquet"
 
 
 @pytest.fixture(scope="module")
 def config(planted_folder):
-    return planted_config(rn.StudyConfig, 6, planted_folder, k=4)
+    return planted_config(rn.StudyConfig, 6, planted_folder, k=4, batch_size=ROWS)
 
 
 def carry_out(config, out):
     """A study with one experiment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answer_cache, "PART_ROWS", PART_ROWS)
+        patch.setattr(units, "UNIT_SECONDS", 0)  # each batch is a unit
         reproduce(["intra"], config, out, options={"intra": options("intra", "smoke")})
 
 

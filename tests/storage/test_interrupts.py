@@ -27,10 +27,10 @@ RENAMED, PASSED = "os.replace", "torch.nn.Module.__call__"
 """A file is whole and gets its name; a part of a model is about to be passed."""
 FEW = {name: EXPERIMENTS[name] for name in ("overlap", "intra", "frequency")}
 SMALL = [
-    partial(set_value, "relation_neurons.experiments.answer_cache.PART_ROWS", 40),
+    partial(set_value, "relation_neurons.inference.units.UNIT_SECONDS", 0),
     partial(set_value, "relation_neurons.experiments.runner.EXPERIMENTS", FEW),
 ]
-"""Answers after which they are kept, so that short commands have many parts; and what `all` is, so that it is short."""
+"""Units of one batch each, so that short commands have many parts; and what `all` is, so that it is short."""
 
 
 def call(name, folder, out):
