@@ -15,6 +15,7 @@ from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.design import DesignConfig, Plan, plan
 from relation_neurons.experiments.frequency import FrequencyConfig
+from relation_neurons.experiments.neuron_cards import DEFAULT_CARDS, CardsConfig, kept_cards
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.registry import EXPERIMENTS, RUN, RUN_OPTIONS
@@ -40,6 +41,7 @@ def reproduce(
     *,
     options: Mapping[str, Any] | None = None,
     design: DesignConfig | None = None,
+    cards: CardsConfig | None = None,
 ) -> list[ExperimentResult]:
     """Run experiments on one loaded model, or resume them.
 
@@ -56,6 +58,7 @@ def reproduce(
         design: By default as the options say; with `auto`, a pilot on detection facts chooses facts, control sets and
             pairs for an effect. Lines before the start and `design.parquet` tell which; the same command takes the
             same again.
+        cards: Also make cards of each relation's best neurons, in `cards/` and `cards.html`; by default none.
 
     Returns:
         The results, in order; with two or more experiments the three properties come last.
@@ -88,6 +91,9 @@ def reproduce(
         found["properties"] = properties(found)
         write_result(folder, "properties", found["properties"], None)
         folder.write_text("verdicts.md", _page(study, found, neurons, planned))
+    if cards is not None:
+        chosen = {name: study.target(name) for name in study.names}
+        kept_cards(study, folder, chosen, cards, excluded=study.critical.excluded(config.site))
     study.drop_activations()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(config.site))
@@ -105,7 +111,9 @@ def _announced(study: Study, options: Mapping[str, Any], config: DesignConfig, f
     return found
 
 
-def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentResult]:
+def run(
+    config: StudyConfig = RUN, out: Path | None = None, *, cards: CardsConfig | None = DEFAULT_CARDS
+) -> list[ExperimentResult]:
     """Find each relation's neurons, ablate them, and compare recall with matched random controls.
 
     The command `relation-neurons run`: a study with the experiments of `registry.RUN_OPTIONS`, of which `summary`
@@ -114,11 +122,12 @@ def run(config: StudyConfig = RUN, out: Path | None = None) -> list[ExperimentRe
     Args:
         config: The model, the relations and the measurements.
         out: The folder, as of `reproduce`; by default `default_folder`.
+        cards: Of which neurons, and how much they show; None makes none.
 
     Raises:
         RelationNeuronsError: As `reproduce`.
     """
-    return reproduce(list(RUN_OPTIONS), config, out or default_folder(config), options=RUN_OPTIONS)
+    return reproduce(list(RUN_OPTIONS), config, out or default_folder(config), options=RUN_OPTIONS, cards=cards)
 
 
 def default_folder(config: StudyConfig) -> Path:
