@@ -12,14 +12,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from numpy import ndarray
 
 from relation_neurons.activations.neuron_tokens import NeuronTokens, neuron_tokens
-from relation_neurons.attribution.attribute import attribute
 from relation_neurons.errors import TooFewNeuronsError, require_at_least
+from relation_neurons.experiments.neuron_card_effects import ablation_effects, attributed_effects
 from relation_neurons.experiments.single_neuron import token_table
 from relation_neurons.experiments.single_neuron_scores import pooled_values, score_table, top_prompts_table
 from relation_neurons.experiments.study import Study
@@ -28,7 +25,7 @@ from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.controls import random_controls
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.contrast import contrast
-from relation_neurons.prompts.prompts import Prompt, first_facts, relation_names
+from relation_neurons.prompts.prompts import Prompt, relation_names
 from relation_neurons.report.neuron_cards import CARDS_PAGE, cards_page
 from relation_neurons.results.neuron_cards import (
     ABOUT,
@@ -41,14 +38,10 @@ from relation_neurons.results.neuron_cards import (
     with_attributed,
 )
 from relation_neurons.scores.average_precision import average_precision
-from relation_neurons.scores.scoring import needs_attributions
-from relation_neurons.statistics.intervals import CONFIDENCE, mean_interval
 from relation_neurons.storage.fingerprint import code_digest
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.validation import validated
 
-N_RESAMPLES = 1000
-"""Of facts, for the intervals of attributed effects."""
 Tables = dict[str, pd.DataFrame]
 
 
@@ -98,8 +91,8 @@ def neuron_cards(
 
     Returns:
         Tables whose column `neuron` is a neuron's text, such as `gate:L5.N3`: `neurons`, of `_scatter`; `scores`, of
-        `score_table`; `attributed`, of `_attributed`, for all chosen and random neurons; `effects`, of `_ablated`;
-        `prompts`, the most active of `top_prompts_table`; and `tokens`, of `token_table`.
+        `score_table`; `attributed`, of `attributed_effects`, for all chosen and random neurons; `effects`, of
+        `ablation_effects`; `prompts`, the most active of `top_prompts_table`; and `tokens`, of `token_table`.
     """
     prompts, seed = study.detection(), study.config.seed
     best = {name: one[: config.n_cards] for name, one in chosen.items()}
@@ -107,24 +100,15 @@ def neuron_cards(
     controls = {name: _like(study, one, excluded) for name, one in wide.items()}
     shown = _distinct(best.values())
     pooled = [neuron for neuron in _distinct([*wide.values(), *controls.values()]) if neuron not in set(shown)]
-    with study.show("cards: reading neurons", len(prompts)) as progress:
-        read = neuron_tokens(
-            study.model,
-            prompts,
-            shown,
-            pooled,
-            include_bos=study.config.include_bos,
-            batch_size=study.config.batch_size,
-            progress=progress,
-        )
-    attributed = _attributed(study, prompts, [*shown, *pooled])
+    read = _read(study, prompts, shown, pooled)
+    attributed = attributed_effects(study, prompts, [*shown, *pooled])
     labels, mask = contrast(prompts, balanced=study.config.negatives == "balanced", seed=seed)
     found = average_precision(read.means.numpy(), labels, mask).numpy()
     precision = pd.DataFrame(found.T, index=list(map(str, [*shown, *pooled])), columns=list(relation_names(prompts)))
     return {
         "neurons": _scatter(wide, controls, precision, attributed),
         "attributed": attributed,
-        "effects": _ablated(study, best, chosen, config, excluded),
+        "effects": _ablated(study, best, {*excluded, *_distinct(chosen.values())}, config),
         **_described(study, prompts, shown, read, config),
     }
 
@@ -179,13 +163,20 @@ def one_card(
         excluded: Neurons that are no control, such as critical ones.
     """
     prompts, alone = study.detection(), NeuronSet((neuron,), str(neuron))
-    bos, size = study.config.include_bos, study.config.batch_size
-    with study.show("card: reading the neuron", len(prompts)) as progress:
-        read = neuron_tokens(study.model, prompts, [neuron], include_bos=bos, batch_size=size, progress=progress)
-    parts = _described(study, prompts, [neuron], read, config)
-    effects = _ablated(study, dict.fromkeys(relations, alone), dict.fromkeys(relations, alone), config, excluded)
+    parts = _described(study, prompts, [neuron], _read(study, prompts, [neuron], []), config)
+    effects = _ablated(study, dict.fromkeys(relations, alone), {*excluded, neuron}, config)
     scores = with_attributed(parts["scores"], known.attributed(str(neuron)))
     return Card(str(neuron), known.places(str(neuron)), scores, effects, parts["prompts"], parts["tokens"])
+
+
+def _read(study: Study, prompts: tuple[Prompt, ...], shown: list[Neuron], pooled: list[Neuron]) -> NeuronTokens:
+    bos, size = study.config.include_bos, study.config.batch_size
+    with study.show("cards: reading neurons", len(prompts)) as progress:
+        return neuron_tokens(study.model, prompts, shown, pooled, include_bos=bos, batch_size=size, progress=progress)
+
+
+def _ablated(study: Study, best: Mapping[str, NeuronSet], forbidden: set[Neuron], config: CardsConfig) -> pd.DataFrame:
+    return ablation_effects(study, best, forbidden, n_facts=config.n_facts, n_random=config.n_random)
 
 
 def _distinct(sets: Iterable[Iterable[Neuron]]) -> list[Neuron]:
@@ -228,63 +219,6 @@ def _described(
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
-def _attributed(study: Study, prompts: tuple[Prompt, ...], neurons: Sequence[Neuron]) -> pd.DataFrame:
-    """What ablating each neuron would change in the answers of each relation, estimated by `attribute`.
-
-    Contributions that the study has ranked by are those of all detection prompts; else as many are read.
-
-    Returns:
-        A row per neuron and relation: `neuron`, `relation`; `n`, facts; `effect`, minus the mean contribution in nats,
-        with `effect_low` and `effect_high` (95 % over facts); and `layer_low`, `layer_mean` and `layer_high`, the mean
-        and the central 95 % of all neurons of its site and layer.
-    """
-    if needs_attributions(study.config.scorer):
-        found = study.attributions(prompts, study.config.site)
-    else:
-        with study.show("cards: attributing answers", len(prompts)) as progress:
-            size = study.config.batch_size
-            found = attribute(study.model, prompts, site=study.config.site, batch_size=size, progress=progress)
-    columns = found.space.flatten(list(neurons))
-    places = {(site, layer): place for site, layer, place in found.space.slices()}
-    of = np.array([one.relation for one in prompts])
-    tables = []
-    for name in study.names:
-        own = np.flatnonzero(of == name)
-        values = -found.values[own].double().numpy()
-        means = values.mean(axis=0)
-        layers = {place: _spread(means[where]) for place, where in places.items()}
-        rows = pd.DataFrame(
-            [layers[neuron.site, neuron.layer] for neuron in neurons],
-            columns=["layer_low", "layer_mean", "layer_high"],
-        )
-        units = [prompts[row].columns["unit"] for row in own]
-        effects = fact_intervals(values[:, columns], units, seed=study.config.seed)
-        labels = pd.DataFrame({"neuron": list(map(str, neurons)), "relation": name})
-        tables.append(pd.concat([labels, effects, rows], axis=1))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _spread(values: Float[ndarray, " neuron"]) -> tuple[float, float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(values.mean()), float(high)
-
-
-def fact_intervals(values: Float[ndarray, "prompt neuron"], units: Sequence[object], *, seed: int = 0) -> pd.DataFrame:
-    """The mean of every column with a percentile bootstrap over facts, all columns from the same resamples.
-
-    Returns:
-        A row per column: `n`, facts; `effect`, `effect_low` and `effect_high`; a single fact has no interval (NaN).
-    """
-    facts = pd.DataFrame(values).groupby(pd.Index(list(units)), sort=True).mean().to_numpy()
-    n = len(facts)
-    table = pd.DataFrame({"n": n, "effect": facts.mean(axis=0)})
-    if n < 2:
-        return table.assign(effect_low=np.nan, effect_high=np.nan)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
-    low, high = np.quantile(counts @ facts / n, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    return table.assign(effect_low=low, effect_high=high)
-
-
 def _scatter(
     wide: Mapping[str, NeuronSet],
     controls: Mapping[str, NeuronSet],
@@ -296,7 +230,7 @@ def _scatter(
     Returns:
         Columns `relation`, `kind` (`chosen` or `random`), `rank` from 1 (of a random neuron: of the one it is matched
         to), `neuron`, `site`, `layer`, `index`, `score` (the run's; NaN for random neurons), `ap`, and `n`, `effect`,
-        `effect_low` and `effect_high` on the relation's own answers, of `_attributed`.
+        `effect_low` and `effect_high` on the relation's own answers, of `attributed_effects`.
     """
     parts = []
     for name, target in wide.items():
@@ -312,64 +246,3 @@ def _scatter(
             effects = own.loc[names, ["n", "effect", "effect_low", "effect_high"]].reset_index(drop=True)
             parts.append(pd.concat([rows, effects], axis=1))
     return pd.concat(parts, ignore_index=True)
-
-
-def _ablated(
-    study: Study,
-    best: Mapping[str, NeuronSet],
-    chosen: Mapping[str, NeuronSet],
-    config: CardsConfig,
-    excluded: Sequence[Neuron],
-) -> pd.DataFrame:
-    """What ablating each neuron alone changes in a few evaluation facts of its relation, and what random ones do.
-
-    Returns:
-        A row per neuron and relation: `neuron`, `relation`; `n`, facts; `effect` on the log-probability of the object
-        in nats with `effect_low` and `effect_high` (95 % over facts); `n_random`, random neurons of the same site and
-        layer, with `random`, `random_min` and `random_max`, their mean and extreme effects on the same facts.
-    """
-    rows = []
-    forbidden = {*excluded, *_distinct(chosen.values())}
-    work = {name: (own, *_randoms(study, own, forbidden, config.n_random)) for name, own in best.items()}
-    prompts = {name: first_facts(study.evaluation(name), config.n_facts) for name in work}
-    total = sum(len(prompts[name]) * (1 + len(own) + len(drawn)) for name, (own, drawn, _) in work.items())
-    with study.show("cards: ablating neurons", total) as progress:
-        for name, (own, drawn, of_place) in work.items():
-            solo = attribute(
-                study.model,
-                prompts[name],
-                site=study.config.site,
-                method="exact",
-                neurons=[*own, *drawn],
-                batch_size=study.config.batch_size,
-                progress=progress,
-            )
-            units = [one.columns["unit"] for one in prompts[name]]
-            columns = solo.space.flatten([*own, *drawn])
-            effects = -solo.values[:, columns].double().numpy()
-            random = dict(zip(drawn, effects[:, len(own) :].mean(axis=0), strict=True))
-            for column, neuron in enumerate(own):
-                interval = mean_interval(effects[:, column], units, seed=study.config.seed)
-                others = np.array([random[one] for one in of_place[neuron.site, neuron.layer]])
-                rows.append(
-                    {"neuron": str(neuron), "relation": name, "n": interval.n}
-                    | {"effect": interval.mean, "effect_low": interval.low, "effect_high": interval.high}
-                    | {"n_random": len(others), "random": others.mean()}
-                    | {"random_min": others.min(), "random_max": others.max()}
-                )
-    return pd.DataFrame(rows)
-
-
-def _randoms(
-    study: Study, own: NeuronSet, forbidden: set[Neuron], n: int
-) -> tuple[list[Neuron], dict[tuple[str, int], list[Neuron]]]:
-    """Random neurons of every site and layer of a set: all of them, and by place."""
-    widths, drawn = dict(neuron_space(study.model, study.config.site).widths), {}
-    for site, layer in own.by_place():
-        indices = np.arange(widths[site])
-        free = np.setdiff1d(indices, [one.index for one in forbidden if (one.site, one.layer) == (site, layer)])
-        pool = free if len(free) else indices
-        number = study.config.seed, list(widths).index(site), layer
-        picked = np.random.default_rng(number).choice(pool, size=min(n, len(pool)), replace=False)
-        drawn[site, layer] = [Neuron(site, layer, int(index)) for index in picked]
-    return _distinct(drawn.values()), drawn

@@ -35,6 +35,7 @@ MEASURING = (
             "detection_samples",
             "induction",
             "layers",
+            "neuron_card_effects",
             "neuron_cards",
             "object_halves",
             "perplexity",
