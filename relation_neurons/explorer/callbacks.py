@@ -13,6 +13,7 @@ from relation_neurons.errors import RelationNeuronsError
 from relation_neurons.explorer.ablation import ablate_basket
 from relation_neurons.explorer.basket import added, exported, removed
 from relation_neurons.explorer.components import ablated_view, card_body, chips
+from relation_neurons.explorer.layout import example
 from relation_neurons.explorer.run_data import RunData
 from relation_neurons.explorer.scatter import clicked, picks, scatter_figure
 from relation_neurons.statistics.formatting import count_text
@@ -151,6 +152,12 @@ def changed(
 
 
 def _connect_ablation(app: dash.Dash, data: RunData) -> None:
+    examples = {relation: example(data, relation) for relation in data.relations}
+
+    @app.callback(Output("prompt", "value"), Input("relation", "value"), State("prompt", "value"))
+    def suggest(relation: str, prompt: str | None) -> Any:
+        return examples[relation] if not prompt or prompt in examples.values() else no_update  # what is typed stays
+
     @app.callback(
         Output("result", "children"),
         Input("ablate", "n_clicks"),

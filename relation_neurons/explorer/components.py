@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 from dash import dcc, html
 from dash.development.base_component import Component
 
 from relation_neurons.explorer.ablation import N_CONTROLS, RANDOM, SET, Ablated
-from relation_neurons.figures.effects import controls_figure
+from relation_neurons.figures.common import ENDS, error_bars
+from relation_neurons.figures.style import OWN, ZERO, row_height, styled
+from relation_neurons.figures.style import RANDOM as GREY
 from relation_neurons.report.card_nodes import Node, card_node, place_text
 from relation_neurons.results.neuron_cards import Card
 from relation_neurons.statistics.formatting import count_text, interval_text
@@ -53,8 +56,6 @@ def chips(basket: Sequence[str], most: int = 60) -> list[Component]:
 def ablated_view(found: Ablated) -> list[Component]:
     """Continuations, and a table and a figure of recall."""
     written = [] if found.generations is None else [generations_view(found.generations.table)]
-    figure = controls_figure(found.effects, "logprob", "facts", answers=found.answers)
-    figure.update_layout(title_text="Change in log-probability of the object (nats)")
     return [
         *written,
         html.H3("Recall"),
@@ -65,7 +66,7 @@ def ablated_view(found: Ablated) -> list[Component]:
             className="note",
         ),
         html.Div(effects_table(found.effects), className="wide"),
-        dcc.Graph(figure=figure, config=GRAPH, id="effects-figure"),
+        dcc.Graph(figure=effects_figure(found.effects), config=GRAPH, id="effects-figure"),
     ]
 
 
@@ -81,7 +82,7 @@ def generations_view(table: pd.DataFrame) -> Component:
     return html.Div([html.H3("Continuations"), prompt, html.Table(html.Tbody(rows), id="continuations")])
 
 
-HEADS = ("relation", "n", "accuracy before", "change", "random sets", "log-probability change", "random sets")
+HEADS = ("relation", "n", "accuracy before", "change in accuracy", "change in log-probability (nats)")
 
 
 def effects_table(effects: pd.DataFrame) -> Component:
@@ -92,11 +93,39 @@ def effects_table(effects: pd.DataFrame) -> Component:
         right, logprob = (parts[name].loc[relation].to_dict() for name in ("correct", "logprob"))
         before = f"{right['clean']:.2f} [{right['clean_low']:.2f}, {right['clean_high']:.2f}]"
         cells = [html.Td(str(relation)), html.Td(str(int(logprob["n"]))), html.Td(before)]
-        for row in (right, logprob):
-            cells.append(html.Td(interval_text(row), className="shown" if stands_out(row) else None))
-            cells.append(html.Td(f"{row['random']:+.2f} ({row['random_min']:+.2f} to {row['random_max']:+.2f})"))
-        rows.append(html.Tr(cells))
+        rows.append(html.Tr([*cells, *map(_beside_random, (right, logprob))]))
     return html.Table([html.Thead(html.Tr([html.Th(name) for name in HEADS])), html.Tbody(rows)], id="effects")
+
+
+def _beside_random(row: Mapping[Any, Any]) -> Component:
+    """An effect, and below it those of the random sets."""
+    random = f"random {row['random']:+.2f} ({row['random_min']:+.2f} to {row['random_max']:+.2f})"
+    text = html.Span(interval_text(row), className="shown" if stands_out(row) else None)
+    return html.Td([text, html.Br(), html.Small(random)])
+
+
+def effects_figure(effects: pd.DataFrame) -> go.Figure:
+    """Changes in log-probability by relation, and the mean and range of the random sets."""
+    rows = effects[effects["measure"] == "logprob"].sort_values("effect", ascending=False, kind="stable")
+    names, figure = list(rows["facts"]), go.Figure()
+    parts = (
+        ("random sets: mean and range", "random", ("_min", "_max"), GREY, "square", -0.15),
+        ("basket: 95 % over facts", "effect", ENDS, OWN, "circle", 0.15),
+    )
+    for label, column, ends, colour, symbol, shift in parts:
+        figure.add_scatter(
+            x=rows[column],
+            y=[place + shift for place in range(len(names))],
+            error_x=error_bars(rows, column, ends),
+            mode="markers",
+            marker={"color": colour, "size": 8, "symbol": symbol},
+            name=label,
+            hovertemplate="%{x:+.3f}<extra>" + label + "</extra>",
+        )
+    figure.add_vline(x=0, line_width=1, line_color=ZERO)
+    height = 110 + row_height(names) * len(names)
+    figure = styled(figure, "Change in log-probability of the object (nats)", height=height)
+    return figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
 
 
 def stands_out(row: Mapping[Any, Any]) -> bool:

@@ -11,7 +11,6 @@ from relation_neurons.explorer.scatter import AXES
 
 FACTS = (5, 10, 20, 40)
 """Facts per relation to choose from."""
-PROMPT = "The language spoken in Brazil is"
 NAMES = {"score": "score", "ap": "average precision", "layer": "layer"}
 
 
@@ -34,6 +33,13 @@ def page(data: RunData) -> Component:
     )
 
 
+def example(data: RunData, relation: str) -> str:
+    """A text to continue: the first template of a relation, filled with a subject of its evaluation facts."""
+    first = data.study.evaluation(relation)[0]
+    template = next(one for one in data.study.relations if one.name == relation).templates[0]
+    return template.replace("{}", first.subject)
+
+
 def _header(data: RunData) -> Component:
     config, study = data.study.config, data.study
     facts = [
@@ -54,7 +60,8 @@ def _neurons(data: RunData) -> Component:
     axis = dcc.RadioItems({name: NAMES[name] for name in AXES}, "score", id="axis", inline=True)
     note = (
         "Each point is a neuron. The lower it is, the more its ablation is estimated to lower the log-probability of "
-        "the relation's objects (detection facts). Click on one to see its card."
+        "the relation's objects (detection facts). The grey band holds 95 % of random neurons of the same layers. "
+        "Click on a point to see its card."
     )
     return html.Section(
         [
@@ -84,15 +91,16 @@ def _card() -> Component:
 
 def _basket(data: RunData) -> Component:
     most = min(len(one) for one in data.neurons.values())
-    number = dcc.Input(id="n-best", type="number", min=1, max=most, step=1, value=min(10, most), debounce=True)
-    name = dcc.Input(id="name", type="text", value="basket", maxLength=80, debounce=True)
+    number = dcc.Input(id="n-best", type="number", min=1, max=most, step=1, value=min(10, most))
+    name = dcc.Input(id="name", type="text", value="basket", maxLength=80)
     return html.Section(
         [
             html.H2("Basket", id="basket-title"),
             html.Div(id="chips"),
             html.Div(
                 [
-                    html.Span(["Add the best ", number, " of the relation"], className="label"),
+                    html.Label("Best neurons of the relation", htmlFor="n-best"),
+                    html.Div(number, className="small"),
                     html.Button("Add them", id="add-best"),
                     html.Button("Empty the basket", id="clear"),
                 ],
@@ -100,7 +108,8 @@ def _basket(data: RunData) -> Component:
             ),
             html.Div(
                 [
-                    html.Label(["Name ", name], className="label"),
+                    html.Label("Name of the set", htmlFor="name"),
+                    html.Div(name, className="medium"),
                     html.Button("Export as a file", id="export"),
                     html.Span(id="export-note", className="note"),
                 ],
@@ -112,12 +121,10 @@ def _basket(data: RunData) -> Component:
 
 
 def _ablation(data: RunData) -> Component:
-    available = min(
-        sum(1 for _ in {one.columns["fact"] for one in data.study.evaluation(name)}) for name in data.relations
-    )
+    available = min(len({one.columns["fact"] for one in data.study.evaluation(name)}) for name in data.relations)
     choices = sorted({min(n, available) for n in FACTS})
     facts = dcc.RadioItems({str(n): str(n) for n in choices}, str(choices[0]), id="n-facts", inline=True)
-    prompt = dcc.Textarea(id="prompt", value=PROMPT, maxLength=2000, rows=2)
+    prompt = dcc.Textarea(id="prompt", value=example(data, data.relations[0]), maxLength=2000, rows=2)
     return html.Section(
         [
             html.H2("Ablate the basket"),

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.figures.style import OTHER, RANDOM, RISE, TEMPLATE, ZERO
+from relation_neurons.figures.style import FAINT, OTHER, RANDOM, RISE, TEMPLATE, ZERO
 from relation_neurons.statistics.formatting import interval_text
 
 AXES: Mapping[str, str] = {
@@ -27,7 +27,8 @@ def scatter_figure(
     """Draw the neurons of a relation.
 
     Points further down lower the log-probability of the relation's objects more when they are ablated, as estimated
-    from the derivative. The colour is the layer. Random neurons, as many in each layer, are grey.
+    from the derivative. The colour is the layer. Random neurons, as many in each layer, are grey, and the grey band
+    holds the central 95 % of their effects.
 
     Args:
         rows: Of one relation in the table `neurons` of its cards.
@@ -42,6 +43,8 @@ def scatter_figure(
         raise refuse(f"The axis is '{axis}'", expected=nearest(axis, AXES))
     figure = go.Figure()
     chosen, random = (rows[rows["kind"] == kind] for kind in ("chosen", "random"))
+    low, high = random["effect"].quantile([0.025, 0.975])
+    figure.add_hrect(y0=low, y1=high, fillcolor=FAINT, opacity=0.5, line_width=0, layer="below")
     if axis != "score":
         grey = {"color": RANDOM, "size": 6, "opacity": 0.45}
         figure.add_scatter(**_points(random, axis), marker=grey, name=f"random, same layers ({len(random)})")

@@ -134,10 +134,9 @@ def effect_text(row: Mapping[Any, Any]) -> str:
 
 HEADS = {
     "relation": "",
-    "average precision": "of its mean activation over the query, with 95 % over facts",
-    "shuffled": "97.5 % quantile of average precision with labels shuffled over facts",
-    "attributed effect": "estimated change in log-probability if it were ablated alone (nats), with 95 % over facts",
-    "its layer": "central 95 % of the attributed effects of all neurons of its layer",
+    "average precision": "of its mean activation over the query; below it, the 97.5 % quantile with shuffled labels",
+    "attributed effect (nats)": "estimated change in log-probability if it were ablated alone; below it, the central "
+    "95 % of all neurons of its layer",
 }
 """Columns of the table of relations, and what they are."""
 
@@ -160,13 +159,14 @@ def _score_row(row: Mapping[Any, Any]) -> Node:
     width = f"{100 * min(max(float(row['ap']), 0.0), 1.0):.0f}%"
     bar = node("span", node("span", style={"width": width}), cls="bar")
     precision = f"{row['ap']:.2f} [{row['ap_low']:.2f}, {row['ap_high']:.2f}]"
-    cells = [node("td", str(row["relation"])), _cell(bar, " ", precision, strong=row["verdict"] != NOT_SHOWN)]
-    cells.append(node("td", f"{row['null_high']:.2f}"))
+    shuffled = node("small", f"shuffled, up to {row['null_high']:.2f}")
+    cells = [node("td", str(row["relation"]))]
+    cells.append(_cell(bar, " ", precision, node("br"), shuffled, strong=row["verdict"] != NOT_SHOWN))
     if pd.isna(row["effect"]):
-        return node("tr", *cells, node("td", "not read"), node("td", ""))
+        return node("tr", *cells, node("td", "not read"))
+    layer = node("small", f"its layer, {row['layer_low']:+.3f} to {row['layer_high']:+.3f}")
     outside = not row["layer_low"] <= row["effect"] <= row["layer_high"]
-    effect = _cell(interval_text(row, decimals=3), strong=outside)
-    return node("tr", *cells, effect, node("td", f"{row['layer_low']:+.3f} to {row['layer_high']:+.3f}"))
+    return node("tr", *cells, _cell(interval_text(row, decimals=3), node("br"), layer, strong=outside))
 
 
 def _cell(*children: Node | str, strong: bool) -> Node:
