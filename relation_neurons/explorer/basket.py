@@ -58,7 +58,7 @@ def exported(data: RunData, basket: Sequence[str], name: str) -> bytes:
             {name: neurons},
             space=neuron_space(data.study.model, config.site),
             score="chosen by hand",
-            weights_digest=key["model"]["weights"],
+            weights_digest=getattr(data.study.model.cfg, "weights_digest", None),
             made_from={"made_by": MADE_BY, "model": config.model, "relations": dict(key["relations"])},
         )
         return path.read_bytes()

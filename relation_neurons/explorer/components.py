@@ -65,8 +65,13 @@ def ablated_view(found: Ablated) -> list[Component]:
             f"{N_CONTROLS} random sets show a size, but are too few for a test; the report has the tested effects.",
             className="note",
         ),
-        html.Div(effects_table(found.effects), className="wide"),
-        dcc.Graph(figure=effects_figure(found.effects), config=GRAPH, id="effects-figure"),
+        html.Div(
+            [
+                html.Div(effects_table(found.effects), className="wide"),
+                dcc.Graph(figure=effects_figure(found.effects), config=GRAPH, id="effects-figure"),
+            ],
+            className="columns",
+        ),
     ]
 
 

@@ -7,6 +7,7 @@ import socket
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dash
 import flask
@@ -20,7 +21,7 @@ from relation_neurons.report.neuron_cards import cards_css
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
-"""What a request may call this machine; others come from pages elsewhere whose name was pointed here."""
+"""What a request may call this machine and its sender; others come from pages elsewhere."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -61,7 +62,8 @@ def make_app(data: RunData) -> dash.Dash:
 
     @app.server.before_request
     def only_this_machine() -> None:
-        if flask.request.host.rpartition(":")[0] not in NAMES and flask.request.host not in NAMES:
+        sender = flask.request.headers.get("Origin", "//" + flask.request.host)
+        if {urlsplit("//" + flask.request.host).hostname, urlsplit(sender).hostname} - {*NAMES}:
             flask.abort(403, "The explorer answers this machine alone.")
 
     @app.server.after_request

@@ -225,12 +225,14 @@ def test_texts_on_cards_are_escaped(tables):
 
 def test_the_command_shows_a_card_without_a_model(finished, monkeypatch, capsys):
     out, _ = finished
-    name = read_cards(out).names[0]
+    cards = read_cards(out)
+    name, relation = cards.names[0], cards.tables["neurons"]["relation"].iloc[0]
     monkeypatch.setattr(neuron_module, "prepare", lambda *a, **k: pytest.fail("a model is loaded"))
     monkeypatch.setattr("sys.argv", ["relation-neurons", "neuron", name, "--run", str(out)])
     main.main()
     printed = " ".join(capsys.readouterr().out.split())
-    for part in (f"{name}: lives: rank 1", "Ablated alone. lives: the log-probability", "n = 4 facts", "cards.html#"):
+    ablated = f"Ablated alone. {relation}: the log-probability"
+    for part in (f"{name}: {relation}: rank 1", ablated, "n = 4 facts", "cards.html#"):
         assert part in printed
 
 
