@@ -26,7 +26,7 @@ def explore_command(
     """
     if importlib.util.find_spec("dash") is None:
         raise refuse("The explorer needs the package dash", do="pip install 'relation-neurons[explore]'")
-    from relation_neurons.experiments.finished_run import finished_run
+    from relation_neurons.explorer.finished_run import finished_run
     from relation_neurons.explorer.run_data import open_run_data
     from relation_neurons.explorer.server import reserve, serve
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.experiments.finished_run import finished_run, stored_config
+from relation_neurons.explorer.finished_run import finished_run, stored_config
 from relation_neurons.figures.single_neuron import visible
 from relation_neurons.report.card_nodes import effect_text, place_text
 from relation_neurons.results.neuron_cards import Card

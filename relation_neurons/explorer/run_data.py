@@ -11,9 +11,9 @@ import pandas as pd
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.experiments.answer_cache import Show
-from relation_neurons.experiments.finished_run import excluded_neurons, finished_run, reopen
 from relation_neurons.experiments.neuron_cards import kept_cards, one_card
 from relation_neurons.experiments.study import Study
+from relation_neurons.explorer.finished_run import excluded_neurons, finished_run, reopen
 from relation_neurons.models.sites import Neuron
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.progress import bar

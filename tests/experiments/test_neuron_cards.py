@@ -16,13 +16,13 @@ from relation_neurons.cli import main
 from relation_neurons.cli import neuron as neuron_module
 from relation_neurons.cli.report import rebuild
 from relation_neurons.experiments import neuron_cards as cards_module
-from relation_neurons.experiments.finished_run import excluded_neurons, finished_run, reopen, stored_config
 from relation_neurons.experiments.neuron_card_effects import fact_intervals
 from relation_neurons.experiments.neuron_cards import CardsConfig, neuron_cards, one_card
 from relation_neurons.experiments.registry import RUN_OPTIONS
 from relation_neurons.experiments.runner import reproduce
 from relation_neurons.experiments.single_neuron import SingleNeuronConfig, single_neuron
 from relation_neurons.experiments.study import Study
+from relation_neurons.explorer.finished_run import excluded_neurons, finished_run, reopen, stored_config
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.report.card_nodes import card_node, to_html
 from relation_neurons.results.neuron_cards import TABLES, NeuronCards, read_cards
