@@ -28,6 +28,7 @@ def connect(app: dash.Dash, data: RunData) -> None:
     _connect_neurons(app, data)
     _connect_card(app, data)
     _connect_basket(app, data)
+    _connect_export(app, data)
     _connect_ablation(app, data)
 
 
@@ -110,6 +111,8 @@ def _connect_basket(app: dash.Dash, data: RunData) -> None:
         title = f"Basket: {count_text(len(basket), 'neuron')}" if basket else "Basket"
         return chips(basket), title, not basket, not basket, not basket
 
+
+def _connect_export(app: dash.Dash, data: RunData) -> None:
     @app.callback(
         Output("file", "data"),
         Output("export-note", "children"),
