@@ -55,7 +55,7 @@ notebooks: $(VENV)/.ready  ## execute every notebook in the smoke profile; write
 gallery: $(VENV)/.ready  ## docs/gallery.md from runs/study; ARGS="--scores A B" adds a pair of relations
 	$(BIN)/python benchmarks/gallery.py runs/study $(ARGS)
 
-EXTRAS := dev,docs,images,notebooks,ray
+EXTRAS := dev,docs,explore,images,notebooks,ray
 $(BRIDGE_VENV)/.ready: TRANSFORMER_LENS := 4.3.0
 $(BRIDGE_VENV)/.ready: EXTRAS := dev
 %/.ready: pyproject.toml constraints.txt

@@ -28,6 +28,7 @@ PACKAGES = [
     "report",
     "experiments",
     "doctor",
+    "explorer",
     "cli",
 ]
 """A package may import those before it. Seventeen of them are steps of the method; `storage` serves them all. Models

@@ -116,7 +116,7 @@ def collect_activations(
 
     def read_batch(batch: Batch, cache: Cache) -> Tensor:
         tokens, kinds = batch.read()
-        with token_means(model, space, _counted(batch, kinds, include_bos)) as means:
+        with token_means(model, space, query_mask(batch, kinds, include_bos)) as means:
             forward(model, tokens, kinds, cache, keep=0)
         found = means.to(values.device, dtype)
         not_finite.logical_or_(~torch.isfinite(found).all())  # read at the end, for a GPU waits for whoever asks
@@ -188,7 +188,7 @@ def token_activations(
         tokens, kinds = batch.read()
         read.clear()  # what was read in advance
         forward(model, tokens, kinds, cache, keep=0)
-        counted = _counted(batch, kinds, include_bos) > 0
+        counted = query_mask(batch, kinds, include_bos) > 0
         return [values[there] for values, there in zip(read.pop().cpu(), counted.cpu(), strict=True)]
 
     with hooked(model, [(hook_name(model, neuron.site, neuron.layer), hook)]):
@@ -198,7 +198,7 @@ def token_activations(
     return found
 
 
-def _counted(batch: Batch, kinds: Int[Tensor, "row pos"], include_bos: bool) -> Float[Tensor, "row pos"]:
+def query_mask(batch: Batch, kinds: Int[Tensor, "row pos"], include_bos: bool) -> Float[Tensor, "row pos"]:
     """1 where a batch reads a token of a query, or the BOS token if it counts."""
     pairs = list(zip(batch.tasks, batch.starts, strict=True))
     first = [kinds.shape[1] - len(task.encoded.ids) + start for task, start in pairs]

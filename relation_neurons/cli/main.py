@@ -68,6 +68,10 @@ COMMANDS: Mapping[str, Command] = {
         "generate:generate_command",
         "Let a model continue texts: clean, with a relation's neurons ablated, and with matched random ones ablated.",
     ),
+    "explore": Command(
+        "explore:explore_command",
+        "Explore a finished run in the browser: its neurons, their cards, and what ablating a basket of them changes.",
+    ),
     "figures": Command(
         "figures:figures_command",
         "Draw the figures of a study again from its tables, as images or pages; no model is loaded.",

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from relation_neurons.cli.neuron_card import first_of, print_card, require_same_code, settings_of, text_table
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.registry import DEMO_RELATIONS
 from relation_neurons.experiments.runner import default_folder
@@ -24,8 +22,10 @@ from relation_neurons.figures.single_neuron import visible
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.prompts.prompts import PromptConfig
+from relation_neurons.report.neuron_cards import CARDS_PAGE, anchor
 from relation_neurons.report.single_neuron import _effect_rows, _score_rows, neuron_page
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.results.neuron_cards import read_cards
 from relation_neurons.statistics.formatting import range_text
 
 QUICK = StudyConfig(
@@ -35,14 +35,13 @@ QUICK = StudyConfig(
     validation="none",
 )
 """The defaults: relations that the embedded model knows, with so few facts that a CPU needs about a minute."""
-PRINTED = 8
-"""Relations and tokens that the command prints."""
 
 
 def neuron_command(
     neuron: tyro.conf.Positional[str],
     options: Annotated[SingleNeuronConfig, tyro.conf.arg(name="")],
     study: Annotated[StudyConfig, tyro.conf.arg(name="")] = QUICK,
+    run: Path | None = None,
     out: Path | None = None,
 ) -> None:
     """Analyse one neuron: average precision, top activating prompts, promoted tokens and ablation effects.
@@ -53,11 +52,22 @@ def neuron_command(
         neuron: Such as gate:L11.N507, or L11.N507 for one of the site that --site names (post where that is several).
         options: How much is shown.
         study: The model, the relations and the measurements.
+        run: The folder of a finished run, whose settings are taken; a neuron that has a card there is shown at once.
         out: The folder of the study, in which the neuron gets one of its own; by default one under `runs/` named after
-            model and options, shared with the experiments of the same study.
+            model and options, shared with the experiments of the same study, or that of --run.
     """
     console, started = Console(), time.monotonic()
+    if run is not None:
+        study, out = settings_of(run, study, QUICK, out)
     chosen = Neuron.parse(neuron, study.site if study.site in SITES else "post")
+    cards = None if run is None else read_cards(run)
+    if cards is not None and str(chosen) in cards.names:
+        print_card(console, cards.card(str(chosen)))
+        page = f"{run}/{CARDS_PAGE}#{anchor(str(chosen))}"
+        console.print(f"Took {time.monotonic() - started:.0f} s. Open {page}", soft_wrap=True)
+        return
+    if run is not None and out == run:
+        require_same_code(run)
     out = out or default_folder(study)
     result, place = look_at(chosen, study, out, options)
     for sentence in result.verdict:
@@ -101,8 +111,8 @@ def _printed(result: ExperimentResult) -> list[Table]:
     """Short tables for a terminal: the relations of highest average precision, tokens, and effects."""
     scores, effects = (make(result.tables[name]) for make, name in ((_score_rows, "scores"), (_effect_rows, "effects")))
     tables = [
-        _table(
-            f"Average precision{_of(scores)}: 95 % over facts",
+        text_table(
+            f"Average precision{first_of(scores)}: 95 % over facts",
             {
                 "relation": [row["relation"] for row in scores],
                 "AP": [row["ap"] for row in scores],
@@ -117,7 +127,7 @@ def _printed(result: ExperimentResult) -> list[Table]:
         columns = {
             str(side): [f"{visible(row['token'])} ({row['z']:+.1f})" for row in rows] for side, rows in sides.items()
         }
-        tables.append(_table("Tokens, standard deviations from the mean of the vocabulary", columns))
+        tables.append(text_table("Tokens, standard deviations from the mean of the vocabulary", columns))
     columns = {
         title: [row[name] for row in effects]
         for title, name in (
@@ -128,19 +138,4 @@ def _printed(result: ExperimentResult) -> list[Table]:
         )
     }
     n = range_text(int(row["n"]) for row in effects)
-    return [*tables, _table(f"Ablated alone{_of(effects)}: 95 % over {n} facts", columns)]
-
-
-def _of(rows: list[dict[str, Any]]) -> str:
-    return f" (first {PRINTED} of {len(rows)} relations)" if len(rows) > PRINTED else ""
-
-
-def _table(title: str, columns: Mapping[str, list[str]]) -> Table:
-    """A table of texts that are printed as they are."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in columns:
-        table.add_column(name, no_wrap=name != "relation", overflow="fold")
-    n = min(PRINTED, max(map(len, columns.values())))
-    for number in range(n):
-        table.add_row(*(Text(cells[number]) if number < len(cells) else "" for cells in columns.values()))
-    return table
+    return [*tables, text_table(f"Ablated alone{first_of(effects)}: 95 % over {n} facts", columns)]

@@ -9,7 +9,9 @@ import tyro
 from rich.console import Console
 
 from relation_neurons.errors import refuse
+from relation_neurons.report.neuron_cards import CARDS_PAGE, cards_page
 from relation_neurons.report.study import experiments_in, write_study_report
+from relation_neurons.results.neuron_cards import read_cards
 from relation_neurons.storage.run_files import KEY, read_key
 from relation_neurons.storage.run_folder import RunFolder
 
@@ -37,13 +39,15 @@ def rebuild(folder: Path) -> Path:
     try:
         if not experiments_in(folder):
             raise refuse(f"{folder} has no results yet", do="let the run end (the same command resumes it)")
-        page = write_study_report(folder, run)
+        page, cards = write_study_report(folder, run), read_cards(folder)
+        pages = {PAGE: page} if cards is None else {CARDS_PAGE: cards_page(cards, run), PAGE: page}
     except OTHERS as error:
         raise refuse(
             f"The files in {folder} are not what this version writes ({type(error).__name__}: {error})",
             do="give the run's command again, with this version",
         ) from error
-    return RunFolder(folder, run).write_text(PAGE, page)
+    written = [RunFolder(folder, run).write_text(name, text) for name, text in pages.items()]
+    return written[-1]
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.design import DesignConfig
+from relation_neurons.experiments.neuron_cards import CardsConfig
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.registry import BESIDE, EXPERIMENTS, RUN, Experiment
 from relation_neurons.experiments.runner import FREQUENCY_NEEDS, all_options, default_folder, reproduce, run
@@ -93,22 +94,25 @@ def all_command(
 def run_command(
     study: Annotated[StudyConfig, tyro.conf.arg(name="")] = RUN,
     workers: Annotated[WorkersConfig, tyro.conf.arg(name="")] = NO_WORKERS,
+    n_cards: int = 20,
     out: Path | None = None,
 ) -> None:
     """Find the neurons of each relation, ablate them, and compare recall with matched random controls.
 
     The experiments `summary`, `layers`, `overlap`, `intra` and `inter` in one folder, with report.html, one page that
-    works offline. The same command resumes a run that was stopped.
+    works offline, and cards.html, what each of the best neurons does. The same command resumes a run that was stopped.
 
     Args:
         study: The model, the relations and the measurements.
         workers: Processes that share the work.
+        n_cards: Best neurons of each relation that get a card; 0 makes none.
         out: The folder; by default one under `runs/` named after model and options, shared by all experiments of the
             same study.
     """
     console, started = Console(), time.monotonic()
     out = out or default_folder(study)
-    results = {result.name: result for result in run(study, out, workers)}
+    cards = CardsConfig(n_cards) if n_cards else None
+    results = {result.name: result for result in run(study, out, workers, cards=cards)}
     for measure, title in (("logprob", "Log-probability of the object (nats)"), ("correct", "Accuracy")):
         console.print(_summary_table(results["summary"].table, measure, title))
     for name in ("summary", "properties"):

@@ -16,6 +16,7 @@ from relation_neurons.experiments import registry
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.design import DesignConfig, Plan, plan
 from relation_neurons.experiments.frequency import FrequencyConfig
+from relation_neurons.experiments.neuron_cards import DEFAULT_CARDS, CardsConfig, kept_cards
 from relation_neurons.experiments.profiles import Profile
 from relation_neurons.experiments.properties import properties
 from relation_neurons.experiments.registry import EXPERIMENTS, RUN, RUN_OPTIONS
@@ -45,6 +46,7 @@ def reproduce(
     options: Mapping[str, Any] | None = None,
     design: DesignConfig | None = None,
     workers: WorkersConfig = NO_WORKERS,
+    cards: CardsConfig | None = None,
 ) -> list[ExperimentResult]:
     """Run experiments on one loaded model, or resume them.
 
@@ -62,6 +64,7 @@ def reproduce(
             pairs for an effect. Lines before the start and `design.parquet` tell which; the same command takes the
             same again.
         workers: Processes that run the model; by default this one does. Tables are the same for any number of them.
+        cards: Also make cards of each relation's best neurons, in `cards/` and `cards.html`; by default none.
 
     Returns:
         The results, in order; with two or more experiments the three properties come last.
@@ -82,11 +85,16 @@ def reproduce(
         workers=workers,
     )
     with contextlib.closing(study.pool):
-        return _carry_out(study, chosen, study.keep_in(out), design, doing)
+        return _carry_out(study, chosen, study.keep_in(out), design, cards, doing)
 
 
 def _carry_out(
-    study: Study, chosen: Mapping[str, Any], folder: RunFolder, design: DesignConfig | None, doing: list[str]
+    study: Study,
+    chosen: Mapping[str, Any],
+    folder: RunFolder,
+    design: DesignConfig | None,
+    cards: CardsConfig | None,
+    doing: list[str],
 ) -> list[ExperimentResult]:
     """Run the experiments of a study and write all that the folder holds; `doing` names the one at work."""
     planned = None if design is None or design.design == "fixed" else _announced(study, chosen, design, folder)
@@ -102,6 +110,9 @@ def _carry_out(
         found["properties"] = properties(found)
         write_result(folder, "properties", found["properties"], None)
         folder.write_text("verdicts.md", _page(study, found, neurons, planned))
+    if cards is not None:
+        best = {name: study.target(name) for name in study.names}
+        kept_cards(study, folder, best, cards, excluded=study.critical.excluded(study.config.site))
     study.drop_activations()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(study.config.site))
@@ -134,7 +145,11 @@ def _announced(study: Study, options: Mapping[str, Any], config: DesignConfig, f
 
 
 def run(
-    config: StudyConfig = RUN, out: Path | None = None, workers: WorkersConfig = NO_WORKERS
+    config: StudyConfig = RUN,
+    out: Path | None = None,
+    workers: WorkersConfig = NO_WORKERS,
+    *,
+    cards: CardsConfig | None = DEFAULT_CARDS,
 ) -> list[ExperimentResult]:
     """Find each relation's neurons, ablate them, and compare recall with matched random controls.
 
@@ -145,11 +160,13 @@ def run(
         config: The model, the relations and the measurements.
         out: The folder, as of `reproduce`; by default `default_folder`.
         workers: As of `reproduce`.
+        cards: Of which neurons, and how much they show; None makes none.
 
     Raises:
         RelationNeuronsError: As `reproduce`.
     """
-    return reproduce(list(RUN_OPTIONS), config, out or default_folder(config), options=RUN_OPTIONS, workers=workers)
+    out = out or default_folder(config)
+    return reproduce(list(RUN_OPTIONS), config, out, options=RUN_OPTIONS, workers=workers, cards=cards)
 
 
 def default_folder(config: StudyConfig) -> Path:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from relation_neurons.errors import refuse
 from relation_neurons.report.figure_registry import FIGURES, draw
+from relation_neurons.report.neuron_cards import CARDS_PAGE
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.results.neuron_verdicts import tie_rule
@@ -68,6 +70,8 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
     }
     if neurons is not None and "by_tie_rule" in neurons:  # absent from older folders
         about["equal scores"] = tie_rule(neurons)
+    if (folder / CARDS_PAGE).is_file():
+        about["best neurons"] = Markup(f'<a href="{CARDS_PAGE}">cards</a>')
     return write_page(f"Relation neurons of {about['model']}", about, sections, run)
 
 

@@ -27,7 +27,7 @@ COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS, "faithfulness
 COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
 COMMANDS += [["models"], *(["models", name] for name in ("list", "fetch"))]
 COMMANDS += [["runs"], *(["runs", name] for name in ("list", "show", "verify", "clean"))]
-COMMANDS += [["neuron"], ["generate"], ["figures"], ["report"], ["scorecard"], ["doctor"]]
+COMMANDS += [["neuron"], ["generate"], ["explore"], ["figures"], ["report"], ["scorecard"], ["doctor"]]
 
 
 @pytest.fixture
@@ -74,6 +74,7 @@ def test_commands_of_the_pages_exist(line, help_page):
 
 def test_options_that_the_pages_name_exist(help_page):
     commands = (["run"], ["reproduce", "frequency"], ["notebooks", "run"], ["figures"], ["neuron"], ["compare-methods"])
+    commands += (["explore"],)
     commands += (["models", "fetch"], ["reproduce", "cumulativity"], ["reproduce", "inter"], ["scorecard"])
     pages = "".join(help_page(*command) for command in commands)
     for name in NAMES:
