@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, _ProtocolMeta, runtime_checkable
+
+
+class _AsksTheClass(_ProtocolMeta):
+    """Looks for attributes in a value's class first: a bridge makes its whole `hook_dict` anew whenever it is read."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return callable(value) and all(
+            hasattr(type(value), name) or hasattr(value, name) for name in HookedModel.__annotations__
+        )
 
 
 @runtime_checkable
-class HookedModel(Protocol):
+class HookedModel(Protocol, metaclass=_AsksTheClass):
     """A model from `load_model`: a `HookedTransformer` or a `TransformerBridge`, both of them PyTorch modules.
 
     Attributes:

@@ -14,7 +14,7 @@ from relation_neurons.models.relevance_rules import RelevanceRules
 from relation_neurons.models.wrapping import HookedTransformer, hook_llama
 from relation_neurons.progress import silent
 from tests.attribution.plain import PARTS, plain_gradient, plain_path, plain_relevance, plain_target, tokens_of
-from tests.conftest import WRAPPERS
+from tests.fixtures import WRAPPERS
 from tests.helpers import full_only, word_prompts
 
 PROMPTS = [*word_prompts(3, examples=True), *word_prompts(3, examples=False, seed=1)]

@@ -16,7 +16,7 @@ from relation_neurons.experiments.scorer_comparison import MethodsConfig, method
 from relation_neurons.experiments.study import Study
 from relation_neurons.inference.memory_estimate import estimate
 from relation_neurons.neurons.ranking import rank_neurons
-from tests.conftest import WRAPPERS
+from tests.fixtures import WRAPPERS
 from tests.planted import planted_config
 
 K = 6

@@ -17,8 +17,8 @@ from tests.planted_properties import GROUP, INTERFERING, N_SHARED, RELATIONS, VE
 
 SWEEP_KS = (2, 8, 16)  # with control sets at each
 KS = (1, 2, 4, 8, 12, 16)
-N_RELATIONS = 6
-"""The planted pairs and two others; the cost grows with the square."""
+N_RELATIONS = 5
+"""The planted pairs and one other; the cost grows with the square."""
 
 
 def findings(planted):

@@ -14,6 +14,7 @@ from relation_neurons.experiments.registry import DEMO_RELATIONS, RUN, RUN_OPTIO
 from relation_neurons.experiments.runner import reproduce, run
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.storage.run_folder import RunFolder
+from tests.helpers import full_only
 from tests.planted import planted_config
 
 
@@ -90,7 +91,7 @@ def test_validation_on_a_model_that_knows_everything_changes_nothing(finished, c
     assert tables(tmp_path / "valid")["neurons.parquet"] == tables(finished[1])["neurons.parquet"]
 
 
-@pytest.mark.parametrize("site", ["gate", "up", "down", "ffn"])
+@pytest.mark.parametrize("site", ["ffn", *full_only("gate", "up", "down")])
 def test_every_site_runs(config, tmp_path, site):
     run(dataclasses.replace(config, site=site, n_controls=2), tmp_path / site)
     neurons = pd.read_parquet(tmp_path / site / "neurons.parquet")

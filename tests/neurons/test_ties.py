@@ -70,12 +70,12 @@ def path(request, monkeypatch):
 def test_the_ranking_is_that_of_a_slow_recount(seed, dtype, monkeypatch):
     monkeypatch.setattr(effect_size, "CHUNK_BYTES", 48 * len(PROMPTS) * 4)  # chunks of 4 neurons
     activations = many_ties(seed, dtype)
+    expected = {name: slow_order(activations, number) for number, name in enumerate(NAMES)}
     for depth in (1, 7, 40, len(SPACE)):
         best = rank_neurons(activations, depth=depth).best
-        for number, name in enumerate(NAMES):
-            expected = slow_order(activations, number)
-            assert SPACE.flatten(list(best[name])).tolist() == [neuron for _, _, neuron in expected[:depth]]
-            assert best[name].scores == tuple(-score for score, _, _ in expected[:depth])
+        for name, order in expected.items():
+            assert SPACE.flatten(list(best[name])).tolist() == [neuron for _, _, neuron in order[:depth]]
+            assert best[name].scores == tuple(-score for score, _, _ in order[:depth])
 
 
 def test_the_recount_has_ties_of_every_kind():

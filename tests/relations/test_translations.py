@@ -44,10 +44,18 @@ def test_translations_are_complete_and_clean(code, name):
     assert len(relation.facts) - len(facts) <= 3  # the object stands in the subject
 
 
+@pytest.fixture(scope="module")
+def relations():
+    return rn.load_relations()
+
+
+@pytest.fixture(scope="module")
+def english(relations):
+    return rn.make_prompts(relations, rn.PromptConfig(n_evaluation=44)).evaluation
+
+
 @pytest.mark.parametrize("code", OTHERS)
-def test_each_language_has_at_least_forty_evaluation_facts(code):
-    relations = rn.load_relations()
-    english = rn.make_prompts(relations, rn.PromptConfig(n_evaluation=44)).evaluation
+def test_each_language_has_at_least_forty_evaluation_facts(code, relations, english):
     asked = rn.make_prompts(relations, rn.PromptConfig(n_evaluation=44, language=code)).evaluation
     originals = {(prompt.relation, prompt.fact, prompt.template) for prompt in english}
     assert {(prompt.relation, prompt.fact, prompt.template) for prompt in asked} <= originals
