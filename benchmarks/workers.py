@@ -56,14 +56,11 @@ def main(options: Options) -> None:
         startup[f"{number} workers"] = time.monotonic() - started
         print(f"{number} workers started in {startup[f'{number} workers']:.0f} s", flush=True)
     rows = []
-    for run in range(-1, options.runs):  # the first is a rehearsal
+    rehearsal: list[Request] = [(None, requests[0][1][:32])]
+    for run in range(-1, options.runs):
         for name, pool in pools.items():
             torch.set_num_threads(2 if name == "none, two threads" else 1)
-            row = {
-                "run": run,
-                "who": name,
-                **timed(pool, model, [(None, requests[0][1][:32])] if run < 0 else requests),
-            }
+            row = {"run": run, "who": name, **timed(pool, model, rehearsal if run < 0 else requests)}
             print(row, flush=True)
             rows += [] if run < 0 else [row]
         torch.set_num_threads(1)
