@@ -64,13 +64,14 @@ def main(options: Options) -> None:
             print(row, flush=True)
             rows += [] if run < 0 else [row]
         torch.set_num_threads(1)
-        rows += [] if run < 0 else [{"run": run, "who": "plain call", **timed_plain(model, requests)}]
+        if run >= 0:
+            rows.append({"run": run, "who": "plain call", **timed_plain(model, requests)})
+            report = summary(rows, options) | {"startup_seconds": startup, "rows": rows}
+            if options.out:  # after each run, for a busy machine may not come to the last
+                options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for pool in pools.values():
         pool.close()
-    report = summary(rows, options) | {"startup_seconds": startup, "rows": rows}
     print(json.dumps({name: value for name, value in report.items() if name != "rows"}, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def join(n_cpus: int) -> None:
