@@ -56,24 +56,22 @@ def main(options: Options) -> None:
         startup[f"{number} workers"] = time.monotonic() - started
         print(f"{number} workers started in {startup[f'{number} workers']:.0f} s", flush=True)
     rows = []
-    for run in range(-1, options.runs):  # the first is a rehearsal
+    rehearsal: list[Request] = [(None, requests[0][1][:32])]
+    for run in range(-1, options.runs):
         for name, pool in pools.items():
             torch.set_num_threads(2 if name == "none, two threads" else 1)
-            row = {
-                "run": run,
-                "who": name,
-                **timed(pool, model, [(None, requests[0][1][:32])] if run < 0 else requests),
-            }
+            row = {"run": run, "who": name, **timed(pool, model, rehearsal if run < 0 else requests)}
             print(row, flush=True)
             rows += [] if run < 0 else [row]
         torch.set_num_threads(1)
-        rows += [] if run < 0 else [{"run": run, "who": "plain call", **timed_plain(model, requests)}]
+        if run >= 0:
+            rows.append({"run": run, "who": "plain call", **timed_plain(model, requests)})
+            report = summary(rows, options) | {"startup_seconds": startup, "rows": rows}
+            if options.out:  # after each run, for a busy machine may not come to the last
+                options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for pool in pools.values():
         pool.close()
-    report = summary(rows, options) | {"startup_seconds": startup, "rows": rows}
     print(json.dumps({name: value for name, value in report.items() if name != "rows"}, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def join(n_cpus: int) -> None:

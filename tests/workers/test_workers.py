@@ -20,7 +20,7 @@ import torch
 
 import relation_neurons as rn
 from relation_neurons.attribution.cache import kept_attributions
-from relation_neurons.experiments import registry, session
+from relation_neurons.experiments import critical_screen, registry, session
 from relation_neurons.experiments.answer_plans import PlanFolder
 from relation_neurons.experiments.registry import options
 from relation_neurons.experiments.runner import reproduce
@@ -364,6 +364,8 @@ def one_thread():
 def test_the_embedded_model_has_the_same_tables_whoever_runs_it(embedded, tmp_path, monkeypatch, capsys):
     relations = ("country_capital", "country_language", "person_occupation")
     asked = registry.study_config("smoke", relations=relations, site="gate", k=200, device="cpu", batch_size=16)
+
+    monkeypatch.setattr(critical_screen, "N_CANDIDATES", 2)  # the screen takes longer than all the rest
 
     def run(name, workers):
         chosen = {name: options(name, "smoke") for name in EXPERIMENTS}
