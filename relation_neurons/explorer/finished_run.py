@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from relation_neurons.errors import refuse
+from relation_neurons.errors import RelationNeuronsError, refuse
 from relation_neurons.experiments.answer_cache import Show
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.session import prepare
@@ -52,7 +52,7 @@ def stored_config(run: Run) -> StudyConfig:
         given = dict(run.key["config"])
         prompts = PromptConfig(**_as_fields(given.pop("prompts")))
         return StudyConfig(**_as_fields(given), prompts=prompts)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (RelationNeuronsError, TypeError, ValueError, KeyError, AttributeError) as error:
         do = "give the run's command again, with this version"
         raise refuse(f"{run.path / KEY} has options of another version ({error})", do=do) from error
 
