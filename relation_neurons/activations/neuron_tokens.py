@@ -64,11 +64,7 @@ def neuron_tokens(
     neurons = [*shown, *pooled]
     if not prompts or not neurons:
         raise refuse(f"There are {len(prompts)} prompts and {len(neurons)} neurons", expected="at least one of each")
-    places: dict[tuple[str, int], list[int]] = {}
-    for column, neuron in enumerate(neurons):
-        places.setdefault((neuron.site, neuron.layer), []).append(column)
-    for site in dict.fromkeys(neuron.site for neuron in neurons):
-        neuron_space(model, site).flatten([neuron for neuron in neurons if neuron.site == site])
+    places = _places(model, neurons)
     tasks = [Task(one) for one in encode(model, prompts)]
     include_bos = include_bos and any(task.encoded.bos for task in tasks)
     read: dict[tuple[str, int], Tensor] = {}
@@ -94,3 +90,13 @@ def neuron_tokens(
     if not torch.isfinite(means).all():
         raise refuse("Some activations are not finite", do="check the model's weights for NaN")
     return NeuronTokens(tuple(tokens for tokens, _ in found), means, include_bos)
+
+
+def _places(model: HookedModel, neurons: Sequence[Neuron]) -> dict[tuple[str, int], list[int]]:
+    """The columns of the neurons of each site and layer; neurons that the model lacks are refused."""
+    places: dict[tuple[str, int], list[int]] = {}
+    for column, neuron in enumerate(neurons):
+        places.setdefault((neuron.site, neuron.layer), []).append(column)
+    for site in dict.fromkeys(neuron.site for neuron in neurons):
+        neuron_space(model, site).flatten([neuron for neuron in neurons if neuron.site == site])
+    return places

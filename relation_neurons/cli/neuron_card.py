@@ -55,15 +55,17 @@ def print_card(console: Console, card: Card) -> None:
     for row in card.effects.to_dict("records"):
         console.print(f"- Ablated alone. {effect_text(row)}.", soft_wrap=True, markup=False, highlight=False)
     rows = card.scores.to_dict("records")
-    columns = {
-        "relation": [str(row["relation"]) for row in rows],
+    names = [str(row["relation"]) for row in rows]
+    precision = {
         "AP": [f"{row['ap']:.3f} [{row['ap_low']:.3f}, {row['ap_high']:.3f}]" for row in rows],
         "shuffled, 97.5 %": [f"{row['null_high']:.3f}" for row in rows],
+    }
+    effects = {
         "effect": [interval_text(row, decimals=3) for row in rows],
         "its layer, 95 %": [f"{row['layer_low']:+.3f} to {row['layer_high']:+.3f}" for row in rows],
     }
-    title = f"Average precision and attributed effect (nats){first_of(rows)}: 95 % over facts"
-    console.print(text_table(title, columns))
+    for what, found in (("Average precision", precision), ("Attributed effect of ablation (nats)", effects)):
+        console.print(text_table(f"{what}{first_of(rows)}: 95 % over facts", {"relation": names, **found}))
     if len(card.tokens):
         sides = {str(side): part.to_dict("records") for side, part in card.tokens.groupby("side", sort=False)}
         columns = {side: [f"{visible(one['token'])} ({one['z']:+.1f})" for one in part] for side, part in sides.items()}

@@ -39,15 +39,16 @@ def rebuild(folder: Path) -> Path:
     try:
         if not experiments_in(folder):
             raise refuse(f"{folder} has no results yet", do="let the run end (the same command resumes it)")
-        page, cards = write_study_report(folder, run), read_cards(folder)
-        pages = {PAGE: page} if cards is None else {CARDS_PAGE: cards_page(cards, run), PAGE: page}
+        cards = read_cards(folder)
+        if cards is not None:  # the report links to it
+            RunFolder(folder, run).write_text(CARDS_PAGE, cards_page(cards, run))
+        page = write_study_report(folder, run)
     except OTHERS as error:
         raise refuse(
             f"The files in {folder} are not what this version writes ({type(error).__name__}: {error})",
             do="give the run's command again, with this version",
         ) from error
-    written = [RunFolder(folder, run).write_text(name, text) for name, text in pages.items()]
-    return written[-1]
+    return RunFolder(folder, run).write_text(PAGE, page)
 
 
 def read_run(folder: Path) -> dict[str, Any]:

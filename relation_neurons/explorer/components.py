@@ -56,6 +56,7 @@ def chips(basket: Sequence[str], most: int = 60) -> list[Component]:
 def ablated_view(found: Ablated) -> list[Component]:
     """Continuations, and a table and a figure of recall."""
     written = [] if found.generations is None else [generations_view(found.generations.table)]
+    figure = effects_figure(found.effects)
     return [
         *written,
         html.H3("Recall"),
@@ -68,7 +69,9 @@ def ablated_view(found: Ablated) -> list[Component]:
         html.Div(
             [
                 html.Div(effects_table(found.effects), className="wide"),
-                dcc.Graph(figure=effects_figure(found.effects), config=GRAPH, id="effects-figure"),
+                dcc.Graph(
+                    figure=figure, config=GRAPH, id="effects-figure", style={"height": f"{figure.layout.height}px"}
+                ),
             ],
             className="columns",
         ),
@@ -87,7 +90,7 @@ def generations_view(table: pd.DataFrame) -> Component:
     return html.Div([html.H3("Continuations"), prompt, html.Table(html.Tbody(rows), id="continuations")])
 
 
-HEADS = ("relation", "n", "accuracy before", "change in accuracy", "change in log-probability (nats)")
+HEADS = ("relation", "n", "change in accuracy", "change in log-probability (nats)")
 
 
 def effects_table(effects: pd.DataFrame) -> Component:
@@ -97,16 +100,17 @@ def effects_table(effects: pd.DataFrame) -> Component:
     for relation in parts["logprob"].sort_values("effect", kind="stable").index:
         right, logprob = (parts[name].loc[relation].to_dict() for name in ("correct", "logprob"))
         before = f"{right['clean']:.2f} [{right['clean_low']:.2f}, {right['clean_high']:.2f}]"
-        cells = [html.Td(str(relation)), html.Td(str(int(logprob["n"]))), html.Td(before)]
-        rows.append(html.Tr([*cells, *map(_beside_random, (right, logprob))]))
+        accuracy = _beside_random(right, html.Small(f"before {before}"))
+        cells = [html.Td(str(relation)), html.Td(str(int(logprob["n"]))), accuracy, _beside_random(logprob)]
+        rows.append(html.Tr(cells))
     return html.Table([html.Thead(html.Tr([html.Th(name) for name in HEADS])), html.Tbody(rows)], id="effects")
 
 
-def _beside_random(row: Mapping[Any, Any]) -> Component:
+def _beside_random(row: Mapping[Any, Any], *more: Component) -> Component:
     """An effect, and below it those of the random sets."""
     random = f"random {row['random']:+.2f} ({row['random_min']:+.2f} to {row['random_max']:+.2f})"
     text = html.Span(interval_text(row), className="shown" if stands_out(row) else None)
-    return html.Td([text, html.Br(), html.Small(random)])
+    return html.Td([text, *(part for note in (html.Small(random), *more) for part in (html.Br(), note))])
 
 
 def effects_figure(effects: pd.DataFrame) -> go.Figure:

@@ -7,7 +7,7 @@ from dash.development.base_component import Component
 
 from relation_neurons.explorer.components import GRAPH
 from relation_neurons.explorer.run_data import RunData
-from relation_neurons.explorer.scatter import AXES
+from relation_neurons.explorer.scatter import AXES, HEIGHT
 
 FACTS = (5, 10, 20, 40)
 """Facts per relation to choose from."""
@@ -68,7 +68,7 @@ def _neurons(data: RunData) -> Component:
             html.H2("Neurons"),
             html.Div([html.Label("Relation", htmlFor="relation"), relation], className="field"),
             html.Div([html.Span("Horizontal axis", className="label"), axis], className="field"),
-            dcc.Graph(id="scatter", config=GRAPH),
+            dcc.Graph(id="scatter", config=GRAPH, style={"height": f"{HEIGHT}px"}),
             html.P(note, className="note"),
             html.Div([html.Label("Find a neuron", htmlFor="pick"), dcc.Dropdown(id="pick")], className="field"),
         ],

@@ -19,6 +19,8 @@ AXES: Mapping[str, str] = {
 }
 """Columns that may be the horizontal axis."""
 EFFECT = "attributed effect (nats)"
+HEIGHT = 430
+"""Of the figure, in pixels."""
 
 
 def scatter_figure(
@@ -65,7 +67,7 @@ def scatter_figure(
     figure.update_xaxes(title=AXES[axis]).update_yaxes(title=EFFECT)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     return figure.update_layout(
-        template=TEMPLATE, height=430, margin={"l": 8, "r": 8, "t": 34, "b": 8}, legend=legend, uirevision=axis
+        template=TEMPLATE, height=HEIGHT, margin={"l": 8, "r": 8, "t": 34, "b": 8}, legend=legend, uirevision=axis
     )
 
 

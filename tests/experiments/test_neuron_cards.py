@@ -178,6 +178,7 @@ def test_a_run_keeps_its_cards_and_makes_them_once(finished, monkeypatch):
     reproduce(["intra"], config, out, options=RUN_OPTIONS, cards=SMALL)
 
 
+@pytest.mark.full
 def test_a_damaged_table_of_cards_is_made_anew(finished, tmp_path):
     out, config = finished
     copy = shutil.copytree(out, tmp_path / "run")
@@ -204,8 +205,7 @@ def test_the_report_links_to_the_page_of_cards_and_both_are_rebuilt(finished, tm
     (copy / "cards.html").unlink()
     report = rebuild(copy)
     assert (copy / "cards.html").read_bytes() == page
-    assert 'href="cards.html"' in rebuild(copy).read_text(encoding="utf-8")
-    assert report.name == "report.html"
+    assert 'href="cards.html"' in report.read_text(encoding="utf-8")
     text = page.decode()
     cards = read_cards(out)
     for name in cards.names:

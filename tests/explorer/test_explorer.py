@@ -159,8 +159,9 @@ def test_every_change_is_shown_with_n_its_interval_and_random_sets(ablated):
     cells = texts(effects_table(ablated.effects))
     for relation in ("lives", "eats", "plays"):
         at = cells.index(relation)
-        n, before, accuracy, random, logprob, random_logprob = cells[at + 1 : at + 7]
+        n, accuracy, random, before, logprob, random_logprob = cells[at + 1 : at + 7]
         assert n == "5"
+        assert before.startswith("before ")
         assert all("[" in cell and "]" in cell for cell in (before, accuracy, logprob))
         assert all(cell.startswith("random ") and " to " in cell for cell in (random, random_logprob))
     shown = " ".join(text for part in ablated_view(ablated) for text in texts(part))

@@ -21,6 +21,14 @@ OUTSIDE = """
 """
 """What sticks out of the page on the right, apart from tables that scroll."""
 
+COVERED = """
+() => [...document.querySelectorAll('.dash-graph')].filter((one) => {
+  const next = one.nextElementSibling, plot = one.querySelector('.main-svg');
+  return next && plot.getBoundingClientRect().bottom > next.getBoundingClientRect().top + 1;
+}).map((one) => one.id)
+"""
+"""Figures that lie on what follows them."""
+
 
 @pytest.fixture(scope="module")
 def address(data):
@@ -101,6 +109,8 @@ def test_find_ablate_read_and_export(visit, data, width, tmp_path):
     page.locator("#effects-figure svg.main-svg").first.wait_for()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     assert page.evaluate(OUTSIDE) == []
+    page.set_viewport_size({"width": 2100 - width, "height": 900})  # figures keep their place when the window changes
+    assert page.evaluate(COVERED) == []
     page.locator("#name").fill("three")
     with page.expect_download() as download:
         page.locator("#export").click()
