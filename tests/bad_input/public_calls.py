@@ -44,7 +44,12 @@ def about_data(given):
         "concept_prompts": call(rn.concept_prompts, relations=pair, n=2, stems=["{} x"], seed=0),
         "contrast": call(rn.contrast, prompts=given.prompts, ratio=2, balanced=True, seed=0),
         "describe": call(rn.describe, relations=relations, config=config, validate=None),
-        "load_relations": call(lambda source: rn.load_relations(source), source="country_capital"),
+        "load_relations": call(
+            lambda source, templates, columns: rn.load_relations(source, templates=templates, columns=columns),
+            source="country_capital",
+            templates=[],
+            columns={},
+        ),
         "make_prompts": call(rn.make_prompts, relations=relations, config=config),
         "neutral_sentences": call(rn.neutral_sentences, relation="country_capital"),
         "open_run": call(rn.open_run, path=NOWHERE),
