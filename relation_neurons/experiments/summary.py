@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
+from relation_neurons.evaluation.examples import example_generations
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import critical
 from relation_neurons.statistics.formatting import name_list
@@ -34,9 +36,11 @@ class SummaryConfig:
     n_worst: int = 5
     """Answers of each relation that are shown, of those that were right and became wrong: the objects that lost most
     log-probability."""
+    n_examples: int = 2
+    """Prompts of each relation that the model continues with and without the neurons, and half as many of others."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_worst=0)
+        require_at_least(self, n_worst=0, n_examples=0)
 
 
 def summary(study: Study, config: SummaryConfig = SummaryConfig()) -> ExperimentResult:
@@ -44,7 +48,8 @@ def summary(study: Study, config: SummaryConfig = SummaryConfig()) -> Experiment
 
     Returns:
         Tables `summary`, from `summarise`; `controls`, the mean change under each control set by `relation` and `draw`;
-        and `became_wrong`, the answers before and after of own facts that were right and became wrong.
+        and `became_wrong`, the answers before and after of own facts that were right and became wrong;
+        and `generations`, from `example_generations`, about the first facts that were right.
     """
     measures = [name for name in MEASURES if study.config.rule != "prefix" or name != "correct_prefix"]
     targets = {name: study.target(name) for name in study.names}
@@ -61,6 +66,7 @@ def summary(study: Study, config: SummaryConfig = SummaryConfig()) -> Experiment
     by_set = controls.groupby(["ablated", "draw"], sort=False)[[f"d_{name}" for name in measures]].mean()
     tables = {"summary": table, "controls": by_set.reset_index(names=["relation", "draw"])}
     tables["became_wrong"] = _became_wrong(study, answers, config.n_worst)
+    tables["generations"] = _generations(study, answers, targets, config.n_examples)
     sentences = [sentence(table, name) for name in measures if name != "correct_prefix"]
     sentences.append(losses(answers, controls))
     sentences.append(critical(study.critical.at(study.config.site), study.config.site, kept=study.config.keep_critical))
@@ -164,6 +170,21 @@ def losses(answers: pd.DataFrame, controls: pd.DataFrame) -> str:
     parts = ", ".join(f"{name} {n} of {right[name]}" for name, n in lost.items())
     found = f"{lost.sum()} of {right.sum()} own answers that were right became wrong ({parts})"
     return f"{found}; under random controls {by_chance:.1f}."
+
+
+def _generations(study: Study, answers: pd.DataFrame, targets: Mapping[str, NeuronSet], n: int) -> pd.DataFrame:
+    """Prompts continued with and without each relation's neurons; those with right answers come first."""
+    own = answers[answers["ablated"] == answers["relation"]].reset_index(drop=True)
+    asked, order = study.evaluation(), own.sort_values("clean_correct", ascending=False, kind="stable").index
+    prompts = list({(one.relation, one.unit): one for one in reversed([asked[row] for row in order])}.values())[::-1]
+    controls = {name: study.controls(target)[0] for name, target in targets.items()}
+    sizes = {"n_own": n, "n_other": (n + 1) // 2}
+
+    def make() -> pd.DataFrame:
+        with study.show("continuing prompts", 3 * len(targets) * sum(sizes.values())) as progress:
+            return example_generations(study.model, prompts, targets, controls, **sizes, progress=progress)
+
+    return study.table("answers/examples", make, prompts, targets, controls, sizes)
 
 
 def _became_wrong(study: Study, answers: pd.DataFrame, n: int) -> pd.DataFrame:

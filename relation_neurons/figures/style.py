@@ -110,7 +110,7 @@ def robust_limit(values: np.ndarray) -> float:
         return 1.0
     others = sizes[: -max(1, len(sizes) // 50)]
     ruled = len(others) > 0 and 0 < 2 * others[-1] < sizes[-1]
-    return float(others[-1] if ruled else sizes[-1])
+    return float(sizes[sizes <= 2 * others[-1]][-1] if ruled else sizes[-1])
 
 
 def colour_range(values: np.ndarray, *, diverging: bool = True, form: str = ".2g") -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Section:
         tables: Tables in order.
         pairs: Label of the figure whose cells are pairs of relations.
         notes: Notes at the end of the section.
+        words: Continuations in words, as HTML, between verdict and figures.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Section:
     tables: Sequence[Table] = ()
     pairs: str = ""
     notes: Sequence[str] = ()
+    words: Markup | str = ""
 
     @property
     def anchor(self) -> str:

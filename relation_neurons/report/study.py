@@ -12,6 +12,7 @@ from relation_neurons.errors import refuse
 from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.left_out import all_zero, constants
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
+from relation_neurons.report.words import GENERATIONS, generations_html
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.results.scorecard import ABOUT, NOT_MEASURED, QUESTION, estimate_text, scorecard, summary
@@ -119,6 +120,8 @@ def _section(folder: Path, name: str) -> Section:
     shown: list[Table] = []
     omitted = []
     for label, rows in _in_order(result).items():
+        if label == GENERATIONS:
+            continue
         main = not shown
         if len(rows) == 0 or (not main and len(rows) > MOST_OTHER_ROWS):
             omitted.append(f"{label}.parquet ({len(rows):,} rows)")
@@ -126,9 +129,10 @@ def _section(folder: Path, name: str) -> Section:
             shown.append(_table(name, label, rows, main))
     notes = [f"Further tables in the folder {name}: {', '.join(omitted)}."] if omitted else []
     pairs = "pairs" if name == "overlap" else ""
+    words = generations_html(result.tables.get(GENERATIONS, pd.DataFrame(columns=["ablated"])))
     figures, zeros = draw(name, result), all_zero(result)
     drawn = {label: figure for label, figure in figures.items() if label not in zeros}
-    return Section(name, result.question, result.verdict, drawn, shown, pairs, [*zeros.values(), *notes])
+    return Section(name, result.question, result.verdict, drawn, shown, pairs, [*zeros.values(), *notes], words)
 
 
 def _table(name: str, label: str, rows: pd.DataFrame, main: bool) -> Table:

@@ -12,10 +12,12 @@ import pytest
 import relation_neurons as rn
 from relation_neurons import figures
 from relation_neurons.cli import report
+from relation_neurons.evaluation.examples import OWN, RANDOM
 from relation_neurons.experiments.summary import summarise
 from relation_neurons.report import page
 from relation_neurons.report.left_out import all_zero, constants
 from relation_neurons.report.table_encoding import encoded
+from relation_neurons.report.words import generations_html
 from relation_neurons.results.experiment_result import ExperimentResult
 
 RELATIONS = ("alpha", "beta <b>", "gamma")
@@ -211,6 +213,18 @@ def test_columns_with_one_value_are_a_sentence(study_page):
     both = pd.DataFrame({"a": [1, 2], "c": [0.0, 0.0], "c_low": [0.0, 0.0], "d": [1, 1], "d_low": [0, 1]})
     assert constants(both) == {"c_low": "", "c": "c 0"}
     assert constants(both.head(1)) == {}
+
+
+def test_continuations_are_shown_in_words_with_their_differences_marked():
+    row = {"ablated": "alpha", "relation": "alpha", "prompt": "a <b> is", "agrees": " x\ny", "differs": False}
+    rows = [row | {"condition": name, "generated": " x\ny"} for name in ("clean", RANDOM)]
+    rows.append(row | {"condition": OWN, "generated": " x <z>", "agrees": " x", "differs": True})
+    other = [one | {"prompt": "c", "relation": "beta"} for one in rows]
+    html = generations_html(pd.DataFrame(rows + other))
+    assert "<caption>Neurons of alpha</caption>" in html
+    assert "<td>a &lt;b&gt; is</td><td> x⏎y</td><td> x<mark> &lt;z&gt;</mark></td>" in html
+    assert "<td>c <small>(beta)</small></td>" in html
+    assert generations_html(pd.DataFrame(columns=["ablated"])) == ""
 
 
 def test_figures_of_zeros_are_a_sentence():
