@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from relation_neurons.results.run import Run, open_run
     from relation_neurons.results.scorecard import scorecard
     from relation_neurons.neurons.files import load_neurons, save_neurons
+    from relation_neurons.neurons.foreign_files import import_neurons
     from relation_neurons.experiments.config import StudyConfig
     from relation_neurons.experiments.case import Case
     from relation_neurons.experiments.study import Study
@@ -75,6 +76,7 @@ __all__ = [
     "contrast",
     "critical_neurons",
     "describe",
+    "import_neurons",
     "intervene",
     "load_model",
     "load_neurons",
@@ -122,6 +124,7 @@ _MODULES = {
     "results.run": ("Run", "open_run"),
     "results.scorecard": ("scorecard",),
     "neurons.files": ("load_neurons", "save_neurons"),
+    "neurons.foreign_files": ("import_neurons",),
     "experiments.config": ("StudyConfig",),
     "experiments.case": ("Case",),
     "experiments.study": ("Study",),

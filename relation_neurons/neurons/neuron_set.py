@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
@@ -16,6 +16,8 @@ from numpy import ndarray
 
 from relation_neurons.errors import number_text, refuse, shortened
 from relation_neurons.models.sites import Neuron, expand_site
+from relation_neurons.models.types import HookedModel
+from relation_neurons.neurons.module_names import place_of
 from relation_neurons.neurons.place_text import place_text
 from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.validation import validated
@@ -67,9 +69,9 @@ class NeuronSet:
             >>> len(NeuronSet.from_pairs([(12, 345), (13, 7)]))
             2
         """
-        if expand_site(site) != (site,):
+        if len(expand_site(site)) > 1:
             raise refuse(f"Site '{site}' stands for {', '.join(expand_site(site))}", expected="one simple site")
-        neurons = []
+        (simple,), neurons = expand_site(site), []
         for pair in pairs:
             try:
                 layer, index = map(operator.index, pair)
@@ -77,8 +79,110 @@ class NeuronSet:
                 raise refuse(
                     f"{pair!r} is not a pair ({error})", expected="layer and index, such as (12, 345)"
                 ) from None
-            neurons.append(Neuron(site, layer, index))
+            neurons.append(Neuron(simple, layer, index))
         return cls(tuple(neurons), name)
+
+    @classmethod
+    def from_hooks(cls, indices: Mapping[str, Iterable[SupportsIndex]], name: str = "neurons") -> NeuronSet:
+        """Create a set from indices by the names of hooks, or of modules of Transformers.
+
+        Raises:
+            RelationNeuronsError: A name of no site, no indices, or a neuron that occurs twice.
+
+        Example:
+            >>> list(NeuronSet.from_hooks({"blocks.3.mlp.hook_post": [1, 5]}))
+            [Neuron(site='post', layer=3, index=1), Neuron(site='post', layer=3, index=5)]
+        """
+        places = [(*place_of(hook), index) for hook, some in indices.items() for index in some]
+        return cls(tuple(Neuron(site, layer, operator.index(index)) for site, layer, index in places), name)
+
+    @classmethod
+    def from_hub(
+        cls,
+        repo_id: str,
+        name: str | None = None,
+        *,
+        model: HookedModel | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> NeuronSet:
+        """Download a set from the Hugging Face Hub; nothing that is read is executed or unpickled.
+
+        Args:
+            repo_id: Such as `me/language-neurons`, written by `push_to_hub`.
+            name: Of the set, where the repository has several.
+            model: The model that it will be used with, which is checked against the file.
+            revision: A branch, tag or commit; by default the newest.
+            token: Of a private repository; by default the one that you have logged in with.
+            endpoint: Address of the hub; by default the public one.
+
+        Raises:
+            RelationNeuronsError: No such repository, file or set, a damaged file, or one of another model.
+        """
+        from relation_neurons.neurons.hub import pull
+
+        return pull(repo_id, name, model=model, revision=revision, token=token, endpoint=endpoint)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        model: HookedModel,
+        *,
+        score: str = "unknown",
+        private: bool = False,
+        made_from: Mapping[str, Any] | None = None,
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Upload the set to the Hugging Face Hub with a card that says what it is and how to use it.
+
+        Args:
+            repo_id: Such as `me/language-neurons`; made if it does not exist. A set that it holds is replaced.
+            model: The model in which the neurons were found.
+            score: What they were ranked by.
+            private: Whether a new repository is private.
+            made_from: Further information, as of `save_neurons`.
+            token: By default the one that you have logged in with.
+            endpoint: Address of the hub; by default the public one.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            RelationNeuronsError: A neuron that the model lacks, or what the hub refuses.
+        """
+        from relation_neurons.neurons.hub import push
+
+        options = {"private": private, "made_from": made_from, "token": token, "endpoint": endpoint}
+        return push(self, repo_id, model, score=score, **options)
+
+    def to_hooks(self, value: float = 0.0) -> list[tuple[str, Callable[..., Any]]]:
+        """Hooks that set these neurons to a value at every position, for TransformerLens' `run_with_hooks`.
+
+        Unlike `ablate`, which also proves that each hook fired, they need nothing of this package.
+
+        Example:
+            >>> [name for name, _ in NeuronSet.from_pairs([(3, 1), (3, 5)]).to_hooks()]
+            ['blocks.3.mlp.hook_post']
+        """
+        from relation_neurons.neurons.snippets import hooks
+
+        return hooks(self, value)
+
+    def to_snippet(self, library: str = "transformer_lens", model: str = "MODEL") -> str:
+        """Code that ablates these neurons with another library, to paste.
+
+        Args:
+            library: `transformer_lens`, `nnsight` or `pyvene`; the last two know Llamas as Transformers builds them.
+            model: What the code loads.
+
+        Raises:
+            RelationNeuronsError: Another library.
+        """
+        from relation_neurons.neurons.snippets import snippet
+
+        return snippet(self, library, model)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:

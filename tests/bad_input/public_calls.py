@@ -86,6 +86,7 @@ def about_models(given):
         "recall_under": call(rn.recall_under, model=model, conditions=conditions, generate=True, **answers),
         "run_experiment": call(rn.run_experiment, study=None, name="intra", profile="smoke"),
         "save_neurons": call(rn.save_neurons, path="n.parquet", sets=sets, space=space, score="s", made_from={"a": 1}),
+        "import_neurons": call(rn.import_neurons, path=NOWHERE, site="post", names=[], k=1),
         "load_neurons": call(rn.load_neurons, path=NOWHERE, model=model, allow_other_weights=False),
         "by_effect_size": call(
             rn.by_effect_size, scores=torch.zeros(4, 3), labels=np.array([True, True, False, False]), mask=None
