@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from relation_neurons.errors import RelationNeuronsError, nearest, refuse, shortened
 from relation_neurons.models.hooked_model import neuron_space
+from relation_neurons.models.sites import Neuron
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.files import load_neurons, save_neurons
+from relation_neurons.neurons.neuronpedia import neuronpedia_url
 from relation_neurons.neurons.place_text import place_text
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def push(
 
 def card(neurons: NeuronSet, repo_id: str, model: str, weights: str | None, score: str) -> str:
     """The card of a repository: what the neurons are, where most are, and how to use them."""
-    rows = "".join(f"| {rank} | `{neuron}` |\n" for rank, neuron in enumerate(neurons[:MOST_LISTED], 1))
+    rows = "".join(f"| {rank} | {_linked(neuron, model)} |\n" for rank, neuron in enumerate(neurons[:MOST_LISTED], 1))
     more = f"\nand {len(neurons) - MOST_LISTED:,} more.\n" if len(neurons) > MOST_LISTED else ""
     return TEMPLATE.format(
         title=neurons.name.replace("_", " "),
@@ -94,6 +96,11 @@ def card(neurons: NeuronSet, repo_id: str, model: str, weights: str | None, scor
         repo=repo_id,
         file=FILE,
     )
+
+
+def _linked(neuron: Neuron, model: str) -> str:
+    url = neuronpedia_url(neuron, model)
+    return f"[`{neuron}`]({url})" if url else f"`{neuron}`"
 
 
 def pull(
