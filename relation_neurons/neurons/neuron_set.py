@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, SupportsIndex, overload
+from typing import Any, SupportsIndex, cast, overload
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from relation_neurons.models.sites import Neuron, expand_site
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.module_names import place_of
 from relation_neurons.neurons.place_text import place_text
+from relation_neurons.neurons.snippets import hooks, snippet
 from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.validation import validated
 
@@ -120,9 +122,8 @@ class NeuronSet:
         Raises:
             RelationNeuronsError: No such repository, file or set, a damaged file, or one of another model.
         """
-        from relation_neurons.neurons.hub import pull
-
-        return pull(repo_id, name, model=model, revision=revision, token=token, endpoint=endpoint)
+        options = {"model": model, "revision": revision, "token": token, "endpoint": endpoint}
+        return cast(NeuronSet, _hub().pull(repo_id, name, **options))
 
     def push_to_hub(
         self,
@@ -152,10 +153,8 @@ class NeuronSet:
         Raises:
             RelationNeuronsError: A neuron that the model lacks, or what the hub refuses.
         """
-        from relation_neurons.neurons.hub import push
-
         options = {"private": private, "made_from": made_from, "token": token, "endpoint": endpoint}
-        return push(self, repo_id, model, score=score, **options)
+        return str(_hub().push(self, repo_id, model, score=score, **options))
 
     def to_hooks(self, value: float = 0.0) -> list[tuple[str, Callable[..., Any]]]:
         """Hooks that set these neurons to a value at every position, for TransformerLens' `run_with_hooks`.
@@ -166,9 +165,7 @@ class NeuronSet:
             >>> [name for name, _ in NeuronSet.from_pairs([(3, 1), (3, 5)]).to_hooks()]
             ['blocks.3.mlp.hook_post']
         """
-        from relation_neurons.neurons.snippets import hooks
-
-        return hooks(self, value)
+        return hooks(self.by_place(), value)
 
     def to_snippet(self, library: str = "transformer_lens", model: str = "MODEL") -> str:
         """Code that ablates these neurons with another library, to paste.
@@ -180,9 +177,7 @@ class NeuronSet:
         Raises:
             RelationNeuronsError: Another library.
         """
-        from relation_neurons.neurons.snippets import snippet
-
-        return snippet(self, library, model)
+        return snippet(self.by_place(), library, model)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:
@@ -319,3 +314,8 @@ class NeuronSet:
         frame.insert(1, "rank", np.arange(1, len(self) + 1))
         frame["score"] = self.scores if self.scores is not None else np.nan
         return frame
+
+
+def _hub() -> Any:
+    """The module that sends sets to the hub, which itself imports this one, and is needed by few."""
+    return importlib.import_module("relation_neurons.neurons.hub")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.models.sites import SITES
 from relation_neurons.neurons.module_names import MODULE_OF
 
-if TYPE_CHECKING:
-    from relation_neurons.neurons.neuron_set import NeuronSet
+Places = Mapping[tuple[str, int], list[int]]
+"""Indices of neurons by site and layer, as of `NeuronSet.by_place`."""
 
 TRANSFORMER_LENS = """
 from transformer_lens import HookedTransformer
@@ -65,11 +65,10 @@ logits = output.logits
 PROMPT = "The capital of France is"
 
 
-def hooks(neurons: NeuronSet, value: float = 0.0) -> list[tuple[str, Callable[..., Any]]]:
+def hooks(places: Places, value: float = 0.0) -> list[tuple[str, Callable[..., Any]]]:
     """See `NeuronSet.to_hooks`."""
     return [
-        (SITES[site].hook.format(layer=layer), _setting(indices, value))
-        for (site, layer), indices in neurons.by_place().items()
+        (SITES[site].hook.format(layer=layer), _setting(indices, value)) for (site, layer), indices in places.items()
     ]
 
 
@@ -82,21 +81,20 @@ def _setting(indices: list[int], value: float) -> Callable[..., Any]:
     return write
 
 
-def snippet(neurons: NeuronSet, library: str, model: str) -> str:
+def snippet(places: Places, library: str, model: str) -> str:
     """See `NeuronSet.to_snippet`."""
     writers = {"transformer_lens": _transformer_lens, "nnsight": _nnsight, "pyvene": _pyvene}
     if library not in writers:
         raise refuse(f"'{library}' is not a library with snippets", expected=nearest(library, writers))
-    return writers[library](neurons, model)
+    return writers[library](places, model)
 
 
-def _transformer_lens(neurons: NeuronSet, model: str) -> str:
-    places = {SITES[site].hook.format(layer=layer): indices for (site, layer), indices in neurons.by_place().items()}
-    return TRANSFORMER_LENS.format(model=model, places=_lines(places), value=0.0, prompt=PROMPT).lstrip()
+def _transformer_lens(places: Places, model: str) -> str:
+    named = {SITES[site].hook.format(layer=layer): indices for (site, layer), indices in places.items()}
+    return TRANSFORMER_LENS.format(model=model, places=_lines(named), value=0.0, prompt=PROMPT).lstrip()
 
 
-def _nnsight(neurons: NeuronSet, model: str) -> str:
-    places = neurons.by_place()
+def _nnsight(places: Places, model: str) -> str:
     writes = [
         f"    model.model.layers[{layer}].{MODULE_OF[site]}.{_side(site)}[..., {places[site, layer]}] = 0.0"
         for site, layer in sorted(places, key=lambda place: (place[1], FORWARD.index(place[0])))
@@ -104,12 +102,11 @@ def _nnsight(neurons: NeuronSet, model: str) -> str:
     return NNSIGHT.format(model=model, prompt=PROMPT, writes="\n".join(writes)).lstrip()
 
 
-def _pyvene(neurons: NeuronSet, model: str) -> str:
-    places = {
-        f"model.layers.{layer}.{MODULE_OF[site]}.{_side(site)}": indices
-        for (site, layer), indices in neurons.by_place().items()
+def _pyvene(places: Places, model: str) -> str:
+    named = {
+        f"model.layers.{layer}.{MODULE_OF[site]}.{_side(site)}": indices for (site, layer), indices in places.items()
     }
-    return PYVENE.format(model=model, places=_lines(places), value=0.0, prompt=PROMPT).lstrip()
+    return PYVENE.format(model=model, places=_lines(named), value=0.0, prompt=PROMPT).lstrip()
 
 
 def _side(site: str) -> str:
