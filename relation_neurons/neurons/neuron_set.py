@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, SupportsIndex, cast, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,9 @@ from numpy import ndarray
 
 from relation_neurons.errors import number_text, refuse, shortened
 from relation_neurons.models.sites import Neuron, expand_site
-from relation_neurons.models.types import HookedModel
+from relation_neurons.neurons.interchange import Interchange
 from relation_neurons.neurons.module_names import place_of
 from relation_neurons.neurons.place_text import place_text
-from relation_neurons.neurons.snippets import hooks, snippet
 from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.validation import validated
 
@@ -29,7 +27,7 @@ MOST_LAYERS = 100_000
 
 @validated
 @dataclass(frozen=True)
-class NeuronSet:
+class NeuronSet(Interchange):
     """Distinct neurons in order.
 
     Iteration, `len` and `in` work as for a tuple. `neurons[0]` is a neuron and `neurons[:10]` a set. `a & b`, `a | b`
@@ -97,87 +95,6 @@ class NeuronSet:
         """
         places = [(*place_of(hook), index) for hook, some in indices.items() for index in some]
         return cls(tuple(Neuron(site, layer, operator.index(index)) for site, layer, index in places), name)
-
-    @classmethod
-    def from_hub(
-        cls,
-        repo_id: str,
-        name: str | None = None,
-        *,
-        model: HookedModel | None = None,
-        revision: str | None = None,
-        token: str | None = None,
-        endpoint: str | None = None,
-    ) -> NeuronSet:
-        """Download a set from the Hugging Face Hub; nothing that is read is executed or unpickled.
-
-        Args:
-            repo_id: Such as `me/language-neurons`, written by `push_to_hub`.
-            name: Of the set, where the repository has several.
-            model: The model that it will be used with, which is checked against the file.
-            revision: A branch, tag or commit; by default the newest.
-            token: Of a private repository; by default the one that you have logged in with.
-            endpoint: Address of the hub; by default the public one.
-
-        Raises:
-            RelationNeuronsError: No such repository, file or set, a damaged file, or one of another model.
-        """
-        options = {"model": model, "revision": revision, "token": token, "endpoint": endpoint}
-        return cast(NeuronSet, _hub().pull(repo_id, name, **options))
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        model: HookedModel,
-        *,
-        score: str = "unknown",
-        private: bool = False,
-        made_from: Mapping[str, Any] | None = None,
-        token: str | None = None,
-        endpoint: str | None = None,
-    ) -> str:
-        """Upload the set to the Hugging Face Hub with a card that says what it is and how to use it.
-
-        Args:
-            repo_id: Such as `me/language-neurons`; made if it does not exist. A set that it holds is replaced.
-            model: The model in which the neurons were found.
-            score: What they were ranked by.
-            private: Whether a new repository is private.
-            made_from: Further information, as of `save_neurons`.
-            token: By default the one that you have logged in with.
-            endpoint: Address of the hub; by default the public one.
-
-        Returns:
-            The address of the repository.
-
-        Raises:
-            RelationNeuronsError: A neuron that the model lacks, or what the hub refuses.
-        """
-        options = {"private": private, "made_from": made_from, "token": token, "endpoint": endpoint}
-        return str(_hub().push(self, repo_id, model, score=score, **options))
-
-    def to_hooks(self, value: float = 0.0) -> list[tuple[str, Callable[..., Any]]]:
-        """Hooks that set these neurons to a value at every position, for TransformerLens' `run_with_hooks`.
-
-        Unlike `ablate`, which also proves that each hook fired, they need nothing of this package.
-
-        Example:
-            >>> [name for name, _ in NeuronSet.from_pairs([(3, 1), (3, 5)]).to_hooks()]
-            ['blocks.3.mlp.hook_post']
-        """
-        return hooks(self.by_place(), value)
-
-    def to_snippet(self, library: str = "transformer_lens", model: str = "MODEL") -> str:
-        """Code that ablates these neurons with another library, to paste.
-
-        Args:
-            library: `transformer_lens`, `nnsight` or `pyvene`; the last two know Llamas as Transformers builds them.
-            model: What the code loads.
-
-        Raises:
-            RelationNeuronsError: Another library.
-        """
-        return snippet(self.by_place(), library, model)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:
@@ -314,8 +231,3 @@ class NeuronSet:
         frame.insert(1, "rank", np.arange(1, len(self) + 1))
         frame["score"] = self.scores if self.scores is not None else np.nan
         return frame
-
-
-def _hub() -> Any:
-    """The module that sends sets to the hub, which itself imports this one, and is needed by few."""
-    return importlib.import_module("relation_neurons.neurons.hub")
