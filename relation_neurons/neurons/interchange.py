@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.snippets import hooks, snippet
+
+SetT = TypeVar("SetT")
 
 
 class Interchange:
@@ -19,7 +21,7 @@ class Interchange:
 
     @classmethod
     def from_hub(
-        cls,
+        cls: type[SetT],
         repo_id: str,
         name: str | None = None,
         *,
@@ -27,7 +29,7 @@ class Interchange:
         revision: str | None = None,
         token: str | None = None,
         endpoint: str | None = None,
-    ) -> Self:
+    ) -> SetT:
         """Download a set from the Hugging Face Hub; nothing that is read is executed or unpickled.
 
         Args:
@@ -42,7 +44,7 @@ class Interchange:
             RelationNeuronsError: No such repository, file or set, a damaged file, or one of another model.
         """
         options = {"model": model, "revision": revision, "token": token, "endpoint": endpoint}
-        return cast(Self, _hub().pull(repo_id, name, **options))
+        return cast(SetT, _hub().pull(repo_id, name, **options))
 
     def push_to_hub(
         self,
