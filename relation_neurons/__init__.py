@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from relation_neurons.results.scorecard import scorecard
     from relation_neurons.neurons.files import load_neurons, save_neurons
     from relation_neurons.workers.config import WorkersConfig
+    from relation_neurons.neurons.foreign_files import import_neurons
     from relation_neurons.experiments.config import StudyConfig
     from relation_neurons.experiments.case import Case
     from relation_neurons.experiments.study import Study
@@ -77,6 +78,7 @@ __all__ = [
     "contrast",
     "critical_neurons",
     "describe",
+    "import_neurons",
     "intervene",
     "load_model",
     "load_neurons",
@@ -125,6 +127,7 @@ _MODULES = {
     "results.scorecard": ("scorecard",),
     "neurons.files": ("load_neurons", "save_neurons"),
     "workers.config": ("WorkersConfig",),
+    "neurons.foreign_files": ("import_neurons",),
     "experiments.config": ("StudyConfig",),
     "experiments.case": ("Case",),
     "experiments.study": ("Study",),

@@ -17,8 +17,9 @@ from relation_neurons.errors import file_name, refuse
 from relation_neurons.progress import bar, silent
 from relation_neurons.prompts.prompts import PromptConfig, make_prompts
 from relation_neurons.relations import lre_download, wikidata
-from relation_neurons.relations.lint import check, format_problems
+from relation_neurons.relations.lint import check_files, format_problems
 from relation_neurons.relations.relation import Relation
+from relation_neurons.relations.table_layout import table_layout
 from relation_neurons.relations.translations import read_translations
 from relation_neurons.storage.files import atomic
 
@@ -70,17 +71,26 @@ def fetch_command(
 
 
 @app.command(name="check")
-def check_command(files: tyro.conf.Positional[tuple[Path, ...]], n_evaluation: int = 40, shots: int = 2) -> None:
+def check_command(
+    files: tyro.conf.Positional[tuple[Path, ...]],
+    n_evaluation: int = 40,
+    shots: int = 2,
+    template: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    columns: tuple[str, ...] = (),
+) -> None:
     """Say everything that is wrong with relation files, and where. Exit status 1 if any cannot be used.
 
     Args:
         files: JSON in the LRE schema, or CSV.
         n_evaluation: Evaluation facts that the split is to have.
         shots: Solved examples that it is to have.
+        template: A text with one {} for the subject, for tables without a column template; may be repeated.
+        columns: What a table calls its columns, as subject=Element object=Symbol.
     """
+    layout = table_layout(template, columns)
     if not files:
         raise refuse("No file was named", expected="at least one relation file")
-    problems = [one for file in files for one in check(file, n_evaluation=n_evaluation, shots=shots)]
+    problems = check_files(files, n_evaluation=n_evaluation, shots=shots, layout=layout)
     Console().print(format_problems(problems), markup=False, highlight=False, soft_wrap=True)
     if any(problem.level == "error" for problem in problems):
         sys.exit(1)

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import tyro
@@ -16,16 +17,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from relation_neurons.errors import RelationNeuronsError, refuse
-from relation_neurons.storage.run_files import KEY, LOCK, RunFiles, read_run_files
+from relation_neurons.statistics.formatting import count_text
+from relation_neurons.storage.run_files import KEY, LOCK, MANIFEST, VERDICT, RunFiles, read_run_files
 
 app = tyro.extras.SubcommandApp()
 REMADE = ("answers", "rankings", "parts", "activations")
 """Folders of what was measured on the way, which the tables no longer need."""
+ARCHIVED = "before-"
+"""How folders begin in which results of other code are archived."""
+PAGES = {"report.html", "neuron.html"}
+"""What a command writes last."""
 
 
 @app.command(name="list")
 def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
-    """List the runs in a folder and below it.
+    """List the runs in a folder and below it: when each last changed, whether it is finished, and its size.
 
     Args:
         folder: Where to look.
@@ -41,9 +47,12 @@ def list_command(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
             unread.append(str(error))
     if not found and not unread:
         raise refuse(f"There are no runs in {folder}", do="name another folder")
-    table = Table("run", "model", "site", "relations", "files", "MB", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("run", "model", "site", "relations", "last change", "status", "MB"):
+        table.add_column(name, justify="right" if name in ("relations", "MB") else "left")
     for run in found:
-        table.add_row(run.path.relative_to(folder).as_posix(), *_about(run), str(len(run.files)), f"{_size(run):.1f}")
+        name = escape(run.path.relative_to(folder).as_posix())
+        table.add_row(name, *_about(run), _changed(run), _status(run), f"{_size(run):.1f}")
     Console().print(table)
     for message in unread:
         Console().print(message, soft_wrap=True, markup=False, highlight=False)
@@ -95,7 +104,7 @@ def clean_command(folder: tyro.conf.Positional[Path], answers: bool = False) -> 
     """
     read_run_files(folder)
     leftovers = [path for path in folder.rglob(".*.*") if path.is_file() and path.name != LOCK]
-    removed = [*leftovers, *folder.glob("before-*")]
+    removed = [*leftovers, *folder.glob(f"{ARCHIVED}*")]
     if answers:
         removed += [path for name in REMADE if (path := folder / name).is_dir()]
     freed = sum(_bytes(path) for path in removed)
@@ -108,6 +117,21 @@ def _about(run: RunFiles) -> tuple[str, str, str]:
     """Model, site and number of relations, as far as the key holds them."""
     name, site = _part(run, "model").get("name", "?"), _part(run, "config").get("site", "?")
     return escape(str(name)), escape(str(site)), str(len(_part(run, "relations")))
+
+
+def _changed(run: RunFiles) -> str:
+    """When a file of the run was last written, in local time."""
+    path = run.path / (MANIFEST if (run.path / MANIFEST).is_file() else KEY)
+    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+
+
+def _status(run: RunFiles) -> str:
+    """Whether a run has reached its page, which is written last, or how many experiments it has finished."""
+    if run.path.name.startswith(ARCHIVED):
+        return "archived"
+    if PAGES & {PurePosixPath(name).name for name in run.files}:
+        return "finished"
+    return f"unfinished, {count_text(sum(name.endswith(VERDICT) for name in run.files), 'result')}"
 
 
 def _part(run: RunFiles, name: str) -> Mapping[str, Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import tyro
+
 from relation_neurons.errors import require_at_least
 from relation_neurons.models.loading import named_device
 from relation_neurons.models.placement import require_placement
 from relation_neurons.models.sites import SiteName
 from relation_neurons.prompts.prompts import PromptConfig
+from relation_neurons.relations.table_layout import table_layout
 from relation_neurons.scores.scoring import require_scorer
 from relation_neurons.storage.fingerprint import UNLESS_DEFAULT
 from relation_neurons.validation import validated
@@ -44,6 +47,10 @@ class StudyConfig:
     """`smollm2-135m`, `gemma3-270m`, a Hugging Face id such as meta-llama/Llama-2-7b-hf, a folder, or a .gguf file."""
     relations: tuple[str, ...] = ("shipped",)
     """Names of shipped relations, `shipped` (all), `paper` or `lre` (once fetched), JSON or CSV files, folders."""
+    template: tyro.conf.UseAppendAction[tuple[str, ...]] = field(default=(), metadata=UNLESS_DEFAULT)
+    """A text with one {} for the subject, for tables without a column `template`; may be repeated."""
+    columns: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)
+    """What tables call their columns, as subject=Element object=Symbol."""
     site: SiteName = "ffn"
     """Where neurons are: ffn is gate, up and down together, as in the paper."""
     k: int | None = None
@@ -95,6 +102,7 @@ class StudyConfig:
         named_device(self.score_device)
         require_placement(self.device, self.device_map, self.quantize)
         require_scorer(self.scorer)
+        table_layout(self.template, self.columns)
 
     @property
     def selection(self) -> SelectionConfig:

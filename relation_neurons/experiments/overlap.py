@@ -53,16 +53,16 @@ def overlap(study: Study, config: OverlapConfig = OverlapConfig()) -> Experiment
     """The overlap of every pair of relations, by pairwise contrasts and as in the paper, and of groups of three.
 
     Returns:
-        Tables `pairs`, from `pair_table`; `triples`, from `triple_table`; `shared`, from `shared_neurons`; and `tree`,
-        from `average_linkage` of the pairs' shares. All are empty for two relations, which have no others to be told
-        from.
+        Tables `pairs`, from `pair_table`; `triples`, from `triple_table`; `shared`, from `shared_neurons`, of every
+        pair and of these groups; and `tree`, from `average_linkage` of the pairs' shares. All are empty for two
+        relations, which have no others to be told from.
     """
     if len(study.names) < 3:
         empty = {name: pd.DataFrame() for name in ("pairs", "triples", "shared", "tree")}
         return ExperimentResult("overlap", QUESTION, empty, (sharing_verdicts.TOO_FEW,))
     pairs = pair_table(study)
     triples, sets = triple_table(study, pairs)
-    shared = shared_neurons(pair_sets(study, pairs_above(pairs)) | sets)
+    shared = shared_neurons(pair_sets(study, list(combinations(study.names, 2))) | sets)
     tables = {"pairs": pairs, "triples": triples, "shared": shared, "tree": average_linkage(pairs)}
     return ExperimentResult("overlap", QUESTION, tables, sharing_verdicts.overlap(pairs, triples, k=study.k))
 

@@ -16,6 +16,7 @@ from relation_neurons.models.loading import load_model
 from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import bar, keep_quiet, tell
 from relation_neurons.prompts.prompts import make_prompts
+from relation_neurons.relations.lint_warnings import only_negatives
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import Relation
 from relation_neurons.results.experiment_result import ExperimentResult
@@ -56,7 +57,7 @@ def open_study(
     Raises:
         RelationNeuronsError: Whatever of the input cannot be used.
     """
-    found = load_relations(*relations)
+    found = load_relations(*relations, templates=changes.get("template", ()), columns=changes.get("columns", ()))
     named = tuple(one.name if isinstance(one, Relation) else str(one) for one in relations)
     config = study_config(profile, model=model, relations=named, **changes)
     # Free memory differs between machines, so notebooks should not record it.
@@ -96,8 +97,13 @@ def prepare(
         RelationNeuronsError: Input that cannot be used, or that cannot fit; the message names options with which it
             would.
     """
-    found = load_relations(*config.relations) if relations is None else relations
+    if relations is None:
+        found = load_relations(*config.relations, templates=config.template, columns=config.columns)
+    else:
+        found = tuple(relations)
     require_two(found)
+    if doubt := only_negatives([one.name for one in found]):
+        (say or tell)(f"Note: {doubt[0]}. Better: {doubt[1]}.")
     prompts = make_prompts(found, config.prompts)
     needed = estimate(
         config.model,

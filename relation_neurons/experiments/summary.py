@@ -5,6 +5,7 @@ The paper's intra- and inter-relation experiments (sections 5.1 and 5.2, Figures
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from relation_neurons.errors import require_at_least
+from relation_neurons.evaluation.examples import example_generations
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
+from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import critical
 from relation_neurons.statistics.formatting import name_list
@@ -32,10 +35,13 @@ class SummaryConfig:
     """Ablate each relation's neurons and test all facts; ablate its control sets and test its own."""
 
     n_worst: int = 5
-    """Answers of each relation that are shown, those whose object lost most log-probability."""
+    """Answers of each relation that are shown, of those that were right and became wrong: the objects that lost most
+    log-probability."""
+    n_examples: int = 2
+    """Prompts of each relation that the model continues with and without the neurons, and half as many of others."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, n_worst=0)
+        require_at_least(self, n_worst=0, n_examples=0)
 
 
 def summary(study: Study, config: SummaryConfig = SummaryConfig()) -> ExperimentResult:
@@ -43,7 +49,8 @@ def summary(study: Study, config: SummaryConfig = SummaryConfig()) -> Experiment
 
     Returns:
         Tables `summary`, from `summarise`; `controls`, the mean change under each control set by `relation` and `draw`;
-        and `worst`, the answers before and after of the facts whose object lost most log-probability.
+        and `became_wrong`, the answers before and after of own facts that were right and became wrong;
+        and `generations`, from `example_generations`, about the first facts that were right.
     """
     measures = [name for name in MEASURES if study.config.rule != "prefix" or name != "correct_prefix"]
     targets = {name: study.target(name) for name in study.names}
@@ -59,8 +66,10 @@ def summary(study: Study, config: SummaryConfig = SummaryConfig()) -> Experiment
     table = summarise(answers, controls, measures=measures, seed=study.config.seed)
     by_set = controls.groupby(["ablated", "draw"], sort=False)[[f"d_{name}" for name in measures]].mean()
     tables = {"summary": table, "controls": by_set.reset_index(names=["relation", "draw"])}
-    tables["worst"] = _worst(study, answers, config.n_worst)
+    tables["became_wrong"] = _became_wrong(study, answers, config.n_worst)
+    tables["generations"] = _generations(study, answers, targets, config.n_examples)
     sentences = [sentence(table, name) for name in measures if name != "correct_prefix"]
+    sentences.append(losses(answers, controls))
     sentences.append(critical(study.critical.at(study.config.site), study.config.site, kept=study.config.keep_critical))
     return ExperimentResult("summary", QUESTION, tables, tuple(sentences))
 
@@ -146,14 +155,50 @@ def _changes(kinds: Mapping[str, pd.DataFrame], column: str, seed: int) -> dict[
     return {part: found.get(part, nothing) for part in PARTS if part != "clean"}
 
 
-def _worst(study: Study, answers: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The facts whose object lost most log-probability, with the answers before and after where the model answered."""
+def losses(answers: pd.DataFrame, controls: pd.DataFrame) -> str:
+    """How many own answers that were right became wrong, by relation, and under a control set.
+
+    Args:
+        answers: As of `summarise`.
+        controls: As of `summarise`, with `draw`.
+    """
+    own = answers[answers["ablated"] == answers["relation"]]
+    right, lost = (own[rows].groupby("relation").size() for rows in (own["clean_correct"] > 0, own["d_correct"] < 0))
+    if not len(lost):
+        return f"No own answer of {int(right.sum())} that were right became wrong."
+    by_set = controls[controls["d_correct"] < 0].groupby(["ablated", "draw"]).size()
+    by_chance = by_set.sum() / controls.groupby(["ablated", "draw"]).ngroups * own["relation"].nunique()
+    parts = ", ".join(f"{name} {n} of {right[str(name)]}" for name, n in lost.items())
+    found = f"{lost.sum()} of {right.sum()} own answers that were right became wrong ({parts})"
+    return f"{found}; under random controls {by_chance:.1f}."
+
+
+def _generations(study: Study, answers: pd.DataFrame, targets: Mapping[str, NeuronSet], n: int) -> pd.DataFrame:
+    """Prompts continued with and without each relation's neurons; those with right answers come first."""
+    own = answers[answers["ablated"] == answers["relation"]].reset_index(drop=True)
+    asked, order = study.evaluation(), own.sort_values("clean_correct", ascending=False, kind="stable").index
+    prompts = list({(one.relation, one.unit): one for one in reversed([asked[row] for row in order])}.values())[::-1]
+    controls = {name: study.controls(target)[0] for name, target in targets.items()}
+    n_other = (n + 1) // 2
+
+    def make() -> pd.DataFrame:
+        with study.show("continuing prompts", 3 * len(targets) * (n + n_other)) as progress:
+            work = functools.partial(
+                example_generations, prompts=prompts, targets=targets, controls=controls, n_own=n, n_other=n_other
+            )
+            return study.pool.call(work, progress)
+
+    return study.table("answers/examples", make, prompts, targets, controls, n, n_other)
+
+
+def _became_wrong(study: Study, answers: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Own facts answered rightly before and wrongly after, those whose object lost most log-probability first."""
     columns = ["relation", "subject", "object", "d_logprob"]
     own = answers[answers["ablated"] == answers["relation"]].reset_index(drop=True)
     if "generated" in own:
         clean = study.clean(study.evaluation(), generate=True)
         own = own.assign(before=clean["generated"].to_numpy(), after=own["generated"])
         columns[3:3] = ["before", "after"]
-    ordered = own.sort_values("d_logprob", kind="stable")
+    ordered = own[own["d_correct"] < 0].sort_values("d_logprob", kind="stable")
     parts = [ordered[ordered["relation"] == name].head(n) for name in study.names]
     return pd.concat(parts)[columns].reset_index(drop=True)

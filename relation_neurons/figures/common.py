@@ -16,7 +16,7 @@ from relation_neurons.statistics.formatting import interval_text
 
 MEASURES = ("logprob", "correct")
 """Measures of tables of tested effects."""
-MAX_NUMBERED_COLUMNS = 8
+MAX_NUMBERED_COLUMNS = 16
 """Matrices with more columns have no numbers in their cells."""
 TESTED = ("n", "effect", "effect_low", "effect_high", "n_controls", "random", "random_min", "random_max")
 SIGNIFICANCE = ("p_holm", "p_bh", "verdict")
@@ -91,10 +91,10 @@ def effect_matrix(
 ) -> go.Figure:
     """Heatmap of signed effects; stars mark significance after Holm, dots only after Benjamini-Hochberg."""
     numbered, row_names, column_names = len(columns) <= MAX_NUMBERED_COLUMNS, list(rows), list(columns)
+    if "hover" not in cells:
+        cells = cells.assign(hover=hover_texts(cells))
     effects, hover = (
-        cells.assign(hover=hover_texts(cells))
-        .pivot(index=row, columns=column, values=value)
-        .reindex(row_names, columns=column_names)
+        cells.pivot(index=row, columns=column, values=value).reindex(row_names, columns=column_names)
         for value in ("effect", "hover")
     )
     figure = heatmap(
@@ -105,7 +105,7 @@ def effect_matrix(
         decimals=2 if numbered else None,
         diverging=True,
     )
-    figure.update_traces(hovertext=hover.to_numpy())
+    figure.update_traces(hovertext=hover.to_numpy(), textfont_size=10 if len(columns) <= 8 else 9)
     significant = cells["verdict"].isin(SHOWN)
     only_bh = ~significant & (cells["p_bh"] < LEVEL)
     right, up = 0.4 if numbered else 0, 0.28 if numbered and len(row_names) <= MANY else 0

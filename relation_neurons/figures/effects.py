@@ -33,6 +33,7 @@ from relation_neurons.figures.style import (
     ZERO,
     heatmap,
     is_not_first_axis,
+    robust_limit,
     row_height,
     styled,
 )
@@ -84,31 +85,50 @@ def controls_figure(
     return with_one_legend(figure) if beside else with_menu(figure, values).update_xaxes(title="change")
 
 
-def pairs_figure(effects: pd.DataFrame, measure: str = "logprob", own: pd.DataFrame | None = None) -> go.Figure:
+def pairs_figure(
+    effects: pd.DataFrame,
+    measure: str = "logprob",
+    own: pd.DataFrame | None = None,
+    *,
+    answers: pd.DataFrame | None = None,
+) -> go.Figure:
     """Matrix of signed effects between relations (the paper's Figure 4).
 
     Args:
         effects: Table `effects` of the experiment `inter`; `ablated` is the row, `relation` the column.
         measure: `logprob` or `correct`.
-        own: Effects on own facts by `ablated` for the diagonal, such as the rows of `intra` with
-            `facts` equal to `evaluation`. They do not affect the colour scale, so that the other
-            effects stay visible.
+        own: Tested effects on own facts by `ablated` for the diagonal, such as the rows of `intra` with
+            `facts` equal to `evaluation`.
+        answers: Table `answers` of `inter`, for a diagonal without tests: the mean change of own facts.
     """
     cells, title = (
         rows_of_measure(effects, measure, ["ablated", "relation"]),
         f"Effects between relations: {MEASURE_TITLES[measure]}",
     )
-    largest = cells["effect"].abs().max()
-    if own is not None and len(diagonal := rows_of_measure(own, measure, ["ablated"])):
-        diagonal = diagonal.assign(relation=diagonal["ablated"])
+    cells = cells.assign(hover=hover_texts(cells))
+    if own is not None:
+        diagonal = rows_of_measure(own, measure, ["ablated"])
+        diagonal = diagonal.assign(relation=diagonal["ablated"], hover=hover_texts(diagonal))
+    else:
+        diagonal = _own_changes(answers, measure)
+    if len(diagonal):
         cells = pd.concat([cells, diagonal]) if len(cells) else diagonal
     if cells.empty:
         return empty_figure(title)
     names = list(dict.fromkeys([*cells["ablated"], *cells["relation"]]))
     figure = effect_matrix(cells, "ablated", names, "relation", names, title)
-    if largest > 0:
-        figure.update_traces(zmin=-largest, zmax=largest, selector={"type": "heatmap"})
     return figure.update_layout(xaxis_title="evaluated facts", yaxis_title="ablated neurons")
+
+
+def _own_changes(answers: pd.DataFrame | None, measure: str) -> pd.DataFrame:
+    """Mean changes of own facts, for the diagonal; none where the answers have none."""
+    if answers is None or f"d_{measure}" not in answers:
+        return pd.DataFrame()
+    own = answers[answers["ablated"] == answers["relation"]]
+    changes = own.groupby(["ablated", "unit"], sort=False)[f"d_{measure}"].mean().groupby("ablated", sort=False)
+    rows = pd.DataFrame({"effect": changes.mean(), "n": changes.size()}).reset_index()
+    hover = [f"own facts: mean {row.effect:+.3f}, n = {row.n} facts; tested in intra" for row in rows.itertuples()]
+    return rows.assign(relation=rows["ablated"], hover=hover, verdict="", p_bh=1.0)
 
 
 def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.Figure:
@@ -128,7 +148,11 @@ def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.
         count = pd.crosstab(rows["ablated"], rows["relation"]).reindex(index=names, columns=names)
         counts.append(count.fillna(0).to_numpy(dtype=int))
     numbered = len(names) <= MAX_NUMBERED_COLUMNS
-    most, middles = int(np.max(counts)), [(half - 0.5) / 2 for half in range(2 * len(names))]
+    most, middles = (
+        int(robust_limit(np.array(counts, dtype=float))),
+        [(half - 0.5) / 2 for half in range(2 * len(names))],
+    )
+    more = "+" if np.max(counts) > most else ""
     cells = np.stack([-counts[0], counts[1]], axis=-1).astype(float)
     cells[np.eye(len(names), dtype=bool) & (cells == 0).all(axis=-1)] = np.nan
     cells = cells.reshape(len(names), -1)
@@ -142,8 +166,10 @@ def flips_figure(flips: pd.DataFrame, names: Sequence[str] | None = None) -> go.
         text=[[f"{abs(n):.0f}" if abs(n) > 0 and numbered else "" for n in row] for row in cells],
         texttemplate="%{text}",
         xgap=0,
+        zmin=-most,
+        zmax=most,
         colorbar_tickvals=[-most, 0, most],
-        colorbar_ticktext=[f"{most} lost", "0", f"{most} gained"],
+        colorbar_ticktext=[f"{most}{more} lost", "0", f"{most}{more} gained"],
     )
     for edge in range(1, len(names)):
         figure.add_vline(x=edge - 0.5, line_width=1, line_color=GRID if len(names) > MANY else RANDOM)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from relation_neurons.figures.style import MANY, RISE, heatmap, name_size, row_height, styled
+from relation_neurons.figures.style import MANY, RISE, colour_range, heatmap, name_size, row_height, styled
 from relation_neurons.statistics.effects import ABOVE
 
 DETAILS = ("count", "expected", "low", "high", "p_holm")
@@ -34,9 +34,9 @@ def layer_distribution_figure(layers: pd.DataFrame) -> go.Figure:
     )
     figure.update_traces(
         customdata=np.stack([table.to_numpy(dtype=object) for table in (counts, chance, by_site)], axis=-1),
-        zmax=float(shares.to_numpy().max()),
         colorbar_tickformat=".0%",
     )
+    figure.update_traces(colour_range(shares.to_numpy(dtype=float), diverging=False, form=".0%"))
     step = next(step for step in (1, 2, 5, 10, 20) if n_layers / step <= 20)
     figure.update_layout(xaxis_title="layer")
     figure = styled(
@@ -92,7 +92,7 @@ def _overlaps(cells: pd.DataFrame, row: str, rows: Sequence[str], column: str, c
         text=text,
         texttemplate="%{text}",
         textfont_size=9,
-        zmax=float(np.nanmax(shares)) or 1.0 if np.isfinite(shares).any() else 1.0,
+        **colour_range(shares, diverging=False),
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from relation_neurons.errors import refuse
-from relation_neurons.figures.style import MANY, OTHER, OWN, RANDOM, heatmap, name_size, styled
+from relation_neurons.figures.style import MANY, OTHER, OWN, RANDOM, heatmap, name_size, robust_limit, styled
 
 
 def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
@@ -30,6 +30,7 @@ def overlap_of_names_figure(table: pd.DataFrame, title: str) -> go.Figure:
         text=[["" if many or not n > 0 else f"{n:.0f}" for n in row] for row in shared],
         texttemplate="%{text}",
         textfont_size=None,  # as large as fits the cells
+        zmax=max(robust_limit(shared), 1.0),
     )
     figure = styled(figure, title, height=200 + (13 if many else 34) * len(names), legend_rows=0)
     figure.update_xaxes(dtick=1, showgrid=False, tickangle=-90 if many else -45, tickfont_size=name_size(names))

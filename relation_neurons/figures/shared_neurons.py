@@ -101,7 +101,7 @@ def _matrix(pairs: pd.DataFrame, names: Sequence[str], shared: pd.DataFrame | No
         customdata=np.stack([grid[name].astype(float) for name in DETAILS], axis=-1),
         text=text,
         texttemplate=None if many else "%{text}",
-        textfont_size=9,
+        textfont_size=12 if len(names) <= 8 else 9,
         colorbar={"tickvals": np.sqrt(TICKS).tolist(), "ticktext": [f"{tick:.0%}" for tick in TICKS], "title": "share"},
     )
     if shared is not None:

@@ -74,9 +74,8 @@ def heatmap(
         decimals: Decimals of the numbers in the cells; by default the cells have no numbers.
         diverging: Whether to use a diverging colour scale, for signed values.
     """
-    largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
-    signed = {"colorscale": "RdBu", "zmin": -largest, "zmax": largest}
-    scale = signed if diverging else {"colorscale": "Blues", "zmin": 0, "zmax": max(largest, 1.0)}
+    limit = robust_limit(values)
+    scale = colour_range(values) if diverging else {"zmin": 0, "zmax": max(limit, 1.0)}
     figure = go.Figure(
         go.Heatmap(
             z=values,
@@ -88,12 +87,50 @@ def heatmap(
             textfont={"size": 10},
             xgap=1,
             ygap=1,
+            colorscale="RdBu" if diverging else "Blues",
             **scale,
         )
     )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(tickangle=-45)
     return figure
+
+
+def robust_limit(values: np.ndarray) -> float:
+    """Where colours end: the largest size, unless a few outliers would rule all other colours.
+
+    Outliers are the largest 2 % of the sizes, at least one, where they are more than twice as large as all others.
+
+    Example:
+        >>> robust_limit(np.array([0.1, -0.2, 9.0])), robust_limit(np.array([0.1, -0.2, 0.3]))
+        (0.2, 0.3)
+    """
+    sizes = np.sort(np.abs(values[np.isfinite(values)]))
+    if not sizes.any():
+        return 1.0
+    others = sizes[: -max(1, len(sizes) // 50)]
+    ruled = len(others) > 0 and 0 < 2 * others[-1] < sizes[-1]
+    return float(sizes[sizes <= 2 * others[-1]][-1] if ruled else sizes[-1])
+
+
+def colour_range(values: np.ndarray, *, diverging: bool = True, form: str = ".2g") -> dict[str, Any]:
+    """The range of colours of a heatmap, and a colour bar that says where values lie beyond it.
+
+    Args:
+        values: All values, those on the diagonal included.
+        diverging: Whether they are signed.
+        form: Of numbers on the colour bar.
+    """
+    limit = robust_limit(values)
+    lowest = -limit if diverging else 0.0
+    scale: dict[str, Any] = {"zmin": lowest, "zmax": limit}
+    if np.nanmax(np.abs(values), initial=0) > limit:
+        ticks = [lowest, (lowest + limit) / 2, limit]
+        texts = [format(tick, form) for tick in ticks]
+        texts[-1] = f"≥ {texts[-1]}"
+        texts[0] = f"≤ {texts[0]}" if diverging else texts[0]
+        scale["colorbar"] = {"tickvals": ticks, "ticktext": texts}
+    return scale
 
 
 def styled(figure: go.Figure, title: str, *, height: int, legend_rows: int = 1) -> go.Figure:

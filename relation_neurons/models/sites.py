@@ -47,6 +47,7 @@ the paper counts (section 2): gate, up and down in the MLP; q, k, v and o in att
 projection, such as a norm, a rotation or a multiplier, is in them. A neuron of q, k or v has the index head * d_head +
 place in the head."""
 
+BLOCK = "blocks.{layer}."
 MLP_SITES = ("post", "gate", "up", "down")
 
 COMPOSITE_SITES: Mapping[str, tuple[str, ...]] = {
@@ -60,12 +61,27 @@ COMPOSITE_SITES: Mapping[str, tuple[str, ...]] = {
 SiteName = Literal["post", "gate", "up", "down", "ffn", "q", "k", "v", "o", "attn", "all"]
 
 
+def site_of_hook(name: str) -> str | None:
+    """The site whose hook this is in a `HookedTransformer`, with or without `blocks.{layer}.`; None if there is none.
+
+    Example:
+        >>> site_of_hook("mlp.hook_post"), site_of_hook("blocks.{layer}.attn.hook_q"), site_of_hook("ln1")
+        ('post', 'q', None)
+    """
+    part = name.removeprefix(BLOCK)
+    return next((site for site, place in SITES.items() if place.hook == BLOCK + part), None)
+
+
 def expand_site(site: str) -> tuple[str, ...]:
-    """The simple sites that a name stands for.
+    """The simple sites that a name stands for; a hook's name such as `mlp.hook_post` stands for its site.
 
     Raises:
         RelationNeuronsError: Not a site.
     """
+    if hooked := site_of_hook(site):
+        return (hooked,)
+    if re.match(r"blocks\.\d+\.", site) and site_of_hook(part := site.split(".", 2)[2]):
+        raise refuse(f"'{site}' is a hook of one layer", expected=f"a site of all layers, such as '{part}'")
     if site in SITES:
         return (site,)
     if site in COMPOSITE_SITES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
@@ -16,6 +16,8 @@ from numpy import ndarray
 
 from relation_neurons.errors import number_text, refuse, shortened
 from relation_neurons.models.sites import Neuron, expand_site
+from relation_neurons.neurons.interchange import Interchange
+from relation_neurons.neurons.module_names import place_of
 from relation_neurons.neurons.place_text import place_text
 from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.validation import validated
@@ -25,7 +27,7 @@ MOST_LAYERS = 100_000
 
 @validated
 @dataclass(frozen=True)
-class NeuronSet:
+class NeuronSet(Interchange):
     """Distinct neurons in order.
 
     Iteration, `len` and `in` work as for a tuple. `neurons[0]` is a neuron and `neurons[:10]` a set. `a & b`, `a | b`
@@ -67,9 +69,9 @@ class NeuronSet:
             >>> len(NeuronSet.from_pairs([(12, 345), (13, 7)]))
             2
         """
-        if expand_site(site) != (site,):
+        if len(expand_site(site)) > 1:
             raise refuse(f"Site '{site}' stands for {', '.join(expand_site(site))}", expected="one simple site")
-        neurons = []
+        (simple,), neurons = expand_site(site), []
         for pair in pairs:
             try:
                 layer, index = map(operator.index, pair)
@@ -77,8 +79,22 @@ class NeuronSet:
                 raise refuse(
                     f"{pair!r} is not a pair ({error})", expected="layer and index, such as (12, 345)"
                 ) from None
-            neurons.append(Neuron(site, layer, index))
+            neurons.append(Neuron(simple, layer, index))
         return cls(tuple(neurons), name)
+
+    @classmethod
+    def from_hooks(cls, indices: Mapping[str, Iterable[SupportsIndex]], name: str = "neurons") -> NeuronSet:
+        """Create a set from indices by the names of hooks, or of modules of Transformers.
+
+        Raises:
+            RelationNeuronsError: A name of no site, no indices, or a neuron that occurs twice.
+
+        Example:
+            >>> list(NeuronSet.from_hooks({"blocks.3.mlp.hook_post": [1, 5]}))
+            [Neuron(site='post', layer=3, index=1), Neuron(site='post', layer=3, index=5)]
+        """
+        places = [(*place_of(hook), index) for hook, some in indices.items() for index in some]
+        return cls(tuple(Neuron(site, layer, operator.index(index)) for site, layer, index in places), name)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> NeuronSet:

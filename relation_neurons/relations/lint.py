@@ -16,9 +16,11 @@ from typing import Any, Literal
 from relation_neurons.errors import RelationNeuronsError, number_text, refuse
 from relation_neurons.relations.diagnostics import Diagnostic
 from relation_neurons.relations.lint_parser import ParsedRelation, parse_file, parse_relation
-from relation_neurons.relations.lint_warnings import lint_warnings
+from relation_neurons.relations.lint_warnings import lint_warnings, only_negatives
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.splits import split_relations
+from relation_neurons.relations.table_layout import TableLayout
+from relation_neurons.relations.tables import AS_IS
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Problem:
     expected: str
 
 
-def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, shots: int = 2) -> list[Problem]:
+def check(
+    path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, shots: int = 2, layout: TableLayout = AS_IS
+) -> list[Problem]:
     """List all problems of a relation file, JSON or CSV, or of a relation.
 
     Args:
@@ -51,6 +55,7 @@ def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, sh
             listed; the translations of a `Relation` are not checked.
         n_evaluation: Number of evaluation subjects in the split.
         shots: Number of few-shot examples in the split.
+        layout: How a table is read that was not made for this package; see `table_layout`.
 
     Returns:
         The problems, sorted by line. None has level `error` if and only if the file loads and
@@ -74,12 +79,30 @@ def check(path_or_relation: str | Path | Relation, *, n_evaluation: int = 40, sh
         relations, errors, warnings = parse_relation(_as_json(path_or_relation), {})
     else:
         file = str(path_or_relation)
-        relations, errors, warnings = parse_file(file)
+        relations, errors, warnings = parse_file(file, layout)
     errors = [*errors, *_split_errors(relations, n_evaluation, shots)]
     warnings = [*warnings, *chain.from_iterable(map(lint_warnings, relations))]
     problems = [Problem("error", file, *diagnostic) for diagnostic in errors]
     problems += [Problem("warning", file, *diagnostic) for diagnostic in warnings]
     return sorted(problems, key=lambda problem: problem.line or 0)
+
+
+def check_files(
+    files: Sequence[str | Path], *, n_evaluation: int = 40, shots: int = 2, layout: TableLayout = AS_IS
+) -> list[Problem]:
+    """List all problems of relation files, and of a study of all their relations.
+
+    Args:
+        files: JSON or CSV.
+        n_evaluation: As of `check`.
+        shots: As of `check`.
+        layout: As of `check`.
+    """
+    problems = [one for file in files for one in check(file, n_evaluation=n_evaluation, shots=shots, layout=layout)]
+    names = [one.name for file in files for one in parse_file(str(file), layout)[0]]
+    if found := only_negatives(names):
+        problems.append(Problem("warning", ", ".join(map(str, files)), None, "relations", *found))
+    return problems
 
 
 def format_problems(problems: Sequence[Problem]) -> str:

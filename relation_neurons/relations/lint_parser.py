@@ -22,7 +22,8 @@ from relation_neurons.relations.json_text import (
     offsets_of_values,
 )
 from relation_neurons.relations.relation import key, relation_from_dict
-from relation_neurons.relations.tables import SUFFIXES, aliases_in, distinct, scan_table
+from relation_neurons.relations.table_layout import TableLayout
+from relation_neurons.relations.tables import AS_IS, SUFFIXES, aliases_in, distinct, scan_table
 
 TEMPLATE_SETS = ("prompt_templates", "prompt_templates_zs")
 FIELDS = ("name", *TEMPLATE_SETS, "properties", "source", "language", "aliases", "samples", "translations")
@@ -65,18 +66,20 @@ ParseResult = tuple[list[ParsedRelation], list[Diagnostic], list[Diagnostic]]
 """The relations, the errors and the warnings."""
 
 
-def parse_file(path: str) -> ParseResult:
+def parse_file(path: str, layout: TableLayout = AS_IS) -> ParseResult:
     """Parse a JSON or CSV relation file as far as possible."""
-    return (_parse_table if Path(path).suffix.lower() in SUFFIXES else _parse_json)(path)
+    return _parse_table(path, layout) if Path(path).suffix.lower() in SUFFIXES else _parse_json(path)
 
 
-def _parse_table(path: str) -> ParseResult:
-    table = scan_table(path)
+def _parse_table(path: str, layout: TableLayout) -> ParseResult:
+    table = scan_table(path, layout)
     relations = []
     for name, rows in table.relations.items():
         facts = [[Text(row.line, part, row.cells[part]) for part in ("subject", "object")] for row in rows]
         columns = [(column, distinct(rows, column)) for column in ("template", "template_zs")]
         templates = [Text(line, column, text) for column, texts in columns for text, line in texts.items()]
+        if not columns[0][1]:
+            templates += [Text(None, "template", text) for text in layout.templates]
         aliases = {alias: Text(row.line, "aliases", alias) for row in reversed(rows) for alias in aliases_in(row)}
         languages = [Text(line, "language", code) for code, line in distinct(rows, "language").items()]
         relations.append(_usable(name, facts, templates, aliases.values(), languages))

@@ -42,6 +42,22 @@ def lint_warnings(relation: ParsedRelation) -> Iterator[Diagnostic]:
         yield from _mixed_scripts(relation.facts)
 
 
+def only_negatives(names: Sequence[str]) -> tuple[str, str] | None:
+    """What is found and expected where a study would have two relations, each the other's only negatives.
+
+    Example:
+        >>> only_negatives(("capital", "currency"))[0]
+        "capital and currency are each other's only negatives: neurons that tell the two apart may be neither's own"
+    """
+    if len(set(names)) != 2:
+        return None
+    first, second = dict.fromkeys(names)
+    found = (
+        f"{first} and {second} are each other's only negatives: neurons that tell the two apart may be neither's own"
+    )
+    return found, "three or more relations, such as some that are shipped"
+
+
 def _unusual_characters(text: Text) -> Iterator[Diagnostic]:
     """Invisible characters, and letters of several alphabets in one text."""
     line, field, letters = text

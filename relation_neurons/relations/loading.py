@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from relation_neurons.errors import nearest, refuse
 from relation_neurons.relations import lre, lre_download
 from relation_neurons.relations.lre_download import data_folder
 from relation_neurons.relations.relation import Relation, read_relation
-from relation_neurons.relations.tables import SUFFIXES, read_table
+from relation_neurons.relations.table_layout import TableLayout, table_layout
+from relation_neurons.relations.tables import AS_IS, SUFFIXES, read_table
 from relation_neurons.relations.translations import translated
 from relation_neurons.validation import validated
 
@@ -20,7 +22,11 @@ def shipped_names() -> tuple[str, ...]:
 
 
 @validated
-def load_relations(*sources: str | Path | Relation) -> tuple[Relation, ...]:
+def load_relations(
+    *sources: str | Path | Relation,
+    templates: Sequence[str] = (),
+    columns: Mapping[str, str] | Sequence[str] = (),
+) -> tuple[Relation, ...]:
     """Load relations by name, file or folder.
 
     Args:
@@ -34,28 +40,43 @@ def load_relations(*sources: str | Path | Relation) -> tuple[Relation, ...]:
             - A JSON file in the LRE schema, a CSV file (see `relations.tables`), or a folder of
               such files.
             - A `Relation`, such as the result of `relation_from_frame`.
+        templates: Texts with one `{}` for the subject, for relations of tables that have no template.
+        columns: Names of columns in tables by ours, such as `{"subject": "Element", "object": "Symbol"}`.
 
     Returns:
         The relations, in the order of `sources`.
 
     Raises:
         RelationNeuronsError: A name is unknown, a file is unreadable or malformed, LRE has not been
-            downloaded, or two relations have the same name (sources share some names, such as
-            `company_ceo`).
+            downloaded, two relations have the same name (sources share some names, such as
+            `company_ceo`), or templates or columns are given that no table needs.
 
     Example:
         >>> [relation.name for relation in load_relations("country_capital", "person_father")]
         ['country_capital', 'person_father']
     """
-    relations = tuple(relation for source in sources or ("shipped",) for relation in _load(source))
+    layout = table_layout(templates, columns)
+    relations = tuple(relation for source in sources or ("shipped",) for relation in _load(source, layout))
     duplicates = [name for name, n in Counter(relation.name for relation in relations).items() if n > 1]
     if duplicates:
         expected = "each name once; relations from different sources may have the same name"
         raise refuse(f"Relation '{duplicates[0]}' was requested twice", expected=expected)
+    _require_use(layout, sources, relations)
     return relations
 
 
-def _load(source: str | Path | Relation) -> tuple[Relation, ...]:
+def _require_use(layout: TableLayout, sources: Sequence[str | Path | Relation], relations: Sequence[Relation]) -> None:
+    """Refuse templates and columns that no relation needed."""
+    named = [Path(one) for one in sources if isinstance(one, str | Path)]
+    tables = [one for one in named if one.is_dir() or one.suffix.lower() in SUFFIXES]
+    if layout.columns and not tables:
+        raise refuse("Columns are named, but there is no table", expected="a .csv or .tsv file among the relations")
+    if layout.templates and not any(relation.templates == layout.templates for relation in relations):
+        expected = "a .csv or .tsv file without the column template among the relations"
+        raise refuse("Templates are given, but every relation has its own", expected=expected)
+
+
+def _load(source: str | Path | Relation, layout: TableLayout = AS_IS) -> tuple[Relation, ...]:
     if isinstance(source, Relation):
         return (source,)
     if source == "lre":
@@ -64,7 +85,7 @@ def _load(source: str | Path | Relation) -> tuple[Relation, ...]:
         return _with_labels(lre.paper())
     if isinstance(source, str) and source.startswith("lre:"):
         return _with_labels(lre.load(source.removeprefix("lre:")))
-    return tuple(relation for path in _paths(source) for relation in _read(path))
+    return tuple(relation for path in _paths(source) for relation in _read(path, layout))
 
 
 def _with_labels(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
@@ -72,10 +93,10 @@ def _with_labels(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
     return tuple(translated(relation, lre_download.cache_folder() / "languages") for relation in relations)
 
 
-def _read(path: Path) -> tuple[Relation, ...]:
+def _read(path: Path, layout: TableLayout) -> tuple[Relation, ...]:
     """The relations of a file; shipped relations include the shipped translations."""
     if path.suffix.lower() in SUFFIXES:
-        return read_table(path)
+        return read_table(path, layout)
     relation = read_relation(path)
     shipped = path.parent == data_folder() / "relations"
     return (translated(relation, data_folder() / "languages") if shipped else relation,)

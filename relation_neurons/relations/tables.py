@@ -14,6 +14,9 @@ A table has one row per fact and the following columns, in any order; other colu
 - `relation` (optional): the relation's name, which must be a valid file name. Without this column
   the file holds one relation, named after the file.
 
+A table that was not made for this package may call its columns otherwise and have no templates: see
+`relations.table_layout`.
+
     subject,object,template,aliases
     France,Paris,The capital of {} is,
     India,New Delhi,,Delhi
@@ -31,10 +34,12 @@ from relation_neurons.errors import FILE_NAME, is_file_name, refuse
 from relation_neurons.relations.alias_cells import EXPECTED, split_aliases
 from relation_neurons.relations.diagnostics import TEMPLATE, TERM, Diagnostic, is_template, is_term, read_text, shown
 from relation_neurons.relations.relation import Relation, key, relation_from_dict
+from relation_neurons.relations.table_layout import COLUMNS, TableLayout, no_header
 from relation_neurons.relations.translations import DEFAULT
 
 SUFFIXES = (".csv", ".tsv")  # file extensions of tables
-COLUMNS = ("subject", "object", "template", "template_zs", "aliases", "relation", "language")
+AS_IS = TableLayout()
+"""The layout of a table in the format above."""
 
 
 class Row(NamedTuple):
@@ -58,13 +63,14 @@ class Table(NamedTuple):
     ignored: list[Diagnostic]
 
 
-def read_table(path: str | Path) -> tuple[Relation, ...]:
+def read_table(path: str | Path, layout: TableLayout = AS_IS) -> tuple[Relation, ...]:
     """Read the relations of a CSV file in UTF-8, with comma, semicolon or tab as separator.
 
     The separator is the one that yields the header columns `subject` and `object`.
 
     Args:
         path: A file in the format described in `relation_neurons.relations.tables`.
+        layout: Its columns' names and templates, where it is in another format.
 
     Returns:
         The relations, in the order of their first rows.
@@ -72,45 +78,53 @@ def read_table(path: str | Path) -> tuple[Relation, ...]:
     Raises:
         RelationNeuronsError: The first error in the file, with its line and field.
     """
-    table = scan_table(path)
+    table = scan_table(path, layout)
     if table.errors:
         line, column, found, expected = min(table.errors, key=lambda error: error.line or 0)
         place = f", line {line}" if line else ""
         raise refuse(f"{path}{place}, field '{column}': {found}", expected=expected)
     return tuple(
         build_relation(
-            str(path), name, rows, distinct(rows, "template"), distinct(rows, "template_zs"), _language(rows)
+            str(path),
+            name,
+            rows,
+            distinct(rows, "template") or layout.templates,
+            distinct(rows, "template_zs"),
+            _language(rows),
         )
         for name, rows in table.relations.items()
     )
 
 
-def scan_table(path: str | Path) -> Table:
+def scan_table(path: str | Path, layout: TableLayout = AS_IS) -> Table:
     """Read a CSV file as far as possible and list all errors in it."""
     text, errors = read_text(path)
     if errors:
         return Table({}, errors, [])
     candidates = [_records(text, separator) for separator in ",;\t"]
-    matching = [candidate for candidate in candidates if {"subject", "object"} <= {*candidate[0][0][1]}]
+    matching = [records for records in candidates if {"subject", "object"} <= {*layout.known(records[0][0][1])}]
     if len(matching) != 1:
-        expected = "a header with the columns subject and object, separated by comma, semicolon or tab"
-        return Table({}, [Diagnostic(1, "header", f"the file begins with {shown(text[:80])}", expected)], [])
+        widest = max((records[0][1] for records, _ in candidates), key=len)
+        return Table({}, list(layout.missing(widest)) or [no_header(widest, text)], [])
     [((line, header), *records), errors] = matching[0]
-    unknown, known = [name for name in dict.fromkeys(header) if name not in COLUMNS], ", ".join(COLUMNS)
+    names, known = layout.known(header), ", ".join(COLUMNS)
+    unknown = dict.fromkeys(theirs for theirs, name in zip(header, names, strict=True) if not name)
     ignored = [Diagnostic(line, "header", f"column {shown(name)} is ignored", f"one of {known}") for name in unknown]
-    repeated = [name for name in COLUMNS if header.count(name) > 1]
+    repeated = [name for name in COLUMNS if names.count(name) > 1]
     errors += [Diagnostic(line, name, "occurs twice", "each column once") for name in repeated]
+    errors += layout.missing(header)
     relations: dict[str, list[Row]] = {}
     for line, record in records:
         if len(record) == len(header):
-            row = Row(line, {"relation": Path(path).stem, **dict(zip(header, record, strict=True))})
+            cells = {name: cell for name, cell in zip(names, record, strict=True) if name}
+            row = Row(line, {"relation": Path(path).stem, **cells})
             relations.setdefault(row.cells["relation"], []).append(row)
         else:
             errors.append(Diagnostic(line, "row", f"has {len(record)} cells", f"{len(header)}, like the header"))
     if not records and not errors:
         errors.append(Diagnostic(line, "row", "there are no rows below the header", "a row per fact"))
     for name, rows in relations.items():
-        errors += _relation_errors(name, rows)
+        errors += _relation_errors(name, rows, layout)
     return Table(relations, errors, ignored)
 
 
@@ -146,7 +160,7 @@ def _records(text: str, separator: str) -> tuple[list[tuple[int, list[str]]], li
     return records or [(1, [])], errors
 
 
-def _relation_errors(name: str, rows: Sequence[Row]) -> Iterator[Diagnostic]:
+def _relation_errors(name: str, rows: Sequence[Row], layout: TableLayout) -> Iterator[Diagnostic]:
     if not is_term(name):
         yield Diagnostic(rows[0].line, "relation", f"is {shown(name)}", TERM)
     elif not is_file_name(name):
@@ -155,8 +169,9 @@ def _relation_errors(name: str, rows: Sequence[Row]) -> Iterator[Diagnostic]:
         for template, line in distinct(rows, column).items():
             if not is_template(template):
                 yield Diagnostic(line, column, f"is {shown(template)}", TEMPLATE)
-    if not distinct(rows, "template"):
-        yield Diagnostic(rows[0].line, "template", f"no row of relation {shown(name)} has a template", TEMPLATE)
+    if not distinct(rows, "template") and not layout.templates:
+        found = f"no row of relation {shown(name)} has a template"
+        yield Diagnostic(rows[0].line, "template", found, f'{TEMPLATE}, or --template "..."')
     codes = distinct(rows, "language")
     for code, line in codes.items():
         if not is_term(code):

@@ -56,6 +56,11 @@ def _both_measures(
     }
 
 
+def _pairs(effects: pd.DataFrame, answers: pd.DataFrame, *, measure: str) -> go.Figure:
+    """Effects between relations, with the mean change of own facts on the diagonal."""
+    return pairs_figure(effects, measure, answers=answers)
+
+
 def _trajectories(facts: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     """Answer trajectories, with the values of k read from the answers."""
     return answer_trajectories_figure(facts, ks=sorted(answers["k"].unique().tolist()))
@@ -81,7 +86,7 @@ FIGURES: Mapping[str, FigureFunctions] = {
     },
     "intra": _both_measures(controls_figure, "effects", ("effects",), panel="facts"),
     "inter": {
-        **_both_measures(pairs_figure, "effects", ("effects",)),
+        **_both_measures(_pairs, "effects", ("effects", "answers")),
         "gains": (gains_figure, ("gains",)),
         "flips": (flips_figure, ("flips",)),
     },

@@ -34,7 +34,7 @@ class Table:
         rows: The data; columns such as `effect`, `effect_low` and `effect_high` are shown as one.
         note: Note for the reader, such as which rows are omitted.
         shown: Whether the table is open initially.
-        pairs: Whether the table can be filtered by pairs of relations that share a neuron.
+        pairs: Whether the table's first column is a pair of relations, "first, second", to filter by.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Section:
         tables: Tables in order.
         pairs: Label of the figure whose cells are pairs of relations.
         notes: Notes at the end of the section.
+        words: Continuations in words, as HTML, between verdict and figures.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Section:
     tables: Sequence[Table] = ()
     pairs: str = ""
     notes: Sequence[str] = ()
+    words: Markup | str = ""
 
     @property
     def anchor(self) -> str:
@@ -92,7 +94,7 @@ def write_page(title: str, about: Mapping[str, str], sections: Sequence[Section]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("relation_neurons.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"figure": _figure, "table": _table, "phrase": _phrase}
+    environment.filters |= {"figure": _figure, "table": _table, "phrase": _phrase, "heading": _heading}
     return environment.get_template("report.html").render(
         title=title,
         about=about,
@@ -107,12 +109,11 @@ def write_page(title: str, about: Mapping[str, str], sections: Sequence[Section]
     )
 
 
-def neurons_section(neurons: pd.DataFrame, *, pairs_in: str, most: int = MOST_NEURONS) -> Section:
-    """The section with the table of neurons and the relations that share them.
+def neurons_section(neurons: pd.DataFrame, *, most: int = MOST_NEURONS) -> Section:
+    """The section with the table of neurons and the relations that have the same ones.
 
     Args:
         neurons: Rows of `NeuronSet.to_frame` of all relations.
-        pairs_in: Name of the section with the overlap matrix, on which the reader selects a pair.
         most: Number of rows beyond which only shared neurons and the best ones of each relation are
             included.
     """
@@ -132,11 +133,10 @@ def neurons_section(neurons: pd.DataFrame, *, pairs_in: str, most: int = MOST_NE
             "that several relations share. The file neurons.parquet contains all rows."
         )
     question = (
-        "Which neurons were selected for each relation? Click on a cell of the overlap matrix in the section "
-        f"{pairs_in} to see the neurons that two relations share where each is among the other's negatives, which "
-        "are fewer than the cell counts."
+        "Which neurons were selected for each relation, and for which others too? Here each relation is among the "
+        "other's negatives, as in the paper, so that these are fewer than what pairs share in the section overlap."
     )
-    return Section("neurons", question, tables=[Table("neurons", table[included], note, shown=True, pairs=True)])
+    return Section("neurons", question, tables=[Table("neurons", table[included], note, shown=True)])
 
 
 def _shared_with(rows: pd.DataFrame) -> pd.Series:
@@ -168,6 +168,11 @@ def _phrase(sentence: str) -> Markup:
     """Prevent line breaks within the intervals and percentages of a sentence."""
     joined = re.sub(r"(\d) %", "\\1\u00a0%", sentence)
     return Markup(re.sub(r"\[[^\[\]]{1,24}\]", lambda match: match[0].replace(" ", "\u00a0"), str(escape(joined))))
+
+
+def _heading(name: str) -> str:
+    """A name with a capital, as all headings of the page have."""
+    return name[:1].upper() + name[1:].replace("_", " ")
 
 
 def _anchor(name: str) -> str:

@@ -11,8 +11,10 @@ from markupsafe import Markup
 
 from relation_neurons.errors import refuse
 from relation_neurons.report.figure_registry import FIGURES, draw
+from relation_neurons.report.left_out import all_zero, constants
 from relation_neurons.report.neuron_cards import CARDS_PAGE
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
+from relation_neurons.report.words import GENERATIONS, generations_html
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.results.scorecard import ABOUT, NOT_MEASURED, QUESTION, estimate_text, scorecard, summary
@@ -23,6 +25,11 @@ MOST_ROWS = 10_000
 """Largest number of rows of an experiment's main table on the page."""
 MOST_OTHER_ROWS = 1000
 """Other tables with more rows are only listed by name."""
+SHARED = "shared"
+LISTED = "At most 50 of each group of relations, the best first."
+"""The table of `overlap` that a click on its matrix filters, and its note."""
+WORDS = ("became_wrong",)
+"""Tables of answers in words, open at first."""
 TESTED = (
     "n",
     "clean",
@@ -55,7 +62,7 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
     neurons = _neurons(folder)
     k = "unknown (no neurons.parquet)" if neurons is None else f"{int(neurons['rank'].max()):,}"
     if neurons is not None:
-        sections.append(neurons_section(neurons, pairs_in="overlap"))
+        sections.append(neurons_section(neurons))
     config, relations = run["config"], list(run["relations"])
     about = {
         "model": str(run["model"]["name"]),
@@ -83,7 +90,7 @@ def _scorecard(folder: Path) -> list[Section]:
         return []
     shown = measured[ABOUT].assign(here=[estimate_text(row) for row in measured.to_dict("records")])
     n_left_out = len(rows) - len(measured)
-    note = f"{n_left_out} more are not measured here: relation-neurons scorecard {folder} says why." * (n_left_out > 0)
+    note = f"{n_left_out} more are not measured here; relation-neurons scorecard says why." * (n_left_out > 0)
     return [Section("scorecard", QUESTION, summary(rows), tables=[Table("claims", shown, note, shown=True)])]
 
 
@@ -117,6 +124,8 @@ def _section(folder: Path, name: str) -> Section:
     shown: list[Table] = []
     omitted = []
     for label, rows in _in_order(result).items():
+        if label == GENERATIONS:
+            continue
         main = not shown
         if len(rows) == 0 or (not main and len(rows) > MOST_OTHER_ROWS):
             omitted.append(f"{label}.parquet ({len(rows):,} rows)")
@@ -124,7 +133,10 @@ def _section(folder: Path, name: str) -> Section:
             shown.append(_table(name, label, rows, main))
     notes = [f"Further tables in the folder {name}: {', '.join(omitted)}."] if omitted else []
     pairs = "pairs" if name == "overlap" else ""
-    return Section(name, result.question, result.verdict, draw(name, result), shown, pairs, notes)
+    words = generations_html(result.tables.get(GENERATIONS, pd.DataFrame(columns=["ablated"])))
+    figures, zeros = draw(name, result), all_zero(result)
+    drawn = {label: figure for label, figure in figures.items() if label not in zeros}
+    return Section(name, result.question, result.verdict, drawn, shown, pairs, [*zeros.values(), *notes], words)
 
 
 def _table(name: str, label: str, rows: pd.DataFrame, main: bool) -> Table:
@@ -132,11 +144,16 @@ def _table(name: str, label: str, rows: pd.DataFrame, main: bool) -> Table:
     if {"measure", *TESTED} <= {*columns}:
         columns = [*columns[: columns.index("measure") + 1], *TESTED]
     hidden = [column for column in rows.columns if column not in columns]
+    same = constants(rows[columns])
+    columns = [column for column in columns if column not in same]
     notes = [
+        f"In all rows: {', '.join(filter(None, same.values()))}." if any(same.values()) else "",
+        LISTED if label == SHARED else "",
         f"Only the first {MOST_ROWS:,} of {len(rows):,} rows." if len(rows) > MOST_ROWS else "",
         f"Further columns in {name}/{label}.parquet: {_listed(hidden)}." if hidden else "",
     ]
-    return Table(label, rows[columns].head(MOST_ROWS), " ".join(filter(None, notes)), shown=main)
+    pairs = name == "overlap" and label == SHARED
+    return Table(label, rows[columns].head(MOST_ROWS), " ".join(filter(None, notes)), main or label in WORDS, pairs)
 
 
 def _listed(columns: Iterable[str]) -> str:

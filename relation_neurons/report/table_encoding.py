@@ -10,6 +10,10 @@ import pandas as pd
 
 ENDS = (("_low", "_high", "[low, high]"), ("_min", "_max", "[min, max]"))
 """Suffixes of columns that are shown in brackets after their main column."""
+NEEDED = ("verdict", "effect", "status", "here", "own_minus_random", "gain", "before", "after")
+"""Columns that stay longest."""
+MINOR = ("n", "clean", "random", "seed", "template", "language", "fact", "unit", "dispersion", "common_subjects")
+"""Columns that give way first."""
 TITLES = {"p_holm": "p (Holm)", "p_bh": "p (BH)", "name": "relation"}
 
 
@@ -23,15 +27,27 @@ def encoded(rows: pd.DataFrame) -> list[dict[str, Any]]:
         if f"{name}{low}" in columns and f"{name}{high}" in columns
     }
     bounds = {end for low, high, _ in ends.values() for end in (low, high)}
-    encoded_columns = []
+    encoded_columns: list[dict[str, object]] = []
     for name in (name for name in columns if name not in bounds):
         column = _column(str(name), rows[name])
         if name in ends:
             low, high, title = ends[name]
             column |= {"title": f"{column['title']} {title}"}
             column |= {"low": _numbers(rows[low], column["decimals"]), "high": _numbers(rows[high], column["decimals"])}
-        encoded_columns.append(column)
+        encoded_columns.append(column | {"rank": rank(str(name), len(encoded_columns))})
     return encoded_columns
+
+
+def rank(name: str, place: int) -> int:
+    """How soon a column gives way where a table is wider than the page: the highest rank first.
+
+    Args:
+        name: Of the column.
+        place: From the left.
+    """
+    if place == 0 or name in NEEDED:
+        return 0
+    return place + 100 * (name in MINOR or name.endswith("_n"))
 
 
 def _column(name: str, values: pd.Series) -> dict[str, Any]:

@@ -86,11 +86,12 @@ def gains(table: pd.DataFrame, gained: pd.DataFrame, mechanism: pd.DataFrame) ->
 
 def _examples(gained: pd.DataFrame) -> Sentences:
     rows = gained.sort_values("gain", ascending=False).head(3).to_dict("records")
-    texts = [
-        f"{row['subject']} ({row['relation']}, without {row['ablated']}): '{str(row['answer_before']).strip()}' became "
-        f"'{str(row['answer_after']).strip()}' ({row['gain']:+.1f} nats for '{row['object']}')"
-        for row in rows
-    ]
+    texts = []
+    for row in rows:
+        before, after = (str(row[f"answer_{when}"]).strip() for when in ("before", "after"))
+        words = f"'{before}' stayed" if before == after else f"'{before}' became '{after}'"
+        place = f"{row['subject']} ({row['relation']}, without {row['ablated']})"
+        texts.append(f"{place}: {words} ({row['gain']:+.1f} nats for '{row['object']}')")
     return (f"Facts that gained most: {'; '.join(texts)}.",) if texts else ()
 
 

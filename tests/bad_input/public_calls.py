@@ -44,7 +44,12 @@ def about_data(given):
         "concept_prompts": call(rn.concept_prompts, relations=pair, n=2, stems=["{} x"], seed=0),
         "contrast": call(rn.contrast, prompts=given.prompts, ratio=2, balanced=True, seed=0),
         "describe": call(rn.describe, relations=relations, config=config, validate=None),
-        "load_relations": call(lambda source: rn.load_relations(source), source="country_capital"),
+        "load_relations": call(
+            lambda source, templates, columns: rn.load_relations(source, templates=templates, columns=columns),
+            source="country_capital",
+            templates=[],
+            columns={},
+        ),
         "make_prompts": call(rn.make_prompts, relations=relations, config=config),
         "neutral_sentences": call(rn.neutral_sentences, relation="country_capital"),
         "open_run": call(rn.open_run, path=NOWHERE),
@@ -81,6 +86,7 @@ def about_models(given):
         "recall_under": call(rn.recall_under, model=model, conditions=conditions, generate=True, **answers),
         "run_experiment": call(rn.run_experiment, study=None, name="intra", profile="smoke"),
         "save_neurons": call(rn.save_neurons, path="n.parquet", sets=sets, space=space, score="s", made_from={"a": 1}),
+        "import_neurons": call(rn.import_neurons, path=NOWHERE, site="post", names=[], k=1),
         "load_neurons": call(rn.load_neurons, path=NOWHERE, model=model, allow_other_weights=False),
         "by_effect_size": call(
             rn.by_effect_size, scores=torch.zeros(4, 3), labels=np.array([True, True, False, False]), mask=None

@@ -54,6 +54,35 @@ def test_check_says_what_is_wrong_and_where(call, tmp_path):
     assert "No file was named" in err
 
 
+def test_check_reads_a_bare_table_and_names_its_columns(call, tmp_path):
+    table = tmp_path / "elements.tsv"
+    table.write_text("Element\tSymbol\nHydrogen\tH\nHelium\tHe\nLithium\tLi\n", encoding="utf-8")
+    few = ("--n-evaluation", 1, "--shots", 1)
+    status, out, _ = call("check", table, *few)
+    assert status == 1
+    assert "the columns are 'Element', 'Symbol'. Expected: a header with the columns subject and object" in out
+    named = ("--columns", "subject=Element", "object=Symbol")
+    status, out, _ = call("check", table, *few, *named)
+    assert status == 1
+    assert 'or --template "..."' in out
+    status, out, _ = call("check", table, *few, *named, "--template", "{} has the symbol", "--template", "The {}?")
+    assert (status, out.count("warning")) == (0, 1)
+    assert "template: 'The {}?' ends in '?'" in out
+    assert "'elements.tsv' does not say which" in call("check", *named[:2], "elements.tsv")[2]
+
+
+def test_check_warns_where_two_relations_are_each_others_only_negatives(call, tmp_path):
+    files = []
+    for name in ("one", "two", "three"):
+        facts = "".join(f"{name} {n},o{n % 3}\n" for n in range(60))
+        files.append(tmp_path / f"{name}.csv")
+        files[-1].write_text(f"subject,object\n{facts}", encoding="utf-8")
+    said = "one and two are each other's only negatives"
+    assert said in call("check", *files[:2], "--template", "{} is")[1]
+    for some in (files[:1], files):
+        assert "only negatives" not in call("check", *some, "--template", "{} is")[1]
+
+
 def test_the_guides_relation_is_what_check_and_load_take(call, tmp_path):
     table = re.search(r"```csv\n(.*?)```", GUIDE, flags=re.DOTALL)[1]
     path = tmp_path / "rivers.csv"

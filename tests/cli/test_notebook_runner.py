@@ -1,6 +1,7 @@
 """Notebooks rerun by script: what is injected is recorded, what is finished is skipped, what fails is said."""
 
 import json
+import re
 
 import nbformat
 import pytest
@@ -92,6 +93,18 @@ def test_figures_are_kept_for_jupyter_and_for_pages_without_a_network(books, tmp
     page = outcome.path.with_suffix(".html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in page
     assert '<script src="http' not in page
+
+
+def test_a_page_asks_no_host_for_anything(tmp_path):
+    badge = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)"
+    plain = '<img src="https://example.org/a.png">'
+    cells = [nbformat.v4.new_markdown_cell(f"{badge}\n\n{plain}\n\n# Title")]
+    page = tmp_path / "page.html"
+    notebook_runner._write_page(nbformat.v4.new_notebook(cells=cells), "page", page)
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=\"https?:", text)
+    assert ">Open in Colab</a>" in text
+    assert text.count('<head><meta http-equiv="Content-Security-Policy" content="default-src data: blob: ') == 1
 
 
 def test_the_command_has_an_exit_status_for_a_batch_job(books, tmp_path, monkeypatch, capsys):

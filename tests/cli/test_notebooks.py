@@ -169,7 +169,11 @@ def your_own_relations(study, shown):
 
 def neurons_up_close(study, shown):
     (neuron,) = shown["ablated"].unique()
-    assert neuron == str(study.target(study.names[0]).neurons[0])
+    few = [prompt for prompt in study.detection() if prompt.relation == study.names[0]][:8]
+    costs = []
+    for one in study.target(study.names[0], min(20, study.k)):
+        costs.append((effect_on(study, few, rn.NeuronSet((one,), "alone")), str(one)))
+    assert neuron == min(costs)[1]
     chosen = rn.NeuronSet((rn.Neuron.parse(neuron),), "alone")
     own = shown[shown["measure"] == "logprob"].set_index("relation")["effect"]
     for name in study.names:

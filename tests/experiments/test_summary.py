@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 import relation_neurons as rn
+from relation_neurons.evaluation.examples import OWN, RANDOM
 from relation_neurons.experiments.detection import keep_correct
 from relation_neurons.experiments.study import Study
-from relation_neurons.experiments.summary import SummaryConfig, sentence, sides, summary
+from relation_neurons.experiments.summary import SummaryConfig, losses, sentence, sides, summary
 from tests.planted import planted_config
 
 
@@ -63,17 +64,52 @@ def test_both_rules_are_given_where_the_study_reads_whole_answers(planted, resul
     np.testing.assert_allclose(*both)
 
 
-def test_the_worst_answers_are_those_that_lost_most(study, result):
-    worst = result.tables["worst"]
+def test_the_answers_that_became_wrong_were_right_before(study, result):
+    table, counts, n_lost = result.tables["became_wrong"], [], 0
     for name in study.names:
         prompts = study.evaluation(name)
         lost = change(study, study.target(name), prompts, "logprob")
-        rows = worst[worst["relation"] == name]
-        order = np.argsort(lost, kind="stable")[:2]
+        turned = change(study, study.target(name), prompts, "correct_string") < 0
+        counts.append(f"{name} {turned.sum()} of {rn.recall(study.model, prompts)['correct_string'].sum()}")
+        rows = table[table["relation"] == name]
+        order = [row for row in np.argsort(lost, kind="stable") if turned[row]][:2]
+        n_lost += len(order)
         assert rows["subject"].tolist() == [prompts[row].subject for row in order]
         np.testing.assert_allclose(rows["d_logprob"], lost[order], atol=1e-5)
         clean = rn.recall(study.model, prompts)["generated"]
         assert rows["before"].tolist() == [clean[row] for row in order]
+        assert all(before != after for before, after in zip(rows["before"], rows["after"], strict=True))
+    assert n_lost > 0
+    some = ", ".join(one for one in counts if " 0 of " not in one)
+    assert f"own answers that were right became wrong ({some})" in " ".join(result.verdict)
+
+
+def test_prompts_are_continued_with_and_without_the_neurons(study, result):
+    table = result.tables["generations"]
+    assert set(table["condition"]) == {"clean", OWN, RANDOM}
+    for name in study.names:
+        rows = table[table["ablated"] == name]
+        assert rows.drop_duplicates("prompt")["relation"].tolist()[:2] == [name, name]
+        assert rows.drop_duplicates("prompt")["relation"].nunique() == 2
+        clean = rows[rows["condition"] == "clean"]
+        right = rn.recall(study.model, study.evaluation(name)).query("correct_string")["subject"].tolist()
+        assert clean["subject"].tolist()[:2] == right[:2]
+        prompts = {one.text[one.query_start :]: one.text for one in study.evaluation()}
+        texts = [prompts[query] for query in clean["prompt"]]
+        alone = rn.compare_generations(study.model, texts, {"own": study.target(name)}, max_new_tokens=12).table
+        own = alone[alone["condition"] == "own"]["generated"].tolist()
+        assert rows[rows["condition"] == OWN]["generated"].tolist() == own
+    assert len(summary(study, SummaryConfig(n_examples=0)).tables["generations"]) == 0
+
+
+def test_losses_are_counted_beside_those_under_control_sets():
+    cells = [("a", "a", -1), ("a", "a", 0), ("b", "b", -1), ("b", "a", -1)]
+    answers = pd.DataFrame(cells, columns=["ablated", "relation", "d_correct"]).assign(clean_correct=1)
+    draws = [("a", 0, -1), ("a", 1, 0), ("b", 0, 0), ("b", 1, 0)]
+    controls = pd.DataFrame(draws, columns=["ablated", "draw", "d_correct"])
+    said = "2 of 3 own answers that were right became wrong (a 1 of 2, b 1 of 1); under random controls 0.5."
+    assert losses(answers, controls) == said
+    assert losses(answers.assign(d_correct=0), controls) == "No own answer of 3 that were right became wrong."
 
 
 def test_relations_are_sorted_by_their_interval():

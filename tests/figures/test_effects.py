@@ -14,6 +14,7 @@ from relation_neurons.figures import (
     methods_figure,
     pairs_figure,
 )
+from relation_neurons.figures.style import heatmap, robust_limit
 from relation_neurons.statistics.effects import compare
 
 EFFECTS = {"alpha": -1.0, "beta": 0.02, "gamma": 0.8}
@@ -239,7 +240,7 @@ def test_invalid_tables_are_refused(intra):
         controls_figure(effects, panel="facts", answers=answers.drop(columns="draw"))
 
 
-def test_the_colour_scale_of_pairs_is_symmetric_and_ignores_the_diagonal(inter, evaluation):
+def test_the_colour_scale_of_pairs_is_symmetric_and_counts_the_diagonal(inter, evaluation):
     names = ["alpha", "beta", "gamma"]
     figure = pairs_figure(inter, own=evaluation[1])
     heat = figure.data[0]
@@ -252,7 +253,7 @@ def test_the_colour_scale_of_pairs_is_symmetric_and_ignores_the_diagonal(inter, 
     for a in names:
         for b in names:
             assert drawn.loc[a, b] == pytest.approx(own[a] if a == b else wide.loc[a, b])
-    assert heat.zmax == -heat.zmin == pytest.approx(wide.abs().max().max())
+    assert heat.zmax == -heat.zmin == pytest.approx(max(wide.abs().max().max(), own.abs().max()))
     assert np.isnan(np.diag(np.asarray(pairs_figure(inter).data[0].z))).all()
     row = inter.query("ablated == 'alpha' and relation == 'beta' and measure == 'logprob'").iloc[0]
     text = heat.hovertext[order.index("alpha")][order.index("beta")]
@@ -392,3 +393,23 @@ def test_scorers_are_drawn_at_equal_cost_and_open_where_others_lose_less():
     assert set(drawn) == {("auroc", -1.0, "circle-open"), ("attribution_t", -2.0, "circle")}
     np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, [-2.5, -2.5])
     assert is_empty(equal_cost_figure(table.iloc[:0]))
+
+
+def test_one_outlier_does_not_rule_the_colours():
+    values = np.linspace(-1, 1, 100).reshape(10, 10)
+    assert robust_limit(values) == 1
+    values[0, 0] = 40
+    figure = heatmap(values, range(10), range(10), hover="", diverging=True)
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
+    assert list(figure.data[0].colorbar.ticktext) == ["≤ -1", "0", "≥ 1"]
+    assert robust_limit(np.zeros((2, 2))) == robust_limit(np.full((2, 2), np.nan)) == 1
+
+
+def test_the_diagonal_is_the_mean_change_of_own_facts(inter):
+    rng = np.random.default_rng(0)
+    own = answers_to("alpha", "alpha", -1.0, rng)
+    heat = pairs_figure(inter, answers=pd.DataFrame([*own, *answers_to("alpha", "beta", 0.5, rng)])).data[0]
+    place = list(pairs_figure(inter).layout.yaxis.ticktext).index("alpha")
+    by_fact = pd.DataFrame(own).groupby("unit")["d_logprob"].mean()
+    assert np.asarray(heat.z, dtype=float)[place, place] == pytest.approx(by_fact.mean())
+    assert f"own facts: mean {by_fact.mean():+.3f}, n = {N_FACTS} facts" in heat.hovertext[place][place]

@@ -187,7 +187,8 @@ TABLE = HEADER + "Ab,uno,The number of {} is,,,r\nCd,due,,,,r\nEf,tre,,,,r\nGh,q
     ("content", "level", "line", "field", "says"),
     [
         (b"\xff", E, 1, "file", "byte 0"),
-        ("a,b\n", E, 1, "header", "'a,b\\n'"),
+        ("a,b\n", E, 1, "header", "the columns are 'a', 'b'"),
+        ("ab\n", E, 1, "header", "'ab\\n'"),
         (TABLE + "x\n", E, 6, "row", "has 1 cells"),
         (TABLE + '"x,y,,,,r', E, 6, "row", "is not CSV"),
         (TABLE + ",y,,,,r", E, 6, "subject", "''"),

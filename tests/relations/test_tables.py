@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from relation_neurons import Fact, Relation, RelationNeuronsError
 from relation_neurons.relations.frames import relation_from_frame
+from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import key
 from relation_neurons.relations.tables import read_table
 
@@ -270,3 +271,52 @@ def test_arbitrary_bytes_are_read_or_refused_with_file_line_and_field(scratch, d
             for fact in relation.facts:
                 assert key(fact.subject)
                 assert key(fact.object)
+
+
+ELEMENTS = "Element;object;Symbol;Names\nHydrogen;1;H;\nIron;26;Fe;ferrum|steel\n"
+NAMED = {"subject": "Element", "object": "Symbol", "aliases": "Names"}
+
+
+def test_a_bare_table_equals_the_table_that_was_renamed(tmp_path):
+    templates = ("The symbol of {} is", "{} has the symbol")
+    path = write(tmp_path, ELEMENTS, "elements.csv")
+    (bare,) = load_relations(path, templates=templates, columns=NAMED)
+    rows = [("subject", "object", "aliases", "template"), ("Hydrogen", "H", "", templates[0])]
+    rows += [("Iron", "Fe", "ferrum|steel", templates[1])]
+    (tmp_path / "own").mkdir()
+    assert load_relations(write(tmp_path / "own", "\n".join(map(",".join, rows)), "elements.csv")) == (bare,)
+    texts = [f"{name}={theirs}" for name, theirs in NAMED.items()]
+    assert load_relations(path, templates=templates, columns=texts) == (bare,)
+
+
+def test_templates_from_outside_are_for_tables_without_any(tmp_path):
+    own = write(tmp_path, "subject,object,template\na,b,{} x\n", "own.csv")
+    bare = write(tmp_path, "subject,object\nc,d\n", "bare.csv")
+    first, second = load_relations(own, bare, templates=["{} y"])
+    assert (first.templates, second.templates) == (("{} x",), ("{} y",))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        (ELEMENTS, {}, "the columns are 'Element', 'object', 'Symbol', 'Names'. Expected: a header with the columns"),
+        (ELEMENTS, {"columns": {"subject": "Elements"}}, "no column 'Elements'. Expected: did you mean 'Element'"),
+        (ELEMENTS, {"columns": {"subject": "Element"}}, "no row of relation 'bare' has a template"),
+        (ELEMENTS, {"columns": {"subjekt": "Element"}}, "'subjekt' is not a column .* did you mean 'subject'"),
+        (ELEMENTS, {"columns": {"subject": "Symbol", "object": "Symbol"}}, "'Symbol' is named twice"),
+        (ELEMENTS, {"columns": ["subject=Element", "subject=Symbol"]}, "'subject' is named twice"),
+        (ELEMENTS, {"columns": ["subject"]}, "'subject' does not say which column"),
+        (ELEMENTS, {"columns": ["subject="]}, "Column 'subject' has no name"),
+        (ELEMENTS, {"templates": ["The symbol is"]}, "Template 'The symbol is' cannot be used"),
+        ("subject,object,template\na,b,{} x\n", {"templates": ["{} y"]}, "every relation has its own"),
+        ("subject,object,template\na,b,{} x\n", {"columns": {"aliases": "no"}}, "no column 'no'"),
+    ],
+)
+def test_layouts_that_do_not_fit_are_refused(tmp_path, text, options, says):
+    with pytest.raises(RelationNeuronsError, match=says):
+        load_relations(write(tmp_path, text, "bare.csv"), **options)
+
+
+def test_columns_need_a_table():
+    with pytest.raises(RelationNeuronsError, match="there is no table"):
+        load_relations("country_capital", columns=NAMED)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from relation_neurons.cli.report import rebuild
-from tests.report.test_page import KS, SHARED, made_neurons, made_sweep, write_study
+from tests.report.test_page import KS, SHARED, made_sweep, write_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -34,6 +34,12 @@ CELL = """
   return [corner.x + xaxis._offset + xaxis.d2p(second), corner.y + yaxis._offset + yaxis.d2p(first)];
 }
 """
+WIDER = """
+() => [...document.querySelectorAll('.table')].filter((place) => {
+  const table = place.querySelector('table');
+  return table && place.clientWidth && table.getBoundingClientRect().width > place.clientWidth + 1;
+}).map((place) => place.id)
+"""
 CLIPPED = """
 () => [...document.querySelectorAll('.gtitle')].filter((title) => {
   const inner = title.getBoundingClientRect(), outer = title.closest('.plot').getBoundingClientRect();
@@ -56,7 +62,11 @@ def browser():
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
-    return {"study": rebuild(write_study(folder / "study"))}
+    wide = write_study(folder / "wide")
+    table = made_sweep().drop(columns="clean")
+    more = {f"measured_number_{number}": table["effect"] + number for number in range(12)}
+    table.assign(**more).to_parquet(wide / "sweep" / "effects.parquet")
+    return {"study": rebuild(write_study(folder / "study")), "wide": rebuild(wide)}
 
 
 @pytest.fixture
@@ -202,22 +212,16 @@ def click(page, figure, pair):
 
 
 def test_a_click_on_an_overlap_filters_shared_neurons_until_reset(visit):
-    page, place, rows = visit("study"), "#neurons-table-neurons", made_neurons()
+    page, place = visit("study"), "#overlap-table-shared"
     for pair, n in SHARED.items():
         click(page, "#overlap-figure-pairs", pair)
         assert page.locator(".chosen span").text_content().startswith(f"{n} neuron")
-        first, second = (rows[rows["name"] == name] for name in pair)
-        both = first.merge(second, on=["site", "layer", "index"])
-        expected = {f"{row.site}:L{row.layer}.N{row.index}" for row in both.itertuples()}
-        assert len(expected) == n
-        if expected:
-            found = cells(page, place)
-            assert set(found["neuron"]) == expected
-            assert sorted(found["relation"]) == sorted([*pair] * n)
+        if n:
+            assert cells(page, place)["relations"].tolist() == [", ".join(pair)] * n
         else:
             assert "no matching rows" in page.locator(place).text_content()
-        page.locator(".chosen button", has_text="all neurons").click()
-        assert len(cells(page, place)) == len(rows)
+        page.locator(".chosen button", has_text="all pairs").click()
+        assert len(cells(page, place)) == sum(SHARED.values())
         assert page.locator(".chosen").is_hidden()
 
 
@@ -243,3 +247,22 @@ def test_every_figure_is_printed(visit):
     page.emulate_media(media="print")
     page.pdf()
     assert page.locator(".js-plotly-plot svg.main-svg").count() >= page.locator(".plot").count()
+    assert page.locator("details[open] table.dataTable").count() == page.locator("details[open] > .table").count() > 3
+
+
+@pytest.mark.parametrize("width", [1400, 700])
+def test_tables_fit_the_page_with_their_verdicts_and_show_all_columns_on_request(visit, width):
+    page = visit("wide", width)
+    place = shown(page, "#sweep-table-effects")
+    heads = place.locator("thead th")
+    assert {"ablated", "verdict", "effect [low, high]"} <= {head.strip() for head in heads.all_inner_texts()}
+    for place_of in page.locator("details[open] > .table").all():
+        shown(page, f"#{place_of.get_attribute('id')}")
+    assert page.evaluate(WIDER) == []
+    hidden = page.locator("#sweep .hint").first
+    names = re.split(r", (?!max|high)", hidden.inner_text().split(": ")[1].split(".")[0])
+    fitting = heads.count()
+    hidden.locator("button").click()
+    assert heads.count() == fitting + len(names) > 15
+    page.locator("#sweep .hint button").first.click()
+    assert heads.count() == fitting

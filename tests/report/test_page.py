@@ -3,6 +3,7 @@ import gzip
 import itertools
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,13 @@ import pytest
 import relation_neurons as rn
 from relation_neurons import figures
 from relation_neurons.cli import report
+from relation_neurons.evaluation.examples import OWN, RANDOM
 from relation_neurons.experiments.summary import summarise
 from relation_neurons.report import page
+from relation_neurons.report.left_out import all_zero, constants
 from relation_neurons.report.table_encoding import encoded
+from relation_neurons.report.words import generations_html
+from relation_neurons.results.experiment_result import ExperimentResult
 
 RELATIONS = ("alpha", "beta <b>", "gamma")
 KS = (1, 10, 100)
@@ -73,8 +78,13 @@ def made_sweep():
     for measure, name, k in itertools.product(("logprob", "correct"), RELATIONS, KS):
         effect = next(values)
         ends = {"effect_low": effect - 0.5, "effect_high": effect + 0.25}
-        random = {"n_controls": 2, "random": -0.1, "random_sd": 0.1, "random_min": -0.2, "random_max": 0.0}
-        tests = {"p": 0.01, "p_holm": 0.04, "p_bh": 0.02, "verdict": "falls" if effect < -1 else "not shown"}
+        random = {"n_controls": 2, "random": -0.1 * k, "random_sd": 0.1, "random_min": -0.2, "random_max": 0.0}
+        tests = {
+            "p": 0.01,
+            "p_holm": 0.04 + 0.001 * k,
+            "p_bh": 0.02,
+            "verdict": "falls" if effect < -1 else "not shown",
+        }
         row = {"ablated": name, "k": k, "measure": measure, "n": 25, "clean": -1.0, "effect": effect}
         rows.append({**row, **ends, **random, **tests})
     return pd.DataFrame(rows)
@@ -92,10 +102,17 @@ def write_study(folder):
     pairs = pd.DataFrame([{"first": a, "second": b, "count": n} for (a, b), n in SHARED.items()])
     pairs = pairs.assign(share=pairs["count"] / 12, expected=1.0, low=0, high=3, p_holm=0.5, verdict="not shown")
     pairs = pairs.assign(count_as_negatives=1, expected_as_negatives=1.0)
+    shared = pd.DataFrame(
+        [
+            {"relations": f"{a}, {b}", "site": "gate", "layer": layer, "index": 0, "ranks": f"{layer}, {layer + 1}"}
+            for (a, b), n in SHARED.items()
+            for layer in range(n)
+        ]
+    )
     shown = pd.DataFrame({"property": ["cumulativity"], "what": ["alpha"], "effect": [-1.0], "shown": [True]})
     tables = {
         "summary": made_summary(),
-        "overlap": {"pairs": pairs},
+        "overlap": {"pairs": pairs, "shared": shared},
         "sweep": {"effects": made_sweep(), "others": made_sweep(), "answers-0123456789abcdef": shown},
         "properties": {"properties": shown},
     }
@@ -153,7 +170,7 @@ def test_the_summary_contains_its_table(study_page):
 
 def test_the_summary_comes_first_and_every_verdict_is_included(study_page):
     headings = re.findall(r"<h2>(.*?)</h2>", study_page)
-    assert headings == ["summary", "properties", "overlap", "sweep", "neurons", "methods and configuration"]
+    assert headings == ["Summary", "Properties", "Overlap", "Sweep", "Neurons", "Methods and configuration"]
     assert re.findall(r"<li>(.*?)</li>", study_page)[2:4] == [
         "First &lt;i&gt;properties&lt;/i&gt;.",
         "Second properties.",
@@ -188,6 +205,39 @@ def test_the_table_of_neurons_lists_the_relations_that_share_them(study_page):
     assert column(table, "score") == [pytest.approx(score) for score in rows["score"]]
 
 
+def test_columns_with_one_value_are_a_sentence(study_page):
+    table = contents(study_page)["sweep-table-effects"]
+    assert {"n", "clean"}.isdisjoint(column["title"] for column in table)
+    assert "In all rows: n 25, clean -1." in study_page
+    assert constants(pd.DataFrame({"a": [1, 1], "verdict": ["x", "x"], "b": [np.nan] * 2})) == {"b": "b unknown"}
+    both = pd.DataFrame({"a": [1, 2], "c": [0.0, 0.0], "c_low": [0.0, 0.0], "d": [1, 1], "d_low": [0, 1]})
+    assert constants(both) == {"c_low": "", "c": "c 0"}
+    assert constants(both.head(1)) == {}
+
+
+def test_continuations_are_shown_in_words_with_their_differences_marked():
+    row = {"ablated": "alpha", "relation": "alpha", "prompt": "a <b> is", "agrees": " x\ny", "differs": False}
+    rows = [row | {"condition": name, "generated": " x\ny"} for name in ("clean", RANDOM)]
+    rows.append(row | {"condition": OWN, "generated": " x <z>", "agrees": " x", "differs": True})
+    other = [one | {"prompt": "c", "relation": "beta"} for one in rows]
+    html = generations_html(pd.DataFrame(rows + other))
+    assert "<caption>Neurons of alpha</caption>" in html
+    assert "<td>a &lt;b&gt; is</td><td> x⏎y</td><td> x<mark> &lt;z&gt;</mark></td>" in html
+    assert "<td>c <small>(beta)</small></td>" in html
+    assert generations_html(pd.DataFrame(columns=["ablated"])) == ""
+
+
+def test_figures_of_zeros_are_a_sentence():
+    table = pd.DataFrame({"measure": ["correct", "correct", "logprob"], "effect": [0.0, 0.0, -1.0]})
+    said = all_zero(ExperimentResult("intra", "", {"effects": table}, ()))
+    assert said == {"effects_accuracy": "The accuracy changed in none of the 2 rows of effects."}
+
+
+def test_a_report_does_not_depend_on_where_it_lies(study, study_page, tmp_path):
+    moved = shutil.copytree(study, tmp_path / "moved")
+    assert report.rebuild(moved).read_text(encoding="utf-8") == study_page
+
+
 def test_names_are_escaped(study_page):
     assert "beta &lt;b&gt;" in study_page
     assert "beta <b>" not in study_page
@@ -199,7 +249,7 @@ def test_large_studies_stay_below_ten_megabytes_and_state_omitted_rows():
     names = np.repeat([f"relation_{number}" for number in range(n)], k)
     columns = {"site": np.array(["gate", "up", "down"])[flat % 3], "layer": flat // 3 % 32, "index": flat // 96}
     rows = pd.DataFrame({"name": names, "rank": np.tile(np.arange(1, k + 1), n), **columns})
-    section = page.neurons_section(rows.assign(score=generator.random(n * k)), pairs_in="overlap")
+    section = page.neurons_section(rows.assign(score=generator.random(n * k)))
     (table,) = section.tables
     several = rows.duplicated(["site", "layer", "index"], keep=False)
     best = page.MOST_NEURONS // n

@@ -3,6 +3,7 @@
 import errno
 import json
 import multiprocessing
+import os
 import re
 
 import filelock
@@ -211,7 +212,7 @@ def test_the_commands_list_show_verify_and_clean(folder, monkeypatch, capsys):
     folder.write_text("intra/verdict.md", "- One [0.1, 0.2].\n")
     status, said = called(monkeypatch, capsys, "list", folder.path.parent)
     assert status == 0
-    assert "run m post 1 3 0.0" in said
+    assert re.search(r"run m post 1 \d{4}-\d\d-\d\d \d\d:\d\d unfinished, 1 result 0\.0", said)
     status, said = called(monkeypatch, capsys, "show", folder.path)
     assert "One [0.1, 0.2]." in said
     assert "Tables: t" in said
@@ -228,6 +229,17 @@ def test_the_commands_list_show_verify_and_clean(folder, monkeypatch, capsys):
     assert not (folder.path / "answers").exists()
     assert (folder.path / ".lock").exists()
     assert not RunFolder(folder.path, KEY).has("answers/1")
+
+
+def test_list_says_what_is_finished_and_what_is_archived(folder, monkeypatch, capsys):
+    folder.write_text("report.html", "<p>")
+    archive = folder.path / "before-0123"
+    archive.mkdir()
+    (archive / "run.json").write_bytes((folder.path / "run.json").read_bytes())
+    os.utime(folder.path / "manifest.json", (0, 86400 * 365))
+    said = called(monkeypatch, capsys, "list", folder.path.parent)[1]
+    assert re.search(r"run m post 1 197\d-\d\d-\d\d \d\d:\d\d finished 0\.0", said)
+    assert "archived 0.0" in said
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "clean", "list"])

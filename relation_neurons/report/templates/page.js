@@ -46,8 +46,8 @@
   };
 
   // Tables: numbers are sorted numerically, text is escaped.
-  let library;
-  const loaded = () => (library ??= datatables.then((url) => import(url)).then((module) => module.default));
+  let library, DataTable;
+  const loaded = () => (library ??= datatables.then((url) => import(url)).then((module) => (DataTable = module.default)));
   const escaped = (text) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
   const natural = (text) => text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(8, "0"));
   const number = (value, decimals) => {
@@ -81,9 +81,12 @@
     if (column.codes) return column.codes.map((code) => column.text[code]);
     return column.low ? column.values.map((value, row) => [value, column.low[row], column.high[row]]) : column.values;
   };
-  const build = (place) => (place.built ??= make(place));
-  const make = async (place) => {
-    const DataTable = await loaded(), columns = JSON.parse(await waiting.get(place));
+  const build = async (place) => {
+    await Promise.all([loaded(), waiting.get(place)]);
+    return (place.built ??= make(place));
+  };
+  const make = (place) => {
+    const columns = JSON.parse(ready.get(place));
     const drawn = columns.map(cells), rows = drawn[0].map((_, row) => drawn.map((column) => column[row]));
     const table = document.createElement("table");
     table.className = "display compact";
@@ -100,22 +103,47 @@
         infoFiltered: "(of _MAX_)", zeroRecords: "no matching rows", emptyTable: "no data" },
     });
     place.style.minHeight = "";
+    place.ranks = columns.map((column) => column.rank);
+    place.hint = Object.assign(document.createElement("p"), { className: "note hint" });
+    place.before(place.hint);
+    fit(built, place);
+    let width = place.clientWidth;
+    new ResizeObserver(() => {
+      if (width !== (width = place.clientWidth)) fit(built, place);
+    }).observe(place);
     return built;
   };
 
-  // A click on a cell of the overlap matrix filters the neurons that both relations share; column 0 is the relation, column 5 the others.
+  // A table wider than its place hides columns, those of least rank first, and says which; a button shows them all.
+  const fit = (table, place, most = place.clientWidth) => {
+    if (!most) return; // in a closed part of the page
+    const visible = (column, shown) => table.column(column).visible(shown, false);
+    place.ranks.forEach((_, column) => visible(column, true));
+    const order = [...place.ranks.keys()].sort((one, other) => place.ranks[other] - place.ranks[one]);
+    const hidden = [];
+    const wide = () => table.table().node().scrollWidth > most + 1;
+    while (!place.whole && wide() && hidden.length < order.length - 2) visible(order[hidden.length], !hidden.push(order[hidden.length]));
+    const names = hidden.sort((one, other) => one - other).map((column) => table.column(column).title());
+    place.hint.hidden = !names.length && !place.whole;
+    place.hint.textContent = place.whole ? "" : `Not shown for want of width: ${names.join(", ")}. `;
+    const text = place.whole ? "fit to the page" : "show all columns";
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+    button.addEventListener("click", () => { place.whole = !place.whole; fit(table, place); });
+    place.hint.append(button);
+  };
+
+  // A click on a cell of the overlap matrix filters the neurons that both relations share; column 0 is the pair.
   const neurons = document.querySelector(".table[data-pairs]");
   const banner = document.querySelector(".chosen");
   const choose = async (first, second, figure) => {
     neurons.closest("details").open = true;
-    const pair = [first, second];
-    const both = (_, row) => pair.includes(row[0]) && pair.some((name) => name !== row[0] && row[5].includes(name));
+    const pairs = [`${first}, ${second}`, `${second}, ${first}`];
     const table = await build(neurons);
-    table.search("").search.fixed("pair", both).draw();
-    const count = table.rows({ search: "applied" }).count() / 2;
+    table.search("").search.fixed("pair", (_, row) => pairs.includes(row[0])).draw();
+    const count = table.rows({ search: "applied" }).count();
     banner.hidden = false;
     banner.querySelector("span").textContent =
-      `${count.toLocaleString("en")} ${count === 1 ? "neuron is" : "neurons are"} shared by ${first} and ${second}; each row has the rank for one relation.`;
+      `${count.toLocaleString("en")} ${count === 1 ? "neuron" : "neurons"} of ${first} and ${second}: both have them, told from all other relations.`;
     banner.figure = figure;
     banner.scrollIntoView({ block: "center" });
   };
@@ -147,12 +175,18 @@
   }, { rootMargin: "-20% 0px -79% 0px" });
   all("main > section").forEach((section) => reading.observe(section));
 
-  // For printing, all figures are drawn, and narrower than on the screen.
+  // For printing, all figures and tables are drawn, at once and narrower than on the screen; what they need is there by then.
   const PAPER = 680;
-  const plots = () => all(".plot > div");
+  const plots = () => all(".plot > div"), tables = () => all(".table").filter((place) => place.built);
+  loaded();
   addEventListener("beforeprint", () => {
-    all(".plot").forEach(draw);
-    plots().forEach((plot) => Plotly.relayout(plot, { width: PAPER }));
+    all(".plot").filter((place) => ready.has(place)).forEach(draw);
+    plots().forEach((plot) => window.Plotly?.relayout(plot, { width: PAPER }));
+    all("details[open] > .table").filter((place) => DataTable && ready.has(place)).forEach((place) => (place.built ??= make(place)));
+    tables().forEach((place) => fit(place.built, place, PAPER));
   });
-  addEventListener("afterprint", () => plots().forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
+  addEventListener("afterprint", () => {
+    plots().forEach((plot) => window.Plotly?.relayout(plot, { width: null, autosize: true }));
+    tables().forEach((place) => fit(place.built, place));
+  });
 })();
