@@ -111,6 +111,7 @@ def _carry_out(
         write_result(folder, "properties", found["properties"], None)
         folder.write_text("verdicts.md", _page(study, found, neurons, planned))
     if cards is not None:
+        doing[0] = ""
         best = {name: study.target(name) for name in study.names}
         kept_cards(study, folder, best, cards, excluded=study.critical.excluded(study.config.site))
     study.drop_activations()
