@@ -35,15 +35,26 @@ class Command(NamedTuple):
     Attributes:
         place: Module in `relation_neurons.cli`, and the name of a function, or of an app that groups commands.
         help: One line for the list of commands; of functions the first sentence of the docstring.
+        shortcut: The place of a function that is given the words behind the command before the command is loaded, and
+            says whether it has done all that they ask for.
     """
 
     place: str
     help: str
+    shortcut: str = ""
 
     def load(self) -> Any:
         """The function or the app; only now is its module imported."""
-        module, _, name = self.place.partition(":")
-        return getattr(importlib.import_module(f"relation_neurons.cli.{module}"), name)
+        return _loaded(self.place)
+
+    def take_shortcut(self, words: Sequence[str]) -> bool:
+        """Whether the shortcut has done all there is to do."""
+        return bool(self.shortcut) and bool(_loaded(self.shortcut)(words))
+
+
+def _loaded(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"relation_neurons.cli.{module}"), name)
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -63,6 +74,7 @@ COMMANDS: Mapping[str, Command] = {
     "neuron": Command(
         "neuron:neuron_command",
         "Analyse one neuron: average precision, top activating prompts, promoted tokens and ablation effects.",
+        "neuron_card:shown_at_once",
     ),
     "generate": Command(
         "generate:generate_command",
@@ -172,6 +184,8 @@ def main() -> None:
     try:
         if words == ["--version"]:
             print(f"{PROGRAM} {relation_neurons.__version__}")
+            return
+        if words and words[0] in COMMANDS and COMMANDS[words[0]].take_shortcut(words[1:]):
             return
         _require_command(words)
         _app(words).cli(

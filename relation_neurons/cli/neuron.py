@@ -12,21 +12,22 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from relation_neurons.cli.neuron_card import first_of, print_card, require_same_code, settings_of, text_table
+from relation_neurons.cli.neuron_card import first_of, shown_at_once, text_table
+from relation_neurons.errors import refuse
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.registry import DEMO_RELATIONS
 from relation_neurons.experiments.runner import default_folder
 from relation_neurons.experiments.session import prepare
 from relation_neurons.experiments.single_neuron import SingleNeuronConfig, single_neuron
+from relation_neurons.explorer.finished_run import finished_run, stored_config
 from relation_neurons.figures.single_neuron import visible
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.prompts.prompts import PromptConfig
-from relation_neurons.report.neuron_cards import CARDS_PAGE, anchor
 from relation_neurons.report.single_neuron import _effect_rows, _score_rows, neuron_page
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.results.neuron_cards import read_cards
 from relation_neurons.statistics.formatting import range_text
+from relation_neurons.storage.fingerprint import code_digest, versions
 
 QUICK = StudyConfig(
     relations=DEMO_RELATIONS,
@@ -60,11 +61,7 @@ def neuron_command(
     if run is not None:
         study, out = settings_of(run, study, QUICK, out)
     chosen = Neuron.parse(neuron, study.site if study.site in SITES else "post")
-    cards = None if run is None else read_cards(run)
-    if cards is not None and str(chosen) in cards.names:
-        print_card(console, cards.card(str(chosen)))
-        page = f"{run}/{CARDS_PAGE}#{anchor(str(chosen))}"
-        console.print(f"Took {time.monotonic() - started:.0f} s. Open {page}", soft_wrap=True)
+    if run is not None and shown_at_once([neuron, "--run", str(run)]):
         return
     if run is not None and out == run:
         require_same_code(run)
@@ -75,6 +72,32 @@ def neuron_command(
     for table in _printed(result):
         console.print(table)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {place / 'neuron.html'}", soft_wrap=True)
+
+
+def settings_of(path: Path, given: StudyConfig, default: StudyConfig, out: Path | None) -> tuple[StudyConfig, Path]:
+    """The settings of a finished run, and where to write.
+
+    Args:
+        path: Of the run.
+        given: The settings on the command line, which must be the defaults.
+        default: The defaults.
+        out: Where the user wants to write, if he says so.
+
+    Raises:
+        RelationNeuronsError: No finished run, or settings beside it.
+    """
+    if given != default:
+        raise refuse("There are settings of a study beside --run", do="leave them out: those of the run are taken")
+    run = finished_run(path)
+    return stored_config(run), out or path
+
+
+def require_same_code(path: Path) -> None:
+    """Refuse to write measurements into the folder of a run that other code has made, which would archive it."""
+    key = finished_run(path).key
+    if (key.get("code"), key.get("versions")) != (code_digest()[:16], versions()):
+        do = "pass --out for a folder of its own, or give the run's command again"
+        raise refuse(f"{path} was made by another version of the code, and this neuron has no card there", do=do)
 
 
 def look_at(

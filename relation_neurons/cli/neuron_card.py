@@ -10,43 +10,38 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relation_neurons.errors import refuse
-from relation_neurons.experiments.config import StudyConfig
-from relation_neurons.explorer.finished_run import finished_run, stored_config
 from relation_neurons.figures.single_neuron import visible
+from relation_neurons.models.sites import SITES, Neuron
 from relation_neurons.report.card_nodes import effect_text, place_text
-from relation_neurons.results.neuron_cards import Card
+from relation_neurons.report.neuron_cards import CARDS_PAGE, anchor
+from relation_neurons.results.neuron_cards import Card, read_cards
 from relation_neurons.statistics.formatting import interval_text
-from relation_neurons.storage.fingerprint import code_digest, versions
+from relation_neurons.storage.run_files import KEY, read_key
 
 PRINTED = 8
 """Relations and tokens that the command prints."""
 
 
-def settings_of(path: Path, given: StudyConfig, default: StudyConfig, out: Path | None) -> tuple[StudyConfig, Path]:
-    """The settings of a finished run, and where to write.
+def shown_at_once(words: Sequence[str]) -> bool:
+    """Print the card of `neuron NEURON --run RUN` if that run has it; of other words nothing, and it is false.
 
-    Args:
-        path: Of the run.
-        given: The settings on the command line, which must be the defaults.
-        default: The defaults.
-        out: Where the user wants to write, if he says so.
-
-    Raises:
-        RelationNeuronsError: No finished run, or settings beside it.
+    PyTorch, whose import takes longer than all else, is not imported.
     """
-    if given != default:
-        raise refuse("There are settings of a study beside --run", do="leave them out: those of the run are taken")
-    run = finished_run(path)
-    return stored_config(run), out or path
-
-
-def require_same_code(path: Path) -> None:
-    """Refuse to write measurements into the folder of a run that other code has made, which would archive it."""
-    key = finished_run(path).key
-    if (key.get("code"), key.get("versions")) != (code_digest()[:16], versions()):
-        do = "pass --out for a folder of its own, or give the run's command again"
-        raise refuse(f"{path} was made by another version of the code, and this neuron has no card there", do=do)
+    if len(words) != 3 or "--run" not in words[:2]:
+        return False
+    at = words.index("--run")
+    path, text = Path(words[at + 1]), words[2 if at == 0 else 0]
+    cards = read_cards(path) if (path / KEY).is_file() else None
+    if cards is None or text.startswith("-"):
+        return False
+    site = read_key(path)["config"]["site"]
+    neuron = str(Neuron.parse(text, site if site in SITES else "post"))
+    if neuron not in cards.names:
+        return False
+    console = Console()
+    print_card(console, cards.card(neuron))
+    console.print(f"Open {path}/{CARDS_PAGE}#{anchor(neuron)}", soft_wrap=True)
+    return True
 
 
 def print_card(console: Console, card: Card) -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -228,12 +230,26 @@ def test_the_command_shows_a_card_without_a_model(finished, monkeypatch, capsys)
     cards = read_cards(out)
     name, relation = cards.names[0], cards.tables["neurons"]["relation"].iloc[0]
     monkeypatch.setattr(neuron_module, "prepare", lambda *a, **k: pytest.fail("a model is loaded"))
-    monkeypatch.setattr("sys.argv", ["relation-neurons", "neuron", name, "--run", str(out)])
-    main.main()
-    printed = " ".join(capsys.readouterr().out.split())
     ablated = f"Ablated alone. {relation}: the log-probability"
-    for part in (f"{name}: {relation}: rank 1", ablated, "n = 4 facts", "cards.html#"):
-        assert part in printed
+    for words in (
+        [name, "--run", str(out)],
+        ["--run", str(out), name],
+        [name, "--run", str(out), "--n-shuffles", "99"],
+    ):
+        monkeypatch.setattr("sys.argv", ["relation-neurons", "neuron", *words])
+        main.main()
+        printed = " ".join(capsys.readouterr().out.split())
+        for part in (f"{name}: {relation}: rank 1", ablated, "n = 4 facts", "cards.html#"):
+            assert part in printed
+
+
+def test_a_card_is_printed_without_pytorch(finished):
+    out, _ = finished
+    name = read_cards(out).names[0]
+    code = "import sys; from relation_neurons.cli.main import main; main(); print(sorted({*sys.modules} & {'torch'}))"
+    words = [sys.executable, "-c", code, "neuron", name, "--run", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_command_analyses_other_neurons_with_the_settings_of_the_run(finished, monkeypatch, capsys):
