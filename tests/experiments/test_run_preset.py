@@ -10,6 +10,7 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.cli import main
 from relation_neurons.experiments import answer_jobs
+from relation_neurons.experiments.neuron_cards import CardsConfig
 from relation_neurons.experiments.registry import DEMO_RELATIONS, RUN, RUN_OPTIONS
 from relation_neurons.experiments.runner import reproduce, run
 from relation_neurons.results.neuron_verdicts import tie_rule
@@ -72,7 +73,7 @@ def test_two_runs_with_one_seed_write_identical_tables(finished, config, tmp_pat
 
 
 def test_another_seed_draws_other_controls(finished, config, tmp_path):
-    run(dataclasses.replace(config, seed=1), tmp_path / "other")
+    run(dataclasses.replace(config, seed=1), tmp_path / "other", cards=None)
     before, after = tables(finished[1]), tables(tmp_path / "other")
     assert before["summary/controls.parquet"] != after["summary/controls.parquet"]
     assert before["neurons.parquet"] == after["neurons.parquet"]
@@ -87,13 +88,14 @@ def test_a_finished_run_is_not_asked_again(finished, config, monkeypatch):
 
 
 def test_validation_on_a_model_that_knows_everything_changes_nothing(finished, config, tmp_path):
-    run(dataclasses.replace(config, validation="string"), tmp_path / "valid")
+    run(dataclasses.replace(config, validation="string"), tmp_path / "valid", cards=None)
     assert tables(tmp_path / "valid")["neurons.parquet"] == tables(finished[1])["neurons.parquet"]
 
 
 @pytest.mark.parametrize("site", ["ffn", *full_only("gate", "up", "down")])
 def test_every_site_runs(config, tmp_path, site):
-    run(dataclasses.replace(config, site=site, n_controls=2), tmp_path / site)
+    cards = CardsConfig(n_cards=1) if site in ("down", "ffn") else None
+    run(dataclasses.replace(config, site=site, n_controls=2), tmp_path / site, cards=cards)
     neurons = pd.read_parquet(tmp_path / site / "neurons.parquet")
     assert set(neurons["site"]) <= ({"gate", "up", "down"} if site == "ffn" else {site})
 
@@ -147,7 +149,7 @@ def test_the_default_folder_tells_runs_apart(config, planted_folder, tmp_path, m
     monkeypatch.chdir(tmp_path)
     base = ["relation-neurons", "run", "--model", config.model, "--relations", str(planted_folder), "--shots", "0"]
     for k in ("3", "4"):
-        monkeypatch.setattr("sys.argv", [*base, "--k", k, "--n-controls", "2", "--n-evaluation", "5"])
+        monkeypatch.setattr("sys.argv", [*base, "--k", k, "--n-controls", "2", "--n-evaluation", "5", "--n-cards", "0"])
         main.main()
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
