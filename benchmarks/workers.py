@@ -38,6 +38,8 @@ class Options:
     n_conditions: int = 6
     """The clean model, and sets of random neurons ablated."""
     k: int = 200
+    batch_size: int = 16
+    """Small, so that two workers have as much to do each."""
     model: str = "smollm2-135m"
     out: Path | None = None
 
@@ -60,12 +62,12 @@ def main(options: Options) -> None:
     for run in range(-1, options.runs):
         for name, pool in pools.items():
             torch.set_num_threads(2 if name == "none, two threads" else 1)
-            row = {"run": run, "who": name, **timed(pool, model, rehearsal if run < 0 else requests)}
+            row = {"run": run, "who": name, **timed(pool, model, rehearsal if run < 0 else requests, options)}
             print(row, flush=True)
             rows += [] if run < 0 else [row]
         torch.set_num_threads(1)
         if run >= 0:
-            rows.append({"run": run, "who": "plain call", **timed_plain(model, requests)})
+            rows.append({"run": run, "who": "plain call", **timed_plain(model, requests, options)})
             report = summary(rows, options) | {"startup_seconds": startup, "rows": rows}
             if options.out:  # after each run, for a busy machine may not come to the last
                 options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -100,9 +102,11 @@ def make_requests(model: rn.models.types.HookedModel, options: Options) -> list[
     return requests
 
 
-def timed(pool: Pool, model: rn.models.types.HookedModel, requests: list[Request]) -> dict[str, object]:
+def timed(
+    pool: Pool, model: rn.models.types.HookedModel, requests: list[Request], options: Options
+) -> dict[str, object]:
     """Seconds of wall and of processor time, of this process and those that work for it."""
-    cache, before = AnswerCache(model, pool=pool), pool.n_units
+    cache, before = AnswerCache(model, pool=pool, batch_size=options.batch_size), pool.n_units
     cpu, started, load = processor_seconds(), time.monotonic(), os.getloadavg()[0]
     table = cache.get(requests, generate=False)
     wall, cpu = time.monotonic() - started, processor_seconds() - cpu
@@ -111,13 +115,13 @@ def timed(pool: Pool, model: rn.models.types.HookedModel, requests: list[Request
     return found | {"twice": cache.n_twice, "load": load, "digest": bits}
 
 
-def timed_plain(model: rn.models.types.HookedModel, requests: list[Request]) -> dict[str, object]:
+def timed_plain(model: rn.models.types.HookedModel, requests: list[Request], options: Options) -> dict[str, object]:
     """The same answers by one call of `recall_under`, which cuts its batches itself and keeps nothing."""
     conditions = [
         rn.Condition(str(number), prompts, (one,) if one else ()) for number, (one, prompts) in enumerate(requests)
     ]
     cpu, started, load = processor_seconds(), time.monotonic(), os.getloadavg()[0]
-    table = rn.recall_under(model, conditions, generate=False)
+    table = rn.recall_under(model, conditions, generate=False, batch_size=options.batch_size)
     wall, cpu = time.monotonic() - started, processor_seconds() - cpu
     return {"wall": wall, "cpu": cpu, "answers": len(table), "load": load}
 
@@ -150,6 +154,7 @@ def summary(rows: list[dict], options: Options) -> dict[str, object]:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "answers": options.n_prompts * options.n_conditions,
         "conditions": options.n_conditions,
+        "batch_size": options.batch_size,
         "medians": medians,
         "speed_of_2_workers_over_1": wall["1 workers"] / wall["2 workers"],
         "1_worker_over_none": wall["1 workers"] / wall["none"],
