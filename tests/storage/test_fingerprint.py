@@ -162,7 +162,7 @@ def test_digests_are_of_all_fields_whatever_is_printed(planted):
     relation = dataclasses.replace(planted.relations[0], properties={"a": [1, (None, 2.5)], "b": {"c": ()}})
     for one in (prompt, neurons, relation, CONFIG):
         written = written_by_dataclasses(one)
-        for at_default in (", split='facts'", ", template=(), columns=()"):  # which is left out
+        for at_default in (", split='facts'", ", template=(), columns=()", ", score_device=None"):  # which is left out
             written = written.replace(at_default, "")
         assert digest(one) == hashlib.sha256(written.encode()).hexdigest()
     inside = [(prompt,), {"x": prompt}, [prompt, (1, True)]]
@@ -176,6 +176,7 @@ def test_fields_that_came_later_change_nothing_at_their_defaults(key):
     prompts = rn.make_prompts(rn.load_relations(), rn.PromptConfig(n_evaluation=20))
     assert digest(prompts.detection, prompts.evaluation)[:16] == "32639233727b187f"
     assert "split" not in key()["config"]["prompts"]
+    assert "score_device" not in key()["config"]
     other = dataclasses.replace(CONFIG, prompts=dataclasses.replace(CONFIG.prompts, split="objects"))
     assert digest(other) != digest(CONFIG)
     assert key(config=other)["config"]["prompts"] == key()["config"]["prompts"] | {"split": "objects"}
