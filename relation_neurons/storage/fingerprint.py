@@ -48,6 +48,7 @@ MEASURING = (
             "single_neuron_scores",
             "stability",
             "study",
+            "summary",
         )
     ),
 )
