@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 BRIDGE_VENV ?= .venv-bridge
-# What faces the model; all else is the same with every TransformerLens.
+# What faces the model; all else is the same with every TransformerLens. tests/conftest.py has the same list.
 MODEL_TESTS := $(addprefix tests/models/test_,loading.py architectures.py device_map.py) \
 	tests/attribution tests/prompts/test_tokenization.py tests/activations/test_collection.py \
 	tests/interventions/test_interventions.py tests/inference/test_batching.py \

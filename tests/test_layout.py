@@ -108,3 +108,12 @@ def test_public_names_stand_in_the_package():
 
     for name in relation_neurons.__all__:
         assert getattr(relation_neurons, name).__doc__
+
+
+def test_what_test_bridge_runs_is_what_test_leaves_to_it():
+    """`make` without a shell command to expand: a list of names in order."""
+    listed = re.search(r"^MODEL_TESTS := (.*?)\n\n", (ROOT / "Makefile").read_text("utf-8"), re.M | re.S).group(1)
+    with_prefix = re.compile(r"\$\(addprefix ([^,]+),([^)]+)\)")
+    expanded = with_prefix.sub(lambda found: " ".join(found[1] + name for name in found[2].split()), listed)
+    assert tuple(expanded.replace("\\", " ").split()) == TWICE
+    assert all((ROOT / name).exists() for name in TWICE)

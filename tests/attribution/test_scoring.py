@@ -151,6 +151,7 @@ def test_attributions_are_part_of_the_estimate_of_memory(planted):
     assert both.row > without.row
 
 
+@pytest.mark.full
 def test_concepts_whose_prompts_have_no_answer_are_ranked_by_activations(embedded, monkeypatch):
     relations = rn.load_relations("country_capital", "person_father")
     config = rn.StudyConfig(site="post", k=5, scorer="attribution_t", validation="none", keep_critical=True)

@@ -128,6 +128,7 @@ def test_a_critical_neuron_may_be_looked_at_by_name(critical):
     assert "critical" not in " ".join(single_neuron(study_of(planted), rn.Neuron("post", 0, 0)).verdict)
 
 
+@pytest.mark.full
 def test_the_command_line_lists_critical_neurons(folder, critical, tmp_path, capsys, monkeypatch):
     neuron = critical[1]
 

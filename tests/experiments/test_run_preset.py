@@ -67,6 +67,7 @@ def test_the_preset_is_what_was_chosen_on_detection_facts():
     assert (RUN.prompts.shots, RUN.prompts.n_evaluation) == (2, 40)
 
 
+@pytest.mark.full
 def test_two_runs_with_one_seed_write_identical_tables(finished, config, tmp_path):
     run(config, tmp_path / "two")
     assert tables(tmp_path / "two") == tables(finished[1])
@@ -87,6 +88,7 @@ def test_a_finished_run_is_not_asked_again(finished, config, monkeypatch):
     assert tables(finished[1]) == before
 
 
+@pytest.mark.full
 def test_validation_on_a_model_that_knows_everything_changes_nothing(finished, config, tmp_path):
     run(dataclasses.replace(config, validation="string"), tmp_path / "valid", cards=None)
     assert tables(tmp_path / "valid")["neurons.parquet"] == tables(finished[1])["neurons.parquet"]
@@ -145,6 +147,7 @@ def test_the_command_line_runs_and_reports(config, planted_folder, tmp_path, cap
     assert (tmp_path / "cli" / "report.html").is_file()
 
 
+@pytest.mark.full
 def test_the_default_folder_tells_runs_apart(config, planted_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     base = ["relation-neurons", "run", "--model", config.model, "--relations", str(planted_folder), "--shots", "0"]

@@ -201,6 +201,7 @@ def test_parity_is_nan_if_any_logit_is(tiny):
     assert math.isnan(loading.Reference(texts, tuple(logits)).parity(tiny).max_logit_difference)
 
 
+@pytest.mark.full
 @pytest.mark.model
 def test_a_gguf_is_parsed_and_its_tensors_are_listed_once(embedded, monkeypatch):
     parsed, listed = [], []

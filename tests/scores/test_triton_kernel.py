@@ -18,6 +18,7 @@ from relation_neurons.scores.average_precision import average_precision
 from relation_neurons.scores.effect_size import by_effect_size
 from relation_neurons.scores.scorers import standardised_mean_difference
 from relation_neurons.scores.triton_kernel import average_precision_triton
+from tests.helpers import full_only
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -85,7 +86,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, *full_only(torch.float16, torch.bfloat16)], ids=str)
 @pytest.mark.parametrize("kind", SCORES)
 def test_kinds_of_scores(kind: str, dtype: torch.dtype) -> None:
     scores = SCORES[kind](100, N_NEURONS).to(dtype)

@@ -149,6 +149,7 @@ def one_of_each_kind(names):
     return {(Path(name).parent, Path(name).suffix): name for name in reversed(names)}.values()
 
 
+@pytest.mark.full
 def test_a_flipped_byte_in_any_file_is_named_and_mended(config, finished, whole, tmp_path, full):
     names = sorted(rn.open_run(finished).files)
     chosen = sorted(names if full else one_of_each_kind(names))
