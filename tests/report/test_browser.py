@@ -250,6 +250,17 @@ def test_every_figure_is_printed(visit):
     assert page.locator("details[open] table.dataTable").count() == page.locator("details[open] > .table").count() > 3
 
 
+def test_a_printed_table_keeps_the_columns_that_fit_on_paper(visit):
+    page = visit("study")
+    heads = shown(page, "#sweep-table-effects").locator("thead th")
+    before = heads.all_inner_texts()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    printed = {head.strip() for head in heads.all_inner_texts()}
+    assert {"ablated", "measure", "effect [low, high]", "verdict"} <= printed
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert heads.all_inner_texts() == before
+
+
 @pytest.mark.parametrize("width", [1400, 700])
 def test_tables_fit_the_page_with_their_verdicts_and_show_all_columns_on_request(visit, width):
     page = visit("wide", width)

@@ -183,10 +183,16 @@
     all(".plot").filter((place) => ready.has(place)).forEach(draw);
     plots().forEach((plot) => window.Plotly?.relayout(plot, { width: PAPER }));
     all("details[open] > .table").filter((place) => DataTable && ready.has(place)).forEach((place) => (place.built ??= make(place)));
-    tables().forEach((place) => fit(place.built, place, PAPER));
+    tables().forEach((place) => {
+      place.style.width = `${PAPER}px`;
+      fit(place.built, place, PAPER);
+    });
   });
   addEventListener("afterprint", () => {
     plots().forEach((plot) => window.Plotly?.relayout(plot, { width: null, autosize: true }));
-    tables().forEach((place) => fit(place.built, place));
+    tables().forEach((place) => {
+      place.style.width = "";
+      fit(place.built, place);
+    });
   });
 })();
