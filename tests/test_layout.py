@@ -1,13 +1,17 @@
 """The tree is the method: packages in the order of the data flow, imports one way, nothing done on import."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "relation_neurons"
+from tests.conftest import TWICE
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "relation_neurons"
 FLAT = ["errors", "validation", "progress"]
 PACKAGES = [
     "storage",
