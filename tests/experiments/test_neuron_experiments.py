@@ -72,7 +72,7 @@ def shuffled(study):
     calls = []
     score = layers_module.score_neurons
 
-    def recorded(scorer, values, labels, mask, attributions):
+    def recorded(scorer, values, labels, mask, **_):
         calls.append((values.numpy(), labels, mask))
         return score(scorer, values, labels, mask)
 
@@ -140,7 +140,7 @@ def test_a_scorer_whose_relations_depend_on_each_other_gets_one_shuffle_at_a_tim
     study, name = Study(planted.model, planted.relations, config(scorer="activation_probability_entropy")), []
     score = layers_module.score_neurons
 
-    def recorded(scorer, values, labels, mask, attributions):
+    def recorded(scorer, values, labels, mask, **_):
         name.append(labels.shape[1])
         return score(scorer, values, labels, mask)
 
