@@ -11,7 +11,6 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
 
     What leaves pageable memory would wait until the GPU had done all its work, and the GPU would then wait for more.
     """
-    device = torch.device(device)
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
