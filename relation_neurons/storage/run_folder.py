@@ -63,9 +63,15 @@ class RunFolder:
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def tables(self, pattern: str) -> list[pd.DataFrame]:
-        """The tables of this run that match a pattern, such as `answers/*`, sorted by name."""
-        names = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob(f"{pattern}.parquet"))
-        tables = []
+        """The tables of this run that match a pattern, such as `answers/*`, sorted by name.
+
+        Raises:
+            PermissionError: Their folder may not be listed, which `glob` would take for an empty one.
+        """
+        folder = (self.path / pattern).parent
+        paths = [*folder.iterdir()] if folder.is_dir() else []
+        wanted = [path for path in paths if path.match(f"{pattern}.parquet")]
+        names, tables = sorted(path.relative_to(self.path).as_posix() for path in wanted), []
         for name in self._valid(names):
             with contextlib.suppress(FileNotFoundError):  # another process dropped it
                 tables.append(pd.read_parquet(self.path / name))
