@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP = $(@D)/bin/python -m pip --disable-pip-version-check
 ARGS ?=
-# Tests run side by side, each file whole, with one thread each; in the order of names, for else those files that have
-# few but long tests come last, when there is nothing left to run beside them.
+# Tests run side by side, each file whole, with one thread each; in the order of tests/conftest.py, for else those files
+# that have few but long tests come last, when there is nothing left to run beside them.
 WORKERS ?= 2
 # Threads sleep while they wait: where other programs hold the cores, those that spin take several times as long.
 export OMP_WAIT_POLICY ?= PASSIVE

@@ -24,6 +24,8 @@ TWICE = (
     "tests/experiments/test_planted.py",
 )
 """What `make test-bridge` runs, with TransformerLens 4 and the bridge."""
+LONG = ("tests/storage/test_permissions.py", "tests/storage/test_interrupts.py", "tests/experiments/test_properties.py")
+"""Files that take minutes; they come first, for a worker that begins one last works on while the others are done."""
 
 
 def pytest_addoption(parser):
@@ -38,7 +40,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what only a full run has."""
+    """Leave out what only a full run has, and begin with what takes longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     if not config.getoption("full"):
         left_out = [item for item in items if only_in_full(item)]
         config.hook.pytest_deselected(items=left_out)
