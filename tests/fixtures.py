@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+import shutil
 
 import huggingface_hub
 import pytest
@@ -70,6 +71,7 @@ def tiny_llama():
     return transformers.LlamaForCausalLM(config).eval(), tokenizer
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WRAPPERS = {"bridge": bridge} if HookedTransformer is None else {"hooked": hook_llama, "bridge": bridge}
 
 
@@ -99,3 +101,16 @@ def embedded():
 def offline(monkeypatch):
     """Nothing is looked for on the network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser, if one is installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -1,6 +1,5 @@
 """The explorer in a real browser: find a neuron, ablate it with two others, read the change, export the set."""
 
-import shutil
 import threading
 
 import pytest
@@ -8,8 +7,7 @@ import pytest
 import relation_neurons as rn
 from relation_neurons.explorer.server import make_explorer, reserve
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 PATIENCE = 90_000
 """Milliseconds that a browser may take beside other programs."""
 POINTS = "#scatter .scatterlayer .trace:first-child .points path"
@@ -40,17 +38,6 @@ def address(data):
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

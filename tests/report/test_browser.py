@@ -1,7 +1,6 @@
 """The page in a real browser: figures, hover texts, sorting, searching, filtering and printing."""
 
 import re
-import shutil
 
 import pandas as pd
 import pytest
@@ -9,8 +8,7 @@ import pytest
 from relation_neurons.cli.report import rebuild
 from tests.report.test_page import KS, SHARED, made_sweep, write_study
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 PATIENCE = 180_000
 """Milliseconds that a browser may take beside other programs."""
 SLIDER = "#sweep-figure-slider_logprob"
@@ -46,17 +44,6 @@ CLIPPED = """
   return inner.left < outer.left || inner.right > outer.right || inner.top < outer.top || inner.height === 0;
 }).map((title) => title.textContent)
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
