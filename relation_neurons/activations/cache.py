@@ -48,7 +48,7 @@ class Collect:
     def __call__(self, model: HookedModel, prompts: Sequence[Prompt]) -> Tensor:
         """A row per prompt, on the CPU."""
         options: dict[str, Any] = {"site": self.site, "include_bos": self.include_bos, "dtype": self.dtype}
-        return collect_activations(model, prompts, batch_size=len(prompts), **options).values.cpu()
+        return collect_activations(model, prompts, batch_size=len(prompts), **options).values
 
 
 def kept_activations(
