@@ -13,7 +13,8 @@ from jaxtyping import Float
 import relation_neurons as rn
 from relation_neurons import validation
 from relation_neurons.experiments.intra_relation import IntraConfig
-from relation_neurons.models.sites import NeuronSpace
+from relation_neurons.experiments.neuron_types import NeuronTypesConfig
+from relation_neurons.models.sites import SITES, NeuronSpace
 from relation_neurons.prompts import contrast, prompts
 from relation_neurons.validation import validated
 from tests.helpers import word_prompts
@@ -164,3 +165,10 @@ def test_a_context_manager_is_still_one(planted):
     with rn.ablate(planted.model, neurons):
         assert rn.recall(planted.model, [prompt])["logprob"].item() != clean["logprob"].item()
     assert rn.recall(planted.model, [prompt]).equals(clean)
+
+
+@pytest.mark.parametrize("site", sorted(SITES))
+def test_a_hook_stands_for_its_site_in_a_study(site):
+    hook = SITES[site].hook.removeprefix("blocks.{layer}.")
+    assert rn.StudyConfig(site=hook) == rn.StudyConfig(site=site)
+    assert NeuronTypesConfig(sites=(hook, "attn")).sites == (site, "attn")

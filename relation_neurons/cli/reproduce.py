@@ -71,6 +71,7 @@ def all_command(
     profile: Profile = "full",
     counts: Path | None = None,
     corpus: Path | None = None,
+    n_cards: int = 20,
     out: Path | None = None,
 ) -> None:
     """Run every experiment on one model load, sharing activations, scores and answers.
@@ -83,10 +84,11 @@ def all_command(
             CPU; `smoke`, only to see that everything works.
         counts: A table of co-occurrences for `frequency`; without it and `--corpus` that experiment is left out.
         corpus: A folder of texts to count co-occurrences in.
+        n_cards: Best neurons of each relation that get a card; 0 makes none.
         out: The folder; by default one under `runs/` named after model and options.
     """
     options = all_options(profile, counts=counts, corpus=corpus)
-    _report(list(options), study, out, options, design, workers)
+    _report(list(options), study, out, options, design, workers, n_cards)
     if "frequency" not in options:
         Console().print(FREQUENCY_NEEDS)
 
@@ -111,8 +113,7 @@ def run_command(
     """
     console, started = Console(), time.monotonic()
     out = out or default_folder(study)
-    cards = CardsConfig(n_cards) if n_cards else None
-    results = {result.name: result for result in run(study, out, workers, cards=cards)}
+    results = {result.name: result for result in run(study, out, workers, cards=_cards(n_cards))}
     for measure, title in (("logprob", "Log-probability of the object (nats)"), ("correct", "Accuracy")):
         console.print(_summary_table(results["summary"].table, measure, title))
     for name in ("summary", "properties"):
@@ -130,12 +131,17 @@ def _report(
     options: dict[str, Any],
     design: DesignConfig,
     workers: WorkersConfig,
+    n_cards: int = 0,
 ) -> None:
     console, started = Console(), time.monotonic()
-    out = out or default_folder(study)
-    for result in reproduce(names, study, out, options=options, design=design, workers=workers):
+    out, cards = out or default_folder(study), _cards(n_cards)
+    for result in reproduce(names, study, out, options=options, design=design, workers=workers, cards=cards):
         _print(console, result)
     console.print(f"Took {time.monotonic() - started:.0f} s. Open {out / 'report.html'}", soft_wrap=True)
+
+
+def _cards(n: int) -> CardsConfig | None:
+    return CardsConfig(n) if n else None
 
 
 def _summary_table(summary: pd.DataFrame, measure: str, title: str) -> Table:

@@ -10,7 +10,7 @@ import tyro
 from relation_neurons.errors import require_at_least
 from relation_neurons.models.loading import named_device
 from relation_neurons.models.placement import require_placement
-from relation_neurons.models.sites import SiteName
+from relation_neurons.models.sites import SiteName, site_of_hook
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.relations.table_layout import table_layout
 from relation_neurons.scores.scoring import require_scorer
@@ -52,7 +52,7 @@ class StudyConfig:
     columns: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)
     """What tables call their columns, as subject=Element object=Symbol."""
     site: SiteName = "ffn"
-    """Where neurons are: ffn is gate, up and down together, as in the paper."""
+    """Where neurons are: ffn is gate, up and down together, as in the paper. A hook's name stands for its site."""
     k: int | None = None
     """Neurons per relation; by default 3,000 of Llama-2-7B's neurons at the site, and the same share of a smaller
     model's."""
@@ -97,6 +97,7 @@ class StudyConfig:
     """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "site", site_of_hook(self.site) or self.site)
         require_at_least(self, k=1, n_controls=2, batch_size=1, seed=0)
         named_device(self.device)
         named_device(self.score_device)

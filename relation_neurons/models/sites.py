@@ -58,7 +58,12 @@ COMPOSITE_SITES: Mapping[str, tuple[str, ...]] = {
 """`ffn` are the paper's neurons, 835,584 in Llama-2-7B; `attn` and `all` its `self_attn` and `all` (Figures 24-29)."""
 
 
-SiteName = Literal["post", "gate", "up", "down", "ffn", "q", "k", "v", "o", "attn", "all"]
+SiteName = Literal[
+    "post", "gate", "up", "down", "ffn", "q", "k", "v", "o", "attn", "all",
+    "mlp.hook_post", "mlp.hook_pre", "mlp.hook_pre_linear", "hook_mlp_out",
+    "attn.hook_q", "attn.hook_k", "attn.hook_v", "hook_attn_out",
+]  # fmt: skip
+"""What options take: a site, or the hook of a simple one."""
 
 
 def site_of_hook(name: str) -> str | None:

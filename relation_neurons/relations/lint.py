@@ -20,7 +20,7 @@ from relation_neurons.relations.lint_warnings import lint_warnings, only_negativ
 from relation_neurons.relations.relation import Fact, Relation
 from relation_neurons.relations.splits import split_relations
 from relation_neurons.relations.table_layout import TableLayout
-from relation_neurons.relations.tables import AS_IS
+from relation_neurons.relations.tables import AS_IS, require_table
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,11 @@ def check_files(
         n_evaluation: As of `check`.
         shots: As of `check`.
         layout: As of `check`.
+
+    Raises:
+        RelationNeuronsError: A layout, and no table.
     """
+    require_table(layout, files)
     problems = [one for file in files for one in check(file, n_evaluation=n_evaluation, shots=shots, layout=layout)]
     names = [one.name for file in files for one in parse_file(str(file), layout)[0]]
     if found := only_negatives(names):

@@ -11,7 +11,7 @@ from relation_neurons.relations import lre, lre_download
 from relation_neurons.relations.lre_download import data_folder
 from relation_neurons.relations.relation import Relation, read_relation
 from relation_neurons.relations.table_layout import TableLayout, table_layout
-from relation_neurons.relations.tables import AS_IS, SUFFIXES, read_table
+from relation_neurons.relations.tables import AS_IS, SUFFIXES, read_table, require_table
 from relation_neurons.relations.translations import translated
 from relation_neurons.validation import validated
 
@@ -67,10 +67,7 @@ def load_relations(
 
 def _require_use(layout: TableLayout, sources: Sequence[str | Path | Relation], relations: Sequence[Relation]) -> None:
     """Refuse templates and columns that no relation needed."""
-    named = [Path(one) for one in sources if isinstance(one, str | Path)]
-    tables = [one for one in named if one.is_dir() or one.suffix.lower() in SUFFIXES]
-    if layout.columns and not tables:
-        raise refuse("Columns are named, but there is no table", expected="a .csv or .tsv file among the relations")
+    require_table(layout, [one for one in sources if isinstance(one, str | Path)])
     if layout.templates and not any(relation.templates == layout.templates for relation in relations):
         expected = "a .csv or .tsv file without the column template among the relations"
         raise refuse("Templates are given, but every relation has its own", expected=expected)

@@ -96,6 +96,20 @@ def read_table(path: str | Path, layout: TableLayout = AS_IS) -> tuple[Relation,
     )
 
 
+def require_table(layout: TableLayout, sources: Sequence[str | Path]) -> None:
+    """Refuse a layout for relations none of which can be from a table.
+
+    Args:
+        layout: What was said about tables.
+        sources: Names, files and folders; what a folder holds is not looked at.
+    """
+    paths = [Path(source) for source in sources]
+    if layout == AS_IS or any(path.is_dir() or path.suffix.lower() in SUFFIXES for path in paths):
+        return
+    said = "Columns are named" if layout.columns else "Templates are given"
+    raise refuse(f"{said}, but there is no table", expected="a .csv or .tsv file among the relations")
+
+
 def scan_table(path: str | Path, layout: TableLayout = AS_IS) -> Table:
     """Read a CSV file as far as possible and list all errors in it."""
     text, errors = read_text(path)

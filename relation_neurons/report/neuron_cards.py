@@ -50,6 +50,12 @@ def cards_page(cards: NeuronCards, run: Mapping[str, Any]) -> str:
     return template.render(sections=sections, run=run, about=cards.about, css=cards_css())
 
 
+def card_links(cards: NeuronCards) -> dict[str, str]:
+    """Where on the page each neuron's card is, from a page beside it."""
+    relations = cards.tables["neurons"]["relation"].unique()
+    return {name: f"{CARDS_PAGE}#{anchor(name)}" for relation in relations for name in cards.best(relation)}
+
+
 def cards_css() -> str:
     """The style of cards, which the explorer shares."""
     return (resources.files("relation_neurons.report") / "templates" / "cards.css").read_text(encoding="utf-8")

@@ -35,6 +35,7 @@ class Table:
         note: Note for the reader, such as which rows are omitted.
         shown: Whether the table is open initially.
         pairs: Whether the table's first column is a pair of relations, "first, second", to filter by.
+        links: Addresses of texts in cells.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Table:
     note: str = ""
     shown: bool = False
     pairs: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def anchor(self) -> str:
@@ -109,11 +111,14 @@ def write_page(title: str, about: Mapping[str, str], sections: Sequence[Section]
     )
 
 
-def neurons_section(neurons: pd.DataFrame, *, most: int = MOST_NEURONS) -> Section:
+def neurons_section(
+    neurons: pd.DataFrame, *, links: Mapping[str, str] | None = None, most: int = MOST_NEURONS
+) -> Section:
     """The section with the table of neurons and the relations that have the same ones.
 
     Args:
         neurons: Rows of `NeuronSet.to_frame` of all relations.
+        links: Where the cards of neurons are.
         most: Number of rows beyond which only shared neurons and the best ones of each relation are
             included.
     """
@@ -136,7 +141,7 @@ def neurons_section(neurons: pd.DataFrame, *, most: int = MOST_NEURONS) -> Secti
         "Which neurons were selected for each relation, and for which others too? Here each relation is among the "
         "other's negatives, as in the paper, so that these are fewer than what pairs share in the section overlap."
     )
-    return Section("neurons", question, tables=[Table("neurons", table[included], note, shown=True)])
+    return Section("neurons", question, tables=[Table("neurons", table[included], note, True, links=links or {})])
 
 
 def _shared_with(rows: pd.DataFrame) -> pd.Series:
@@ -160,8 +165,9 @@ def _figure(figure: go.Figure) -> Markup:
     return packed(str(figure.to_json()))
 
 
-def _table(rows: pd.DataFrame) -> Markup:
-    return packed(json.dumps(encoded(rows), separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+def _table(table: Table) -> Markup:
+    columns = encoded(table.rows, table.links)
+    return packed(json.dumps(columns, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
 
 
 def _phrase(sentence: str) -> Markup:

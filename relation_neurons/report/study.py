@@ -12,10 +12,11 @@ from markupsafe import Markup
 from relation_neurons.errors import refuse
 from relation_neurons.report.figure_registry import FIGURES, draw
 from relation_neurons.report.left_out import all_zero, constants
-from relation_neurons.report.neuron_cards import CARDS_PAGE
+from relation_neurons.report.neuron_cards import CARDS_PAGE, card_links
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.report.words import GENERATIONS, generations_html
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
+from relation_neurons.results.neuron_cards import read_cards
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.results.scorecard import ABOUT, NOT_MEASURED, QUESTION, estimate_text, scorecard, summary
 from relation_neurons.results.sentences import critical
@@ -61,8 +62,9 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
     sections = [_section(folder, name) for name in names] + _scorecard(folder)
     neurons = _neurons(folder)
     k = "unknown (no neurons.parquet)" if neurons is None else f"{int(neurons['rank'].max()):,}"
+    cards = read_cards(folder)
     if neurons is not None:
-        sections.append(neurons_section(neurons))
+        sections.append(neurons_section(neurons, links=card_links(cards) if cards else None))
     config, relations = run["config"], list(run["relations"])
     about = {
         "model": str(run["model"]["name"]),
@@ -77,7 +79,7 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
     }
     if neurons is not None and "by_tie_rule" in neurons:  # absent from older folders
         about["equal scores"] = tie_rule(neurons)
-    if (folder / CARDS_PAGE).is_file():
+    if cards:
         about["best neurons"] = Markup(f'<a href="{CARDS_PAGE}">cards</a>')
     return write_page(f"Relation neurons of {about['model']}", about, sections, run)
 

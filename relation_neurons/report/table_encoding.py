@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ MINOR = ("n", "clean", "random", "seed", "template", "language", "fact", "unit",
 TITLES = {"p_holm": "p (Holm)", "p_bh": "p (BH)", "name": "relation"}
 
 
-def encoded(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Encode a table for the page by columns, as numbers or as codes of distinct texts."""
+def encoded(rows: pd.DataFrame, links: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Encode a table for the page by columns, as numbers or as codes of distinct texts, with the links of these."""
     columns = list(rows.columns)
     ends = {
         str(name): (f"{name}{low}", f"{name}{high}", title)
@@ -30,6 +31,8 @@ def encoded(rows: pd.DataFrame) -> list[dict[str, Any]]:
     encoded_columns: list[dict[str, object]] = []
     for name in (name for name in columns if name not in bounds):
         column = _column(str(name), rows[name])
+        if found := {text: links[text] for text in column.get("text", ()) if links and text in links}:
+            column["links"] = found
         if name in ends:
             low, high, title = ends[name]
             column |= {"title": f"{column['title']} {title}"}

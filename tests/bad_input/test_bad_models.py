@@ -202,7 +202,9 @@ def test_a_tied_output_that_is_stored_as_well_is_let_pass(tiny_llama, tmp_path):
     tokens = torch.arange(5, 15)[None]
     change_weights(tmp_path, lambda weights: weights.update({"lm_head.weight": llama.lm_head.weight.detach().clone()}))
     with torch.inference_mode():
-        torch.testing.assert_close(rn.load_model(tmp_path, device="cpu")(tokens), llama(tokens).logits, rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            rn.load_model(tmp_path, device="cpu")(tokens), llama(tokens).logits, rtol=0, atol=1e-4
+        )
 
 
 def test_an_adapter_beside_the_model_is_refused(folder):

@@ -313,3 +313,22 @@ def test_a_model_or_relations_that_are_gone_are_named(finished, tmp_path):
     change_key(copy, config=config | {"relations": [str(tmp_path / "facts")]})
     with pytest.raises(rn.RelationNeuronsError, match="facts"):
         reopen(finished_run(copy))
+
+
+def test_neurons_of_the_report_link_to_their_cards(finished, browser):
+    out, _ = finished
+    page = browser.new_page()
+    page.goto((out / "report.html").as_uri())
+    table = page.locator("#neurons-table-neurons")
+    table.scroll_into_view_if_needed()
+    table.locator("tbody tr").first.wait_for()
+    if table.locator(".dt-length select").count():
+        table.locator(".dt-length select").select_option("-1")
+    names = read_cards(out).names
+    assert set(table.locator("tbody a").all_inner_texts()) == set(names)
+    assert table.locator("tbody tr").count() > len(names)
+    table.get_by_role("link", name=names[1], exact=True).first.click()
+    card = page.locator(f"details[id='{names[1].replace(':', '-')}']")
+    card.locator(".card").wait_for()
+    assert page.url.endswith(f"/cards.html#{names[1].replace(':', '-')}")
+    page.close()

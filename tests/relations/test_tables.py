@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 
 import pandas as pd
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import strategies as st
 
 from relation_neurons import Fact, Relation, RelationNeuronsError
 from relation_neurons.relations.frames import relation_from_frame
+from relation_neurons.relations.lint import check_files
 from relation_neurons.relations.loading import load_relations
 from relation_neurons.relations.relation import key
+from relation_neurons.relations.table_layout import table_layout
 from relation_neurons.relations.tables import read_table
 
 HEADER = "subject,object,template,template_zs,aliases,relation"
@@ -317,6 +320,9 @@ def test_layouts_that_do_not_fit_are_refused(tmp_path, text, options, says):
         load_relations(write(tmp_path, text, "bare.csv"), **options)
 
 
-def test_columns_need_a_table():
-    with pytest.raises(RelationNeuronsError, match="there is no table"):
+def test_columns_and_templates_need_a_table(tmp_path):
+    with pytest.raises(RelationNeuronsError, match="Columns are named, but there is no table"):
         load_relations("country_capital", columns=NAMED)
+    path = write(tmp_path, json.dumps({"name": "a", "prompt_templates": ["{} is"], "samples": []}), "a.json")
+    with pytest.raises(RelationNeuronsError, match="Templates are given, but there is no table"):
+        check_files([path], layout=table_layout(["{} was"]))

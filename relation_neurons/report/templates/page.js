@@ -74,7 +74,9 @@
     data: place,
     render: (cell, type) => {
       const text = Array.isArray(cell) ? cell.join(", ") : cell;
-      return type === "display" ? escaped(text) : type === "sort" ? natural(text) : text;
+      if (type !== "display") return type === "sort" ? natural(text) : text;
+      const link = column.links?.[text];
+      return link ? `<a href="${escaped(link)}">${escaped(text)}</a>` : escaped(text);
     },
   });
   const cells = (column) => {
