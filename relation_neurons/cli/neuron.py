@@ -148,7 +148,7 @@ def _printed(result: ExperimentResult) -> list[Table]:
     if len(tokens):
         sides = {side: rows.to_dict("records") for side, rows in tokens.groupby("side", sort=False)}
         columns = {
-            str(side): [f"{visible(row['token'])} ({row['z']:+.1f})" for row in rows] for side, rows in sides.items()
+            str(side): [f"{visible(row['token'])} ({row['z']:+z.1f})" for row in rows] for side, rows in sides.items()
         }
         tables.append(text_table("Tokens, standard deviations from the mean of the vocabulary", columns))
     columns = {

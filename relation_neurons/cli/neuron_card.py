@@ -57,13 +57,15 @@ def print_card(console: Console, card: Card) -> None:
     }
     effects = {
         "effect": [interval_text(row, decimals=3) for row in rows],
-        "its layer, 95 %": [f"{row['layer_low']:+.3f} to {row['layer_high']:+.3f}" for row in rows],
+        "its layer, 95 %": [f"{row['layer_low']:+z.3f} to {row['layer_high']:+z.3f}" for row in rows],
     }
     for what, found in (("Average precision", precision), ("Attributed effect of ablation (nats)", effects)):
         console.print(text_table(f"{what}{first_of(rows)}: 95 % over facts", {"relation": names, **found}))
     if len(card.tokens):
         sides = {str(side): part.to_dict("records") for side, part in card.tokens.groupby("side", sort=False)}
-        columns = {side: [f"{visible(one['token'])} ({one['z']:+.1f})" for one in part] for side, part in sides.items()}
+        columns = {
+            side: [f"{visible(one['token'])} ({one['z']:+z.1f})" for one in part] for side, part in sides.items()
+        }
         console.print(text_table("Tokens, standard deviations from the mean of the vocabulary", columns))
     for _, tokens in card.prompts.groupby("place", sort=True):
         first = tokens.iloc[0]

@@ -108,7 +108,7 @@ def effects_table(effects: pd.DataFrame) -> Component:
 
 def _beside_random(row: Mapping[Any, Any], *more: Component) -> Component:
     """An effect, and below it those of the random sets."""
-    random = f"random {row['random']:+.2f} ({row['random_min']:+.2f} to {row['random_max']:+.2f})"
+    random = f"random {row['random']:+z.2f} ({row['random_min']:+z.2f} to {row['random_max']:+z.2f})"
     text = html.Span(interval_text(row), className="shown" if stands_out(row) else None)
     return html.Td([text, *(part for note in (html.Small(random), *more) for part in (html.Br(), note))])
 

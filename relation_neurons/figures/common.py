@@ -65,8 +65,8 @@ def hover_texts(rows: pd.DataFrame) -> list[str]:
     for row in rows.to_dict("records"):
         controls = "no controls"
         if row["n_controls"]:
-            controls = f"{row['n_controls']:.0f} random controls: mean {row['random']:+.3f}, "
-            controls += f"range {row['random_min']:+.3f} to {row['random_max']:+.3f}"
+            controls = f"{row['n_controls']:.0f} random controls: mean {row['random']:+z.3f}, "
+            controls += f"range {row['random_min']:+z.3f} to {row['random_max']:+z.3f}"
         p = f"p = {row['p_holm']:.2g} (Holm), {row['p_bh']:.2g} (Benjamini-Hochberg)"
         verdict = VERDICT_LABELS.get(row["verdict"], row["verdict"])
         texts.append(f"{interval_text(row, decimals=3)}, n = {row['n']:.0f} facts<br>{controls}<br>{verdict}, {p}")

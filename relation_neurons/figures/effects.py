@@ -127,7 +127,7 @@ def _own_changes(answers: pd.DataFrame | None, measure: str) -> pd.DataFrame:
     own = answers[answers["ablated"] == answers["relation"]]
     changes = own.groupby(["ablated", "unit"], sort=False)[f"d_{measure}"].mean().groupby("ablated", sort=False)
     rows = pd.DataFrame({"effect": changes.mean(), "n": changes.size()}).reset_index()
-    hover = [f"own facts: mean {row.effect:+.3f}, n = {row.n} facts; tested in intra" for row in rows.itertuples()]
+    hover = [f"own facts: mean {row.effect:+z.3f}, n = {row.n} facts; tested in intra" for row in rows.itertuples()]
     return rows.assign(relation=rows["ablated"], hover=hover, verdict="", p_bh=1.0)
 
 
@@ -196,7 +196,9 @@ def _effects_and_controls(
     rows = rows.assign(hover=rows[group].astype(str) + "<br>" + pd.Series(hover_texts(rows), rows.index, dtype=object))
     sets = sets[sets[group].isin(order)]
     sets = sets.assign(
-        hover=[f"{row[0]}<br>control set {row[1]}: {row[2]:+.3f}" for row in sets[[group, "draw", "change"]].to_numpy()]
+        hover=[
+            f"{row[0]}<br>control set {row[1]}: {row[2]:+z.3f}" for row in sets[[group, "draw", "change"]].to_numpy()
+        ]
     )
     falls, rises = (rows[rows["verdict"] == side] for side in (FALLS, RISES))
     parts = (

@@ -57,7 +57,7 @@ def _add_ratios(figure: go.Figure, rows: pd.DataFrame, positions: Sequence[int])
     edge = 0.1 + float(np.nanmax(np.abs(np.log10(finite)), initial=1.0))
     clipped = ratios.clip(10**-edge, 10**edge)
     hover = [
-        f"{row['relation']}<br>{row[name]:+.0%} [{row[name + '_low']:+.0%}, {row[name + '_high']:+.0%}]<br>"
+        f"{row['relation']}<br>{row[name]:+z.0%} [{row[name + '_low']:+z.0%}, {row[name + '_high']:+z.0%}]<br>"
         f"n = {row['n_resilient']} and {row['n_sensitive']} facts, p = {row['p']:.2g} (uncorrected)"
         for row in rows.to_dict("records")
     ]

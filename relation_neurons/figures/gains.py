@@ -59,7 +59,7 @@ def gains_figure(gains: pd.DataFrame, most: int = 20) -> go.Figure:
 def _texts(rows: pd.DataFrame) -> list[str]:
     return [
         f"{row['ablated']} ablated, {row['relation']} asked<br>gain {interval_text(row, 'gain', decimals=3)}, "
-        f"n = {row['n']} facts, {row['turned_right']} turned right<br>change {row['effect']:+.3f}, under random sets "
-        f"{row['random']:+.3f}<br>{row['verdict']}, p = {row['p_family']:.2g} (max-T)"
+        f"n = {row['n']} facts, {row['turned_right']} turned right<br>change {row['effect']:+z.3f}, under random sets "
+        f"{row['random']:+z.3f}<br>{row['verdict']}, p = {row['p_family']:.2g} (max-T)"
         for row in rows.to_dict("records")
     ]

@@ -144,7 +144,7 @@ def neuron_tokens_figure(tokens: pd.DataFrame) -> go.Figure:
             name=side,
             hovertext=[
                 f"{_plain(visible(row['token']))}<br>{side}, rank {row['rank']:.0f}: logit {row['logit']:+.4g} per "
-                f"unit of activation<br>{row['z']:+.1f} standard deviations from the vocabulary mean"
+                f"unit of activation<br>{row['z']:+z.1f} standard deviations from the vocabulary mean"
                 for row in selected.to_dict("records")
             ],
             hoverinfo="text",

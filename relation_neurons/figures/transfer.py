@@ -160,7 +160,7 @@ def perplexity_figure(perplexity: pd.DataFrame, states: pd.DataFrame) -> go.Figu
     for row in perplexity.to_dict("records"):
         star = " *" if row["verdict"] in SHOWN else ""
         labels[row["ablated"]] = f"{row['ablated']} {row['clean']:.1f} → {row['own']:.1f}{star}"
-        change = f"{row['effect']:+.4f} [{row['effect_low']:+.4f}, {row['effect_high']:+.4f}] nats per token"
+        change = f"{row['effect']:+z.4f} [{row['effect_low']:+z.4f}, {row['effect_high']:+z.4f}] nats per token"
         verdict = VERDICT_LABELS.get(row["verdict"], row["verdict"])
         hover.append(
             f"{change}<br>n = {row['n']} sentences<br>perplexity with random controls {row['random']:.1f}<br>{verdict}"
@@ -218,8 +218,8 @@ def _interval(rows: pd.DataFrame) -> dict[str, object]:
 def _hover(rows: pd.DataFrame) -> list[str]:
     """Hover text of each effect."""
     return [
-        f"{row['effect']:+.3f} [{row['effect_low']:+.3f}, {row['effect_high']:+.3f}], n = {row['n']} facts<br>"
-        f"without ablation {row['clean']:.3f}, {row['n_controls']} random controls: mean {row['random']:+.3f}<br>"
+        f"{row['effect']:+z.3f} [{row['effect_low']:+z.3f}, {row['effect_high']:+z.3f}], n = {row['n']} facts<br>"
+        f"without ablation {row['clean']:.3f}, {row['n_controls']} random controls: mean {row['random']:+z.3f}<br>"
         f"{VERDICT_LABELS.get(row['verdict'], row['verdict'])}, p = {row['p_holm']:.2g} (Holm)"
         for row in rows.to_dict("records")
     ]

@@ -107,7 +107,7 @@ def tokens_node(tokens: pd.DataFrame) -> Node:
     lines = []
     for side in ("promotes", "suppresses"):
         chips = [
-            node("span", visible(str(row["token"])), " ", node("small", f"{row['z']:+.1f}"), cls=f"token {side}")
+            node("span", visible(str(row["token"])), " ", node("small", f"{row['z']:+z.1f}"), cls=f"token {side}")
             for row in tokens[tokens["side"] == side].to_dict("records")
         ]
         lines.append(node("p", node("b", side), " ", *(part for chip in chips for part in (chip, " ")), cls="tokens"))
@@ -128,7 +128,7 @@ def effect_text(row: Mapping[Any, Any]) -> str:
     return (
         f"{row['relation']}: the log-probability of the object changes by {interval_text(row, decimals=3)} nats "
         f"(95 %, n = {count_text(int(row['n']), 'fact')}); under {random} of its layer "
-        f"by {row['random']:+.3f} ({row['random_min']:+.3f} to {row['random_max']:+.3f})"
+        f"by {row['random']:+z.3f} ({row['random_min']:+z.3f} to {row['random_max']:+z.3f})"
     )
 
 
@@ -164,7 +164,7 @@ def _score_row(row: Mapping[Any, Any]) -> Node:
     cells.append(_cell(bar, " ", precision, node("br"), shuffled, strong=row["verdict"] != NOT_SHOWN))
     if pd.isna(row["effect"]):
         return node("tr", *cells, node("td", "not read"))
-    layer = node("small", f"its layer, {row['layer_low']:+.3f} to {row['layer_high']:+.3f}")
+    layer = node("small", f"its layer, {row['layer_low']:+z.3f} to {row['layer_high']:+z.3f}")
     outside = not row["layer_low"] <= row["effect"] <= row["layer_high"]
     return node("tr", *cells, _cell(interval_text(row, decimals=3), node("br"), layer, strong=outside))
 

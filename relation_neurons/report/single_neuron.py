@@ -75,7 +75,7 @@ def _effect_rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
             row = rows.loc[name].to_dict()
             texts[-1] |= {
                 measure: interval_text(row, decimals=3 if measure == "logprob" else 2),
-                f"random_{measure}": f"{row['random']:+.3f}",
+                f"random_{measure}": f"{row['random']:+z.3f}",
                 f"p_{measure}": f"{row['p_holm']:.2g}",
                 f"shown_{measure}": row["verdict"] in SHOWN,
             }

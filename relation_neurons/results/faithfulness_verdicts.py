@@ -40,8 +40,8 @@ def _tested(table: pd.DataFrame, k: int, state: str, claim: str, side: str) -> s
     for scorer, group in table.groupby("scorer", sort=False):
         shown = list(group.loc[group["verdict"] == side, "relation"])
         parts.append(
-            f"{scorer} {len(shown)} of {len(group)} (mean {group['effect'].mean():+.2f}, controls "
-            f"{group['random'].mean():+.2f} nats)"
+            f"{scorer} {len(shown)} of {len(group)} (mean {group['effect'].mean():+z.2f}, controls "
+            f"{group['random'].mean():+z.2f} nats)"
         )
     return (
         f"With only a relation's neurons {state}, {claim} than with random ones, beyond chance and beyond matched "
@@ -55,8 +55,8 @@ def _curves(average: pd.DataFrame, curves: pd.DataFrame, k: int) -> str:
     rows = average[average["k"] == k].to_dict("records")
     parts = [
         f"{row['scorer']} faithfulness {interval_text(row, 'faithfulness')} (controls "
-        f"{row['random_faithfulness']:+.2f}), completeness {interval_text(row, 'completeness')} (controls "
-        f"{row['random_completeness']:+.2f})"
+        f"{row['random_faithfulness']:+z.2f}), completeness {interval_text(row, 'completeness')} (controls "
+        f"{row['random_completeness']:+z.2f})"
         for row in rows
         if row["n"]
     ]
@@ -72,8 +72,8 @@ def _curves(average: pd.DataFrame, curves: pd.DataFrame, k: int) -> str:
 def _areas(average: pd.DataFrame, areas: pd.DataFrame) -> str:
     rows = [row for row in average.to_dict("records") if row["n"]]
     parts = [
-        f"{row['scorer']} CPR {interval_text(row, 'cpr')} (random order {row['random_cpr']:+.2f}), CMD "
-        f"{interval_text(row, 'cmd')} (random order {row['random_cmd']:+.2f})"
+        f"{row['scorer']} CPR {interval_text(row, 'cpr')} (random order {row['random_cpr']:+z.2f}), CMD "
+        f"{interval_text(row, 'cmd')} (random order {row['random_cmd']:+z.2f})"
         for row in rows
     ]
     if not parts:
@@ -100,10 +100,11 @@ def _induced(table: pd.DataFrame, ranges: pd.DataFrame) -> str:
     for scorer, rows in table.groupby("scorer", sort=False):
         shares = ranges[ranges["scorer"] == scorer]
         rises, falls = (int((rows["verdict"] == side).sum()) for side in (RISES, FALLS))
+        own, clean, random = (f"{shares[name].mean():.0%}" for name in ("own", "clean", "random"))
         parts.append(
-            f"{scorer} {rises} of {len(rows)}, fall in {falls} (mean {rows['effect'].mean():+.2f}, controls "
-            f"{rows['random'].mean():+.2f} nats; more probable than the asked relation's in {shares['own'].mean():.0%} "
-            f"of prompts, clean {shares['clean'].mean():.0%}, controls {shares['random'].mean():.0%})"
+            f"{scorer} {rises} of {len(rows)}, fall in {falls} (mean {rows['effect'].mean():+z.2f}, controls "
+            f"{rows['random'].mean():+z.2f} nats; more probable than the asked relation's in {own} of prompts, clean "
+            f"{clean}, controls {random})"
         )
     return (
         f"{what}, rise beyond chance and beyond matched random controls in this number of relations: "
@@ -129,7 +130,7 @@ def _stem(stem: pd.DataFrame) -> str:
     if stem.empty:
         return "Behind a sentence that asks for nothing there was nothing to measure."
     parts = [
-        f"{scorer} {rows['effect'].mean():+.2f} (controls {rows['random'].mean():+.2f})"
+        f"{scorer} {rows['effect'].mean():+z.2f} (controls {rows['random'].mean():+z.2f})"
         for scorer, rows in stem.groupby("scorer", sort=False)
     ]
     return (

@@ -88,7 +88,7 @@ def _contribution(neuron: Neuron, contributions: pd.DataFrame) -> Sentences:
     return (
         f"By attribution {neuron} contributes most to answers of {row['relation']}: "
         f"{interval_text(row, 'contribution', decimals=3)} nats a prompt, n = {row['n']} facts, others "
-        f"{row['others']:+.3f}. That is an estimate to first order; the ablation above is exact.",
+        f"{row['others']:+z.3f}. That is an estimate to first order; the ablation above is exact.",
     )
 
 
@@ -190,7 +190,7 @@ def _tokens(neuron: Neuron, tokens: pd.DataFrame) -> str:
     named = []
     for side in ("promotes", "suppresses"):
         rows = tokens[tokens["side"] == side].head(NAMED_TOKENS)
-        named.append(", ".join(f"{token!r} (z {z:+.1f})" for token, z in zip(rows["token"], rows["z"], strict=True)))
+        named.append(", ".join(f"{token!r} (z {z:+z.1f})" for token, z in zip(rows["token"], rows["z"], strict=True)))
     return (
         f"Per unit of activation its output row directly promotes {named[0]} most and suppresses {named[1]} most "
         "(including the final norm's weight, without its scale)."
@@ -203,7 +203,7 @@ def _ablated_alone(neuron: Neuron, what: str, rows: pd.DataFrame) -> str:
     least = float(rows["minimum_effect"].median())
     change = (
         f" Largest change: {largest['relation']} {interval_text(largest, decimals=3)}, random neurons "
-        f"{largest['random']:+.3f}, {largest['verdict']}."
+        f"{largest['random']:+z.3f}, {largest['verdict']}."
         if largest["effect"]
         else " Its mean changes in none of them."
     )

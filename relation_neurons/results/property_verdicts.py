@@ -29,7 +29,7 @@ def dose_response(trend: pd.DataFrame, pooled: pd.DataFrame) -> Sentences:
     steeper = int((rows["difference"] < 0).sum())
     return (
         f"Over all {len(rows)} relations together, {_of_all(row)}: log-probability of own facts changes by "
-        f"{interval_text(row)} nats for each tenfold of k, under nested random sets by {row['random']:+.2f}; the "
+        f"{interval_text(row)} nats for each tenfold of k, under nested random sets by {row['random']:+z.2f}; the "
         f"difference on the same facts is {interval_text(row, 'difference')} (relations and facts resampled): "
         f"{row['verdict']}. The slope is steeper than "
         f"under random sets in {steeper} of {len(rows)} relations.",
@@ -91,7 +91,7 @@ def _examples(gained: pd.DataFrame) -> Sentences:
         before, after = (str(row[f"answer_{when}"]).strip() for when in ("before", "after"))
         words = f"'{before}' stayed" if before == after else f"'{before}' became '{after}'"
         place = f"{row['subject']} ({row['relation']}, without {row['ablated']})"
-        texts.append(f"{place}: {words} ({row['gain']:+.1f} nats for '{row['object']}')")
+        texts.append(f"{place}: {words} ({row['gain']:+z.1f} nats for '{row['object']}')")
     return (f"Facts that gained most: {'; '.join(texts)}.",) if texts else ()
 
 
@@ -104,7 +104,7 @@ def _mechanism(mechanism: pd.DataFrame) -> Sentences:
     return (
         f"Directly, the ablated sets write against the right object and for its strongest rival (interval below 0) in "
         f"{promoting} of the {len(rows)} pairs with listed facts. Most: {_pair(row)} "
-        f"{interval_text(row, 'contribution')} logits, random sets {row['random']:+.2f}, n = {row['n']} facts. These "
+        f"{interval_text(row, 'contribution')} logits, random sets {row['random']:+z.2f}, n = {row['n']} facts. These "
         "facts were chosen for their gain, so that this describes them and tests nothing.",
     )
 

@@ -88,9 +88,9 @@ def estimate_text(row: Mapping[Any, Any]) -> str:
     """What was measured, in one cell of a table."""
     if row["status"] == NOT_MEASURED:
         return f"{NOT_MEASURED}: {row['note']}"
-    random = "" if np.isnan(row["random"]) else f", random {row['random']:+.2f}"
+    random = "" if np.isnan(row["random"]) else f", random {row['random']:+z.2f}"
     note = f"; {row['note']}" if row["note"] else ""
-    interval = f"{row['estimate']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+    interval = f"{row['estimate']:+z.2f} [{row['low']:+z.2f}, {row['high']:+z.2f}]"
     return f"{row['status']}: {interval}, n = {row['n']:,} {row['units']}{random}{note}"
 
 

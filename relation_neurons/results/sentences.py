@@ -115,7 +115,7 @@ def by_group(column: str, effects: pd.DataFrame, pooled: pd.DataFrame) -> list[s
             size = f"k = {row['k']:,}; " if "k" in row else ""
             counted = "" if untestable(all_rows) else f" {falls} of {len(rows)}{f', rises in {rises}' if rises else ''}"
             parts.append(
-                f"{row[column]}{counted} ({size}pooled {interval_text(row)}, controls {row['random']:+.2f}, "
+                f"{row[column]}{counted} ({size}pooled {interval_text(row)}, controls {row['random']:+z.2f}, "
                 f"{row['verdict']})"
             )
         if untestable(all_rows):

@@ -33,7 +33,7 @@ def intra(effects: pd.DataFrame, over_all: pd.DataFrame) -> Sentences:
     for what, rows in by_measure(effects[effects["facts"] == "evaluation"]):
         strongest = rows[rows["verdict"] == FALLS].sort_values("effect").head(1).to_dict("records")
         example = "".join(
-            f" Strongest: {row['ablated']} {interval_text(row)}, controls {row['random']:+.2f}." for row in strongest
+            f" Strongest: {row['ablated']} {interval_text(row)}, controls {row['random']:+z.2f}." for row in strongest
         )
         sentences.append(falls_and_rises(what, rows) + example + missed(rows))
     return tuple(sentences)
@@ -44,7 +44,7 @@ def over_relations(rows: pd.DataFrame) -> str:
     parts = []
     for what, group in by_measure(rows):
         for row in group.to_dict("records"):
-            controls = "no controls" if np.isnan(row["random"]) else f"controls {row['random']:+.2f}"
+            controls = "no controls" if np.isnan(row["random"]) else f"controls {row['random']:+z.2f}"
             p = "" if np.isnan(row["p_holm"]) else f"p = {row['p_holm']:.2g}, "
             effect = f"{what[0].lower()}{what[1:]} {interval_text(row)}, {controls}"
             parts.append(f"{effect}, {row['verdict']} ({p}n = {row['n']} facts)")
@@ -87,11 +87,11 @@ def k_sweep(effects: pd.DataFrame, trend: pd.DataFrame, others: pd.DataFrame) ->
             f"{what} of own facts falls with k, more than under nested random sets, in {len(falls)} of {len(rows)} "
             f"relations ({name_list(list(falls['ablated']))}; Holm-corrected). Steepest: {steepest['ablated']} "
             f"{interval_text(steepest)} {UNITS[steepest['measure']]} for each tenfold of k, controls "
-            f"{steepest['random']:+.2f}, n = {steepest['n']} facts.{cannot(rows)}"
+            f"{steepest['random']:+z.2f}, n = {steepest['n']} facts.{cannot(rows)}"
         )
     mean = pd.concat([effects.assign(facts="own"), others.assign(facts="other")])
     mean = mean[mean["measure"] == "logprob"].groupby(["k", "facts"])["effect"].mean().unstack("facts")
-    by_k = "; ".join(f"k = {k}: {row['own']:+.2f}, {row['other']:+.2f}" for k, row in mean.iterrows())
+    by_k = "; ".join(f"k = {k}: {row['own']:+z.2f}, {row['other']:+z.2f}" for k, row in mean.iterrows())
     return (*sentences, f"Mean change in log-probability of own and of other facts over relations, in nats: {by_k}.")
 
 
@@ -138,7 +138,7 @@ def frequency(table: pd.DataFrame, tests: pd.DataFrame, facts: pd.DataFrame) -> 
     random = tests[(tests["draw"] >= 0) & tests["p"].notna()]
     return (
         f"{int(facts['resilient'].sum())} facts stay right and {int((~facts['resilient']).sum())} are lost. Over "
-        f"{own['n']} relations with both, resilient facts occur in {own['median_relative_difference']:+.0%} documents "
+        f"{own['n']} relations with both, resilient facts occur in {own['median_relative_difference']:+z.0%} documents "
         f"relative to sensitive ones (median); Wilcoxon's signed-rank p = {own['p']:.2f}.",
         f"Of {len(random)} control sets, {int((random['p'] <= own['p']).sum())} divide the facts as unevenly "
         "(p as low).",
@@ -157,7 +157,7 @@ def confounds(selections: pd.DataFrame, controls: pd.DataFrame, impossible: Mapp
             shared = f", {rows['shared'].mean():.0%} of the configured neurons" if "shared" in rows else ""
             parts.append(
                 f"{value}: falls in {(rows['verdict'] == FALLS).sum()} of {len(rows)}, mean "
-                f"{rows['effect'].mean():+.2f}, controls {rows['random'].mean():+.2f} nats{shared}"
+                f"{rows['effect'].mean():+z.2f}, controls {rows['random'].mean():+z.2f} nats{shared}"
             )
         sentences.append(f"{label} (Holm-corrected over all of them): {'; '.join(parts)}.")
     if impossible:

@@ -25,9 +25,11 @@ def interval_text(row: Mapping[Any, Any], name: str = "effect", *, decimals: int
     Example:
         >>> interval_text({"effect": -1.5, "effect_low": -2.0, "effect_high": -1.0})
         '-1.50 [-2.00, -1.00]'
+        >>> interval_text({"effect": -0.001, "effect_low": -0.02, "effect_high": 0.01})  # zero has one sign
+        '+0.00 [-0.02, +0.01]'
     """
     mean, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{mean:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+    return f"{mean:+z.{decimals}f} [{low:+z.{decimals}f}, {high:+z.{decimals}f}]"
 
 
 def count_text(n: int, one: str, several: str = "") -> str:

@@ -35,7 +35,7 @@ class Interval(NamedTuple):
         return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.mean:+z.2f} [{self.low:+z.2f}, {self.high:+z.2f}]"
 
 
 UNKNOWN = Interval(np.nan, np.nan, np.nan, 0)
