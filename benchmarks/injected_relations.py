@@ -28,6 +28,7 @@ from benchmarks.injected_parts.planted import planted_recovery
 from benchmarks.injected_parts.relations import invented_relations
 from benchmarks.injected_parts.scoring import ablations, rank_by_all, recovery, with_intervals
 from benchmarks.injected_parts.training import WEIGHTS, Recipe, draw, inject
+from benchmarks.rows_json import rows_json
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.scores.scoring import scorer_names
 from relation_neurons.statistics.intervals import CHANGES, SHARES
@@ -123,16 +124,6 @@ def summary(parts: list[dict[str, Rows]]) -> dict[str, Rows]:
     }
 
 
-def written(result: Mapping[str, object]) -> str:
-    """JSON with a line for each row of a table."""
-    lines = []
-    for key, value in result.items():
-        rows = isinstance(value, list) and value and isinstance(value[0], dict)
-        text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]" if rows else json.dumps(value)
-        lines.append(f" {json.dumps(key)}: {text}")
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
 def main() -> None:
     """Measure what is missing, and summarise all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,9 +148,9 @@ def main() -> None:
     settings = {"model": MODEL, "share": SHARE, "known": KNOWN, "detection": N_DETECTION, "ablated": N_ABLATED}
     asked = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
     result = {**asked, **settings, **summary(parts), "planted": planted, "versions": versions()}
-    print(written(result))
+    print(rows_json(result))
     if options.out:
-        options.out.write_text(written(result), encoding="utf-8")
+        options.out.write_text(rows_json(result), encoding="utf-8")
 
 
 if __name__ == "__main__":
