@@ -61,6 +61,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "layers": Experiment(layers, LayersConfig(), LayersConfig(n_shuffles=2)),
     "neuron-types": Experiment(neuron_types, NeuronTypesConfig(n_type_controls=2)),
     "overlap": Experiment(overlap, OverlapConfig()),
+    "stability": Experiment(stability, StabilityConfig(n_samples=3), StabilityConfig(n_samples=2)),
     "sharing": Experiment(
         sharing, SharingConfig(n_sharing_controls=20), SharingConfig(n_pairs=1, n_sharing_controls=2)
     ),
@@ -110,9 +111,6 @@ BESIDE: Mapping[str, Experiment] = {
     ),
     "methods": Experiment(methods, MethodsConfig(n_other=2, n_method_controls=2)),
     "carry-over": Experiment(carry_over, CarryOverConfig(n_other=2, n_carry_over_controls=2)),
-    "stability": Experiment(
-        stability, StabilityConfig(n_samples=5), StabilityConfig(scorers=("average_precision",), n_samples=2)
-    ),
 }
 """Experiments that `all` leaves out."""
 

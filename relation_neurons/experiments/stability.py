@@ -26,7 +26,7 @@ from relation_neurons.neurons.selection import TIE_RULE
 from relation_neurons.prompts.prompts import Prompt
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.scores.scoring import require_scorers, scorer_names
+from relation_neurons.scores.scoring import require_scorers
 from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.validation import validated
 
@@ -38,14 +38,15 @@ QUESTION = "Would other facts, another template or other negatives have found th
 class StabilityConfig:
     """Find each relation's neurons again from samples of the detection prompts, and count those that stay the same."""
 
-    scorers: tuple[str, ...] = scorer_names()
-    """Which scorers find the neurons."""
+    scorers: tuple[str, ...] = ()
+    """Which scorers find the neurons; by default the study's."""
     n_samples: int = 10
     """Samples of facts, and seeds of the negatives."""
 
     def __post_init__(self) -> None:
         require_at_least(self, n_samples=2)
-        require_scorers(self.scorers)
+        if self.scorers:
+            require_scorers(self.scorers)
 
 
 def stability(study: Study, config: StabilityConfig = StabilityConfig()) -> ExperimentResult:
@@ -59,7 +60,8 @@ def stability(study: Study, config: StabilityConfig = StabilityConfig()) -> Expe
         `expected_matched`, that of random sets with as many neurons in each site and layer as these have; and
         `relations`, from `agreement` for each scorer.
     """
-    parts = [_kept(study, scorer, config.n_samples).assign(scorer=scorer) for scorer in dict.fromkeys(config.scorers)]
+    scorers = config.scorers or (study.config.scorer,)
+    parts = [_kept(study, scorer, config.n_samples).assign(scorer=scorer) for scorer in dict.fromkeys(scorers)]
     relations = pd.concat(parts, ignore_index=True)
     table = _over_relations(relations, study.n_neurons, study.config.seed)
     sentences = transfer_verdicts.stability(table, n_samples=config.n_samples)

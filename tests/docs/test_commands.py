@@ -23,7 +23,7 @@ def test_make_targets_exist():
 
 
 COMMANDS = [[], ["run"], ["relations"], ["parity"], ["compare-scores"], ["compare-methods"], ["reproduce"]]
-COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS, "faithfulness", "carry-over", "stability")]
+COMMANDS += [["reproduce", name] for name in ("all", *EXPERIMENTS, "faithfulness", "carry-over")]
 COMMANDS += [["notebooks"], *(["notebooks", name] for name in ("list", "run", "copy"))]
 COMMANDS += [["models"], *(["models", name] for name in ("list", "fetch"))]
 COMMANDS += [["runs"], *(["runs", name] for name in ("list", "show", "verify", "clean"))]

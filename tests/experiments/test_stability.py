@@ -149,3 +149,5 @@ def test_a_study_reads_once_and_what_it_ranked_is_kept(planted, tmp_path, monkey
     assert rows.loc["facts", "expected"] == 6 / 256
     assert rows.loc["facts", "shuffled"] < 0.7
     assert "average_precision 1.00 [1.00, 1.00] (relations shuffled" in tables[0].verdict[0]
+    own = stability(study, StabilityConfig(n_samples=2)).table  # by default of the study's scorer
+    pd.testing.assert_frame_equal(own, tables[0].table.query("scorer == 'average_precision'"))
