@@ -36,7 +36,7 @@ from relation_neurons.statistics.sequential import blocks, can_still_be_shown
 from relation_neurons.statistics.simulation import SETS, Spread
 from tests.planted_properties import GROUP, plant_nothing, plant_properties
 
-TABLES = {"intra": "effects", "inter": "effects", "sweep": "trend", "cumulativity": "together"}
+TABLES = {"intra": "effects", "inter": "effects", "sweep": "trend", "cumulativity": "synergy"}
 RELATIONS = ("country_capital", "country_language", "person_occupation", "person_pro_sport")
 
 
