@@ -1,4 +1,4 @@
-"""Experiments by name, in three sizes: `smoke` takes seconds, `demo` minutes on a CPU, `full` is the paper's."""
+"""Experiments by name, in three sizes: `smoke` takes less than a minute, `demo` minutes on a CPU, `full` is the paper's."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     ),
     "intra": Experiment(intra, IntraConfig(n_detection_tested=10), IntraConfig(n_detection_tested=0)),
     "inter": Experiment(
-        inter, InterConfig(n_cross_controls=2, n_tested=12), InterConfig(n_cross_controls=2, n_tested=4)
+        inter,
+        InterConfig(n_cross_controls=2, n_tested=12),
+        InterConfig(n_cross_controls=2, n_tested=4, n_mechanism_controls=1),
     ),
     "pairs": Experiment(named_pairs, NamedPairsConfig(n_pair_controls=20), NamedPairsConfig(n_pair_controls=2)),
     "sweep": Experiment(

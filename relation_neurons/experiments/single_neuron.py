@@ -102,7 +102,8 @@ def single_neuron(study: Study, neuron: Neuron, config: SingleNeuronConfig = Sin
         "contributions": contribution_table(study, neuron, prompts),
     }
     sentences = neuron_verdicts.single_neuron(neuron, tables)
-    sentences += critical_cost(study.critical.at(neuron.site), neuron)
+    if not study.config.keep_critical:  # else nothing is screened
+        sentences += critical_cost(study.critical.at(neuron.site), neuron)
     return ExperimentResult("neuron", QUESTION.format(neuron=neuron), tables, sentences)
 
 
