@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from itertools import cycle, product
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,6 +14,8 @@ from relation_neurons.statistics.formatting import interval_text
 FAR = 3
 """How many times the median of scorers' cost is still drawn."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+LINES = tuple(product(("solid", "dot"), (colour for colour in COLOURS if colour != RANDOM)))
+"""A dash and a colour for each scorer, so that more scorers than colours can be told apart."""
 
 
 def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure:
@@ -34,8 +36,9 @@ def methods_figure(methods: pd.DataFrame, measure: str = "logprob") -> go.Figure
     if rows.empty:
         return empty_figure(title)
     figure, symbols = go.Figure(), dict(zip(sorted(rows["k"].unique()), cycle(SYMBOLS), strict=False))
-    for (scorer, group), colour in zip(rows.groupby("scorer", sort=False), cycle(COLOURS), strict=False):
-        figure.add_scatter(**_curve(str(scorer), group.sort_values("k"), symbols), line={"width": 1.5, "color": colour})
+    for (scorer, group), (dash, colour) in zip(rows.groupby("scorer", sort=False), cycle(LINES), strict=False):
+        line = {"width": 1.5, "color": colour, "dash": dash}
+        figure.add_scatter(**_curve(str(scorer), group.sort_values("k"), symbols, dash != "solid"), line=line)
     for k, symbol in symbols.items():
         legend_marker = {"symbol": symbol, "color": RANDOM, "size": 9}
         figure.add_scatter(
@@ -59,8 +62,9 @@ def _view(rows: pd.DataFrame) -> tuple[list[float], list[float]]:
     return ranges[0], ranges[1]
 
 
-def _curve(scorer: str, rows: pd.DataFrame, symbols: dict[int, str]) -> dict[str, object]:
-    """A scorer's curve from no change at k = 0."""
+def _curve(scorer: str, rows: pd.DataFrame, symbols: dict[int, str], is_open: bool) -> dict[str, object]:
+    """A scorer's curve from no change at k = 0, with open or filled symbols."""
+    shapes = {k: f"{symbol}-open" if is_open else symbol for k, symbol in symbols.items()}
     hover = [
         f"{scorer}, k = {row['k']:,}<br>own facts {interval_text(row, 'own', decimals=3)}<br>other facts "
         f"{interval_text(row, 'other', decimals=3)}<br>n = {row['n']} relations"
@@ -76,7 +80,7 @@ def _curve(scorer: str, rows: pd.DataFrame, symbols: dict[int, str]) -> dict[str
         "error_x": error_bars(rows, "other"),
         "error_y": error_bars(rows, "own"),
         "mode": "lines+markers",
-        "marker": {"size": [0, *[9] * len(symbols)], "symbol": ["circle", *(symbols[k] for k in rows["k"][1:])]},
+        "marker": {"size": [0, *[9] * len(symbols)], "symbol": ["circle", *(shapes[k] for k in rows["k"][1:])]},
         "name": scorer,
         "hovertext": ["", *hover],
         "hoverinfo": "text",
