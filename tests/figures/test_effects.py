@@ -378,10 +378,11 @@ def test_own_effects_are_drawn_against_other_effects_by_scorer_and_k():
         assert list(trace.marker.symbol[1:]) == [symbols["k = 300"], symbols["k = 3,000"]]
         assert "n = 12 relations" in trace.hovertext[1]
     assert len({trace.line.color for trace in figure.data if trace.name in ("auroc", "average_precision")}) == 2
-    many = methods_figure(pd.concat([table.assign(scorer=f"scorer {number}") for number in range(10)]))
+    one = table[table["scorer"] == "auroc"]
+    many = methods_figure(pd.concat([one.assign(scorer=f"scorer {number}") for number in range(10)]))
     looks = [(trace.line.color, trace.line.dash) for trace in many.data if trace.name.startswith("scorer ")]
     assert len(set(looks)) == len(looks) == 10
-    far = table[table["scorer"] == "auroc"].assign(scorer="far", other=-50.0, other_low=-60.0, own=-70.0, own_low=-80.0)
+    far = one.assign(scorer="far", other=-50.0, other_low=-60.0, own=-70.0, own_low=-80.0)
     wider = methods_figure(pd.concat([table, far]))
     assert wider.layout.xaxis.range[0] > -1
     assert wider.layout.yaxis.range[0] > -3
