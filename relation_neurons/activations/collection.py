@@ -89,7 +89,7 @@ def collect_activations(
 ) -> Activations:
     """Average each neuron over the tokens of each prompt's query (paper, section 3).
 
-    Solved examples and padding never count. They are pooled inside the hooks, so memory holds one number per prompt
+    Few-shot examples and padding never count. They are pooled inside the hooks, so memory holds one number per prompt
     and neuron and no activation cache.
 
     Args:

@@ -83,7 +83,7 @@ def check_command(
     Args:
         files: JSON in the LRE schema, or CSV.
         n_evaluation: Evaluation facts that the split is to have.
-        shots: Solved examples that it is to have.
+        shots: Few-shot examples that it is to have.
         template: A text with one {} for the subject, for tables without a column template; may be repeated.
         columns: What a table calls its columns, as subject=Element object=Symbol.
     """

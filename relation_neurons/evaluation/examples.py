@@ -41,7 +41,7 @@ def example_generations(
 
     Returns:
         A row per relation whose neurons are ablated, prompt and condition, `clean`, `OWN` and `RANDOM`, with the
-        columns of `COLUMNS`; `prompt` leaves out solved examples, and the last three are as of `Generations`.
+        columns of `COLUMNS`; `prompt` leaves out few-shot examples, and the last three are as of `Generations`.
     """
     by_name: dict[str, list[Prompt]] = {}
     for prompt in prompts:

@@ -211,7 +211,7 @@ def _page(study: Study, found: Mapping[str, ExperimentResult], neurons: pd.DataF
         size = "designed for an effect (" + str(planned).replace("\n", " ") + ")"
     head = (
         f"# {study.model.cfg.model_name}: {len(study.names)} relations, {study.k} neurons each at site {config.site}"
-        f"\n\n{config.prompts.shots} solved examples, {size}, seed {config.seed}. {tie_rule(neurons)} {known} "
+        f"\n\n{config.prompts.shots} few-shot examples, {size}, seed {config.seed}. {tie_rule(neurons)} {known} "
         "Tables and figures are in the folders of these names.\n"
     )
     order = ["properties", *(name for name in found if name != "properties")]

@@ -255,7 +255,7 @@ def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = Non
 
 
 def shared_starts(tasks: Sequence[Task], fewest: int) -> list[int]:
-    """How many tokens of each task are read in advance: its solved examples, where at least so many have the same."""
+    """How many tokens of each task are read in advance: its few-shot examples, where at least so many have the same."""
     lengths = [min(task.encoded.query_start, len(task.encoded.ids) - 1) for task in tasks]
     beginnings = [beginning_of(task, length) for task, length in zip(tasks, lengths, strict=True)]
     counts = Counter(beginnings)

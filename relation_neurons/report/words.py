@@ -15,7 +15,7 @@ GENERATIONS = "generations"
 """The table of an experiment that is shown in words, as of `evaluation.examples`."""
 NOTE = (
     "Greedy continuations of the first evaluation prompts that the model answers rightly, and of one of another "
-    "relation, all chosen before anything is ablated; solved examples before them are not shown. What differs from the "
+    "relation, all chosen before anything is ablated; few-shot examples are not shown. What differs from the "
     "clean model is marked."
 )
 
