@@ -121,6 +121,9 @@ def test_every_figure_and_table_is_drawn_without_clipping(visit, width, scheme):
         assert plot.locator(".trace, .hm").count()
     assert page.evaluate(CLIPPED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    paging = page.locator(".dt-paging nav")  # which the style of the page's own contents leaves alone
+    assert paging.evaluate_all("all => all.map((one) => getComputedStyle(one).borderBottomWidth)").count("0px") > 0
+    assert paging.evaluate_all("all => all.every((one) => one.scrollWidth <= one.clientWidth + 1)")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", dark))) < 150) == (scheme == "dark")
 
