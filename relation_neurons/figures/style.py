@@ -142,7 +142,7 @@ def styled(figure: go.Figure, title: str, *, height: int, legend_rows: int = 1) 
         height: Height in pixels, excluding the legend and title lines after the first.
         legend_rows: Rows to reserve for the legend on a page 700 pixels wide.
     """
-    lines = textwrap.wrap(title, TITLE_WIDTH)
+    lines = textwrap.wrap(title, TITLE_WIDTH, break_on_hyphens=False)
     more = TITLE_LINE * (len(lines) - 1) + 26 * legend_rows
     pad = {"t": 12 if len(lines) == 1 else 20, "l": 10}
     place = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "pad": pad}
