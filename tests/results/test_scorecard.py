@@ -241,3 +241,14 @@ def test_markdown_and_other_endings(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main.main()
     assert "ends in .json or .md" in capsys.readouterr().err
+
+
+def test_no_share_larger_than_one_could_have_been_shown(tmp_path):
+    parts = tables()
+    counts = parts["errors/counts"]
+    few = counts[counts["relation"].isin(RELATIONS[:2])].copy()
+    few.loc[few["state"] == "own", "share"] = [1.0, 0.0]
+    card = rn.scorecard(written(tmp_path / "run", parts | {"errors/counts": few})).set_index("claim")
+    row = card.loc["newly wrong"]
+    assert (row["status"], row["least"]) == ("not shown", np.inf)
+    assert row["note"] == "no effect could have been shown by this design"
