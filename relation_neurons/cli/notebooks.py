@@ -46,7 +46,7 @@ def run_command(
     Args:
         names: Notebooks, such as 01_cumulativity or 01; by default all.
         model: As for `run`; by default the embedded model.
-        profile: The size of the studies: `smoke` takes under a minute, `demo` minutes on a CPU, `full` is the paper's.
+        profile: The size of the studies: `smoke` takes about a minute, `demo` minutes on a CPU, `full` is the paper's.
         relations: As for `run`; by default the profile's.
         site: Where neurons are; by default the profile's.
         k: Neurons per relation; by default the profile's.
