@@ -1,4 +1,4 @@
-"""Experiments by name, in three sizes: `smoke` takes under a minute, `demo` minutes on a CPU, `full` is the paper's."""
+"""Experiments by name, in three sizes: `smoke` takes about a minute, `demo` minutes on a CPU, `full` is the paper's."""
 
 from __future__ import annotations
 

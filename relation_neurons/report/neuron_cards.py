@@ -52,8 +52,7 @@ def cards_page(cards: NeuronCards, run: Mapping[str, Any]) -> str:
 
 def card_links(cards: NeuronCards) -> dict[str, str]:
     """Where on the page each neuron's card is, from a page beside it."""
-    relations = cards.tables["neurons"]["relation"].unique()
-    return {name: f"{CARDS_PAGE}#{anchor(name)}" for relation in relations for name in cards.best(relation)}
+    return {name: f"{CARDS_PAGE}#{anchor(name)}" for name in cards.names}
 
 
 def cards_css() -> str:
