@@ -24,6 +24,8 @@ MAX_EXAMPLES = 2**16 - 1
 RELATIONS_AT_ONCE = 16
 NO_LABEL, SEVERAL_LABELS = 254, 255
 """Codes used instead of the index of an example's only relation."""
+SPREAD = ((np.arange(16)[:, None] >> np.arange(4)) & 1).astype("<u2").view("<u8").ravel().astype(np.uint64)
+"""Four bits of a mask as four 16-bit numbers in a 64-bit word, by which counts of four relations fall at once."""
 INFINITY = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80, torch.float32: 0x7F800000}
 """Bits of +infinity; larger values are NaN."""
 
@@ -81,13 +83,19 @@ def rank_average_precision(
 
 def _examples(
     labels: Bool[ndarray, "example relation"], mask: Bool[ndarray, "example relation"]
-) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray]:
-    """Arguments of the compiled pass: lanes and their totals, single labels, multiple labels."""
-    lanes = np.concatenate([_lanes(mask), _lanes(labels)], axis=1)
+) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]:
+    """Arguments of the compiled pass: masks and how to add them up, positives, single labels, multiple labels."""
+    rows = np.zeros((len(mask), RELATIONS_AT_ONCE), dtype=bool)
+    rows[:, : mask.shape[1]] = mask
+    included = rows.sum(axis=0, dtype=np.uint16).view("<u8").astype(np.uint64)
+    positives = np.zeros(RELATIONS_AT_ONCE, dtype=np.int64)
+    positives[: labels.shape[1]] = labels.sum(axis=0)
     n_labels = labels.sum(axis=1)
     only = np.select([n_labels == 0, n_labels == 1], [NO_LABEL, labels.argmax(axis=1)], SEVERAL_LABELS)
     starts = np.concatenate([[0], n_labels.cumsum()])
-    return lanes, lanes.sum(axis=0), only.astype(np.uint8), starts, np.nonzero(labels)[1].astype(np.uint64)
+    several = np.nonzero(labels)[1].astype(np.uint64)
+    masks = np.packbits(rows, axis=1, bitorder="little").view("<u2").ravel().astype(np.uint16)
+    return masks, SPREAD, included, positives, only.astype(np.uint8), starts, several
 
 
 def _bits(scores: Tensor) -> ndarray:
@@ -95,13 +103,6 @@ def _bits(scores: Tensor) -> ndarray:
     signed = torch.int16 if scores.element_size() == 2 else torch.int32
     bits = scores.contiguous().view(signed).numpy()
     return bits.view(np.uint16 if scores.element_size() == 2 else np.uint32)
-
-
-def _lanes(truth: Bool[ndarray, "example relation"]) -> ndarray:
-    """Each example's row of booleans as 16-bit numbers in four 64-bit words."""
-    rows = np.zeros((len(truth), RELATIONS_AT_ONCE), dtype=np.uint16)
-    rows[:, : truth.shape[1]] = truth
-    return rows.view("<u8").astype(np.uint64)
 
 
 @functools.cache

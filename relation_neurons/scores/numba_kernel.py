@@ -1,7 +1,6 @@
 """Compiled loops of `relation_neurons.scores.cpu_kernel`: packing and scoring of sort keys.
 
-Scoring keeps the numbers of positives and examples not yet visited, for four relations per 64-bit
-word.
+Scoring keeps the numbers of examples not yet visited, for four relations per 64-bit word.
 """
 
 from __future__ import annotations
@@ -53,8 +52,10 @@ def pack(bits: ndarray, first: int, keys: ndarray, half: Any, low: Any, sign: An
 @_compiled
 def score_sorted(
     keys: ndarray,
-    lanes: ndarray,
-    totals: ndarray,
+    masks: ndarray,
+    spread: ndarray,
+    included: ndarray,
+    positives: ndarray,
     only: ndarray,
     starts: ndarray,
     several: ndarray,
@@ -67,13 +68,15 @@ def score_sorted(
 ) -> None:
     """Visit examples by increasing score: those not yet visited score at least as high."""
     highest = infinity | sign
-    at_tie = np.zeros(16, dtype=np.uint64)
+    at_tie = np.zeros(8, dtype=np.uint64)
+    hits = np.zeros((2, 16), dtype=np.int64)
     sums = np.zeros(16)
     for j in range(keys.shape[0]):
         row = keys[j]
         is_nan = (row[-1] >> half) > highest or (row[0] >> half) < (highest ^ low)
         sums[:] = np.nan if is_nan else 0.0
-        _pass(row, lanes, totals, only, starts, several, at_tie, sums, half, low)
+        hits[0, :] = positives
+        _pass(row, masks, spread, included, only, starts, several, at_tie, hits, sums, half, low)
         for number in range(out.shape[0]):
             out[number, first + j] = sums[number]
 
@@ -81,12 +84,14 @@ def score_sorted(
 @_compiled
 def _pass(
     row: ndarray,
-    lanes: ndarray,
-    totals: ndarray,
+    masks: ndarray,
+    spread: ndarray,
+    included: ndarray,
     only: ndarray,
     starts: ndarray,
     several: ndarray,
     at_tie: ndarray,
+    hits: ndarray,
     sums: ndarray,
     half: Any,
     low: Any,
@@ -98,36 +103,43 @@ def _pass(
     write is faster than an unpredictable branch.
     """
     previous = ~(row[0] >> half)
-    s0, s1, s2, s3 = totals[0], totals[1], totals[2], totals[3]
-    h0, h1, h2, h3 = totals[4], totals[5], totals[6], totals[7]
+    s0, s1, s2, s3 = included[0], included[1], included[2], included[3]
+    tied = np.uint64(0)  # relations with a positive in the current group
     for i in range(len(row)):
         key, example = row[i] >> half, row[i] & low
-        half_start = np.uint64(0) if key != previous else np.uint64(8)
+        new = key != previous
+        tied = np.uint64(0) if new else tied
+        place = np.uint64(0) if new else np.uint64(4)
         previous = key
-        at_tie[half_start], at_tie[half_start + np.uint64(1)] = s0, s1
-        at_tie[half_start + np.uint64(2)], at_tie[half_start + np.uint64(3)] = s2, s3
-        at_tie[half_start + np.uint64(4)], at_tie[half_start + np.uint64(5)] = h0, h1
-        at_tie[half_start + np.uint64(6)], at_tie[half_start + np.uint64(7)] = h2, h3
+        at_tie[place], at_tie[place + np.uint64(1)] = s0, s1
+        at_tie[place + np.uint64(2)], at_tie[place + np.uint64(3)] = s2, s3
         relation = np.uint64(only[example])
         if relation < np.uint64(16):
-            sums[relation] += _precision(at_tie, relation)
+            tied = _add(relation, tied, at_tie, hits, sums)
         elif relation == np.uint64(255):
-            for place in range(starts[example], starts[example + 1]):
-                sums[several[place]] += _precision(at_tie, several[place])
-        s0 -= lanes[example, 0]
-        s1 -= lanes[example, 1]
-        s2 -= lanes[example, 2]
-        s3 -= lanes[example, 3]
-        h0 -= lanes[example, 4]
-        h1 -= lanes[example, 5]
-        h2 -= lanes[example, 6]
-        h3 -= lanes[example, 7]
+            for number in range(starts[example], starts[example + 1]):
+                tied = _add(several[number], tied, at_tie, hits, sums)
+        mask = np.uint64(masks[example])
+        s0 -= spread[mask & np.uint64(15)]
+        s1 -= spread[(mask >> np.uint64(4)) & np.uint64(15)]
+        s2 -= spread[(mask >> np.uint64(8)) & np.uint64(15)]
+        s3 -= spread[mask >> np.uint64(12)]
 
 
 @_compiled
-def _precision(at_tie: ndarray, relation: Any) -> float:
-    """The precision of a relation over the examples not yet visited."""
-    word, shift = relation >> np.uint64(2), (relation & np.uint64(3)) << np.uint64(4)
-    seen = (at_tie[word] >> shift) & np.uint64(0xFFFF)
-    hits = (at_tie[word + np.uint64(4)] >> shift) & np.uint64(0xFFFF)
-    return float(hits) / float(seen)
+def _add(relation: Any, tied: Any, at_tie: ndarray, hits: ndarray, sums: ndarray) -> Any:
+    """Add the precision at a positive: of the examples that score at least as high, how many are positives.
+
+    `hits` holds the positives of each relation not yet visited, and those already visited that score the same, which
+    count too.
+    """
+    seen = (at_tie[relation >> np.uint64(2)] >> ((relation & np.uint64(3)) << np.uint64(4))) & np.uint64(0xFFFF)
+    at_least = hits[0, relation]
+    hits[0, relation] = at_least - 1
+    if (tied >> relation) & np.uint64(1):
+        at_least += hits[1, relation]
+        hits[1, relation] += 1
+    else:
+        hits[1, relation] = 1
+    sums[relation] += float(at_least) / float(np.int64(seen))
+    return tied | (np.uint64(1) << relation)
