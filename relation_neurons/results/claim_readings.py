@@ -171,8 +171,7 @@ def newly_wrong(run: Run) -> Estimate:
     both = over_relations(wide["own"] - wide["random"], 1, random=float(wide["random"].mean()))
     own = rows[rows["state"] == "own"]
     counted = share(int(own["newly_wrong"].sum()), int(own["right_before"].sum()))
-    least = np.inf if both.least > 1 else both.least  # of shares, none is larger than 1
-    return Estimate(counted, "answers", both.side, both.random, both.p, least)
+    return Estimate(counted, "answers", both.side, both.random, both.p, both.least)
 
 
 def synergy(run: Run) -> Estimate:

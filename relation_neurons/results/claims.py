@@ -54,6 +54,11 @@ class Claim:
     paper: str = ""
     value: float = NAN
 
+    @property
+    def largest(self) -> float:
+        """The largest effect that there can be: of shares of a whole, and of accuracy, 1."""
+        return 1.0 if self.unit.startswith(("accuracy", "share")) else float("inf")
+
 
 NAMED = (
     ("person_pro_sport", "person_sport_position", -1),

@@ -60,7 +60,8 @@ def _row(claim: Claim, run: Run) -> dict[str, object]:
     mean, low, high, n = found.interval
     numbers = {"estimate": mean, "low": low, "high": high, "n": n, "units": found.units, "random": found.random}
     status = status_of(claim, found)
-    return about | numbers | {"p": found.p, "least": found.least, "status": status, "note": _note(found, status)}
+    least = np.inf if found.least > claim.largest else found.least
+    return about | numbers | {"p": found.p, "least": least, "status": status, "note": _note(found, status, least)}
 
 
 def status_of(claim: Claim, found: Estimate) -> str:
@@ -72,16 +73,16 @@ def status_of(claim: Claim, found: Estimate) -> str:
     return WEAKER if abs(found.interval.high) < claim.value > abs(found.interval.low) else AS_IN_THE_PAPER
 
 
-def _note(found: Estimate, status: str) -> str:
+def _note(found: Estimate, status: str, least: float) -> str:
     if status != NOT_SHOWN:
         return ""
     if np.isfinite(found.margin):
         return f"shown if the interval lies within {found.margin:.2g} of zero"
-    if np.isnan(found.least):
+    if np.isnan(least):
         return ""
-    if np.isinf(found.least):
+    if np.isinf(least):
         return "no effect could have been shown by this design"
-    return f"would have been shown from {found.least:.2g}"
+    return f"would have been shown from {least:.2g}"
 
 
 def estimate_text(row: Mapping[Any, Any]) -> str:

@@ -243,6 +243,14 @@ def test_markdown_and_other_endings(tmp_path, monkeypatch, capsys):
     assert "ends in .json or .md" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("measure", "unit", "least"), [("correct", "accuracy", np.inf), ("logprob", "nats", 1.2)])
+def test_no_accuracy_could_have_fallen_by_more_than_one(tmp_path, measure, unit, least):
+    rows = [{**effect(-0.1, p=0.5, ablated="all", facts="evaluation", measure=measure), "minimum_effect": 1.2}]
+    card = rn.scorecard(written(tmp_path / "run", tables() | {"intra/pooled": pd.DataFrame(rows)}))
+    row = card.query(f"claim == 'own facts' and unit == '{unit}'").iloc[0]
+    assert (row["status"], row["least"]) == ("not shown", least)
+
+
 def test_no_share_larger_than_one_could_have_been_shown(tmp_path):
     parts = tables()
     counts = parts["errors/counts"]
