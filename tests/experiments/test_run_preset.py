@@ -73,6 +73,21 @@ def test_two_runs_with_one_seed_write_identical_tables(finished, config, tmp_pat
     assert tables(tmp_path / "two") == tables(finished[1])
 
 
+def test_a_run_on_a_bare_table_is_that_on_the_relation_itself(finished, planted, planted_folder, tmp_path, monkeypatch):
+    lives = planted.relations[0]
+    rows = [f"{fact.object}\t{fact.subject}" for fact in lives.facts]
+    (tmp_path / "lives.tsv").write_text("\n".join(["Place\tPerson", *rows]), encoding="utf-8")
+    files = [planted_folder / "eats.json", tmp_path / "lives.tsv", planted_folder / "plays.json"]
+    words = ["run", "--relations", *files, "--template", "{} lives in", "--columns", "subject=Person", "object=Place"]
+    words += ["--model", planted_folder / "model", "--site", "post", "--k", 6, "--n-controls", 3, "--device", "cpu"]
+    words += ["--shots", 0, "--n-evaluation", 10, "--scorer", "average_precision", "--negatives", "balanced"]
+    monkeypatch.setattr("sys.argv", ["relation-neurons", *map(str, [*words, "--out", tmp_path / "bare"])])
+    main.main()
+    found, expected = tables(tmp_path / "bare"), tables(finished[1])
+    assert found["neurons.parquet"] == expected["neurons.parquet"]
+    assert found["intra/effects.parquet"] == expected["intra/effects.parquet"]
+
+
 def test_another_seed_draws_other_controls(finished, config, tmp_path):
     run(dataclasses.replace(config, seed=1), tmp_path / "other", cards=None)
     before, after = tables(finished[1]), tables(tmp_path / "other")
