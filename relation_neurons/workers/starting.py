@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,12 +80,15 @@ def _join(config: WorkersConfig, cpus: int) -> bool:
     here: dict[str, Any] = {"address": config.ray_address or "local"}
     if config.ray_address is None:
         here |= {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, (config.workers or 1) * cpus)}
+    ended_by = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = "on this machine" if config.ray_address is None else f"at '{config.ray_address}'"
         raise refuse(f"Ray cannot be used {where} ({first})", do="start it with `ray start --head`") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ended_by)  # Ray's own handler prints the stack, as if of a crash
     return True
 
 

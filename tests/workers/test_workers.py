@@ -334,15 +334,19 @@ def command(folder, out, n_workers):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("before", "after"), [(2, None), (2, 1), (1, 3)])
-def test_a_command_killed_by_force_resumes_and_leaves_no_process(planted_folder, tmp_path, before, after):
+@pytest.mark.parametrize(
+    ("before", "after", "by"), [(2, None, signal.SIGKILL), (2, 1, signal.SIGTERM), (1, 3, signal.SIGKILL)]
+)
+def test_a_command_killed_by_force_resumes(planted_folder, tmp_path, before, after, by):
     whole, out = tmp_path / "whole", tmp_path / "out"
     subprocess.run(command(planted_folder, whole, None), check=True, capture_output=True)
-    with subprocess.Popen(command(planted_folder, out, before), stderr=subprocess.DEVNULL) as driver:
+    said = tmp_path / "said"
+    with said.open("w") as err, subprocess.Popen(command(planted_folder, out, before), stderr=err) as driver:
         while driver.poll() is None and len(list(out.glob("parts/generated-*"))) < 3:
             time.sleep(0.01)
-        driver.kill()
-    assert driver.returncode == -signal.SIGKILL
+        driver.send_signal(by)
+    assert driver.returncode == -by
+    assert "***" not in said.read_text(encoding="utf-8")  # the stack, as after a crash
     stored = n_answers(out) + n_answers(out, "parts")
     assert 0 < stored < n_answers(whole)
     subprocess.run(command(planted_folder, out, after), check=True, capture_output=True)
