@@ -26,7 +26,8 @@ from transformers.initialization import no_init_weights
 import relation_neurons as rn
 from benchmarks.average_precision_contenders import Data, make_data, ours, torch_path
 from benchmarks.llama_2_7b import LLAMA_2_7B, _tokenizer
-from relation_neurons.inference.batching import Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import run_batches
 from relation_neurons.models.hooked_model import forward, neuron_space
 from relation_neurons.models.types import HookedModel
 from relation_neurons.models.wrapping import hook_llama

@@ -11,7 +11,8 @@ import relation_neurons as rn
 from intervention_parts.conditions import N_CONDITIONS
 from intervention_parts.inputs import SHOTS, K, random_set
 from intervention_parts.measuring import Bench, Row, compare, table
-from relation_neurons.inference.batching import MAX_ROWS, Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import MAX_ROWS, Batch, run_batches
 from relation_neurons.interventions.interventions import rows_under
 from relation_neurons.models.hooked_model import Cache, forward, hook_name
 from relation_neurons.models.position_kinds import PAD

@@ -10,7 +10,8 @@ import relation_neurons as rn
 from intervention_parts.inputs import SHOTS, K, random_set
 from intervention_parts.measuring import Bench, Row, compare, table
 from relation_neurons.evaluation.answers import RULES
-from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, run_batches
 from relation_neurons.inference.decoding import decode, greedy, judge
 from relation_neurons.models.hooked_model import Cache, forward
 from relation_neurons.prompts.tokenization import encode

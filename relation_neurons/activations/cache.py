@@ -20,8 +20,8 @@ from torch import Tensor
 from relation_neurons.activations.collection import Activations, collect_activations
 from relation_neurons.activations.shard_store import Shards, locked
 from relation_neurons.errors import refuse
-from relation_neurons.inference.batch_plan import batches_of
-from relation_neurons.inference.batching import Task, rows_that_fit
+from relation_neurons.inference.batch_plan import Task, batches_of
+from relation_neurons.inference.batching import rows_that_fit
 from relation_neurons.inference.units import Identity, InProcess, Job, Pool
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import NeuronSpace

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from relation_neurons.errors import nearest, refuse
-from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, run_batches
 from relation_neurons.models.hooked_model import Cache, forward, hook_name, hooked, neuron_space
 from relation_neurons.models.position_kinds import PAD
 from relation_neurons.models.sites import Neuron, NeuronSpace, expand_site

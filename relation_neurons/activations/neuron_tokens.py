@@ -12,7 +12,8 @@ from torch import Tensor
 
 from relation_neurons.activations.collection import query_mask
 from relation_neurons.errors import refuse
-from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, run_batches
 from relation_neurons.models.hooked_model import Cache, forward, hook_name, hooked, neuron_space
 from relation_neurons.models.sites import Neuron
 from relation_neurons.models.types import HookedModel

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, run_batches
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache, Hook, forward, hooked
 from relation_neurons.models.logit_attribution import RESIDUAL, direct_logits, final_scale

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from relation_neurons.errors import refuse
 from relation_neurons.evaluation.scoring import candidate_tokens
-from relation_neurons.inference.batching import Batch, Task
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch
 from relation_neurons.models.hooked_model import Cache, Reading, forward
 from relation_neurons.models.types import HookedModel
 from relation_neurons.prompts.prompts import Prompt

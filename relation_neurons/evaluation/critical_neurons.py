@@ -15,7 +15,8 @@ from torch import Tensor
 
 from relation_neurons.errors import refuse
 from relation_neurons.evaluation.perplexity import encode_predicted, perplexity
-from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, run_batches
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.models.hooked_model import Cache, Hook, forward, hook_name, hooked, neuron_space
 from relation_neurons.models.logit_attribution import output_norms

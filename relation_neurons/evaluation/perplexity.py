@@ -11,7 +11,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from relation_neurons.errors import refuse
-from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, run_batches
 from relation_neurons.inference.decoding import log_probabilities
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache, forward

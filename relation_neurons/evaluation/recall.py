@@ -10,7 +10,8 @@ import pandas as pd
 from relation_neurons.errors import refuse
 from relation_neurons.evaluation.answers import RULES
 from relation_neurons.evaluation.scoring import Answers, candidate_tokens, rows_of
-from relation_neurons.inference.batching import Batch, Task, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, run_batches
 from relation_neurons.interventions.interventions import Intervention, rows_under
 from relation_neurons.models.hooked_model import Cache
 from relation_neurons.models.types import HookedModel

@@ -11,8 +11,8 @@ import pandas as pd
 
 from relation_neurons.evaluation.perplexity import N_LOGITS, encode_predicted, losses
 from relation_neurons.evaluation.recall import Condition, recall_under
-from relation_neurons.inference.batch_plan import batches_of
-from relation_neurons.inference.batching import Task, rows_that_fit
+from relation_neurons.inference.batch_plan import Task, batches_of
+from relation_neurons.inference.batching import rows_that_fit
 from relation_neurons.inference.units import Pool
 from relation_neurons.interventions.interventions import Intervention
 from relation_neurons.models.types import HookedModel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from relation_neurons.errors import refuse
+from relation_neurons.inference.batch_plan import Task, beginning_of, reading_order
 from relation_neurons.inference.batch_size import BatchSizes, devices_of, is_out_of_memory, memory_of, row_bytes
 from relation_neurons.inference.patching import Patches
 from relation_neurons.inference.transfer import moved
@@ -21,29 +21,12 @@ from relation_neurons.models.types import HookedModel
 from relation_neurons.progress import Progress, silent
 from relation_neurons.prompts.tokenization import Encoded
 
-MIN_SHARED = 8
-"""Fewest tokens at a common beginning for which it is worth a pass of its own."""
 MAX_ROWS = 64
 """Rows of an automatic batch on a CPU, which more would not make faster."""
 MAX_TOKENS = 16384
 """Tokens of an automatic batch on a GPU."""
 MAX_GRAPH_BYTES = 512 * 2**20
 """What the graph of an automatic batch may take on a CPU, where more rows would hardly make gradients faster."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One prompt to be read under one condition.
-
-    Attributes:
-        encoded: The prompt.
-        condition: The number of the condition.
-        n_after: How many tokens will be read behind the prompt.
-    """
-
-    encoded: Encoded
-    condition: int = 0
-    n_after: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,26 +132,18 @@ def run_batches(
     if batch_size is not None and batch_size < 1:
         raise refuse(f"batch_size is {batch_size}", expected="at least 1")
     longest, n_before = max(len(task.encoded.ids) + task.n_after for task in tasks), 0
-    unpadded = takes_no_padding(model, longest)
-    starts = shared_starts(tasks, 1 if gradients else 2) if share and not unpadded else [0] * len(tasks)
+    order = reading_order(model, tasks, share=share, gradients=gradients)
+    starts = order.starts
     if gradients:  # of what is read in advance no graph is kept for each row
         longest = max(len(task.encoded.ids) - start + task.n_after for task, start in zip(tasks, starts, strict=True))
         n_before = max(starts)
     most = batch_size or rows_that_fit(model, longest, n_logits, gradients=gradients, n_before=n_before)
     sizes = BatchSizes(model, most, row_bytes(model.cfg, longest, n_logits, gradients=gradients, n_before=n_before))
-    order = sorted(range(len(tasks)), key=lambda row: reading_order(tasks[row], starts[row]))
-    whole = Batch(tuple(range(len(tasks))), tuple(tasks), tuple(starts), model.cfg.device, patches, unpadded)
+    whole = Batch(tuple(range(len(tasks))), tuple(tasks), starts, model.cfg.device, patches, order.unpadded)
     results: Any = [None] * len(tasks) if into is None else into
     done = 0
-    while done < len(order):
-        rows = order[done : done + sizes.rows]
-        if unpadded:
-            length = len(tasks[rows[0]].encoded.ids)
-            rows = [row for row in rows if len(tasks[row].encoded.ids) == length]
-        if gradients:
-            beginning = beginning_of(tasks[rows[0]], starts[rows[0]])
-            rows = [row for row in rows if beginning_of(tasks[row], starts[row]) == beginning]
-        batch = whole.part(rows)
+    while done < len(tasks):
+        batch = whole.part(order.batch(done, sizes.rows))
         if not _fits(model, batch, read_batch, begin, results, gradients):
             sizes.shrink([len(task.encoded.ids) for task in batch.tasks])
             continue
@@ -198,15 +173,6 @@ def rows_that_fit(
     if gradients and not on_gpu:
         room = min(room, MAX_GRAPH_BYTES)
     return int(min(most, max(1, room // row)))
-
-
-def takes_no_padding(model: HookedModel, longest: int) -> bool:
-    """Whether prompts must be read whole, beside others of their length only.
-
-    That is so where the model takes columns for positions, as it does within a sliding window that prompts outgrow.
-    """
-    window = getattr(model.cfg, "window", None)
-    return bool(getattr(model.cfg, "counts_columns", False)) or (window is not None and longest > window)
 
 
 def _fits(
@@ -252,28 +218,6 @@ def _read_beginnings(model: HookedModel, batch: Batch, begin: Begin | None = Non
         begin(part, *read, cache)
     number = {beginning: row for row, beginning in enumerate(readers)}
     return select_cache(model, cache, [number[beginning] for beginning in beginnings])
-
-
-def shared_starts(tasks: Sequence[Task], fewest: int) -> list[int]:
-    """How many tokens of each task are read in advance: its few-shot examples, where at least so many have the same."""
-    lengths = [min(task.encoded.query_start, len(task.encoded.ids) - 1) for task in tasks]
-    beginnings = [beginning_of(task, length) for task, length in zip(tasks, lengths, strict=True)]
-    counts = Counter(beginnings)
-    return [
-        length if length >= MIN_SHARED and counts[beginning] >= fewest else 0
-        for length, beginning in zip(lengths, beginnings, strict=True)
-    ]
-
-
-def beginning_of(task: Task, length: int) -> tuple[int, tuple[int, ...]]:
-    """What tasks must have in common to share the computation of so many tokens."""
-    return task.condition, task.encoded.ids[:length]
-
-
-def reading_order(task: Task, start: int) -> tuple[object, ...]:
-    """Tasks that share a beginning stand together; shorter ones first, so that padding is rare."""
-    ids = task.encoded.ids
-    return (start, ids[:start], task.condition if start else 0, len(ids), task.n_after, task.condition)
 
 
 def _prompt_kinds(encoded: Encoded) -> list[int]:

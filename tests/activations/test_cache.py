@@ -21,8 +21,7 @@ from relation_neurons.activations import cache, shard_store
 from relation_neurons.activations.cache import kept_activations
 from relation_neurons.activations.shard_store import drop_shards
 from relation_neurons.inference import units
-from relation_neurons.inference.batch_plan import batches_of
-from relation_neurons.inference.batching import Task
+from relation_neurons.inference.batch_plan import Task, batches_of
 from relation_neurons.models.hooked_model import add_hook
 from relation_neurons.models.wrapping import HookedTransformer, bridge, hook_llama
 from relation_neurons.prompts.tokenization import encode

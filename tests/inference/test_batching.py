@@ -12,7 +12,8 @@ import relation_neurons as rn
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.evaluation.answers import RULES
 from relation_neurons.inference import batch_size, batching, patching
-from relation_neurons.inference.batching import Batch, Task, rows_that_fit, run_batches
+from relation_neurons.inference.batch_plan import Task
+from relation_neurons.inference.batching import Batch, rows_that_fit, run_batches
 from relation_neurons.interventions.interventions import rows_under
 from relation_neurons.models.hooked_model import add_hook, forward
 from relation_neurons.models.position_kinds import BOS, DECODE, LAST, PAD, PROMPT

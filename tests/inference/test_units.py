@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 import relation_neurons as rn
 from relation_neurons.inference import units
-from relation_neurons.inference.batch_plan import batches_of
-from relation_neurons.inference.batching import Task, beginning_of, shared_starts
+from relation_neurons.inference.batch_plan import Task, batches_of, beginning_of, shared_starts
 from relation_neurons.inference.units import InProcess, UnitSizes
 from relation_neurons.prompts.tokenization import encode
 from tests.helpers import word_prompts
