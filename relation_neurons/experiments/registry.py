@@ -42,7 +42,7 @@ class Experiment:
     Attributes:
         run: The function that runs it.
         demo: Options with which a small model on a CPU takes minutes.
-        smoke: Options that show in seconds that everything works; by default those of `demo`.
+        smoke: Options that show in about a minute that everything works; by default those of `demo`.
     """
 
     run: Callable[[Study, Any], ExperimentResult]
