@@ -43,6 +43,15 @@ GALLERY = (
         1,
     ),
     GalleryEntry(
+        "overlap",
+        "pairs",
+        "Shared neurons",
+        "How many of their neurons two relations have in common, each left out of the other's negatives, and the "
+        "relations clustered by that share.",
+        "A star is more than chance after correction. Relations that join far to the right share many neurons; where "
+        "all branches join at the left, none do.",
+    ),
+    GalleryEntry(
         "inter",
         "effects_logprob",
         "Between relations",
@@ -57,6 +66,16 @@ GALLERY = (
         "For every pair, how many answers were lost (left half) and how many gained (right half).",
         "Interference is where ablating helps: a blue right half without a red left half.",
         1,
+    ),
+    GalleryEntry(
+        "inter",
+        "gains",
+        "Gains",
+        "The pairs in which a relation's facts gain most with another relation's neurons ablated, less what they gain "
+        "under random neurons, with 95 % intervals over facts.",
+        "These are the largest of many, so that intervals right of zero are to be expected; filled marks are gains "
+        "after correction for all pairs.",
+        0,
     ),
     GalleryEntry(
         "sweep",
@@ -83,6 +102,15 @@ GALLERY = (
         "Of the answers that turn wrong from one k to the next, the share that is lost only together with the earlier "
         "neurons (cumulativity); below, the counts.",
         "Bars that are nearly as high as the grey ones behind them are answers lost to the added neurons alone.",
+    ),
+    GalleryEntry(
+        "cumulativity",
+        "synergy",
+        "Together and apart",
+        "What a relation's neurons take from its facts together, beyond the sum of what disjoint parts of them take "
+        "alone; grey is the same of random neurons.",
+        "A mark to the left of zero and of the grey range: the neurons do more together than their parts do alone.",
+        0,
     ),
     GalleryEntry(
         "cumulativity",
@@ -130,6 +158,15 @@ GALLERY = (
         "Layers",
         "The layers that hold the neurons of each relation.",
         "Dark cells at the left and right show that not all relations are in the middle layers.",
+    ),
+    GalleryEntry(
+        "stability",
+        "stability",
+        "Other facts, other words",
+        "The share of a relation's neurons that two samples have in common: of facts, of negatives, of templates, and "
+        "for comparison random parts of the prompts.",
+        "Dots near 1 are neurons that any sample would have found; open dots are relations shuffled over the facts, "
+        "ticks random neurons of the same layers.",
     ),
     GalleryEntry(
         "neuron-types",
