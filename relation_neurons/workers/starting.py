@@ -87,7 +87,7 @@ def _join(config: WorkersConfig, cpus: int) -> bool:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = "on this machine" if config.ray_address is None else f"at '{config.ray_address}'"
         raise refuse(f"Ray cannot be used {where} ({first})", do="start it with `ray start --head`") from error
-    if threading.current_thread() is threading.main_thread():
+    if ended_by is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ended_by)  # Ray's own handler prints the stack, as if of a crash
     return True
 
