@@ -33,6 +33,7 @@ class Estimate:
         p: Of this claim alone.
         least: The least effect that would have been shown with 80 % power, infinite where none would.
         margin: Of a claim that something hardly changes: how far from zero its interval may reach.
+        tested: What is tested, where that is another number than the estimate.
     """
 
     interval: Interval
@@ -42,6 +43,7 @@ class Estimate:
     p: float = NAN
     least: float = NAN
     margin: float = NAN
+    tested: float = NAN
 
 
 def table(run: Run, experiment: str, name: str, **values: object) -> pd.DataFrame:

@@ -82,7 +82,8 @@ def _note(found: Estimate, status: str, least: float) -> str:
         return ""
     if np.isinf(least):
         return "no effect could have been shown by this design"
-    return f"would have been shown from {least:.2g}"
+    tested = "" if np.isnan(found.tested) else f"without negatives in common {found.tested:.2g}, "
+    return f"{tested}would have been shown from {least:.2g}"
 
 
 def estimate_text(row: Mapping[Any, Any]) -> str:

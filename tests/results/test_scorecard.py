@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import nbinom
 
 import relation_neurons as rn
 from relation_neurons.cli import main
@@ -40,7 +41,8 @@ def tables():
         {"relation": r, "measure": "middle", "observed": 0.5 + x, "null_mean": 0.3}
         for r, x in zip(RELATIONS, wide, strict=True)
     ]
-    pair = {"first": "person_mother", "second": "person_father", "count": 70, "expected": 1.0, "high": 4, "p": 1e-9}
+    pair = {"first": "person_mother", "second": "person_father", "count": 70, "expected": 1.0, "p": 1e-9}
+    pair |= {"count_apart": 65, "expected_apart": 2.0, "dispersion": 4.0}
     own = [effect(-2.0, ablated="all", facts="evaluation", measure=measure) for measure in ("logprob", "correct")]
     answers = [
         {"facts": "evaluation", "draw": draw, "relation": "r0", "unit": f"f{fact}", "d_logprob": -0.1, "d_correct": 0.0}
@@ -192,6 +194,16 @@ def test_an_effect_that_is_not_shown_names_the_least_that_would_be(tmp_path, cha
     row = rn.scorecard(written(tmp_path / "run", parts)).query("claim == 'own facts' and unit == 'nats'").iloc[0]
     assert row["status"] == status
     assert (row["note"] == "would have been shown from 0.5") == (status == "not shown")
+
+
+def test_an_overlap_that_is_not_shown_names_what_was_tested(tmp_path):
+    pairs = tables()["overlap/pairs"].assign(count=11, count_apart=7, p=0.06)
+    card = rn.scorecard(written(tmp_path / "run", tables() | {"overlap/pairs": pairs})).set_index("claim")
+    row = card.loc["person_father and person_mother"]
+    assert row["status"] == "not shown"
+    least = round(row["least"] * 100)  # of 100 neurons, the fewest whose tail is below 5 %
+    assert nbinom.sf(least - 1, 2 / 3, 0.25) < 0.05 <= nbinom.sf(least - 2, 2 / 3, 0.25)
+    assert row["note"] == f"without negatives in common 0.07, would have been shown from {least / 100:.2g}"
 
 
 def test_less_than_the_paper_is_weaker():
