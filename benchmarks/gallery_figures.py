@@ -40,7 +40,7 @@ GALLERY = (
         "neurons of the same layers and sites (grey: mean and range), for evaluation facts and for detection facts.",
         "A filled mark to the left of the grey range is a drop beyond chance and beyond random neurons. A wide grey "
         "range means that at least one of the random sets is harmful itself.",
-        1,
+        2,
     ),
     GalleryEntry(
         "overlap",
@@ -75,7 +75,7 @@ GALLERY = (
         "under random neurons, with 95 % intervals over facts.",
         "These are the largest of many, so that intervals right of zero are to be expected; filled marks are gains "
         "after correction for all pairs.",
-        0,
+        2,
     ),
     GalleryEntry(
         "sweep",
@@ -85,7 +85,7 @@ GALLERY = (
         "`reproduce` writes, a slider changes it.",
         "Compare how far the blue marks are from the grey ones, and at what number the orange ones follow: neurons are "
         "specific as long as only the blue marks move.",
-        1,
+        2,
     ),
     GalleryEntry(
         "sweep",
@@ -93,7 +93,7 @@ GALLERY = (
         "Dose and response, all relations",
         "The mean change over relations by number of ablated neurons, with 95 % intervals over relations.",
         "Bands overlap where own, other and random neurons cannot be distinguished; at the right end the model breaks.",
-        2,
+        3,
     ),
     GalleryEntry(
         "cumulativity",
@@ -102,6 +102,7 @@ GALLERY = (
         "Of the answers that turn wrong from one k to the next, the share that is lost only together with the earlier "
         "neurons (cumulativity); below, the counts.",
         "Bars that are nearly as high as the grey ones behind them are answers lost to the added neurons alone.",
+        3,
     ),
     GalleryEntry(
         "cumulativity",
@@ -118,7 +119,7 @@ GALLERY = (
         "From answer to answer",
         "Every answer as a stream from the clean model to the largest k: right, lost, gained, regained, wrong.",
         "Orange streams that leave the blue boxes are answers lost at that step; light blue ones came back.",
-        3,
+        5,
     ),
     GalleryEntry(
         "cumulativity",

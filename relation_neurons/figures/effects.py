@@ -50,6 +50,7 @@ def controls_figure(
     *,
     answers: pd.DataFrame | None = None,
     panel: str | None = None,
+    title: str = "Effects of ablation",
 ) -> go.Figure:
     """Effects of ablated neurons and the distribution of random controls (the paper's Figures 3, 16).
 
@@ -61,9 +62,10 @@ def controls_figure(
             marks the answers under the neurons themselves.
         panel: Column with several values per row, such as `facts`, `match`, `selection`, `site` or
             `language`. Up to three panels are side by side; of more, one is selected from a menu.
+        title: What the effects are, in front of the measure.
     """
     cell = [group, panel] if panel else [group]
-    rows, title = rows_of_measure(effects, measure, cell), f"Effects of ablation: {MEASURE_TITLES[measure]}"
+    rows, title = rows_of_measure(effects, measure, cell), f"{title}: {MEASURE_TITLES[measure]}"
     if rows.empty:
         return empty_figure(title)
     order = list(rows.groupby(group, sort=False)["effect"].mean().sort_values(ascending=False, kind="stable").index)

@@ -81,7 +81,14 @@ FIGURES: Mapping[str, FigureFunctions] = {
         "pairs": (overlap_matrix_figure, ("pairs",)),
     },
     "sharing": {
-        **_both_measures(controls_figure, "differences", ("differences",), group="facts", panel="neurons"),
+        **_both_measures(
+            controls_figure,
+            "differences",
+            ("differences",),
+            group="facts",
+            panel="neurons",
+            title="Less the effect of the other relation's own neurons",
+        ),
         **_both_measures(controls_figure, "effects", ("effects",), group="facts", panel="neurons"),
     },
     "intra": _both_measures(controls_figure, "effects", ("effects",), panel="facts"),
@@ -101,7 +108,7 @@ FIGURES: Mapping[str, FigureFunctions] = {
         "trajectories": (_trajectories, ("facts", "answers")),
         "flows": (_flows, ("facts", "answers")),
         **_both_measures(slices_figure, "slices", ("slices",)),
-        "synergy": (partial(controls_figure, panel="split"), ("synergy",)),
+        "synergy": (partial(controls_figure, panel="split", title="Beyond the sum of its parts"), ("synergy",)),
     },
     "languages": {
         **_both_measures(languages_figure, "languages", ("effects", "by_language")),
