@@ -96,14 +96,14 @@ def _examples(gained: pd.DataFrame) -> Sentences:
 
 
 def _mechanism(mechanism: pd.DataFrame) -> Sentences:
-    rows = mechanism.sort_values("contribution").to_dict("records")
-    if not rows:
+    several = mechanism[mechanism["n"] > 1]  # one fact has no interval
+    if several.empty:
         return ()
-    promoting = sum(row["contribution_high"] < 0 for row in rows)
-    row = rows[0]
+    promoting = int((several["contribution_high"] < 0).sum())
+    row = several.sort_values("contribution").iloc[0].to_dict()
     return (
         f"Directly, the ablated sets write against the right object and for its strongest rival (interval below 0) in "
-        f"{promoting} of the {len(rows)} pairs with listed facts. Most: {_pair(row)} "
+        f"{promoting} of the {len(several)} pairs with several listed facts. Most: {_pair(row)} "
         f"{interval_text(row, 'contribution')} logits, random sets {row['random']:+z.2f}, n = {row['n']} facts. These "
         "facts were chosen for their gain, so that this describes them and tests nothing.",
     )
