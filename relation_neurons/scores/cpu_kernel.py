@@ -24,8 +24,6 @@ MAX_EXAMPLES = 2**16 - 1
 RELATIONS_AT_ONCE = 16
 NO_LABEL, SEVERAL_LABELS = 254, 255
 """Codes used instead of the index of an example's only relation."""
-SPREAD = ((np.arange(16)[:, None] >> np.arange(4)) & 1).astype("<u2").view("<u8").ravel().astype(np.uint64)
-"""Four bits of a mask as four 16-bit numbers in a 64-bit word, by which counts of four relations fall at once."""
 INFINITY = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80, torch.float32: 0x7F800000}
 """Bits of +infinity; larger values are NaN."""
 
@@ -83,8 +81,8 @@ def rank_average_precision(
 
 def _examples(
     labels: Bool[ndarray, "example relation"], mask: Bool[ndarray, "example relation"]
-) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]:
-    """Arguments of the compiled pass: masks and how to add them up, positives, single labels, multiple labels."""
+) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]:
+    """Arguments of the compiled pass: masks, positives, single labels, multiple labels."""
     rows = np.zeros((len(mask), RELATIONS_AT_ONCE), dtype=bool)
     rows[:, : mask.shape[1]] = mask
     included = rows.sum(axis=0, dtype=np.uint16).view("<u8").astype(np.uint64)
@@ -95,7 +93,7 @@ def _examples(
     starts = np.concatenate([[0], n_labels.cumsum()])
     several = np.nonzero(labels)[1].astype(np.uint64)
     masks = np.packbits(rows, axis=1, bitorder="little").view("<u2").ravel().astype(np.uint16)
-    return masks, SPREAD, included, positives, only.astype(np.uint8), starts, several
+    return masks, included, positives, only.astype(np.uint8), starts, several
 
 
 def _bits(scores: Tensor) -> ndarray:
