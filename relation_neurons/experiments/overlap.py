@@ -18,6 +18,8 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from numpy import ndarray
 
 from relation_neurons.experiments.contrast_sets import Sets, contrast_sets
 from relation_neurons.experiments.study import Study
@@ -75,10 +77,10 @@ def pair_table(study: Study) -> pd.DataFrame:
         relations; `share`, count / k; `expected`, `low` and `high` of random sets with as many in each site and layer
         (mean and 95 % range, exact); `count_as_negatives` and `expected_as_negatives`, the same where each is among
         the other's negatives, as in the paper; `common_subjects`, the subjects that both have in their detection
-        prompts. The test: `count_apart` and `expected_apart`, of contrasts without negatives in common; `dispersion`,
-        from `chance_dispersion`; `p`, P(X >= count_apart), the larger of the exact one and that of a negative binomial
-        with so many times the variance; `p_holm` and `p_bh`, corrected over all pairs; `verdict`: `above chance`, `not
-        shown`, or `cannot be shown` with fewer than four relations, where p is NaN.
+        prompts. The test: `count_apart` and `expected_apart`, of contrasts without negatives in common; `least_apart`,
+        the smallest such count whose p is below 5 %, NaN if none is; `dispersion`, from `chance_dispersion`; `p`,
+        P(X >= count_apart), from `tail_of_each_count`; `p_holm` and `p_bh`, corrected over all pairs; `verdict`: `above
+        chance`, `not shown`, or `cannot be shown` with fewer than four relations, where p is NaN.
     """
     space, names = study.ranking().space, study.names
     pairs = list(combinations(names, 2))
@@ -108,24 +110,40 @@ def pair_sets(study: Study, pairs: Sequence[Pair]) -> dict[tuple[str, ...], list
 
 def _tested(study: Study, pairs: Sequence[Pair], space: NeuronSpace) -> pd.DataFrame:
     """The columns of the test; see `pair_table`."""
-    columns = ["count_apart", "expected_apart", "dispersion", "p", "p_holm", "p_bh"]
+    columns = ["count_apart", "expected_apart", "least_apart", "dispersion", "p", "p_holm", "p_bh"]
     if len(study.names) < RELATIONS_NEEDED:
         return pd.DataFrame(np.nan, index=range(len(pairs)), columns=columns).assign(verdict=CANNOT_BE_SHOWN)
     contrasts = [kept_apart(study.names, pair, seed=study.config.seed) for pair in pairs]
     wanted = [one for pair in contrasts for one in pair]
     highest, lowest = contrast_sets(study, wanted), contrast_sets(study, wanted, lowest=True)
-    chosen = [(highest[first], highest[second]) for first, second in contrasts]
-    counts = np.array([first.overlap(second) for first, second in chosen])
-    means, variances = np.array([moments(matched_overlap(sets, space)) for sets in chosen]).T
-    exact = np.array(
-        [against_matched(count, sets, space)["p"] for count, sets in zip(counts.tolist(), chosen, strict=True)]
-    )
     factor = chance_dispersion(contrasts, highest, lowest, space)
-    wide = dispersed_tail(counts, means, factor * variances)
-    table = pd.DataFrame({"count_apart": counts, "expected_apart": means, "dispersion": factor})
-    table["p"] = uncorrected = np.maximum(np.maximum(exact, wide), LEAST_P)
+    rows = []
+    for first, second in ((highest[one], highest[other]) for one, other in contrasts):
+        count, matched = first.overlap(second), matched_overlap([first, second], space)
+        tails = tail_of_each_count(matched, factor, most=study.k)
+        shown = np.flatnonzero(tails < LEVEL)
+        least = shown[0] if shown.size else np.nan
+        rows.append((count, moments(matched)[0], least, factor, tails[count]))
+    table = pd.DataFrame(rows, columns=columns[:5])
+    uncorrected = table["p"].to_numpy()
     table["p_holm"], table["p_bh"] = (adjust(uncorrected, method) for method in ("holm", "benjamini-hochberg"))
     return table.assign(verdict=np.where(table["p_holm"] < LEVEL, ABOVE, NOT_SHOWN))
+
+
+def tail_of_each_count(matched: Float[ndarray, " common"], factor: float, *, most: int) -> Float[ndarray, " count"]:
+    """P(X >= count) of each count from 0: the larger of the exact one and that of a negative binomial.
+
+    Args:
+        matched: Distribution of the overlap of random sets, from `matched_overlap`.
+        factor: How many times its variance the negative binomial has.
+        most: The largest count.
+    """
+    mean, variance = moments(matched)
+    exact = np.zeros(most + 1)
+    exact[: len(matched)] = matched[::-1].cumsum()[::-1]
+    counts = np.arange(most + 1)
+    wide = dispersed_tail(counts, np.full(most + 1, mean), np.full(most + 1, factor * variance))
+    return np.maximum(exact, wide).clip(LEAST_P, 1.0)
 
 
 def chance_dispersion(

@@ -13,7 +13,10 @@ ENDS = (("_low", "_high", "[low, high]"), ("_min", "_max", "[min, max]"))
 """Suffixes of columns that are shown in brackets after their main column."""
 NEEDED = ("verdict", "effect", "status", "here", "own_minus_random", "gain", "before", "after")
 """Columns that stay longest."""
-MINOR = ("n", "clean", "random", "seed", "template", "language", "fact", "unit", "dispersion", "common_subjects")
+MINOR = (
+    *("n", "clean", "random", "seed", "template", "language", "fact", "unit"),
+    *("least_apart", "dispersion", "common_subjects"),
+)
 """Columns that give way first."""
 TITLES = {"p_holm": "p (Holm)", "p_bh": "p (BH)", "name": "relation"}
 

@@ -24,7 +24,6 @@ from relation_neurons.results.claim_estimates import (
 from relation_neurons.results.run import Run
 from relation_neurons.statistics.effects import FALLS, RISES, share_of_drop
 from relation_neurons.statistics.intervals import mean_interval
-from relation_neurons.statistics.overdispersion import dispersed_tail
 from relation_neurons.statistics.power import LEVEL
 
 SMALL = 0.25
@@ -48,17 +47,17 @@ def overlap_of(run: Run, first: str, second: str) -> Estimate:
     either = rows[rows["first"].isin([first, second]) & rows["second"].isin([first, second])]
     if either.empty:
         raise NotMeasuredError(f"overlap has no rows of {first} and {second}")
-    row, counts = either.iloc[0], np.arange(k + 1)
-    mean, variance = np.full(k + 1, row["expected_apart"]), np.full(k + 1, row["dispersion"] * row["expected_apart"])
-    shown = counts[dispersed_tail(counts, mean, variance) < LEVEL] / k  # the null is close to a Poisson's, widened
-    estimate = share(int(row["count"]), k)
+    if "least_apart" not in either:
+        raise NotMeasuredError("reproduce overlap: its table is of an older version")
+    row = either.iloc[0]
+    least = row["least_apart"] / k
     return Estimate(
-        estimate,
+        share(int(row["count"]), k),
         "neurons",
         1 if row["p"] < LEVEL else 0,
         row["expected"] / k,
         row["p"],
-        shown.min(initial=np.inf),
+        np.inf if np.isnan(least) else least,
         tested=row["count_apart"] / k,
     )
 

@@ -7,21 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 import relation_neurons as rn
 from relation_neurons.experiments import contrast_sets as contrast_sets_module
 from relation_neurons.experiments.config import StudyConfig
+from relation_neurons.experiments.contrast_sets import contrast_sets
 from relation_neurons.experiments.overlap import (
     overlap,
     pair_sets,
     pair_table,
     shared_neurons,
+    tail_of_each_count,
     triple_table,
 )
 from relation_neurons.experiments.sharing import SharingConfig, less_the_others, sharing, split
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.sites import NeuronSpace
 from relation_neurons.neurons.pairwise import kept_apart, leaving_out, rank_contrasts
+from relation_neurons.neurons.random_overlap import matched_overlap, moments
 from relation_neurons.prompts.contrast import Contrast
 from relation_neurons.results import sharing_verdicts
 from tests.planted_properties import GROUP, N_SHARED, VERSATILE, plant_nothing, plant_properties
@@ -72,6 +76,34 @@ def test_planted_shared_neurons_are_found_as_shared_and_exclusive_ones_as_exclus
     assert {(row.layer, row.index) for row in listed.itertuples(index=False)} == {(n.layer, n.index) for n in common}
     worst = [max(map(int, ranks.split(", "))) for ranks in listed["ranks"]]
     assert worst == sorted(worst)
+
+
+def test_the_least_count_is_the_first_whose_tail_is_below_the_level(study, pairs):
+    row, space = row_of(pairs), study.ranking().space
+    one, other = (contrast_sets(study, [each])[each] for each in kept_apart(study.names, VERSATILE, seed=0))
+    matched = matched_overlap([one, other], space)
+    mean, variance = moments(matched)
+    variance *= row["dispersion"]
+
+    def tail(count):
+        wide = stats.nbinom(mean**2 / (variance - mean), mean / variance).sf(count - 1)
+        return max(matched[int(count) :].sum(), wide)
+
+    assert variance > mean
+    assert tail(row["least_apart"]) < 0.05 <= tail(row["least_apart"] - 1)
+    assert row["p"] == pytest.approx(tail(row["count_apart"]))
+
+
+def test_a_count_has_a_tail_with_and_without_overdispersion():
+    matched = np.array([0.5, 0.3, 0.2])
+    exact = [1.0, 0.5, 0.2, np.finfo(float).tiny]
+    poisson = stats.poisson(0.7).sf(np.arange(4) - 1)
+    np.testing.assert_allclose(tail_of_each_count(matched, 0.0, most=3), np.maximum(exact, poisson))
+    wide = tail_of_each_count(matched, 5.0, most=3)
+    variance = 5 * (0.3 + 0.8 - 0.49)
+    np.testing.assert_allclose(
+        wide[1:], stats.nbinom(0.49 / (variance - 0.7), 0.7 / variance).sf([0, 1, 2]).clip(exact[1:])
+    )
 
 
 def test_among_the_better_half_the_papers_negatives_lose_the_shared_neurons(study):
