@@ -29,7 +29,8 @@ from relation_neurons.experiments.k_sweep import SweepConfig
 from relation_neurons.experiments.pilot import measured_spreads
 from relation_neurons.experiments.registry import SMOKE_KS, find_experiment
 from relation_neurons.experiments.study import Study
-from relation_neurons.statistics.effects import LEAST_NATS, larger_p
+from relation_neurons.statistics.by_fact import LEAST_NATS
+from relation_neurons.statistics.effects import larger_p
 from relation_neurons.statistics.hypothesis_tests import family_p, holm
 from relation_neurons.statistics.power import LEVEL, Design
 from relation_neurons.statistics.sequential import blocks, can_still_be_shown

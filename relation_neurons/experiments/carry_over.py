@@ -25,7 +25,8 @@ from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
 from relation_neurons.scores.scoring import require_scorers
-from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled, share_of_drop
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled
+from relation_neurons.statistics.intervals import share_of_drop
 from relation_neurons.validation import validated
 
 QUESTION = "Do neurons found on some objects of a relation carry its facts with other objects?"
@@ -81,7 +82,7 @@ def carry_over(study: Study, config: CarryOverConfig = CarryOverConfig()) -> Exp
         for scorer in dict.fromkeys(config.scorers)
         for (name, half), neurons in _targets(study, scorer, detection, half_of, names).items()
     }
-    own, controls = study.with_controls(_cases(targets, tested, half_of), n=config.n_carry_over_controls)
+    own, controls = study.with_controls(_cases(targets, tested, half_of), n=config.n_carry_over_controls, pooled=True)
     every = first_facts(study.evaluation(config=asked), config.n_other)
     cases = [
         Case(neurons, tuple(one for one in every if one.relation != name), {"scorer": scorer, "ablated": name})
@@ -113,7 +114,7 @@ def shares(own: pd.DataFrame, home: str, *, seed: int = 0) -> pd.DataFrame:
     Returns:
         A row per `scorer`, `ablated`, `objects` and `tested` other than seen objects at `home`, and `measure`: `n`,
         facts; the `effect` and the `seen_effect` on the same facts; `ratio` of the two with `_low` and `_high`, see
-        `effects.share_of_drop`.
+        `intervals.share_of_drop`.
     """
     rows, unit = [], ["relation", "unit", "objects", "tested"]
     for measure in MEASURES:

@@ -14,7 +14,8 @@ from relation_neurons.prompts.prompts import Prompt, first_facts, make_prompts
 from relation_neurons.relations.relation import Relation, Translation
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
-from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled, share_of_drop
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled
+from relation_neurons.statistics.intervals import share_of_drop
 from relation_neurons.validation import validated
 
 QUESTION = "Do neurons found in one language carry the same facts in others?"
@@ -52,7 +53,7 @@ def languages(study: Study, config: LanguagesConfig = LanguagesConfig()) -> Expe
         return ExperimentResult("languages", QUESTION, tables, (transfer_verdicts.no_translation(left_out),))
     seed, home = study.config.seed, {name: prompts[0].language for name, prompts in prompts_of.items()}
     cases = [Case(study.target(name), prompts, {"ablated": name}) for name, prompts in prompts_of.items()]
-    own, controls = study.with_controls(cases, n=config.n_language_controls)
+    own, controls = study.with_controls(cases, n=config.n_language_controls, pooled=True)
     effects = compare(own, controls, by=["ablated", "language"], seed=seed)
     effects.insert(2, "own_language", effects["ablated"].map(home))
     transfer = transfers(own, home, seed=seed)
@@ -78,7 +79,7 @@ def transfers(own: pd.DataFrame, home: Mapping[str, str], *, pooled: bool = Fals
 
     Returns:
         A row per `ablated`, `language` other than its own, and `measure`: `n`, facts; `effect` and `own_effect`;
-        `ratio` of the two with `_low` and `_high`, see `share_of_drop`.
+        `ratio` of the two with `_low` and `_high`, see `intervals.share_of_drop`.
     """
     rows = []
     unit = ["ablated", "unit"]

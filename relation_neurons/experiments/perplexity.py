@@ -17,7 +17,8 @@ from relation_neurons.prompts.concepts import neutral_sentences
 from relation_neurons.results import verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
-from relation_neurons.statistics.effects import LEAST_NATS, decide
+from relation_neurons.statistics.by_fact import LEAST_NATS
+from relation_neurons.statistics.effects import decide
 from relation_neurons.statistics.hypothesis_tests import sign_flip_test
 from relation_neurons.statistics.intervals import mean_interval
 from relation_neurons.validation import validated

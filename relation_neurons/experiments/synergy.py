@@ -8,7 +8,8 @@ import pandas as pd
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.statistics.effects import RATIO, compare, share_of_drop
+from relation_neurons.statistics.effects import RATIO, compare
+from relation_neurons.statistics.intervals import share_of_drop
 from relation_neurons.statistics.pooled_effects import ALL, pooled_effects
 
 WHOLE = "whole"
@@ -57,7 +58,7 @@ def part_answers(study: Study, n_parts: int, n_controls: int) -> tuple[pd.DataFr
             for (split, piece), part in parts(control, n_parts).items():
                 labels = {"ablated": name, "split": split, "piece": piece, "draw": draw}
                 controls.append(Case(part, prompts, labels))
-    study.announce([case for case in own if case.labels["piece"] == WHOLE], n_controls)
+    study.announce([case for case in own if case.labels["piece"] == WHOLE], n_controls, pooled=True)
     return _with_log_odds(study.changes(own)), _with_log_odds(study.changes(controls))
 
 

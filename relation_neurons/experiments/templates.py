@@ -22,7 +22,8 @@ from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
 from relation_neurons.results.sentences import without
-from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled, share_of_drop
+from relation_neurons.statistics.effects import MEASURES, RATIO, compare, pooled
+from relation_neurons.statistics.intervals import share_of_drop
 from relation_neurons.validation import validated
 
 QUESTION = "Does the drop hold when neurons found with one template set are tested with the other?"
@@ -69,7 +70,7 @@ def templates(study: Study, config: TemplatesConfig = TemplatesConfig()) -> Expe
         for tested in SETS:
             labels = {"ablated": name, "detected": found, "tested": tested}
             cases.append(Case(target, part.evaluation(name, prompted[tested]), labels, selections[found]))
-    (own, controls), seed = part.with_controls(cases, n=config.n_template_controls), study.config.seed
+    (own, controls), seed = part.with_controls(cases, n=config.n_template_controls, pooled=True), study.config.seed
     over_all = pooled(own, controls)
     tables = {
         "effects": compare(own, controls, by=CELL, seed=seed),
@@ -91,7 +92,7 @@ def crossings(own: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         A row per `ablated`, `tested` and `measure`: `n`, facts; the effects `same` and `crossed`; `ratio` of the two
-        with `_low` and `_high`, see `languages.share_of_drop`.
+        with `_low` and `_high`, see `intervals.share_of_drop`.
     """
     rows = []
     for measure, (name, tested) in product(MEASURES, own[["ablated", "tested"]].drop_duplicates().to_numpy()):

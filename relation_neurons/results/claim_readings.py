@@ -22,8 +22,8 @@ from relation_neurons.results.claim_estimates import (
     within,
 )
 from relation_neurons.results.run import Run
-from relation_neurons.statistics.effects import FALLS, RISES, share_of_drop
-from relation_neurons.statistics.intervals import mean_interval
+from relation_neurons.statistics.effects import FALLS, RISES
+from relation_neurons.statistics.intervals import mean_interval, share_of_drop
 from relation_neurons.statistics.power import LEVEL
 
 SMALL = 0.25

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
 from relation_neurons.errors import refuse
+from relation_neurons.statistics.by_fact import Facts, Strata, facts_of
 from relation_neurons.statistics.hypothesis_tests import (
     POWER,
     ControlTest,
@@ -21,7 +21,7 @@ from relation_neurons.statistics.hypothesis_tests import (
     minimum_effect,
     sign_flip_test,
 )
-from relation_neurons.statistics.intervals import CHANGES, CONFIDENCE, N_RESAMPLES, SHARES, Interval, mean_interval
+from relation_neurons.statistics.intervals import CHANGES, SHARES, mean_interval
 from relation_neurons.statistics.power import LEVEL, Design
 from relation_neurons.statistics.stratified_test import critical_shift, stratified_rank_test
 
@@ -29,8 +29,6 @@ MEASURES = ("logprob", "correct")
 """Measures of each answer: log-probability of the whole object in nats, and correctness."""
 FIRST_BLOCK = 5
 """Control sets before a sequential rule looks at them for the first time."""
-LEAST_NATS = 1e-3
-"""Differences in log-probability below this are rounding errors."""
 FALLS, RISES, NOT_SHOWN = "falls", "rises", "not shown"
 CANNOT_BE_SHOWN = "cannot be shown"
 """The verdict where no effect, however large, could pass the tests with these facts, controls and groups."""
@@ -39,38 +37,6 @@ SHOWN = (FALLS, RISES, ABOVE)
 """Verdicts that an effect is significant."""
 WHAT = {"correct": "Accuracy", "logprob": "Log-probability of the object (nats)"}
 RATIO = ("ratio", "ratio_low", "ratio_high")
-
-
-class Strata(NamedTuple):
-    """Effects of the sets of neurons that a group pools, such as those of all relations.
-
-    Attributes:
-        own: Mean effect of each set over its facts.
-        controls: Mean effects of its control sets.
-    """
-
-    own: list[float]
-    controls: list[Float[ndarray, " draw"]]
-
-
-class Facts(NamedTuple):
-    """Values of one group and measure, averaged over the prompts of each fact.
-
-    Attributes:
-        clean: Of the model without ablation.
-        own: Changes under the group's neurons.
-        controls: Changes under each control set.
-        resolution: Smallest step of an effect.
-        n_planned: Control sets that there would be had a sequential rule not stopped.
-        strata: The sets that the group pools; None where it has one.
-    """
-
-    clean: Float[ndarray, " fact"]
-    own: Float[ndarray, " fact"]
-    controls: Float[ndarray, "fact draw"]
-    resolution: float
-    n_planned: int
-    strata: Strata | None = None
 
 
 def pooled(own: pd.DataFrame, controls: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -134,7 +100,7 @@ def compare(
     groups = [(key, rows, controls_of.get(key)) for key, rows in own.groupby(by, sort=False)]
     parts = []
     for measure in measures:
-        cells = {key: _facts(key, rows, random, measure) for key, rows, random in groups}
+        cells = {key: facts_of(key, rows, random, measure) for key, rows, random in groups}
         labels = pd.DataFrame([dict(zip(by, key, strict=True)) for key in cells])
         rows = pd.DataFrame([_row(facts, measure, seed) for facts in cells.values()])
         tests = decide(
@@ -147,25 +113,6 @@ def compare(
         )
         parts.append(pd.concat([labels.assign(measure=measure), rows, tests], axis=1))
     return pd.concat(parts, ignore_index=True)
-
-
-def changes_of(
-    own: pd.DataFrame, controls: pd.DataFrame, *, by: Sequence[str], measure: str
-) -> list[tuple[Float[ndarray, " fact"], Float[ndarray, "fact draw"]]]:
-    """Each group's changes by fact, under its own set and under each control set, as `compare` tests them.
-
-    Args:
-        own: As for `compare`.
-        controls: As for `compare`.
-        by: As for `compare`.
-        measure: One of `MEASURES`.
-
-    Raises:
-        RelationNeuronsError: If controls lack some facts of their group.
-    """
-    controls_of = dict(list(controls.groupby(list(by), sort=False)))
-    groups = own.groupby(list(by), sort=False)
-    return [_facts(key, rows, controls_of.get(key), measure)[1:3] for key, rows in groups]
 
 
 def decide(
@@ -267,32 +214,6 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=_verdicts(p_holm, effects, NOT_SHOWN))
 
 
-def _facts(key: object, own: pd.DataFrame, controls: pd.DataFrame | None, measure: str) -> Facts:
-    unit, change = ["relation", "unit"], f"d_{measure}"
-    means = own.groupby(unit, sort=False)[[f"clean_{measure}", change]].mean()
-    if controls is None:
-        changes = np.empty((len(means), 0))
-    else:
-        by_draw = controls.groupby([*unit, "draw"], sort=False)[change].mean().unstack("draw").reindex(means.index)
-        changes = by_draw.to_numpy()
-        if np.isnan(changes).any():
-            raise refuse(f"The controls of {key} lack some of its facts", expected="the same facts")
-    resolution = 1 / len(own) if measure == "correct" else LEAST_NATS
-    planned = changes.shape[1] if controls is None or "planned" not in controls else int(controls["planned"].max())
-    values = (means[f"clean_{measure}"].to_numpy(), means[change].to_numpy(), changes)
-    return Facts(*values, resolution, planned, _strata(own, controls, change) if "set" in own else None)
-
-
-def _strata(own: pd.DataFrame, controls: pd.DataFrame | None, change: str) -> Strata:
-    """The mean effect over facts of each set that a group pools, and of its control sets, to whole `LEAST_NATS`."""
-    fact = ["set", "relation", "unit"]
-    means = own.groupby(fact, sort=False)[change].mean().groupby("set", sort=False).mean()
-    if controls is None:
-        return Strata(means.round(3).tolist(), [np.empty(0)] * len(means))
-    drawn = controls.groupby([*fact, "draw"], sort=False)[change].mean().groupby(["set", "draw"], sort=False).mean()
-    return Strata(means.round(3).tolist(), [drawn[name].round(3).to_numpy() for name in means.index])
-
-
 def chance_p(changes: Float[ndarray, " fact"], measure: str, seed: int) -> float:
     """The p-value of no effect over facts: exact McNemar for correctness, sign flips otherwise."""
     if measure == "correct":
@@ -324,34 +245,3 @@ def _against_controls(facts: Facts, bounds: tuple[float, float] | None, seed: in
 
 _DISTRIBUTION = ("random", "random_sd", "random_min", "random_max")
 _DIFFERENCE = ("difference", "difference_low", "difference_high")
-
-
-def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"], *, seed: int = 0) -> Interval:
-    """Mean effect as a share of the mean drop of a reference on the same facts.
-
-    Returns:
-        The ratio with its 95 % percentile bootstrap interval over facts; NaN if the interval of the
-        reference does not lie below zero, because the share of an absent drop has no meaning.
-
-    Example:
-        >>> share_of_drop(np.array([-1.0, -2.0, -3.0]), np.array([-2.0, -4.0, -6.0]))
-        Interval(mean=0.5, low=0.5, high=0.5, n=3)
-    """
-    if len(reference) < 2 or mean_interval(reference, seed=seed).side != "below":
-        return Interval(np.nan, np.nan, np.nan, len(reference))
-
-    def ratio(over: ndarray, under: ndarray, axis: int = -1) -> ndarray:
-        # A resample without a drop of the reference gets an immense share, which widens the interval.
-        return np.asarray(over.mean(axis=axis) / np.minimum(under.mean(axis=axis), -1e-9))
-
-    bounds = stats.bootstrap(
-        (effect, reference),
-        ratio,
-        paired=True,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        n_resamples=N_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(float(ratio(effect, reference)), float(bounds.low), float(bounds.high), len(reference))

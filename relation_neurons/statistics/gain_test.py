@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from relation_neurons.statistics.effects import LEAST_NATS, larger_p
+from relation_neurons.statistics.by_fact import LEAST_NATS
+from relation_neurons.statistics.effects import larger_p
 from relation_neurons.statistics.hypothesis_tests import adjust, control_test
 from relation_neurons.statistics.power import LEVEL
 from relation_neurons.statistics.sign_flips import N_FLIPS, sign_flip_max_t

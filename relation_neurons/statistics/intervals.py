@@ -131,3 +131,34 @@ def proportion_interval(right: Bool[ndarray, " value"]) -> Interval:
     test = stats.binomtest(int(np.sum(right)), len(right))
     bounds = test.proportion_ci(confidence_level=CONFIDENCE, method="wilson")
     return Interval(float(test.statistic), float(bounds.low), float(bounds.high), len(right))
+
+
+def share_of_drop(effect: Num[ndarray, " fact"], reference: Num[ndarray, " fact"], *, seed: int = 0) -> Interval:
+    """Mean effect as a share of the mean drop of a reference on the same facts.
+
+    Returns:
+        The ratio with its 95 % percentile bootstrap interval over facts; NaN if the interval of the
+        reference does not lie below zero, because the share of an absent drop has no meaning.
+
+    Example:
+        >>> share_of_drop(np.array([-1.0, -2.0, -3.0]), np.array([-2.0, -4.0, -6.0]))
+        Interval(mean=0.5, low=0.5, high=0.5, n=3)
+    """
+    if len(reference) < 2 or mean_interval(reference, seed=seed).side != "below":
+        return Interval(np.nan, np.nan, np.nan, len(reference))
+
+    def ratio(over: ndarray, under: ndarray, axis: int = -1) -> ndarray:
+        # A resample without a drop of the reference gets an immense share, which widens the interval.
+        return np.asarray(over.mean(axis=axis) / np.minimum(under.mean(axis=axis), -1e-9))
+
+    bounds = stats.bootstrap(
+        (effect, reference),
+        ratio,
+        paired=True,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        n_resamples=N_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(ratio(effect, reference)), float(bounds.low), float(bounds.high), len(reference))

@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from relation_neurons.statistics.effects import FIRST_BLOCK, MEASURES, chance_p, changes_of
+from relation_neurons.statistics.by_fact import changes_of
+from relation_neurons.statistics.effects import FIRST_BLOCK, MEASURES, chance_p
 from relation_neurons.statistics.hypothesis_tests import adjust
 from relation_neurons.statistics.power import LEVEL
 

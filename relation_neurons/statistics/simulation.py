@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import stats
 
-from relation_neurons.statistics.effects import LEAST_NATS, larger_p
+from relation_neurons.statistics.by_fact import LEAST_NATS
+from relation_neurons.statistics.effects import larger_p
 from relation_neurons.statistics.hypothesis_tests import POWER, family_p, holm
 from relation_neurons.statistics.power import LEVEL, Design
 

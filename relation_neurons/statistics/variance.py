@@ -11,7 +11,7 @@ from numpy import ndarray
 from scipy import special, stats
 
 from relation_neurons.errors import refuse
-from relation_neurons.statistics.effects import LEAST_NATS, changes_of
+from relation_neurons.statistics.by_fact import LEAST_NATS, changes_of
 from relation_neurons.statistics.simulation import Spread
 
 LEAST_SHARE = 0.1

@@ -25,8 +25,8 @@ from relation_neurons.relations.splits import stable_rank
 from relation_neurons.results import transfer_verdicts, verdicts
 from relation_neurons.results.transfer_verdicts import languages as languages_verdict
 from relation_neurons.results.verdicts import error_analysis as errors_verdict
-from relation_neurons.statistics.effects import share_of_drop
 from relation_neurons.statistics.hypothesis_tests import control_test, sign_flip_test
+from relation_neurons.statistics.intervals import share_of_drop
 
 PROMPTS = rn.PromptConfig(shots=0, n_evaluation=10, answer="? Answer:")
 CONFIG = StudyConfig(k=4, site="post", n_controls=3, validation="none", rule="string", prompts=PROMPTS)

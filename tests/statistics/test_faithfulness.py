@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from relation_neurons.statistics.effects import share_of_drop
 from relation_neurons.statistics.faithfulness import interval, model_distance, performance_ratio, restored
+from relation_neurons.statistics.intervals import share_of_drop
 
 CLEAN = np.array([-1.0, -2.0, -1.5, -0.5])
 ACROSS = np.array([0.5, -0.6, 0.5, -0.5])
