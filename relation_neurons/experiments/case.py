@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relation_neurons.experiments.config import SelectionConfig
 from relation_neurons.interventions.interventions import Intervention
@@ -65,3 +65,28 @@ def design_of(cases: Sequence[Case], n_controls: int, *, by_relation: bool = Fal
                 group = (*labels, prompt.relation) if by_relation else labels
                 groups.setdefault(group, set()).add((prompt.relation, prompt.columns["unit"]))
     return Design(len(groups), min(map(len, groups.values()), default=0), n_controls)
+
+
+def announcement(cases: Sequence[Case], n_controls: int, *, by_relation: bool = False, pooled: bool = False) -> str:
+    """What a family of tests can show, in a sentence; see `design_of`.
+
+    Args:
+        cases: As for `design_of`.
+        n_controls: As for `design_of`.
+        by_relation: As for `design_of`.
+        pooled: Whether the relations are tested together as well. Where none can be shown to have an effect alone, the
+            sentence says what they can show together.
+    """
+    design = design_of(cases, n_controls, by_relation=by_relation)
+    if design.can_show or not pooled:
+        return f"{design}."
+    together = [replace(case, labels=_without_set(case)) for case in cases]
+    n_sets = len({case.labels["ablated"] for case in cases})
+    whole = design_of(together, n_controls)._replace(n_sets=n_sets)
+    if not whole.can_show:
+        return f"{design}. Over all relations together no effect can be shown either."
+    return f"{design}. Over all relations together the smallest p that can be reached is {whole.smallest_p:.2g}."
+
+
+def _without_set(case: Case) -> dict[str, object]:
+    return {name: value for name, value in case.labels.items() if name != "ablated"}

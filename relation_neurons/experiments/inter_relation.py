@@ -55,7 +55,7 @@ def inter(study: Study, config: InterConfig = InterConfig()) -> ExperimentResult
         RelationNeuronsError: A pair of relations that the study does not have.
     """
     cases = _cases(study, config)
-    answers, controls = study.with_controls(cases, n=config.n_cross_controls, by_relation=True, stop=True)
+    answers, controls = study.with_controls(cases, n=config.n_cross_controls, by_relation=True, stop=True, pooled=True)
     other, other_controls = (table[table["ablated"] != table["relation"]] for table in (answers, controls))
     effects = compare(other, other_controls, by=["ablated", "relation"], seed=study.config.seed)
     accuracy = effects["measure"] == "correct"

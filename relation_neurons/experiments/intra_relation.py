@@ -39,7 +39,7 @@ def intra(study: Study, config: IntraConfig = IntraConfig()) -> ExperimentResult
         per relation, facts and state (`clean`, `own`, `random`) the accuracy, the balanced accuracy (mean over
         distinct objects) and the share of the most frequent object; and `answers`.
     """
-    answers = [study.with_controls(cases, stop=True) for cases in _families(study, config)]
+    answers = [study.with_controls(cases, stop=True, pooled=True) for cases in _families(study, config)]
     by, seed = ["ablated", "facts"], study.config.seed
     table = pd.concat([compare(*family, by=by, seed=seed) for family in answers], ignore_index=True)
     over_all = pd.concat([compare(*pooled(*family), by=by, seed=seed) for family in answers], ignore_index=True)

@@ -73,7 +73,7 @@ def sweep(study: Study, config: SweepConfig = SweepConfig()) -> ExperimentResult
     """
     ks = doses(study, config.ks, config.scale)
     trends = [Case(study.target(name), study.evaluation(name), {"ablated": name}) for name in study.names]
-    study.announce(trends, config.n_sweep_controls)
+    study.announce(trends, config.n_sweep_controls, pooled=True)
     own = own_answers(study, ks)
     controls = control_answers(study, ks, config.n_sweep_controls)
     effects = compare(own, controls, by=["ablated", "k"], seed=study.config.seed)

@@ -60,7 +60,7 @@ def neuron_types(study: Study, config: NeuronTypesConfig = NeuronTypesConfig()) 
         for name in study.names:
             target, labels = study.target(name, k, selection), {"ablated": name, "site": site}
             cases.append(Case(target, study.evaluation(name), labels, selection))
-    (own, controls), seed = study.with_controls(cases, n=config.n_type_controls), study.config.seed
+    (own, controls), seed = study.with_controls(cases, n=config.n_type_controls, pooled=True), study.config.seed
     effects = compare(own, controls, by=["ablated", "site"], seed=seed)
     everywhere = compare(*pooled(own, controls), by=["ablated", "site"], seed=seed)
     tables = {

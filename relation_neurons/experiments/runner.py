@@ -114,7 +114,7 @@ def _carry_out(
         doing[0] = ""
         best = {name: study.target(name) for name in study.names}
         kept_cards(study, folder, best, cards, excluded=study.critical.excluded(study.config.site))
-    study.drop_activations()
+    study.rankings.drop_read()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(study.config.site))
     folder.write_text("scorecard.json", as_json(scorecards([folder.path])))

@@ -16,33 +16,29 @@ import pandas as pd
 from relation_neurons.activations.collection import Activations
 from relation_neurons.errors import refuse
 from relation_neurons.experiments.answer_cache import AnswerCache, Request, Show, quiet
-from relation_neurons.experiments.case import Case, design_of
+from relation_neurons.experiments.case import Case, announcement
 from relation_neurons.experiments.config import SelectionConfig, StudyConfig
 from relation_neurons.experiments.control_blocks import control_changes, until_futile
 from relation_neurons.experiments.critical_screen import CriticalScreen
-from relation_neurons.experiments.detection import DetectionActivations, DetectionAttributions, keep_correct
+from relation_neurons.experiments.detection import keep_correct
+from relation_neurons.experiments.rankings import Rankings
 from relation_neurons.experiments.study_key import study_key
 from relation_neurons.inference.units import InProcess, Pool
 from relation_neurons.models.fingerprint import weights_digest
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
-from relation_neurons.neurons.ranking import PAPER_K, Ranking, rank_neurons, scaled_k
-from relation_neurons.neurons.selection import TIE_RULE
+from relation_neurons.neurons.ranking import PAPER_K, Ranking, scaled_k
 from relation_neurons.progress import Progress, keep_quiet
 from relation_neurons.prompts.prompts import Prompt, PromptConfig, Prompts, first_facts, make_prompts
 from relation_neurons.relations.relation import Relation
 from relation_neurons.relations.splits import stable_rank
-from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.statistics.effects import MEASURES
 from relation_neurons.statistics.formatting import count_text
 from relation_neurons.statistics.notebook_html import line, table
 from relation_neurons.storage.fingerprint import digest
 from relation_neurons.storage.run_folder import RunFolder
 from relation_neurons.validation import validated
-
-DEEPEST_K = 50_000
-"""The largest k of the paper's sweep."""
 
 
 @validated
@@ -55,6 +51,7 @@ class Study:
         config: Everything that determines the results.
         k: Neurons per relation.
         critical: Neurons whose ablation alone breaks the model, which targets and controls leave out.
+        rankings: What is read of detection prompts, and the neurons that are chosen by it.
         answers: All answers so far.
         pool: Who runs the model: this process, or workers.
         folder: Where answers and rankings are stored, by `keep_in`, so that a stopped experiment can be resumed; None
@@ -98,13 +95,11 @@ class Study:
         self.stops: list[str] | None = None
         self._piloting = False
         self._prompts: dict[PromptConfig, Prompts] = {}
-        self._rankings: dict[SelectionConfig, Ranking] = {}
         self.pool: Pool = pool or InProcess(model)
         _require_same_model(model, self.pool)
-        self._detection = DetectionActivations(model, self.config, show, read, self.pool)
-        self._attributions = DetectionAttributions(model, self.config, show, read, self.pool)
         self.answers = AnswerCache(model, batch_size=self.config.batch_size, show=show, pool=self.pool)
         self.critical = CriticalScreen(self.config, self.pool, self.answers, self.table)
+        self.rankings = Rankings(model, self.config, self.pool, self.critical, self.table, show=show, read=read)
         space = neuron_space(model, self.config.site)
         self.k = scaled_k(PAPER_K, space) if self.config.k is None else self.config.k
         if self.k > len(space):
@@ -124,7 +119,7 @@ class Study:
                 cannot be written.
         """
         self.folder = self.answers.folder = RunFolder(Path(path), self.key)
-        self._detection.folder = self._attributions.folder = self.folder.path
+        self.rankings.keep_in(self.folder.path)
         return self.folder
 
     def __repr__(self) -> str:
@@ -145,9 +140,10 @@ class Study:
     def subset(self, relations: Sequence[Relation]) -> Study:
         """The study of some of its relations, which shares its answers and its folder."""
         part = Study(self.model, relations, self.config, show=self.show, say=self.say, pool=self.pool)
-        part.answers, part.folder, part._detection.folder = self.answers, self.folder, self._detection.folder
-        part._attributions.folder = self._attributions.folder
-        part.critical = self.critical
+        part.answers, part.folder = self.answers, self.folder
+        part.critical = part.rankings.critical = self.critical
+        if self.folder is not None:
+            part.rankings.keep_in(self.folder.path)
         part.n_tested, part.stops, part._piloting = self.n_tested, self.stops, self._piloting
         return part
 
@@ -203,22 +199,17 @@ class Study:
 
     def activations(self, detection: tuple[Prompt, ...], site: str | None = None) -> Activations:
         """Activations of detection prompts; the prompts that were read last are not read again."""
-        return self._detection.at(detection, site or self.config.site)
+        return self.rankings.activations(detection, site or self.config.site)
 
     def attributions(self, detection: tuple[Prompt, ...], site: str | None = None) -> Activations:
         """Contributions to the answers to detection prompts, as of `attribute`; see `activations`."""
-        return self._attributions.at(detection, site or self.config.site)
+        return self.rankings.attributions(detection, site or self.config.site)
 
     def read_by(
         self, scorer: str, detection: tuple[Prompt, ...], site: str | None = None
     ) -> tuple[Activations, Activations | None]:
         """What a scorer reads of detection prompts: their activations, and attributions if it needs them."""
-        attributions = self.attributions(detection, site) if needs_attributions(scorer) else None
-        return self.activations(detection, site), attributions
-
-    def drop_activations(self) -> None:
-        """Remove the activations and attributions that the folder holds until they are ranked."""
-        self._detection.drop_shards()
+        return self.rankings.read_by(scorer, detection, site or self.config.site)
 
     def scaled(self, k: int) -> int:
         """The paper's k on this model: as large a share of its neurons as of Llama-2-7B's; see `scaled_k`."""
@@ -226,34 +217,7 @@ class Study:
 
     def ranking(self, selection: SelectionConfig | None = None, depth: int = 0) -> Ranking:
         """Every relation's best neurons, at least `depth`, chosen as configured or in another way."""
-        selection = selection or self.selection
-        known = self._rankings.get(selection)
-        if known is None or len(known.best[self.names[0]]) < depth:
-            space, excluded = neuron_space(self.model, selection.site), self.critical.excluded(selection.site)
-            detection, depth = self.detection(selection), max(depth, self.k, scaled_k(DEEPEST_K, space))
-
-            @functools.cache
-            def rank() -> Ranking:
-                activations, attributions = self.read_by(selection.scorer, detection, selection.site)
-                return rank_neurons(
-                    activations,
-                    attributions=attributions,
-                    depth=depth,
-                    scorer=selection.scorer,
-                    balanced=selection.negatives == "balanced",
-                    seed=self.config.seed,
-                    exclude=excluded,
-                )
-
-            key = digest(selection, detection, depth, self.config.seed, TIE_RULE, excluded)
-            best = self.table("rankings/best", lambda: _all_sets(rank()), key)
-            activity = self.table("rankings/activity", lambda: pd.DataFrame({"activity": rank().activity}), key)
-            counts = self.table("rankings/counts", lambda: rank().counts, key)
-            if rank.cache_info().currsize and self._detection.read_sites is None:
-                self.drop_activations()
-            sets = {str(name): NeuronSet.from_frame(rows) for name, rows in best.groupby("name", sort=False)}
-            self._rankings[selection] = Ranking(sets, space, activity["activity"].to_numpy(), counts, excluded)
-        return self._rankings[selection]
+        return self.rankings.of(selection or self.selection, self.detection, depth=max(depth, self.k))
 
     def target(self, relation: str, k: int | None = None, selection: SelectionConfig | None = None) -> NeuronSet:
         """A relation's k best neurons."""
@@ -303,7 +267,13 @@ class Study:
         return pd.concat([labels, table], axis=1)
 
     def with_controls(
-        self, cases: Sequence[Case], *, n: int | None = None, by_relation: bool = False, stop: bool = False
+        self,
+        cases: Sequence[Case],
+        *,
+        n: int | None = None,
+        by_relation: bool = False,
+        stop: bool = False,
+        pooled: bool = False,
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The changes of every case, and those of its matched random controls.
 
@@ -313,12 +283,13 @@ class Study:
             by_relation: Whether the facts of each relation are tested apart.
             stop: Whether the cases are tested by their labels just as they are, so that a study that draws controls in
                 blocks may stop; the controls then have a column `planned`.
+            pooled: Whether the sets are tested together as well, as by `effects.pooled`.
 
         Returns:
             The two tables of `changes`; that of the controls has a label `draw` more.
         """
         n = self.config.n_controls if n is None else n
-        self.announce(cases, n, by_relation=by_relation)
+        self.announce(cases, n, by_relation=by_relation, pooled=pooled)
         own = self.changes(cases)
         drawn = [self.controls(case.neurons, n=n, match=case.match, selection=case.selection) for case in cases]
         if not any(drawn):
@@ -331,10 +302,12 @@ class Study:
             self.say(said)
         return own, table
 
-    def announce(self, cases: Sequence[Case], n_controls: int, *, by_relation: bool = False) -> None:
+    def announce(
+        self, cases: Sequence[Case], n_controls: int, *, by_relation: bool = False, pooled: bool = False
+    ) -> None:
         """Say what a family of tests can show with its facts and control sets, before it is measured."""
         if cases:
-            self.say(f"{design_of(cases, n_controls, by_relation=by_relation)}.")
+            self.say(announcement(cases, n_controls, by_relation=by_relation, pooled=pooled))
 
     def table(self, name: str, make: Callable[[], pd.DataFrame], *determined_by: object) -> pd.DataFrame:
         """A table that takes long to make: read from the folder if it was made from the same things before."""
@@ -362,7 +335,3 @@ def _require_same_model(model: HookedModel, pool: Pool) -> None:
             f"Workers have loaded another model than this '{model.cfg.model_name}', which is in memory only",
             do="save it in a folder and name that as the study's model, or leave out workers",
         )
-
-
-def _all_sets(ranking: Ranking) -> pd.DataFrame:
-    return pd.concat([neurons.to_frame() for neurons in ranking.best.values()])

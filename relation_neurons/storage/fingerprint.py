@@ -42,6 +42,7 @@ MEASURING = (
             "object_halves",
             "perplexity",
             "pilot",
+            "rankings",
             "reference_values",
             "related_pairs",
             "single_neuron",

@@ -12,6 +12,7 @@ from relation_neurons.experiments import answer_jobs
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.config import StudyConfig
 from relation_neurons.experiments.inter_relation import InterConfig, inter
+from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.study import Study
 from relation_neurons.inference import units
 from relation_neurons.models.sites import NeuronSpace
@@ -105,7 +106,7 @@ def test_a_folder_remembers_answers_and_rankings(planted, asked, tmp_path, monke
 
 def test_another_tie_rule_is_another_ranking(planted, tmp_path, monkeypatch):
     kept(planted, tmp_path / "study").ranking()
-    monkeypatch.setattr(rn.experiments.study, "TIE_RULE", "by place alone")
+    monkeypatch.setattr(rn.experiments.rankings, "TIE_RULE", "by place alone")
     kept(planted, tmp_path / "study").ranking()
     assert len(list((tmp_path / "study" / "rankings").glob("best-*"))) == 2
 
@@ -270,6 +271,24 @@ def test_what_tests_can_show_is_said_before_anything_is_measured(planted, monkey
     monkeypatch.setattr(answer_jobs, "recall_under", lambda *a, **k: pytest.fail(lines[0]))
     with pytest.raises(pytest.fail.Exception, match=r"6 tests, each of \d+ facts and 2 control sets: no effect can be"):
         inter(study, InterConfig(n_cross_controls=2))
+
+
+@pytest.mark.parametrize(("experiment", "n_controls"), [("intra", 3), ("inter", 2), ("inter", 1)])
+def test_what_relations_can_show_together_is_said_where_none_can_alone(planted, experiment, n_controls):
+    lines = []
+    config = replace(CONFIG, n_controls=max(2, n_controls))
+    study = Study(planted.model, planted.relations, config, say=lines.append)
+    if experiment == "intra":
+        result = intra(study, IntraConfig(n_detection_tested=0))
+    else:
+        result = inter(study, InterConfig(n_cross_controls=n_controls))
+    smallest = result.tables["pooled"]["smallest_p"].unique().item()
+    assert result.table["smallest_p"].min() > 0.05
+    assert "no effect can be shown; needed are" in lines[0]
+    together = f"together the smallest p that can be reached is {smallest:.2g}."
+    assert lines[0].endswith(
+        f"Over all relations {together if smallest < 0.05 else 'together no effect can be shown either.'}"
+    )
 
 
 def test_pairs_without_controls_are_estimates(planted):
