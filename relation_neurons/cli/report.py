@@ -42,7 +42,7 @@ def rebuild(folder: Path) -> Path:
         cards = read_cards(folder)
         if cards is not None:  # the report links to it
             RunFolder(folder, run).write_text(CARDS_PAGE, cards_page(cards, run))
-        page = write_study_report(folder, run)
+        page = write_study_report(folder, run, cards)
     except OTHERS as error:
         raise refuse(
             f"The files in {folder} are not what this version writes ({type(error).__name__}: {error})",

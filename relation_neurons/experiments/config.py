@@ -10,7 +10,7 @@ import tyro
 from relation_neurons.errors import require_at_least
 from relation_neurons.models.loading import named_device
 from relation_neurons.models.placement import require_placement
-from relation_neurons.models.sites import SiteName, site_of_hook
+from relation_neurons.models.sites import SiteName, named_site
 from relation_neurons.prompts.prompts import PromptConfig
 from relation_neurons.relations.table_layout import table_layout
 from relation_neurons.scores.scoring import require_scorer
@@ -97,7 +97,7 @@ class StudyConfig:
     """Type of the weights; by default float32 on the CPU and the checkpoint's own on a GPU."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "site", site_of_hook(self.site) or self.site)
+        object.__setattr__(self, "site", named_site(self.site))
         require_at_least(self, k=1, n_controls=2, batch_size=1, seed=0)
         named_device(self.device)
         named_device(self.score_device)

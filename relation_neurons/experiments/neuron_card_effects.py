@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,9 @@ from relation_neurons.attribution.attribute import attribute
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
 from relation_neurons.models.sites import Neuron
+from relation_neurons.models.types import HookedModel
 from relation_neurons.neurons.neuron_set import NeuronSet
 from relation_neurons.prompts.prompts import Prompt, first_facts
-from relation_neurons.scores.scoring import needs_attributions
 from relation_neurons.statistics.intervals import CONFIDENCE, mean_interval
 
 N_RESAMPLES = 1000
@@ -25,26 +26,19 @@ N_RESAMPLES = 1000
 def attributed_effects(study: Study, prompts: tuple[Prompt, ...], neurons: Sequence[Neuron]) -> pd.DataFrame:
     """What ablating each neuron would change in the answers of each relation, estimated by `attribute`.
 
-    Contributions that the study has ranked by are those of all detection prompts; else as many are read.
-
     Returns:
         A row per neuron and relation: `neuron`, `relation`; `n`, facts; `effect`, minus the mean contribution in nats,
         with `effect_low` and `effect_high` (95 % over facts); and `layer_low`, `layer_mean` and `layer_high`, the mean
         and the central 95 % of all neurons of its site and layer.
     """
-    if needs_attributions(study.config.scorer):
-        found = study.attributions(prompts, study.config.site)
-    else:
-        with study.show("cards: attributing answers", len(prompts)) as progress:
-            size = study.config.batch_size
-            found = attribute(study.model, prompts, site=study.config.site, batch_size=size, progress=progress)
+    found = study.attributions(prompts, study.config.site)
     columns = found.space.flatten(list(neurons))
     places = {(site, layer): place for site, layer, place in found.space.slices()}
     of = np.array([one.relation for one in prompts])
     tables = []
     for name in study.names:
         own = np.flatnonzero(of == name)
-        values = -found.values[own].double().numpy()
+        values = -found.values[own].double().cpu().numpy()
         means = values.mean(axis=0)
         layers = {place: _spread(means[where]) for place, where in places.items()}
         rows = pd.DataFrame(
@@ -101,35 +95,62 @@ def ablation_effects(
         in nats with `effect_low` and `effect_high` (95 % over facts); `n_random`, random neurons of the same site and
         layer, with `random`, `random_min` and `random_max`, their mean and extreme effects on the same facts.
     """
-    rows = []
     work = {name: (own, *_randoms(study, own, forbidden, n_random)) for name, own in best.items()}
     prompts = {name: first_facts(study.evaluation(name), n_facts) for name in work}
-    total = sum(len(prompts[name]) * (1 + len(own) + len(drawn)) for name, (own, drawn, _) in work.items())
-    with study.show("cards: ablating neurons", total) as progress:
-        for name, (own, drawn, of_place) in work.items():
-            solo = attribute(
-                study.model,
-                prompts[name],
-                site=study.config.site,
-                method="exact",
-                neurons=[*own, *drawn],
-                batch_size=study.config.batch_size,
-                progress=progress,
+    neurons = {name: (*own, *drawn) for name, (own, drawn, _) in work.items()}
+    rows = []
+    for name, values in _ablated_alone(study, neurons, prompts).items():
+        own, drawn, of_place = work[name]
+        units, effects = [one.columns["unit"] for one in prompts[name]], -values
+        random = dict(zip(drawn, effects[:, len(own) :].mean(axis=0), strict=True))
+        for column, neuron in enumerate(own):
+            interval = mean_interval(effects[:, column], units, seed=study.config.seed)
+            others = np.array([random[one] for one in of_place[neuron.site, neuron.layer]])
+            rows.append(
+                {"neuron": str(neuron), "relation": name, "n": interval.n}
+                | {"effect": interval.mean, "effect_low": interval.low, "effect_high": interval.high}
+                | {"n_random": len(others), "random": others.mean()}
+                | {"random_min": others.min(), "random_max": others.max()}
             )
-            units = [one.columns["unit"] for one in prompts[name]]
-            columns = solo.space.flatten([*own, *drawn])
-            effects = -solo.values[:, columns].double().numpy()
-            random = dict(zip(drawn, effects[:, len(own) :].mean(axis=0), strict=True))
-            for column, neuron in enumerate(own):
-                interval = mean_interval(effects[:, column], units, seed=study.config.seed)
-                others = np.array([random[one] for one in of_place[neuron.site, neuron.layer]])
-                rows.append(
-                    {"neuron": str(neuron), "relation": name, "n": interval.n}
-                    | {"effect": interval.mean, "effect_low": interval.low, "effect_high": interval.high}
-                    | {"n_random": len(others), "random": others.mean()}
-                    | {"random_min": others.min(), "random_max": others.max()}
-                )
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class AblateAlone:
+    """Ablates the neurons of a relation one by one on its prompts.
+
+    Attributes:
+        site: Of the neurons.
+        neurons: By relation.
+        batch_size: As for `attribute`.
+    """
+
+    site: str
+    neurons: Mapping[str, tuple[Neuron, ...]]
+    batch_size: int | None
+
+    def __call__(self, model: HookedModel, prompts: Sequence[Prompt]) -> Float[ndarray, "prompt neuron"]:
+        """What each neuron contributes to each answer, in nats."""
+        neurons = self.neurons[prompts[0].relation]
+        found = attribute(
+            model, prompts, site=self.site, method="exact", neurons=list(neurons), batch_size=self.batch_size
+        )
+        return found.values[:, found.space.flatten(list(neurons))].double().cpu().numpy()
+
+
+def _ablated_alone(
+    study: Study, neurons: Mapping[str, tuple[Neuron, ...]], prompts: Mapping[str, tuple[Prompt, ...]]
+) -> dict[str, Float[ndarray, "prompt neuron"]]:
+    """What `AblateAlone` finds of each relation, wherever the model is."""
+    names, found = list(neurons), dict[str, Float[ndarray, "prompt neuron"]]()
+
+    def store(numbers: Sequence[int], results: Sequence[Float[ndarray, "prompt neuron"]]) -> None:
+        found.update(zip((names[number] for number in numbers), results, strict=True))
+
+    job = AblateAlone(study.config.site, neurons, study.config.batch_size)
+    with study.show("cards: ablating neurons", sum(map(len, prompts.values()))) as progress:
+        study.pool.compute(job, {number: prompts[name] for number, name in enumerate(names)}, store, progress=progress)
+    return {name: found[name] for name in names}
 
 
 def _randoms(

@@ -106,10 +106,14 @@ def neuron_cards(
     labels, mask = contrast(prompts, balanced=study.config.negatives == "balanced", seed=seed)
     found = average_precision(read.means.numpy(), labels, mask).numpy()
     precision = pd.DataFrame(found.T, index=list(map(str, [*shown, *pooled])), columns=list(relation_names(prompts)))
+    ablated = {name: tuple(one) for name, one in best.items()}
+    forbidden = {*excluded, *_distinct(chosen.values())}
+    made_from = ablated, sorted(forbidden), config.n_facts, config.n_random, study.evaluation()
+    effects = study.table("rankings/cards", lambda: _ablated(study, best, forbidden, config), *made_from)
     return {
         "neurons": _scatter(wide, controls, precision, attributed),
         "attributed": attributed,
-        "effects": _ablated(study, best, {*excluded, *_distinct(chosen.values())}, config),
+        "effects": effects,
         **_described(study, prompts, shown, read, config),
     }
 

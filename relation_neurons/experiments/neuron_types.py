@@ -11,7 +11,7 @@ from relation_neurons.errors import RelationNeuronsError, refuse, require_at_lea
 from relation_neurons.experiments.case import Case
 from relation_neurons.experiments.study import Study
 from relation_neurons.models.hooked_model import neuron_space
-from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site, site_of_hook
+from relation_neurons.models.sites import NeuronSpace, SiteName, expand_site, named_site
 from relation_neurons.neurons.ranking import PAPER_K, scaled_k
 from relation_neurons.results import transfer_verdicts
 from relation_neurons.results.experiment_result import ExperimentResult
@@ -36,7 +36,7 @@ class NeuronTypesConfig:
     """Random control sets per relation and site."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sites", tuple(site_of_hook(site) or site for site in self.sites))
+        object.__setattr__(self, "sites", tuple(map(named_site, self.sites)))
         require_at_least(self, site_k=1, n_type_controls=2)
         if not self.sites:
             raise refuse("There is no site", expected="at least one, such as attn")

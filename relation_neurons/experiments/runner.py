@@ -27,6 +27,7 @@ from relation_neurons.progress import bar, tell
 from relation_neurons.report.figure_registry import draw
 from relation_neurons.report.study import write_study_report
 from relation_neurons.results.experiment_result import ExperimentResult
+from relation_neurons.results.neuron_cards import read_cards
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.results.scorecard import as_json, scorecards
 from relation_neurons.results.sentences import critical
@@ -80,6 +81,7 @@ def reproduce(
         read="all" if "neuron-types" in names else None,
         n_experiments=len(chosen),
         scorers=[scorer for option in chosen.values() for scorer in getattr(option, "scorers", ())],
+        cards=cards is not None,
         show=lambda what, total: bar(doing[0] + what, total),
         say=lambda line: tell(doing[0] + line),
         workers=workers,
@@ -110,15 +112,17 @@ def _carry_out(
         found["properties"] = properties(found)
         write_result(folder, "properties", found["properties"], None)
         folder.write_text("verdicts.md", _page(study, found, neurons, planned))
-    if cards is not None:
-        doing[0] = ""
+    doing[0] = ""
+    if cards is None:
+        known = read_cards(folder.path)
+    else:
         best = {name: study.target(name) for name in study.names}
-        kept_cards(study, folder, best, cards, excluded=study.critical.excluded(study.config.site))
+        known = kept_cards(study, folder, best, cards, excluded=study.critical.excluded(study.config.site))
     study.rankings.drop_read()
     folder.write_table("neurons", neurons)
     folder.write_table("critical", study.critical.at(study.config.site))
     folder.write_text("scorecard.json", as_json(scorecards([folder.path])))
-    folder.write_text("report.html", write_study_report(folder.path, folder.key))
+    folder.write_text("report.html", write_study_report(folder.path, folder.key, known))
     _tell_work(study)
     return list(found.values())
 

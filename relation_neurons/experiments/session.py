@@ -76,6 +76,7 @@ def prepare(
     read: str | None = None,
     n_experiments: int = 1,
     scorers: Sequence[str] = (),
+    cards: bool = False,
     show: Show = bar,
     say: Callable[[str], None] | None = None,
     workers: WorkersConfig = NO_WORKERS,
@@ -89,6 +90,7 @@ def prepare(
         read: Sites to read together, where several will be ranked.
         n_experiments: How many will run; the disk space of each is a rough guess.
         scorers: What else than the study's scorer they rank by, which may read attributions.
+        cards: Whether cards are made, which read attributions.
         show: Makes a progress bar of a label and a total.
         say: Takes lines for the user: the memory needed, and what each family of tests can show.
         workers: Processes that load the model too and run it; then this one only reads its configuration and weights.
@@ -117,7 +119,7 @@ def prepare(
         quantize=config.quantize,
         out=out,
         shards=out is not None,
-        attributed=any(map(needs_attributions, (config.scorer, *scorers))),
+        attributed=cards or any(map(needs_attributions, (config.scorer, *scorers))),
     )
     require_memory(needed, say)
     if workers.workers is not None and workers.ray_address is None:

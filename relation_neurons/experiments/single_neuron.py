@@ -119,7 +119,7 @@ def contribution_table(study: Study, neuron: Neuron, prompts: tuple[Prompt, ...]
     if not needs_attributions(study.config.scorer):
         return pd.DataFrame({name: pd.Series(dtype=float) for name in columns})
     found = study.attributions(prompts, neuron.site)
-    values = found.values[:, found.space.flatten([neuron])[0]].double().numpy()
+    values = found.values[:, found.space.flatten([neuron])[0]].double().cpu().numpy()
     of, units = (np.array([one.columns[name] for one in prompts]) for name in ("relation", "unit"))
     rows = []
     for name in study.names:

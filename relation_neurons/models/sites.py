@@ -77,6 +77,11 @@ def site_of_hook(name: str) -> str | None:
     return next((site for site, place in SITES.items() if place.hook == BLOCK + part), None)
 
 
+def named_site(site: str) -> str:
+    """The name of a site that is given by its name or by its hook's."""
+    return site_of_hook(site) or site
+
+
 def expand_site(site: str) -> tuple[str, ...]:
     """The simple sites that a name stands for; a hook's name such as `mlp.hook_post` stands for its site.
 

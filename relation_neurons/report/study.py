@@ -16,7 +16,7 @@ from relation_neurons.report.neuron_cards import CARDS_PAGE, card_links
 from relation_neurons.report.page import Section, Table, neurons_section, write_page
 from relation_neurons.report.words import GENERATIONS, generations_html
 from relation_neurons.results.experiment_result import ExperimentResult, carried_out, read_result
-from relation_neurons.results.neuron_cards import read_cards
+from relation_neurons.results.neuron_cards import NeuronCards
 from relation_neurons.results.neuron_verdicts import tie_rule
 from relation_neurons.results.scorecard import ABOUT, NOT_MEASURED, QUESTION, estimate_text, scorecard, summary
 from relation_neurons.results.sentences import critical
@@ -46,12 +46,13 @@ TESTED = (
 """Columns that the page shows of tables of tested effects."""
 
 
-def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
+def write_study_report(folder: Path, run: Mapping[str, Any], cards: NeuronCards | None) -> str:
     """Render the page of all experiments in a study folder.
 
     Args:
         folder: Study folder, as written by `reproduce`.
         run: Contents of its `run.json`.
+        cards: Those in the folder, to which neurons are linked.
 
     Raises:
         RelationNeuronsError: If no experiment is finished, or a table is missing or cannot be read.
@@ -62,7 +63,6 @@ def write_study_report(folder: Path, run: Mapping[str, Any]) -> str:
     sections = [_section(folder, name) for name in names] + _scorecard(folder)
     neurons = _neurons(folder)
     k = "unknown (no neurons.parquet)" if neurons is None else f"{int(neurons['rank'].max()):,}"
-    cards = read_cards(folder)
     if neurons is not None:
         sections.append(neurons_section(neurons, links=card_links(cards) if cards else None))
     config, relations = run["config"], list(run["relations"])

@@ -1,5 +1,6 @@
 """Cards, made together, against what `single_neuron`, `attribute` and `ablate` find for one neuron at a time."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -14,17 +15,19 @@ import torch
 import relation_neurons as rn
 from relation_neurons.activations.collection import token_activations
 from relation_neurons.activations.neuron_tokens import neuron_tokens
+from relation_neurons.attribution.cache import Attribute
 from relation_neurons.cli import main
 from relation_neurons.cli import neuron as neuron_module
 from relation_neurons.cli.report import rebuild
 from relation_neurons.experiments import neuron_cards as cards_module
-from relation_neurons.experiments.neuron_card_effects import fact_intervals
+from relation_neurons.experiments.neuron_card_effects import AblateAlone, fact_intervals
 from relation_neurons.experiments.neuron_cards import CardsConfig, neuron_cards, one_card
 from relation_neurons.experiments.registry import RUN_OPTIONS
 from relation_neurons.experiments.runner import reproduce
 from relation_neurons.experiments.single_neuron import SingleNeuronConfig, single_neuron
 from relation_neurons.experiments.study import Study
 from relation_neurons.explorer.finished_run import excluded_neurons, finished_run, reopen, stored_config
+from relation_neurons.inference.units import InProcess
 from relation_neurons.prompts.prompts import first_facts
 from relation_neurons.report.card_nodes import card_node, to_html
 from relation_neurons.results.neuron_cards import TABLES, NeuronCards, read_cards
@@ -57,6 +60,33 @@ def finished(planted_folder, tmp_path_factory):
     config = planted_config(rn.StudyConfig, 10, planted_folder, n_controls=2)
     reproduce(["intra"], config, out, options=RUN_OPTIONS, cards=SMALL)
     return out, config
+
+
+def test_cards_run_the_model_where_the_pool_has_it(planted, chosen, tables, tmp_path, monkeypatch):
+    elsewhere = InProcess(copy.deepcopy(planted.model))
+    config = planted_config(rn.StudyConfig, 8, n_controls=3)
+    here = Study(planted.model, planted.relations, config, pool=elsewhere)
+    here.keep_in(tmp_path / "run")
+    monkeypatch.setattr(planted.model, "forward", lambda *_, **__: pytest.fail("the model was run in the driver"))
+    found = neuron_cards(here, chosen, SMALL)
+    assert elsewhere.n_units >= len(chosen)
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(found[name], table)
+
+
+def test_cards_that_are_stopped_keep_what_was_read_and_ablated(planted, chosen, tables, tmp_path, monkeypatch):
+    study = Study(planted.model, planted.relations, planted_config(rn.StudyConfig, 8, n_controls=3))
+    study.keep_in(tmp_path / "run")
+    with monkeypatch.context() as stopped:
+        stopped.setattr(cards_module, "_described", lambda *_: pytest.fail("stopped"))
+        with pytest.raises(pytest.fail.Exception, match="stopped"):
+            neuron_cards(study, chosen, SMALL)
+    resumed = Study(planted.model, planted.relations, planted_config(rn.StudyConfig, 8, n_controls=3))
+    resumed.keep_in(tmp_path / "run")
+    monkeypatch.setattr(AblateAlone, "__call__", lambda *_: pytest.fail("ablated again"))
+    monkeypatch.setattr(Attribute, "__call__", lambda *_: pytest.fail("attributed again"))
+    for name, table in neuron_cards(resumed, chosen, SMALL).items():
+        pd.testing.assert_frame_equal(table, tables[name])
 
 
 @pytest.mark.parametrize("include_bos", [True, False])

@@ -114,9 +114,17 @@ def test_a_bar_in_a_notebook_leaves_nothing(monkeypatch):
     assert shown[-1] == ""
 
 
-@pytest.mark.parametrize(("scorers", "attributed"), [((), False), (("auroc",), False), (("attribution_t",), True)])
-def test_memory_is_estimated_for_the_attributions_that_any_scorer_reads(
-    planted_folder, monkeypatch, scorers, attributed
+@pytest.mark.parametrize(
+    ("read_by", "attributed"),
+    [
+        ({}, False),
+        ({"scorers": ("auroc",)}, False),
+        ({"scorers": ("attribution_t",)}, True),
+        ({"cards": True}, True),
+    ],
+)
+def test_memory_is_estimated_for_the_attributions_that_any_scorer_or_card_reads(
+    planted_folder, monkeypatch, read_by, attributed
 ):
     asked = []
 
@@ -126,5 +134,5 @@ def test_memory_is_estimated_for_the_attributions_that_any_scorer_reads(
 
     monkeypatch.setattr(session, "estimate", stop)
     with pytest.raises(rn.RelationNeuronsError, match="enough"):
-        session.prepare(planted_config(rn.StudyConfig, 8, planted_folder), scorers=scorers)
+        session.prepare(planted_config(rn.StudyConfig, 8, planted_folder), **read_by)
     assert asked == [attributed]
