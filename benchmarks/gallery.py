@@ -29,7 +29,7 @@ from relation_neurons.results.experiment_result import ExperimentResult, read_re
 
 PAGE = Path("docs/gallery.md")
 WIDTH = 900
-MOST_BYTES = 160_000
+MOST_BYTES = 150_000
 SCORES = "score_pair.parquet"
 """Optional table of `score_pair` in the study folder."""
 N_BACKGROUND = 1500

@@ -97,12 +97,14 @@ def effect_matrix(
         cells.pivot(index=row, columns=column, values=value).reindex(row_names, columns=column_names)
         for value in ("effect", "hover")
     )
+    values = effects.to_numpy(dtype=float)
+    decimals = 1 if np.nanmax(np.abs(values), initial=0) >= 10 else 2  # next to tens, hundredths only fill the cells
     figure = heatmap(
-        effects.to_numpy(dtype=float),
+        values,
         range(len(row_names)),
         range(len(column_names)),
         hover=f"{row} %{{y}}, {column} %{{x}}<br>%{{hovertext}}<extra></extra>",
-        decimals=2 if numbered else None,
+        decimals=decimals if numbered else None,
         diverging=True,
     )
     figure.update_traces(hovertext=hover.to_numpy(), textfont_size=10 if len(columns) <= 8 else 9)

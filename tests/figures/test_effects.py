@@ -274,6 +274,13 @@ def test_stars_mark_significance_after_holm_and_dots_only_after_benjamini_hochbe
     assert marks(figure, "only after Benjamini-Hochberg", names, names) == {("beta", "gamma")}
 
 
+@pytest.mark.parametrize(("largest", "digits"), [(9.9, 2), (-10.0, 1), (np.nan, 2)])
+def test_hundredths_stand_in_cells_only_where_they_matter(inter, largest, digits):
+    table = inter.copy()
+    table.loc[table["measure"] == "logprob", "effect"] = [largest, *[0.25] * 5]
+    assert pairs_figure(table).data[0].texttemplate == f"%{{z:.{digits}f}}"
+
+
 def test_a_single_pair_or_only_the_diagonal_is_drawn(inter, evaluation):
     one = inter.query("ablated == 'alpha' and relation == 'beta'")
     assert np.isfinite(np.asarray(pairs_figure(one).data[0].z, dtype=float)).sum() == 1
