@@ -59,7 +59,9 @@ DEMO_KS = (10, 200, 1000, 3000, 10_000, 50_000)
 SMOKE_KS = (200, 3000, 20_000)
 EXPERIMENTS: Mapping[str, Experiment] = {
     "layers": Experiment(layers, LayersConfig(), LayersConfig(n_shuffles=2)),
-    "neuron-types": Experiment(neuron_types, NeuronTypesConfig(n_type_controls=2)),
+    "neuron-types": Experiment(
+        neuron_types, NeuronTypesConfig(n_type_controls=3), NeuronTypesConfig(n_type_controls=2)
+    ),
     "overlap": Experiment(overlap, OverlapConfig()),
     "stability": Experiment(stability, StabilityConfig(n_samples=3), StabilityConfig(n_samples=2)),
     "sharing": Experiment(
@@ -84,10 +86,10 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     ),
     "languages": Experiment(
         languages,
-        LanguagesConfig(n_language_controls=2),
+        LanguagesConfig(n_language_controls=3),
         LanguagesConfig(languages=("de", "zh"), n_language_controls=2),
     ),
-    "templates": Experiment(templates, TemplatesConfig(n_template_controls=2)),
+    "templates": Experiment(templates, TemplatesConfig(n_template_controls=3), TemplatesConfig(n_template_controls=2)),
     "concepts": Experiment(concepts, ConceptsConfig(n_concept_controls=2)),
     "perplexity": Experiment(language_modelling, LanguageModellingConfig(n_sentence_controls=3)),
     "frequency": Experiment(frequency, FrequencyConfig()),

@@ -9,7 +9,7 @@ import relation_neurons as rn
 from relation_neurons.experiments import answer_cache, answer_jobs, registry, session
 from relation_neurons.experiments.intra_relation import IntraConfig, intra
 from relation_neurons.experiments.k_sweep import SweepConfig
-from relation_neurons.statistics.power import CONTROLS_NEEDED
+from relation_neurons.statistics.power import CONTROLS_NEEDED, Design
 from tests.planted import planted_config
 
 CHANGES = {"site": "post", "k": 6, "rule": "string", "prompts": rn.PromptConfig(n_evaluation=6, n_detection=12)}
@@ -136,3 +136,17 @@ def test_memory_is_estimated_for_the_attributions_that_any_scorer_or_card_reads(
     with pytest.raises(rn.RelationNeuronsError, match="enough"):
         session.prepare(planted_config(rn.StudyConfig, 8, planted_folder), **read_by)
     assert asked == [attributed]
+
+
+@pytest.mark.parametrize(
+    ("name", "controls", "n_groups"),
+    [
+        ("languages", "n_language_controls", 6),
+        ("templates", "n_template_controls", 4),
+        ("neuron-types", "n_type_controls", 6),
+    ],
+)
+def test_four_relations_together_can_be_shown_to_change_in_the_demo(name, controls, n_groups):
+    n_controls = getattr(registry.options(name, "demo"), controls)
+    assert Design(n_groups, 100, n_controls, 4).can_show
+    assert not Design(n_groups, 100, n_controls - 1, 4).can_show
