@@ -109,7 +109,7 @@ def test_a_stopped_study_keeps_its_attributions_and_reads_them_again(planted, tm
     study = planted_study(planted)
     study.keep_in(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("relation_neurons.experiments.study.rank_neurons", stop)
+        patch.setattr("relation_neurons.experiments.rankings.rank_neurons", stop)
         with pytest.raises(KeyboardInterrupt):
             study.ranking()
     monkeypatch.setattr(rn.attribution.cache, "attribute", lambda *a, **k: pytest.fail("computed again"))
