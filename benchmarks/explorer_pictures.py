@@ -1,7 +1,7 @@
 """Pictures of the explorer for docs/how-to/explore.md: the neurons of a relation with the best one's card, and recall.
 
 relation-neurons run --relations country_language country_currency country_capital person_occupation \
-        --n-evaluation 20 --out runs/pictures
+    --n-evaluation 10 --n-detection 40 --n-controls 2 --k 50 --n-cards 3 --out runs/pictures
 python benchmarks/explorer_pictures.py runs/pictures --prompt "The language spoken in Brazil is"
 """
 
