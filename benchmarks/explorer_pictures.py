@@ -2,7 +2,7 @@
 
 relation-neurons run --relations country_language country_currency country_capital person_occupation \
     --n-evaluation 10 --n-detection 40 --n-controls 2 --k 50 --n-cards 3 --out runs/pictures
-python benchmarks/explorer_pictures.py runs/pictures --prompt "The language spoken in Brazil is"
+python -m benchmarks.explorer_pictures runs/pictures --prompt "The language spoken in Brazil is"
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from relation_neurons.explorer.run_data import RunData, open_run_data
 from relation_neurons.explorer.server import make_explorer, reserve
+from tests.fixtures import BROWSERS
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTH, PATIENCE = 1360, 300_000
 """Pixels, and milliseconds that a step may take."""
 
